@@ -1,0 +1,70 @@
+# `make quickstart`: a fresh clone trains, measures and shows an any-to-any model. `make test`: all tests.
+# Every target does its own set-up in .venv; nothing outside this folder is changed.
+#
+#   PYTHON=python3.12     the interpreter that .venv is made with (3.11 or later)
+#   PIP_INDEX_URL=...     pip's own variables choose where packages come from (a CPU-only torch index, a mirror)
+#   WORKERS=4             test processes
+#   OMP_NUM_THREADS=8     threads of a training (default: every core); tests take one thread a worker
+
+PYTHON ?= python3
+WORKERS ?= 2
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test test-fast lint format pocket clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: $(VENV)/.installed  ## make .venv and install the package with its test requirements
+
+quickstart: export OMP_NUM_THREADS ?= $(CORES)
+quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, and say where matrix and gallery are
+	$(BIN)/python train.py fit -c curriculum.yaml
+	$(BIN)/python train.py test -c curriculum.yaml
+	@echo
+	@echo "Matrix:  $$(ls -t runs/*/matrix.json | head -n 1)"
+	@echo "Gallery: $$(ls -t runs/*/gallery.html | head -n 1)  (open it in a browser; it needs no network)"
+
+test: $(VENV)/.installed  ## run every test
+	$(PYTEST)
+
+test-fast: $(VENV)/.installed  ## run the tests that take seconds
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run configs/engines/*.sh
+
+format: $(VENV)/.installed-dev  ## sort imports and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pocket: export OMP_NUM_THREADS ?= $(CORES)
+pocket: $(VENV)/.installed  ## train the embedded experts from nothing (an hour or two; their weights are in the repository)
+	$(BIN)/python -m isthmus.pocket.train
+
+clean:  ## remove .venv, builds, caches and runs; keeps checkpoints
+	rm -rf $(VENV) build dist runs src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone: where the index offers a small CPU build of the tested version, pip takes that one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11 (or missing): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'" >&2; exit 1; }
+	@echo "Setting up $(VENV): torch and about 130 packages, a few minutes on the first run"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,228 @@
+"""The words that all rooms share: modalities, media, features, conditions and batches.
+
+Legend of tensor letters, used in every docstring of the project:
+B batch, N encoder tokens, D encoder width, M positions a medium takes in the LLM, E LLM width, T sequence positions,
+S signal tokens of a medium, C condition tokens, K condition width. Masks are bool, True = valid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Modality(StrEnum):
+    """What a piece of content is. The values are the ``type`` words of the chat-content convention."""
+
+    TEXT = "text"
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    POINTS = "points"
+
+
+MEDIA: tuple[Modality, ...] = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.POINTS)
+"""Every modality that isn't text, in the order in which the vocabulary numbers them."""
+
+IGNORED = -100
+"""The label of a position that carries no text loss (the value that ``torch.nn.functional.cross_entropy`` ignores)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Media:
+    """One decoded medium: a plain array with its rate.
+
+    Attributes:
+        modality: any of :data:`MEDIA`.
+        array: image (H, W, 3) uint8; video (F, H, W, 3) uint8; audio (L,) float32 in [-1, 1]; points (P, 3 or 6) float32,
+            xyz and optional rgb in [0, 1].
+        rate: frames a second of a video, samples a second of audio, otherwise None.
+        source: the file or origin, for error messages.
+        details: what else its maker says of it (a generator's seed, the caption it was asked for).
+
+    Raises:
+        ValueError: the array's shape, type or rate isn't the modality's.
+    """
+
+    modality: Modality
+    array: np.ndarray[Any, Any]
+    rate: float | None = None
+    source: str = "memory"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        array, shape = self.array, self.array.shape
+        match self.modality:
+            case Modality.IMAGE:
+                fits = array.dtype == np.uint8 and array.ndim == 3 and shape[2] == 3
+                wanted = "(height, width, 3) uint8"
+            case Modality.VIDEO:
+                fits = array.dtype == np.uint8 and array.ndim == 4 and shape[3] == 3 and bool(self.rate)
+                wanted = "(frames, height, width, 3) uint8 with a frame rate"
+            case Modality.AUDIO:
+                fits = array.dtype == np.float32 and array.ndim == 1 and bool(self.rate)
+                wanted = "(samples,) float32 with a sample rate"
+            case Modality.POINTS:
+                fits = array.dtype == np.float32 and array.ndim == 2 and shape[1] in (3, 6)
+                wanted = "(points, 3 or 6) float32"
+            case _:
+                raise ValueError(f"{self.source}: {self.modality} isn't a medium; media are {', '.join(MEDIA)}")
+        if not fits or array.size == 0:
+            raise ValueError(
+                f"{self.source}: found {shape} {array.dtype} at rate {self.rate} for {self.modality}; "
+                f"expected a non-empty {wanted}. Decode the file with isthmus.data.media, or convert the array."
+            )
+
+
+@dataclass
+class Features:
+    """What an encoder says of its media: tokens (B, N, D) and their mask (B, N)."""
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@dataclass
+class Condition:
+    """What a generator is told: tokens (B, C, K), their mask (B, C) and, for generators that want one, pooled (B, K')."""
+
+    tokens: Tensor
+    mask: Tensor | None = None
+    pooled: Tensor | None = None
+
+
+@dataclass
+class MediaBatch:
+    """The n input media of one modality in a batch.
+
+    Attributes:
+        inputs: what ``Encoder.preprocess`` gave, stacked: each tensor (n, ...).
+        rows: (n,) the sequence that each medium stands in.
+        starts: (n,) its first position there.
+        lengths: (n,) how many positions it takes (M).
+    """
+
+    inputs: dict[str, Tensor]
+    rows: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+
+@dataclass
+class SignalBatch:
+    """The r runs of signal tokens of one modality, on the assistant's side and trained upon.
+
+    Attributes:
+        rows: (r,) the sequence of each run.
+        starts: (r,) the position of its first signal token.
+        captions: r captions, the alignment targets.
+        contents: what ``Generator.prepare`` gave for the runs that have a file, stacked: each tensor (c, ...); empty if none has.
+        content_runs: (c,) which of the r runs each content belongs to.
+        seeds: (r,) int64, the seed of each run's denoising noise.
+    """
+
+    rows: Tensor
+    starts: Tensor
+    captions: list[str]
+    contents: dict[str, Tensor]
+    content_runs: Tensor
+    seeds: Tensor
+
+
+@dataclass
+class Batch:
+    """A collated batch of conversations.
+
+    Attributes:
+        ids: (B, T) int64, right-padded. Media positions hold ``vocabulary.MEDIA_POSITION``; padding holds 0.
+        mask: (B, T) bool.
+        labels: (B, T) int64: the id that this very position must be predicted as, ``IGNORED`` where there's no loss.
+            Of a signal run only the first token is labelled: decoding appends the rest by itself.
+        media: input media by modality.
+        signals: trained signal runs by modality.
+        details: one dictionary a sample, passed through untouched (the evaluation's expectations, the sample's origin).
+    """
+
+    ids: Tensor
+    mask: Tensor
+    labels: Tensor
+    media: dict[Modality, MediaBatch] = field(default_factory=dict)
+    signals: dict[Modality, SignalBatch] = field(default_factory=dict)
+    details: list[dict[str, Any]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device, its details untouched; Lightning would otherwise take those apart too."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=non_blocking)
+
+        def move_all(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: move(tensor) for name, tensor in tensors.items()}
+
+        media = {
+            modality: MediaBatch(move_all(own.inputs), move(own.rows), move(own.starts), move(own.lengths))
+            for modality, own in self.media.items()
+        }
+        signals = {
+            modality: SignalBatch(
+                rows=move(own.rows),
+                starts=move(own.starts),
+                captions=own.captions,
+                contents=move_all(own.contents),
+                content_runs=move(own.content_runs),
+                seeds=move(own.seeds),
+            )
+            for modality, own in self.signals.items()
+        }
+        return Batch(move(self.ids), move(self.mask), move(self.labels), media, signals, self.details)
+
+    @property
+    def target_count(self) -> int:
+        """How many positions carry a text loss. Read it on the CPU, before the batch moves: it synchronises a device."""
+        return int((self.labels != IGNORED).sum())
+
+
+class FrozenExpert(torch.nn.Module):
+    """A pretrained part that never learns: always in eval mode, never with gradients to its weights, loaded on first use.
+
+    A subclass reads only its configuration in ``__init__`` (so that widths are known and a stage can leave the part unloaded)
+    and builds its weights in :meth:`materialize`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_loaded = False
+
+    def materialize(self) -> None:
+        """Builds the modules and reads their weights. Called once, by :meth:`load`."""
+        raise NotImplementedError  # a subclass's duty
+
+    def release(self) -> None:
+        """Drops the modules again; the next :meth:`load` reads them anew."""
+        for name in list(self._modules):
+            delattr(self, name)
+        self.is_loaded = False
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Makes the weights present, frozen, in eval mode and on ``device``. Does nothing where they already are."""
+        if not self.is_loaded:
+            # Lightning may call this inside a training step: what a frozen part builds must not draw from the step's randomness.
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                self.materialize()
+            self.requires_grad_(False)
+            self.eval()
+            self.is_loaded = True
+        if device is not None:
+            self.to(device)
+
+    def train(self, mode: bool = True) -> FrozenExpert:
+        super().train(False)
+        return self

@@ -1,0 +1,49 @@
+"""What every test may use: where golden fixtures lie, and the same randomness and threads each time."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+# Before torch is imported: results must not depend on how many cores a machine has, nor a test on a network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Drawn cases are the same in every run; how long one takes says nothing about it on a busy machine.
+settings.register_profile("isthmus", derandomize=True, deadline=None, database=None)
+settings.load_profile("isthmus")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the clone."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Golden fixtures, which are too large for the repository: ``$ISTHMUS_SHARED``, or ``shared`` beside the clone."""
+    folder = Path(os.environ.get("ISTHMUS_SHARED", REPOSITORY.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"golden fixtures are not at {folder}: set ISTHMUS_SHARED to their folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _same_randomness() -> None:
+    """Starts every test from one seed, so that its order among others doesn't matter."""
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)

@@ -1,0 +1,134 @@
+"""The engines: ddp.yaml builds the strategy it names, and torchrun.sh joins two nodes into one training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROGRAM = '''
+"""A training of one weight: each rank sees other samples, and the mean of the ranks' gradients moves the weight."""
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import LightningCLI
+from torch.utils.data import DataLoader
+
+
+class OneWeight(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.unused = torch.nn.Parameter(torch.zeros(()))
+
+    def train_dataloader(self):
+        return DataLoader(torch.tensor([1.0 + 2 * self.global_rank]), batch_size=1)
+
+    def training_step(self, batch, index):
+        return (self.weight * batch).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([self.weight], lr=1.0)
+
+    def on_train_end(self):
+        print(f"rank {self.global_rank} of {self.trainer.world_size}: {self.weight.item()}", flush=True)
+
+
+if __name__ == "__main__":
+    LightningCLI(OneWeight, save_config_callback=None, seed_everything_default=0)
+'''
+
+QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "max_epochs": 1}
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def clone(tmp_path: Path, repository: Path) -> Path:
+    """A repository with the shipped engines, the program above as its train.py and one config."""
+    shutil.copytree(repository / "configs/engines", tmp_path / "configs/engines")
+    (tmp_path / "train.py").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump({"trainer": QUIET | {"accelerator": "cpu"}}), encoding="utf-8")
+    return tmp_path
+
+
+def test_ddp_yaml_is_what_the_trainer_gets(repository: Path) -> None:
+    from jsonargparse import ActionConfigFile
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.cli import LightningArgumentParser
+    from pytorch_lightning.strategies import DDPStrategy
+
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_argument("--config", action=ActionConfigFile)
+    config = repository / "configs/engines/ddp.yaml"
+    parsed = parser.parse_args(["--config", str(config), "--trainer.accelerator=cpu", "--trainer.devices=2"])
+    trainer = Trainer(**parser.instantiate_classes(parsed).trainer)
+
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True
+    assert trainer.strategy._get_process_group_backend() == "gloo"
+    assert trainer.world_size == 2
+    assert trainer._accelerator_connector.use_distributed_sampler is False
+
+
+@pytest.mark.slow
+def test_torchrun_script_joins_two_nodes(clone: Path) -> None:
+    port = str(free_port())
+    nodes = [
+        subprocess.Popen(
+            [clone / "configs/engines/torchrun.sh", "fit", "-c", "stage.yaml"],
+            cwd=clone,
+            env=os.environ
+            | {"NNODES": "2", "NODE_RANK": str(rank), "NPROC_PER_NODE": "1", "MASTER_PORT": port}
+            | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [node.communicate(timeout=240)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(outputs)
+    # samples 1 and 3, mean gradient 2, learning rate 1
+    for rank, output in enumerate(outputs):
+        assert f"rank {rank} of 2: -2.0" in output, output
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "variables", "words"),
+    [
+        ("torchrun.sh", [], {}, "usage"),
+        ("torchrun.sh", ["fit"], {"ENGINE": "warp"}, "warp.yaml"),
+        ("slurm.sh", ["fit"], {}, "usage: sbatch"),
+        ("slurm.sh", ["fit"], {"SLURM_JOB_ID": "7"}, "--ntasks-per-node"),
+        ("slurm.sh", ["fit"], {"SLURM_JOB_ID": "7", "SLURM_NTASKS_PER_NODE": "2", "SLURM_SUBMIT_DIR": "/"}, "ddp.yaml"),
+    ],
+)
+def test_scripts_say_what_is_missing(
+    repository: Path, script: str, arguments: list[str], variables: dict[str, str], words: str
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "ENGINE"))}
+    ran = subprocess.run(
+        [repository / "configs/engines" / script, *arguments],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert words in ran.stderr
