@@ -1,0 +1,43 @@
+"""A recording -> normalised log-mel images of its clips, as ImageBind hears them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.encoders.clips import clip_times
+from isthmus.encoders.imagebind_config import ImageBindConfig
+from isthmus.encoders.mel import log_mel_image
+
+Array = np.ndarray[Any, Any]
+
+
+def resampled(waveform: Array, rate: float, wanted: int) -> Array:
+    """(L,) float32 at another sample rate; unchanged where it already has the wanted one."""
+    if rate == wanted:
+        return waveform
+    import soxr
+
+    result: Array = soxr.resample(waveform, rate, wanted)
+    return result
+
+
+def audio_views(waveform: Array, rate: float, config: ImageBindConfig) -> Tensor:
+    """(L,) float32 -> (clips, 1, bins, frames) float32.
+
+    Raises:
+        ValueError: the recording is shorter than one 25 ms window, or holds values that aren't finite.
+    """
+    if not np.isfinite(waveform).all():
+        raise ValueError("audio holds values that aren't finite numbers: repair the recording or leave it out")
+    samples = resampled(waveform, rate, config.audio_sample_rate)
+    rate = config.audio_sample_rate
+    times = clip_times(samples.shape[0] / rate, config.audio_clip_seconds, config.audio_clips)
+    images = [
+        log_mel_image(clip, rate, config.audio_num_mel_bins, config.audio_target_len)
+        for clip in (samples[int(begin * rate) : int(end * rate)] for begin, end in times)
+    ]
+    return torch.from_numpy((np.stack(images)[:, None] - np.float32(config.audio_mean)) / np.float32(config.audio_std))

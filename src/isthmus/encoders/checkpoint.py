@@ -1,0 +1,150 @@
+"""Encoders' checkpoints: sizes from ``config.json``, weights read without running code, keys and shapes checked.
+
+A checkpoint is a weights file in the published form and size, or a folder of ``config.json`` and one weights file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+SHOWN = 3
+"""How many keys of a kind an error names."""
+
+Config = TypeVar("Config")
+
+
+def read_config(checkpoint: Path, section: str, default: Config) -> Config:
+    """A checkpoint's sizes: ``default`` of a file, overridden by ``section`` of a folder's ``config.json``.
+
+    Raises:
+        ValueError: the folder is missing or empty, ``config.json`` isn't JSON, or it names an unknown field.
+    """
+    if checkpoint.suffix in SUFFIXES:
+        return default
+    if not checkpoint.is_dir():
+        raise ValueError(
+            f"{checkpoint}: no such checkpoint; expected a {', '.join(SUFFIXES)} file, or a folder that holds one"
+        )
+    file = checkpoint / "config.json"
+    if not file.is_file():
+        return default
+    try:
+        fields = dict(json.loads(file.read_text(encoding="utf-8"))[section])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: expected JSON with a section '{section}' of fields ({error!r})") from error
+    assert dataclasses.is_dataclass(default) and not isinstance(default, type)
+    known: dict[str, Any] = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    unknown = sorted(fields.keys() - known.keys())
+    if unknown:
+        raise ValueError(f"{file}: unknown {section} fields {', '.join(unknown)}; known: {', '.join(known)}")
+    values = {name: _as_typed(file, name, value, type(known[name])) for name, value in fields.items()}
+    try:
+        return dataclasses.replace(default, **values)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _as_typed(file: Path, name: str, value: Any, kind: type) -> Any:
+    """A JSON value as its field's type: lists become tuples, whole numbers may stand for floats."""
+    if kind is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{file}: {name}: found {value!r}, a {type(value).__name__}; expected {kind.__name__}")
+    return value
+
+
+def weights_file(checkpoint: Path) -> Path:
+    """The checkpoint's weights file.
+
+    Raises:
+        ValueError: there is none, or a folder has several.
+    """
+    if checkpoint.is_file():
+        return checkpoint
+    found = sorted(file for file in checkpoint.iterdir() if file.suffix in SUFFIXES) if checkpoint.is_dir() else []
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise ValueError(
+            f"{checkpoint}: weights files found: {names}; expected one ({', '.join(SUFFIXES)}): "
+            "download it, or correct the path"
+        )
+    return found[0]
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU, out of their nesting (``state_dict``) and without DDP's prefix (``module.``).
+
+    Raises:
+        ValueError: the file can't be read as weights.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            stored: Any = load_file(file)
+        else:
+            # ULIP's training script saved its command line beside the weights: only tensors and this are let in.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                stored = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{file}: can't be read as weights ({first_line}); download it again, or convert it to safetensors"
+        ) from error
+    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
+        stored = stored["state_dict"]
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise ValueError(
+            f"{file}: expected a state dict of tensors, found {type(stored).__name__}; "
+            "this looks like a checkpoint of another model"
+        )
+    return {key.removeprefix("module."): value for key, value in stored.items()}
+
+
+def _is_zip(file: Path) -> bool:
+    """Whether torch wrote it in its present format, which can be mapped into memory instead of read."""
+    with file.open("rb") as stream:
+        return stream.read(2) == b"PK"
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Puts float32 weights into a model that may stand on the meta device; every key and shape must match.
+
+    Raises:
+        ValueError: keys are missing or unexpected, or shapes differ.
+    """
+    expected = model.state_dict()
+    missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    differing = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in weights and weights[key].shape != tensor.shape
+    ]
+    faults = [(missing, "missing"), (unexpected, "unexpected"), (differing, "differing")]
+    if any(keys for keys, _ in faults):
+        listed = "; ".join(f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}" for keys, kind in faults if keys)
+        same_keys = not missing and not unexpected
+        mend = "correct the sizes in config.json" if same_keys else "this looks like a checkpoint of another model"
+        raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {mend}")
+    plain = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    model.load_state_dict(plain, assign=True, strict=True)
+
+
+def save_checkpoint(folder: Path, section: str, config: Any, weights: Mapping[str, Tensor]) -> None:
+    """Writes ``config.json`` and ``model.safetensors``, which :func:`read_config` and :func:`read_weights` read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({section: dataclasses.asdict(config)}, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / "model.safetensors")

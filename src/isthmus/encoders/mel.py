@@ -1,0 +1,63 @@
+"""Waveform -> log-mel filter banks as Kaldi has them (HTK style, Hann window, 25 ms windows every 10 ms, no dither).
+
+Written with whole-array operations: the frames are a strided view and one FFT serves them all.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+WINDOW_SECONDS = 0.025
+HOP_SECONDS = 0.010
+PREEMPHASIS = 0.97
+LOWEST_HERTZ = 20.0
+FLOOR = float(np.finfo(np.float32).eps)
+"""Energies below this are raised to it before the logarithm."""
+
+Array = np.ndarray[Any, Any]
+
+
+def _mel(hertz: float | Array) -> Any:
+    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
+
+
+@cache
+def mel_filters(bins: int, sample_rate: int, fft_size: int) -> Array:
+    """(fft_size / 2 + 1, bins): triangles of equal width in mels from 20 Hz to half the sample rate."""
+    edges = np.linspace(_mel(LOWEST_HERTZ), _mel(sample_rate / 2), bins + 2)
+    mels = _mel(np.arange(fft_size // 2 + 1) * (sample_rate / fft_size))[:, None]
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rising, falling = (mels - left) / (centre - left), (right - mels) / (right - centre)
+    filters: Array = np.maximum(0.0, np.minimum(rising, falling))
+    return filters
+
+
+def filter_banks(waveform: Array, sample_rate: int, bins: int) -> Array:
+    """(L,) samples -> (frames, bins) float32, natural logarithms; windows that would pass the end are left out.
+
+    Raises:
+        ValueError: the waveform is shorter than one window.
+    """
+    window, hop = round(WINDOW_SECONDS * sample_rate), round(HOP_SECONDS * sample_rate)
+    if waveform.shape[0] < window:
+        raise ValueError(
+            f"audio of {waveform.shape[0]} samples; expected at least {window}, 25 ms: give a longer recording"
+        )
+    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), window)[::hop]
+    frames = frames - frames.mean(axis=1, keepdims=True)
+    # The sample before a frame's first is taken to equal it.
+    previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    fft_size = 1 << (window - 1).bit_length()
+    spectrum = np.fft.rfft((frames - PREEMPHASIS * previous) * np.hanning(window), fft_size, axis=1)
+    energies = np.square(np.abs(spectrum)) @ mel_filters(bins, sample_rate, fft_size)
+    result: Array = np.log(np.maximum(energies, FLOOR)).astype(np.float32)
+    return result
+
+
+def log_mel_image(waveform: Array, sample_rate: int, bins: int, target_length: int) -> Array:
+    """(L,) samples -> (bins, target_length) float32: mean removed, zeros appended or frames cut off at the end."""
+    banks = filter_banks(waveform - waveform.mean(), sample_rate, bins)[:target_length]
+    return np.pad(banks, ((0, target_length - banks.shape[0]), (0, 0))).T

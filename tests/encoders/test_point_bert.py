@@ -1,0 +1,114 @@
+"""The Point-BERT expert: from clouds to features, and its refusals."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from isthmus.encoders.checkpoint import save_checkpoint
+from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.point_bert import PointBert
+from isthmus.encoders.point_bert_model import ULIP1, PointBertConfig, PointBertModel
+from isthmus.types import Media, Modality
+
+CLOUD = Media(Modality.POINTS, np.random.default_rng(0).random((90, 6), dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, small_point_bert: PointBertConfig) -> Path:
+    """A small model in ULIP's nesting, other towers and the training script's leavings beside it."""
+    folder = tmp_path_factory.mktemp("point_bert")
+    torch.manual_seed(3)
+    weights = {f"module.{key}": value for key, value in PointBertModel(small_point_bert).state_dict().items()}
+    weights["module.open_clip_model.visual.proj"] = torch.ones(2, 2)
+    torch.save({"epoch": 1, "args": argparse.Namespace(lr=1e-3), "state_dict": weights}, folder / "ulip.pt")
+    (folder / "config.json").write_text(json.dumps({"point_bert": asdict(small_point_bert)}))
+    return folder
+
+
+@pytest.mark.parametrize(("tokens", "count", "width"), [("pooled", 1, 8), ("patch", 9, 16)])
+@torch.no_grad()
+def test_features(
+    checkpoint: Path, small_point_bert: PointBertConfig, tokens: Literal["pooled", "patch"], count: int, width: int
+) -> None:
+    encoder = PointBert(checkpoint, tokens=tokens)
+    inputs = encoder.preprocess(CLOUD)
+    assert inputs["points"].shape == (64, 6)
+    assert encoder.width(Modality.POINTS) == width and encoder.token_count(Modality.POINTS, inputs) == count
+    assert not encoder.is_loaded
+    cloud = torch.stack([inputs["points"], inputs["points"].flip(0)])
+    features = encoder(Modality.POINTS, {"points": cloud})
+    assert features.tokens.shape == (2, count, width) and features.mask.shape == (2, count)
+    torch.manual_seed(3)
+    original = PointBertModel(small_point_bert).eval()
+    expected = original(cloud).unsqueeze(1) if tokens == "pooled" else original.tokens(cloud)
+    torch.testing.assert_close(features.tokens, expected)
+
+
+@torch.no_grad()
+def test_golden_through_the_expert(
+    tmp_path: Path, golden_file: Callable[[str], Any], assert_close: Callable[[Tensor, Tensor, str], None]
+) -> None:
+    golden = golden_file("pointbert_colored")
+    sizes = {key: value for key, value in golden.about["config"].items() if key != "cls_dim"}
+    config = PointBertConfig(points=256, embed_dim=golden.about["embed_dim"], **sizes)
+    save_checkpoint(tmp_path, "point_bert", config, golden.state)
+    inputs = {"points": golden.inputs["points"]}
+    assert_close(PointBert(tmp_path)(Modality.POINTS, inputs).tokens[:, 0], golden.outputs["pc_embed"], "pooled")
+    assert_close(PointBert(tmp_path, tokens="patch")(Modality.POINTS, inputs).tokens, golden.outputs["tokens"], "patch")
+
+
+def test_frozen_whatever_its_owner_says(checkpoint: Path) -> None:
+    encoder = PointBert(checkpoint)
+    encoder.load()
+    encoder.train()
+    inputs = {"points": encoder.preprocess(CLOUD)["points"][None].repeat(2, 1, 1)}
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    with torch.enable_grad():
+        assert not encoder(Modality.POINTS, inputs).tokens.requires_grad
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_published_files_have_published_sizes() -> None:
+    assert PointBert("ulip2.pt").config == PointBertConfig()
+    assert PointBert("ulip1.pt", published="ulip1").config == ULIP1
+    scan = Media(Modality.POINTS, np.random.default_rng(1).random((600, 6), dtype=np.float32))
+    assert PointBert("ulip2.pt").preprocess(scan)["points"].shape == (10000, 6)
+    assert PointBert("ulip1.pt", published="ulip1").preprocess(scan)["points"].shape == (8192, 3)
+
+
+def test_refusals(checkpoint: Path, tmp_path: Path, small_point_bert: PointBertConfig) -> None:
+    few = Media(Modality.POINTS, CLOUD.array[:5], source="few.ply")
+    with pytest.raises(ValueError, match=r"few\.ply: points: found 5; expected at least 8"):
+        PointBert(checkpoint).preprocess(few)
+    with pytest.raises(ValueError, match="image: this encoder serves points"):
+        PointBert(checkpoint).width(Modality.IMAGE)
+    with pytest.raises(ValueError, match="tokens: found 'all'"):
+        PointBert(checkpoint, tokens="all")
+    with pytest.raises(ValueError, match="published: found 'ulip3'"):
+        PointBert(checkpoint, published="ulip3")
+    with pytest.raises(ValueError, match=r"gone\.pt: weights files found: none"):
+        PointBert(tmp_path / "gone.pt").load()
+
+
+def test_a_checkpoint_of_another_model(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ulip\.pt: .*missing: modality_heads.*checkpoint of another model"):
+        ImageBind(checkpoint / "ulip.pt", modalities=("audio",)).load()
+
+
+def test_half_precision_groups_the_same_points(checkpoint: Path) -> None:
+    encoder = PointBert(checkpoint, tokens="patch")
+    inputs = {"points": encoder.preprocess(CLOUD)["points"][None]}
+    full = encoder(Modality.POINTS, inputs).tokens
+    half = encoder.to(torch.bfloat16)(Modality.POINTS, inputs).tokens
+    assert half.dtype is torch.bfloat16
+    torch.testing.assert_close(half.float(), full, atol=0.1, rtol=0)

@@ -1,0 +1,90 @@
+"""Images and videos to views: against transformers' CLIP image processor, and by their definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import CLIPImageProcessorPil
+
+from isthmus.encoders.image_transform import CLIP_MEAN, CLIP_STD, image_view
+from isthmus.encoders.imagebind_config import ImageBindConfig
+from isthmus.encoders.video_frames import clip_frames, video_views
+
+Array = np.ndarray[Any, Any]
+
+
+def picture(height: int, width: int) -> Array:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def pixels(view: torch.Tensor) -> Array:
+    """Back to (..., H, W, 3) in [0, 255]."""
+    channels_last = view.movedim(-3, -1) * torch.tensor(CLIP_STD) + torch.tensor(CLIP_MEAN)
+    return channels_last.numpy() * 255
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (60, 40), (10, 12), (24, 24), (97, 131)])
+def test_image_equals_clips_processor(height: int, width: int) -> None:
+    # Sizes that leave an even margin: at an odd one, the processor and torchvision round to different sides.
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24})
+    image = picture(height, width)
+    expected = processor(image, return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(image_view(image, 24), expected, atol=1e-5, rtol=0)
+
+
+def test_image_of_the_right_size_is_only_normalised() -> None:
+    image = picture(16, 16)
+    np.testing.assert_allclose(pixels(image_view(image, 16)), image, atol=1e-3)
+
+
+def counting_video(frames: int, height: int, width: int) -> Array:
+    """Frame k is all k."""
+    return np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, height, width, 3)).copy()
+
+
+def test_clips_come_in_order_and_cover_the_video(small_imagebind: ImageBindConfig) -> None:
+    views = video_views(counting_video(8, 16, 16), 8.0, small_imagebind)
+    assert views.shape == (2, 3, 2, 16, 16)
+    found = pixels(views.transpose(1, 2))[..., 0, 0, 0].round()
+    assert found.tolist() == [[0, 3], [4, 7]]
+
+
+@given(st.integers(1, 90), st.sampled_from([1.0, 8.0, 23.976, 30.0]))
+def test_chosen_frames_exist_and_rise(total: int, rate: float) -> None:
+    config = ImageBindConfig(modalities=("vision",))
+    chosen = clip_frames(total, rate, config)
+    assert chosen.shape == (5, 2)
+    assert chosen.min() == 0 and chosen.max() < total
+    assert (np.diff(chosen, axis=1) >= 0).all() and (np.diff(chosen, axis=0) >= 0).all()
+    if total / rate > 2:
+        assert chosen.max() == total - 1
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_three_crops_lie_along_the_longer_side(small_imagebind: ImageBindConfig, tall: bool) -> None:
+    config = replace(small_imagebind, video_crops=3, video_clips=1)
+    video = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, None, :, None], (2, 16, 40, 3)).copy()
+    if tall:
+        video = video.transpose(0, 2, 1, 3).copy()
+    views = video_views(video, 8.0, config)
+    assert views.shape == (3, 3, 2, 16, 16)
+    found = pixels(views[:, :, 0])[:, 0, 0, 0].round()
+    assert found.tolist() == [0, 12, 24]
+
+
+def test_shorter_side_is_resized_bilinearly(small_imagebind: ImageBindConfig) -> None:
+    video = picture(32, 32)[None].repeat(2, axis=0)
+    config = replace(small_imagebind, video_clips=1)
+    expected = video[0].astype(np.float64).reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(pixels(video_views(video, 8.0, config)[0, :, 0]), expected, atol=1e-2)
+
+
+def test_one_frame_is_repeated(small_imagebind: ImageBindConfig) -> None:
+    views = video_views(counting_video(1, 16, 16), 8.0, small_imagebind)
+    assert torch.equal(views, views[:1, :, :1].expand_as(views))
