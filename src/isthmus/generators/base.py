@@ -1,0 +1,44 @@
+"""The contract of a generator: H -> media; media and H -> denoising loss; captions -> condition, the alignment target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from isthmus.types import Condition, FrozenExpert, Media, Modality
+
+
+class Generator(FrozenExpert):
+    """A frozen expert that makes media from a condition.
+
+    Its text conditioner and its denoiser load apart, each on first use: alignment needs the first alone.
+    """
+
+    modality: Modality
+    checkpoint: Path
+
+    @property
+    def condition_shape(self) -> tuple[int, int]:
+        """(C, K) of the text conditioner's output, read from the expert's own configuration files, without its weights."""
+        raise NotImplementedError
+
+    def condition(self, captions: Sequence[str]) -> Condition:
+        """Captions -> (B, C, K): the generator's own text conditioner, without gradient. Computed once a caption."""
+        raise NotImplementedError
+
+    def prepare(self, medium: Media) -> dict[str, Tensor]:
+        """One medium as the denoising target, no batch axis. Runs in data workers."""
+        raise NotImplementedError
+
+    def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
+        """(B,) the denoising error of each content under its condition, with the scheduler's own prediction type.
+
+        ``seeds`` (B,) int64 fixes each sample's noise and timestep, whatever the batch or the process around it.
+        """
+        raise NotImplementedError
+
+    def generate(self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None) -> list[Media]:
+        """One medium a condition. The same seed gives the same medium whatever else is in the batch, within float32 rounding."""
+        raise NotImplementedError

@@ -1,0 +1,88 @@
+"""Pipelines that attend to CLIP's last hidden states and draw pictures of a set size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from isthmus.generators.diffusion import DiffusionGenerator
+from isthmus.generators.pipeline_expert import Precision
+from isthmus.generators.schedules import Sampler
+
+
+class ClipConditioned(DiffusionGenerator):
+    """Stable Diffusion and its kin.
+
+    Args:
+        checkpoint: the pipeline's folder.
+        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        height, width: of the pictures, in pixels; None for what the UNet was trained at.
+
+    Raises:
+        ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        steps: int | None = None,
+        guidance: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        scheduler: Sampler | None = None,
+        batch_size: int = 16,
+        precision: Precision = "float32",
+        memo_megabytes: int = 256,
+    ) -> None:
+        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, precision, memo_megabytes)
+        self._condition_shape = self._read_condition_shape()
+        size = self.folder.value("unet/config.json", "sample_size")
+        factor = 2 ** (len(self.folder.value("vae/config.json", "block_out_channels")) - 1)
+        rows, columns = (size, size) if isinstance(size, int) else size
+        self.height = rows * factor if height is None else height
+        self.width = columns * factor if width is None else width
+        for name, pixels in (("height", self.height), ("width", self.width)):
+            if pixels < 8 or pixels % 8 or pixels % factor:
+                raise ValueError(
+                    f"{name}: found {pixels}; {self.pipeline_name} of {self.checkpoint} draws multiples of "
+                    f"{max(8, factor)} pixels, and was trained at {rows * factor} x {columns * factor}"
+                )
+
+    def _read_condition_shape(self) -> tuple[int, int]:
+        tokens = self.folder.value("tokenizer/tokenizer_config.json", "model_max_length")
+        positions = self.folder.value("text_encoder/config.json", "max_position_embeddings")
+        width = self.folder.value("text_encoder/config.json", "hidden_size")
+        attended = self.folder.value("unet/config.json", "cross_attention_dim")
+        if tokens > positions:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: tokenizer/tokenizer_config.json pads to model_max_length {tokens}, and "
+                f"text_encoder/config.json has {positions} positions. Set model_max_length to {positions} at most."
+            )
+        if isinstance(attended, int) and attended != width:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: text_encoder/config.json has hidden_size {width}, and unet/config.json "
+                f"has cross_attention_dim {attended}; expected them equal. The parts are of different checkpoints."
+            )
+        return int(tokens), int(width)
+
+    def _materialize_conditioner(self) -> None:
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        self.tokenizer = self.folder.read("tokenizer", CLIPTokenizer)
+        self.text_encoder = self.folder.read("text_encoder", CLIPTextModel, dtype=self.dtype)
+
+    def _encode_text(self, captions: list[str]) -> Tensor:
+        inputs: Any = self.tokenizer(
+            captions, padding="max_length", max_length=self.condition_shape[0], truncation=True, return_tensors="pt"
+        ).to(self.device)
+        # The padding is attended to unless the configuration says otherwise: the UNet was trained on such states.
+        is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
+        mask = inputs.attention_mask if is_masked else None
+        states: Tensor = self.text_encoder(inputs.input_ids, attention_mask=mask)[0]
+        return states
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        prediction: Tensor = self.unet(noisy, timesteps, encoder_hidden_states=condition, return_dict=False)[0]
+        return prediction

@@ -1,0 +1,52 @@
+"""Conditions that were computed once, by caption, up to a bound."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+
+class ConditionMemo:
+    """Keeps the latest conditions where they were computed and drops the least recently used.
+
+    Args:
+        entries: how many captions it keeps, at least one.
+    """
+
+    def __init__(self, entries: int) -> None:
+        assert entries >= 1
+        self.entries = entries
+        self._rows: OrderedDict[str, Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._rows.clear()
+
+    def look_up(self, captions: Sequence[str], compute: Callable[[list[str]], Tensor], device: torch.device) -> Tensor:
+        """(B, C, K) on ``device``: each new caption is computed once, all new ones together, whatever the repeats."""
+        distinct = dict.fromkeys(captions)
+        rows = {caption: self._recall(caption, device) for caption in distinct if caption in self._rows}
+        missing = [caption for caption in distinct if caption not in rows]
+        if missing:
+            rows.update(zip(missing, compute(missing).unbind(), strict=True))
+            for caption in missing:
+                self._keep(caption, rows[caption])
+        return torch.stack([rows[caption] for caption in captions])
+
+    def _recall(self, caption: str, device: torch.device) -> Tensor:
+        self._rows.move_to_end(caption)
+        # The expert may have moved to another device since: the row moves once, and stays there.
+        row = self._rows[caption] = self._rows[caption].to(device)
+        return row
+
+    def _keep(self, caption: str, row: Tensor) -> None:
+        # A view would keep its whole batch in memory for as long as any row of it is in use.
+        self._rows[caption] = row.clone()
+        while len(self._rows) > self.entries:
+            self._rows.popitem(last=False)

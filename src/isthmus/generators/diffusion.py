@@ -1,0 +1,199 @@
+"""What latent-diffusion generators have in common: the denoising loss and batched generation.
+
+A subclass says which classes its pipeline is made of and how its medium becomes tensors and back.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
+from isthmus.generators.pipeline_expert import PipelineExpert, Precision
+from isthmus.generators.schedules import (
+    Sampler,
+    check_schedule,
+    denoising_target,
+    is_deterministic,
+    sampling_scheduler,
+    scheduler_class,
+    training_schedule,
+)
+from isthmus.generators.seeded_noise import seeded_generators, seeded_normal, seeded_timesteps
+from isthmus.types import Condition, Media
+
+
+class DiffusionGenerator(PipelineExpert):
+    """A text-conditioned latent-diffusion pipeline, read from a folder that its ``save_pretrained`` wrote.
+
+    The text conditioner and the denoiser (UNet, VAE, vocoder) load apart, each on first use or by
+    :meth:`load_conditioner` and :meth:`load_denoiser`; :meth:`load` does both.
+
+    Args:
+        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
+        steps: denoising steps of :meth:`generate`, unless it is told; None for the pipeline's own default.
+        guidance: classifier-free guidance scale, likewise; at most 1 runs the conditional pass alone.
+        scheduler: a sampler in place of the one that the folder ships, for fewer steps.
+        batch_size: how many media are generated, and how many images or spectrograms are encoded, at a time.
+        precision: the type of the weights. Conditions and losses are float32 in any case.
+        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+
+    Raises:
+        ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
+    """
+
+    default_steps: ClassVar[int]
+    default_guidance: ClassVar[float]
+    sampler_sees_frames: ClassVar[bool] = False
+    """Whether the pipeline folds frames into the batch for its sampler, which then can't tell media's seeds apart."""
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: Sampler | None = None,
+        batch_size: int = 16,
+        precision: Precision = "float32",
+        memo_megabytes: int = 256,
+    ) -> None:
+        super().__init__(checkpoint, precision, memo_megabytes)
+        self.steps = self.default_steps if steps is None else steps
+        self.guidance = self.default_guidance if guidance is None else guidance
+        for name, value in (("steps", self.steps), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name}: found {value}; expected at least 1")
+        self.batch_size = batch_size
+        self.sampler = scheduler
+        self._schedule_config = self.folder.config("scheduler/scheduler_config.json")
+        self._schedule_file = f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json"
+        check_schedule(self._schedule_config, scheduler, self._schedule_file)
+        self._pipeline: Any = None
+
+    @abstractmethod
+    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The UNet's prediction for noisy latents (B, ...) at timesteps (B,) under a condition (B, C, K)."""
+
+    @abstractmethod
+    def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the VAE's latents, each in the UNet's own layout (B, ...)."""
+
+    @abstractmethod
+    def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+        """Runs the pipeline with the request's embeddings, generators, steps and guidance; one array a medium."""
+
+    @abstractmethod
+    def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
+        """One generated array as a medium."""
+
+    def _check_modality(self, medium: Media) -> None:
+        """Raises ValueError where a medium isn't of the kind that this generator makes."""
+        if medium.modality != self.modality:
+            raise ValueError(
+                f"{medium.source}: found {medium.modality}; {type(self).__name__} makes {self.modality}. "
+                f"Give it that, or choose the generator that serves {medium.modality}."
+            )
+
+    def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
+        """(B,) float32: the mean squared error of the UNet's prediction; gradients reach the condition alone.
+
+        A seed fixes its sample's timestep (uniform), noise and draw from the VAE's posterior.
+        Source: Rombach et al., arXiv 2112.10752, equation 2.
+        """
+        tokens = self._checked(condition).to(self.device, self.dtype)
+        assert len(tokens) == len(seeds), "one seed a condition"
+        self.load_denoiser()
+        schedule = training_schedule(self._schedule_config)
+        generators = seeded_generators(seeds.tolist())
+        with torch.no_grad():
+            mean, deviation = self._posterior(content)
+            assert len(mean) == len(tokens), "one content a condition"
+            timesteps = seeded_timesteps(generators, schedule.config.num_train_timesteps).to(self.device)
+            noise = seeded_normal(generators, mean)
+            latents = (mean + deviation * seeded_normal(generators, mean)) * self.vae.config.scaling_factor
+            noisy = schedule.add_noise(latents, noise, timesteps)
+            target = denoising_target(schedule, latents, noise, timesteps)
+        prediction = self._predict(noisy.to(self.dtype), timesteps, tokens)
+        return functional.mse_loss(prediction.float(), target, reduction="none").flatten(1).mean(1)
+
+    def _encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, channels, H, W) -> mean and standard deviation (n, c, h, w) float32 of the VAE's posterior."""
+        means, deviations = [], []
+        for piece in torch.split(images, self.batch_size):
+            posterior = self.vae.encode(piece.to(self.device, self.dtype)).latent_dist
+            means.append(posterior.mean.float())
+            deviations.append(posterior.std.float())
+        return torch.cat(means), torch.cat(deviations)
+
+    def generate(
+        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+    ) -> list[Media]:
+        """One medium a condition, by the pipeline itself, which stays resident. A medium's details hold its seed."""
+        steps = self.steps if steps is None else steps
+        guidance = self.guidance if guidance is None else guidance
+        tokens = self._checked(condition).detach().to(self.device, self.dtype)
+        if len(seeds) != len(tokens):
+            raise ValueError(f"seeds: found {len(seeds)} for {len(tokens)} conditions; expected one each")
+        if steps < 1:
+            raise ValueError(f"steps: found {steps}; expected at least 1")
+        if not len(tokens):
+            return []
+        pipeline = self._resident_pipeline()
+        size = 1 if self.sampler_sees_frames and not is_deterministic(pipeline.scheduler) else self.batch_size
+        media: list[Media] = []
+        for start in range(0, len(tokens), size):
+            piece, piece_seeds = tokens[start : start + size], seeds[start : start + size]
+            unconditional = self.condition([""]).tokens.to(self.dtype).expand_as(piece) if guidance > 1 else None
+            request = {
+                "prompt_embeds": piece,
+                "negative_prompt_embeds": unconditional,
+                "generator": seeded_generators(piece_seeds),
+                "num_inference_steps": steps,
+                "guidance_scale": guidance,
+            }
+            for array, seed in zip(self._sample(pipeline, request), piece_seeds, strict=True):
+                media.append(self._as_media(array, {"seed": seed, "steps": steps, "guidance": guidance}))
+        return media
+
+    def _pipeline_parts(self) -> dict[str, Any]:
+        """What the pipeline's class is constructed from, apart from the scheduler."""
+        return {part: getattr(self, part) for part in ("vae", "text_encoder", "tokenizer", "unet")}
+
+    def release(self) -> None:
+        """Drops both halves, the pipeline and the conditions that were kept."""
+        super().release()
+        self._pipeline = None
+
+    def release_denoiser(self) -> None:
+        """Drops all but the text conditioner and the conditions it has given."""
+        super().release_denoiser()
+        self._pipeline = None
+
+    def _resident_pipeline(self) -> Any:
+        self.load()
+        if self._pipeline is None:
+            shipped = self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))
+            with deprecation_silenced():
+                pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
+            # After construction, because a pipeline may mend an old scheduler's configuration.
+            pipeline.scheduler = sampling_scheduler(pipeline.scheduler, self.sampler)
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline
+        return self._pipeline
+
+    def _checked(self, condition: Condition) -> Tensor:
+        tokens = condition.tokens
+        if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape:
+            raise ValueError(
+                f"condition: found {tuple(tokens.shape)}; {type(self).__name__} of {self.checkpoint} expects "
+                f"(batch, {self.condition_shape[0]}, {self.condition_shape[1]}). "
+                f"Build the output projector for this generator's condition_shape."
+            )
+        return tokens

@@ -1,0 +1,82 @@
+"""Waveform -> log-mel spectrogram, as AudioLDM's VAE and vocoder expect it.
+
+Magnitudes of a centred, Hann-windowed STFT, Slaney's mel filters with unit area, natural logarithm above a floor.
+Source: Liu et al., AudioLDM, arXiv 2301.12503, section 4 and appendix; the mel scale is Slaney's Auditory Toolbox.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_LINEAR_HERTZ_A_MEL = 200.0 / 3.0
+_LOGARITHMIC_FROM_HERTZ = 1000.0
+_LOGARITHMIC_FROM_MEL = _LOGARITHMIC_FROM_HERTZ / _LINEAR_HERTZ_A_MEL
+_LOGARITHMIC_STEP = np.log(6.4) / 27.0
+
+
+def _mel(hertz: float) -> float:
+    if hertz < _LOGARITHMIC_FROM_HERTZ:
+        return hertz / _LINEAR_HERTZ_A_MEL
+    return float(_LOGARITHMIC_FROM_MEL + np.log(hertz / _LOGARITHMIC_FROM_HERTZ) / _LOGARITHMIC_STEP)
+
+
+@lru_cache(maxsize=8)
+def mel_filters(sample_rate: int, fft_size: int, bins: int, lowest: float, highest: float) -> np.ndarray[Any, Any]:
+    """(fft_size // 2 + 1, bins) float32: triangles of unit area in Hz, evenly spaced on Slaney's mel scale."""
+    mels = np.linspace(_mel(lowest), _mel(highest), bins + 2)
+    edges = np.where(
+        mels < _LOGARITHMIC_FROM_MEL,
+        mels * _LINEAR_HERTZ_A_MEL,
+        _LOGARITHMIC_FROM_HERTZ * np.exp((mels - _LOGARITHMIC_FROM_MEL) * _LOGARITHMIC_STEP),
+    )
+    frequencies = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)[:, None]
+    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
+    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))
+    filters: np.ndarray[Any, Any] = triangles.astype(np.float32)
+    return filters
+
+
+def log_mel(
+    waveform: Tensor,
+    sample_rate: int = 16_000,
+    bins: int = 64,
+    fft_size: int = 1024,
+    hop: int = 160,
+    lowest: float = 0.0,
+    highest: float = 8_000.0,
+    floor: float = 1e-5,
+) -> Tensor:
+    """The log-mel spectrogram of waveforms, differentiable.
+
+    Args:
+        waveform: (..., L) float32 in [-1, 1], longer than half of ``fft_size``.
+        sample_rate: samples a second.
+        bins: mel bands.
+        fft_size: window and transform length, in samples.
+        hop: samples between frames.
+        lowest: where the mel bands begin, in Hz.
+        highest: where they end, in Hz.
+        floor: the smallest magnitude that the logarithm sees.
+
+    Returns:
+        (..., L // hop + 1, bins) float32.
+
+    Raises:
+        ValueError: the waveform is too short for one frame.
+    """
+    length = waveform.shape[-1]
+    if length <= fft_size // 2:
+        raise ValueError(f"waveform: found {length} samples; expected more than {fft_size // 2}. Pad it with zeros.")
+    window = torch.hann_window(fft_size, device=waveform.device)
+    spectrum = torch.stft(
+        waveform.reshape(-1, length), fft_size, hop, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
+    filters = torch.from_numpy(mel_filters(sample_rate, fft_size, bins, lowest, highest)).to(waveform.device)
+    mel = spectrum.abs().transpose(-1, -2) @ filters
+    return mel.clamp_min(floor).log().reshape(*waveform.shape[:-1], -1, bins)

@@ -1,0 +1,142 @@
+"""A diffusers pipeline as a frozen expert: its folder, its two halves that load apart, and its text conditions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from isthmus.generators.base import Generator
+from isthmus.generators.condition_memo import ConditionMemo
+from isthmus.generators.pipeline_folder import PipelineFolder
+from isthmus.types import Condition
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class PipelineExpert(Generator):
+    """The folder and the parts of a text-conditioned pipeline; :class:`DiffusionGenerator` says what they do together.
+
+    Args:
+        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
+        precision: the type of the weights. Conditions are float32 in any case.
+        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+
+    Raises:
+        ValueError: the folder is missing, another pipeline's or damaged, or an argument is out of range.
+    """
+
+    pipeline_name: ClassVar[str]
+
+    _condition_shape: tuple[int, int]
+    text_encoder: Any
+    tokenizer: Any
+    unet: Any
+    vae: Any
+    anchor: Tensor
+
+    def __init__(self, checkpoint: str | Path, precision: Precision, memo_megabytes: int) -> None:
+        super().__init__()
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision: found '{precision}'; expected one of {', '.join(get_args(Precision))}")
+        if memo_megabytes < 1:
+            raise ValueError(f"memo_megabytes: found {memo_megabytes}; expected at least 1")
+        self.folder = PipelineFolder(checkpoint, self.pipeline_name)
+        self.checkpoint = self.folder.path
+        self.dtype: torch.dtype = getattr(torch, precision)
+        self.memo_megabytes = memo_megabytes
+        self._memo: ConditionMemo | None = None
+        # Follows the module from device to device while its parts aren't there yet: they load where it is.
+        self.register_buffer("anchor", torch.empty(0), persistent=False)
+
+    @abstractmethod
+    def _materialize_conditioner(self) -> None:
+        """Reads ``tokenizer`` and ``text_encoder``."""
+
+    @abstractmethod
+    def _materialize_denoiser(self) -> None:
+        """Reads ``vae`` and what else the pipeline takes, ``unet`` last."""
+
+    @abstractmethod
+    def _encode_text(self, captions: list[str]) -> Tensor:
+        """Captions -> (B, C, K), as the pipeline's own prompt encoding gives it."""
+
+    @property
+    def condition_shape(self) -> tuple[int, int]:
+        """(C, K) of the text conditioner's output, from the folder's json files."""
+        return self._condition_shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are, or will be loaded."""
+        return self.anchor.device
+
+    @property
+    def conditioner_is_loaded(self) -> bool:
+        """Whether the text conditioner is present."""
+        return "text_encoder" in self._modules
+
+    @property
+    def denoiser_is_loaded(self) -> bool:
+        """Whether the UNet, the VAE and what belongs to them are present."""
+        return "unet" in self._modules
+
+    def load(self, device: torch.device | str | None = None) -> None:
+        """Makes all parts present. See :meth:`load_conditioner` and :meth:`load_denoiser` for one half alone."""
+        self.load_conditioner(device)
+        self.load_denoiser(device)
+
+    def load_conditioner(self, device: torch.device | str | None = None) -> None:
+        """Makes the tokenizer and the text encoder present, alone: what alignment needs."""
+        self._load(self.conditioner_is_loaded, self._materialize_conditioner, device)
+
+    def load_denoiser(self, device: torch.device | str | None = None) -> None:
+        """Makes the UNet, the VAE and the vocoder present, without the text encoder."""
+        self._load(self.denoiser_is_loaded, self._materialize_denoiser, device)
+
+    def _load(self, is_present: bool, materialize: Callable[[], None], device: torch.device | str | None) -> None:
+        # First used inside Lightning's validation, the weights would otherwise be inference tensors: no later training
+        # step could send a gradient through them.
+        with torch.inference_mode(False), torch.no_grad():
+            if not is_present:
+                with torch.random.fork_rng(devices=[]):
+                    materialize()
+                self.requires_grad_(False)
+                self.eval()
+                self.is_loaded = self.conditioner_is_loaded and self.denoiser_is_loaded
+            if device is not None or not is_present:
+                self.to(self.device if device is None else device)
+
+    def release(self) -> None:
+        """Drops both halves and the conditions that were kept."""
+        super().release()
+        self.tokenizer = None
+        self._memo = None
+
+    def release_denoiser(self) -> None:
+        """Drops all but the text conditioner and the conditions it has given."""
+        for name in list(self._modules):
+            if name != "text_encoder":
+                delattr(self, name)
+        self.is_loaded = False
+
+    def condition(self, captions: Sequence[str]) -> Condition:
+        """Captions -> (B, C, K) float32, without gradient; every position is valid. Each caption is encoded once."""
+        if isinstance(captions, str):
+            raise ValueError(f"captions: found one string, '{captions}'; expected a list of captions")
+        tokens, width = self.condition_shape
+        if not captions:
+            return Condition(torch.zeros(0, tokens, width, device=self.device))
+        if self._memo is None:
+            self._memo = ConditionMemo(max(1, self.memo_megabytes * 2**20 // (4 * tokens * width)))
+        # What is kept serves training and validation alike: it is no inference tensor, and autocast doesn't round it.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return Condition(self._memo.look_up(captions, self._encode, self.device))
+
+    def _encode(self, captions: list[str]) -> Tensor:
+        self.load_conditioner()
+        return self._encode_text(captions).float()

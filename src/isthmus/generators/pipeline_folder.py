@@ -1,0 +1,102 @@
+"""A folder written by a diffusers pipeline's ``save_pretrained``: its configurations, and its parts one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def _weight_bars_hidden() -> Iterator[None]:
+    """Keeps transformers from drawing a bar for each part, across the bars of a training run."""
+    from transformers.utils import logging
+
+    were_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            logging.enable_progress_bar()
+
+
+class PipelineFolder:
+    """Reads json files alone until a part is asked for, and never the network.
+
+    Args:
+        path: the folder with ``model_index.json``.
+        pipeline: the diffusers class that must have written it, such as ``StableDiffusionPipeline``.
+
+    Raises:
+        ValueError: the folder is missing, or it is another pipeline's.
+    """
+
+    def __init__(self, path: str | Path, pipeline: str) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ValueError(
+                f"checkpoint {self.path}: no such folder; expected one written by {pipeline}.save_pretrained. "
+                f"Correct the path, or download the checkpoint there."
+            )
+        found = self.config("model_index.json").get("_class_name")
+        if found != pipeline:
+            raise ValueError(
+                f"checkpoint {self.path}: model_index.json names {found}; expected {pipeline}. "
+                f"Give the folder of a {pipeline}, or choose the generator that serves {found}."
+            )
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The json file ``name``, such as ``unet/config.json``.
+
+        Raises:
+            ValueError: it is missing, or isn't a json object.
+        """
+        file = self.path / name
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"checkpoint {self.path}: {name} is missing; save_pretrained writes it. Copy the folder anew."
+            ) from None
+        except (OSError, ValueError) as error:
+            message = f"checkpoint {self.path}: {name} can't be read as json ({error}). Copy it anew."
+            raise ValueError(message) from error
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"checkpoint {self.path}: {name} holds a {type(content).__name__}; expected an object. Copy it anew."
+            )
+        return content
+
+    def value(self, name: str, field: str) -> Any:
+        """One field of a json file.
+
+        Raises:
+            ValueError: the field is missing.
+        """
+        content = self.config(name)
+        if field not in content:
+            raise ValueError(
+                f"checkpoint {self.path}: {name} has no '{field}'; it has {', '.join(sorted(content)) or 'nothing'}. "
+                f"Copy the file anew, or check that its class is the pipeline's own."
+            )
+        return content[field]
+
+    def read(self, part: str, kind: Any, **options: Any) -> Any:
+        """The part of class ``kind`` in the subfolder ``part``, with its weights.
+
+        Raises:
+            ValueError: its files are missing, cut short, or don't fit its configuration.
+        """
+        from safetensors import SafetensorError
+
+        try:
+            with _weight_bars_hidden():
+                return kind.from_pretrained(self.path / part, local_files_only=True, **options)
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise ValueError(
+                f"checkpoint {self.path}: {part}/ can't be loaded as {kind.__name__} ({error}). "
+                f"Copy that folder anew; it must hold config and weights as save_pretrained writes them."
+            ) from error

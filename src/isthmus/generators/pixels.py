@@ -1,0 +1,25 @@
+"""uint8 pictures <-> the tensors that a VAE sees and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def pixels_of(image: np.ndarray[Any, Any], height: int, width: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, height, width) float32 in [-1, 1]: the centre in those proportions, resized (bicubic)."""
+    from PIL import Image, ImageOps
+
+    if image.shape[:2] != (height, width):
+        fitted = ImageOps.fit(Image.fromarray(image), (width, height), method=Image.Resampling.BICUBIC)
+        image = np.asarray(fitted)
+    return torch.tensor(image).permute(2, 0, 1).to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def pictures_of(images: Tensor) -> np.ndarray[Any, Any]:
+    """(..., 3, H, W) in [0, 1] -> (..., H, W, 3) uint8, rounded as diffusers' own PIL output is."""
+    # Rounded where they were made: a quarter of the bytes come back from the device.
+    return images.float().mul(255.0).round().to(torch.uint8).movedim(-3, -1).contiguous().cpu().numpy()

@@ -1,0 +1,50 @@
+"""Stable Diffusion: text -> image.
+
+Source: Rombach et al., arXiv 2112.10752; diffusers' ``StableDiffusionPipeline`` and its checkpoint format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from isthmus.generators.clip_conditioned import ClipConditioned
+from isthmus.generators.pixels import pictures_of, pixels_of
+from isthmus.types import Media, Modality
+
+
+class StableDiffusion(ClipConditioned):
+    """Stable Diffusion 1 and 2. Its condition is CLIP's last hidden states: (77, 768) or (77, 1024) at full size."""
+
+    modality = Modality.IMAGE
+    pipeline_name = "StableDiffusionPipeline"
+    default_steps = 50
+    default_guidance = 7.5
+
+    def _materialize_denoiser(self) -> None:
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
+        self.unet = self.folder.read("unet", UNet2DConditionModel, torch_dtype=self.dtype)
+
+    def prepare(self, medium: Media) -> dict[str, Tensor]:
+        """``pixels`` (3, height, width) float32 in [-1, 1]."""
+        self._check_modality(medium)
+        return {"pixels": pixels_of(medium.array, self.height, self.width)}
+
+    def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return self._encode_images(content["pixels"])
+
+    def _pipeline_parts(self) -> dict[str, Any]:
+        unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        return {**super()._pipeline_parts(), **unused}
+
+    def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+        images = pipeline(height=self.height, width=self.width, output_type="pt", **request).images
+        return list(pictures_of(images))
+
+    def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
+        return Media(self.modality, array, source=self.checkpoint.name, details=details)

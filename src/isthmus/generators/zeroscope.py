@@ -1,0 +1,89 @@
+"""ZeroScope: text -> video.
+
+Source: Wang et al., ModelScope, arXiv 2308.06571; diffusers' ``TextToVideoSDPipeline`` and its checkpoint format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.generators.clip_conditioned import ClipConditioned
+from isthmus.generators.pipeline_expert import Precision
+from isthmus.generators.pixels import pictures_of, pixels_of
+from isthmus.generators.schedules import Sampler
+from isthmus.types import Media, Modality
+
+
+class ZeroScope(ClipConditioned):
+    """ZeroScope, ModelScope's text-to-video. Its condition is OpenCLIP's last hidden states: (77, 1024) at full size.
+
+    Args:
+        checkpoint: the pipeline's folder.
+        steps, guidance, height, width: as in :class:`ClipConditioned`.
+        scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        frames: how many a clip has; ZeroScope was trained on 24. The checkpoint's files don't say.
+        fps: the frame rate that a generated clip is given; it is no input of the expert.
+
+    Raises:
+        ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
+    """
+
+    modality = Modality.VIDEO
+    pipeline_name = "TextToVideoSDPipeline"
+    default_steps = 50
+    default_guidance = 9.0
+    sampler_sees_frames = True
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        steps: int | None = None,
+        guidance: float | None = None,
+        frames: int = 24,
+        fps: float = 8.0,
+        height: int | None = None,
+        width: int | None = None,
+        scheduler: Sampler | None = None,
+        batch_size: int = 16,
+        precision: Precision = "float32",
+        memo_megabytes: int = 256,
+    ) -> None:
+        super().__init__(checkpoint, steps, guidance, height, width, scheduler, batch_size, precision, memo_megabytes)
+        if frames < 1 or fps <= 0:
+            raise ValueError(f"frames: found {frames} at fps {fps}; expected at least one frame and a positive rate")
+        self.frames = frames
+        self.fps = fps
+
+    def _materialize_denoiser(self) -> None:
+        from diffusers import AutoencoderKL, UNet3DConditionModel
+
+        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
+        self.unet = self.folder.read("unet", UNet3DConditionModel, torch_dtype=self.dtype)
+
+    def prepare(self, medium: Media) -> dict[str, Tensor]:
+        """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
+        self._check_modality(medium)
+        chosen = np.linspace(0, len(medium.array) - 1, self.frames).round().astype(int)
+        return {"clip": torch.stack([pixels_of(medium.array[index], self.height, self.width) for index in chosen])}
+
+    def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        clips = content["clip"]
+        mean, deviation = self._encode_images(clips.flatten(0, 1))
+        layout = clips.shape[:2]
+        mean = mean.reshape(*layout, *mean.shape[1:]).transpose(1, 2)
+        return mean, deviation.reshape(*layout, *deviation.shape[1:]).transpose(1, 2)
+
+    def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
+        clips = pipeline(
+            num_frames=self.frames, height=self.height, width=self.width, output_type="pt", **request
+        ).frames
+        return list(pictures_of(clips))
+
+    def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
+        return Media(self.modality, array, rate=self.fps, source=self.checkpoint.name, details=details)

@@ -1,0 +1,92 @@
+"""Folders of tiny pipelines, the generators on them, and media for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tiny_pipelines import KINDS, write_pipeline
+
+from isthmus.generators.diffusion import DiffusionGenerator
+from isthmus.types import Media, Modality
+
+Build = Callable[..., DiffusionGenerator]
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pipelines' folders. Never written to: :func:`copied` is for that."""
+    found = {}
+    for kind in KINDS:
+        found[kind] = tmp_path_factory.mktemp("pipelines") / kind
+        write_pipeline(kind, found[kind])
+    return found
+
+
+@pytest.fixture
+def copied(folders: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a pipeline's folder, with fields of its json files replaced (None removes one)."""
+
+    def copy(kind: str, **changes: dict[str, Any]) -> Path:
+        folder = tmp_path / kind
+        shutil.copytree(folders[kind], folder, dirs_exist_ok=True)
+        for part, fields in changes.items():
+            file = (
+                folder
+                / part
+                / {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}.get(part, "config.json")
+            )
+            content = {**json.loads(file.read_text()), **fields}
+            file.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def build(folders: dict[str, Path]) -> Build:
+    """A generator of a kind, from its tiny folder unless told another."""
+
+    def make(kind: str, checkpoint: Path | None = None, **options: Any) -> DiffusionGenerator:
+        options = {"frames": 3, **options} if kind == "video" else options
+        return KINDS[kind](checkpoint or folders[kind], **options)
+
+    return make
+
+
+@pytest.fixture
+def pipeline(folders: dict[str, Path]) -> Callable[..., Any]:
+    """The library's own pipeline, loaded by itself."""
+
+    def make(kind: str, checkpoint: Path | None = None) -> Any:
+        from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
+
+        with deprecation_silenced():
+            found = pipeline_class(KINDS[kind].pipeline_name).from_pretrained(checkpoint or folders[kind])
+        found.set_progress_bar_config(disable=True)
+        return found
+
+    return make
+
+
+@pytest.fixture
+def media() -> Callable[[str, int], list[Media]]:
+    """Random media of a kind, of other sizes and rates than the generator's."""
+
+    def make(kind: str, count: int) -> list[Media]:
+        draw = np.random.default_rng(3)
+        match kind:
+            case "image":
+                return [Media(Modality.IMAGE, draw.integers(0, 256, (20, 30, 3), np.uint8)) for _ in range(count)]
+            case "video":
+                return [Media(Modality.VIDEO, draw.integers(0, 256, (5, 16, 16, 3), np.uint8), 8) for _ in range(count)]
+            case _:
+                noise = [draw.uniform(-1, 1, 9000).astype(np.float32) for _ in range(count)]
+                return [Media(Modality.AUDIO, samples, 22_050) for samples in noise]
+
+    return make
