@@ -1,0 +1,6 @@
+"""P and text -> text and S (B, S, E). One file a kind of LLM; the contract stands in base.py."""
+
+from isthmus.backbones.causal import CausalBackbone
+from isthmus.backbones.lora import LoraSettings
+
+__all__ = ["CausalBackbone", "LoraSettings"]

@@ -1,0 +1,92 @@
+"""The state of one answer while it is decoded: which tokens follow a choice, which runs are owed, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from torch import Tensor
+
+from isthmus.backbones.base import Answer, SignalRun
+from isthmus.types import Modality
+from isthmus.vocabulary import Vocabulary
+
+
+class AnswerWriter:
+    """Turns choices into blocks of ids, and their states into an answer.
+
+    A block is one text token or whole runs of signal tokens: the rest of a run is never sampled, so a partial run can't
+    occur. When the answer ends, by its end token or at its limit, the required media that it still owes are appended as
+    forced runs.
+
+    Args:
+        vocabulary: ids of the runs.
+        ends: ids that end an answer.
+        limit: tokens after which it ends; a run that begins before it is finished, and forced runs follow beyond it.
+        required: media that the answer must hold; a modality named twice is owed twice.
+        decode: text ids -> text.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        ends: Collection[int],
+        limit: int,
+        required: Sequence[Modality],
+        decode: Callable[[list[int]], str],
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.starts = list(vocabulary.starts().values())
+        self.ends = ends
+        self.limit = limit
+        self.owed = list(required)
+        self.decode = decode
+        self.answer = Answer()
+        self.is_finished = False
+        self._text: list[int] = []
+        self._runs: list[tuple[Modality, int, bool]] = []
+
+    @property
+    def awaits_states(self) -> bool:
+        """Whether the last block holds runs, so that its states are wanted."""
+        return bool(self._runs)
+
+    def take(self, column: int) -> list[int]:
+        """The ids that follow the choice of this column of the logits; none once the answer has ended."""
+        if self.is_finished:
+            return []
+        block: list[int] = []
+        if column >= self.vocabulary.base_size:
+            self._append_run(block, self.starts[column - self.vocabulary.base_size], forced=False)
+        elif column in self.ends:
+            self.is_finished = True
+        else:
+            self._text.append(column)
+            block.append(column)
+        if not self.is_finished and self.answer.tokens + len(block) >= self.limit:
+            self.is_finished, self.answer.ended = True, "length"
+        if self.is_finished:
+            for modality in list(self.owed):
+                self._append_run(block, modality, forced=True)
+            self._flush()
+        self.answer.tokens += len(block)
+        return block
+
+    def receive(self, states: Tensor) -> None:
+        """Takes the states (block, E) of the last block."""
+        for modality, offset, forced in self._runs:
+            run = states[offset : offset + self.vocabulary.signal_counts[modality]]
+            self.answer.pieces.append(SignalRun(modality, run, forced))
+        self._runs = []
+
+    def _append_run(self, block: list[int], modality: Modality, forced: bool) -> None:
+        self._flush()
+        self._runs.append((modality, len(block), forced))
+        block += self.vocabulary.signal_ids(modality)
+        if modality in self.owed:
+            self.owed.remove(modality)
+
+    def _flush(self) -> None:
+        """Closes the text piece before a run or the end. An empty one is no piece."""
+        if text := self.decode(self._text) if self._text else "":
+            self.answer.pieces.append(text)
+        self._text = []

@@ -1,0 +1,100 @@
+"""The contract of a backbone: P and text -> the text loss and S (B, S, E); and decoding with signal runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from isthmus.types import Batch, Modality
+from isthmus.vocabulary import Vocabulary
+
+
+@dataclass
+class BackboneOutput:
+    """What a training forward gives.
+
+    Attributes:
+        text_loss: () the *sum* of the cross-entropies over the labelled positions, so that the caller can divide by a global count.
+        correct: () how many labelled positions were the likeliest token; None where it would cost another pass.
+        signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
+    """
+
+    text_loss: Tensor
+    correct: Tensor | None
+    signals: dict[Modality, Tensor]
+
+
+@dataclass
+class Sampling:
+    """How an answer is drawn. ``temperature`` 0 is greedy; otherwise top-p sampling from a generator seeded for each request."""
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"sampling: found max_tokens {self.max_tokens}, temperature {self.temperature}, top_p {self.top_p}; "
+                "expected max_tokens >= 1, temperature >= 0 and 0 < top_p <= 1"
+            )
+
+
+@dataclass
+class SignalRun:
+    """One run in an answer: its modality, its states (S, E), and whether it had to be forced because the request required it."""
+
+    modality: Modality
+    states: Tensor
+    forced: bool = False
+
+
+@dataclass
+class Answer:
+    """A decoded answer: text pieces and signal runs in order; why it ended ('end' or 'length')."""
+
+    pieces: list[str | SignalRun] = field(default_factory=list)
+    ended: str = "end"
+    tokens: int = 0
+
+
+class LanguageBackbone(nn.Module):
+    """An LLM with the rows of the new tokens beside its frozen embedding and head.
+
+    Attributes:
+        width: E.
+        tokenizer: a fast tokenizer (offsets are needed to tell target positions) with a chat template.
+        vocabulary: ids of tags and signal tokens.
+    """
+
+    width: int
+    tokenizer: Any
+    vocabulary: Vocabulary
+    checkpoint: Path
+
+    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
+        """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``."""
+        raise NotImplementedError
+
+    def generate(
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        sampling: Sampling,
+        required: Sequence[Sequence[Modality]] | None = None,
+        allowed: Sequence[Modality] | None = None,
+    ) -> list[Answer]:
+        """Decodes an answer to each prompt of the (right-padded) batch.
+
+        ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted at all.
+        """
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The owned parameters by part: ``media_tags``, ``signal_rows`` and, where there is one, ``lora``."""
+        raise NotImplementedError

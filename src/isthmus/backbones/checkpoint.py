@@ -1,0 +1,64 @@
+"""An LLM's folder: its configuration and its tokenizer, read without its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def read_config(folder: Path) -> Any:
+    """The text model's configuration.
+
+    Raises:
+        ValueError: the folder or its ``config.json`` is missing.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        found = "no such folder" if not folder.is_dir() else "a folder without config.json"
+        raise ValueError(
+            f"backbone checkpoint {folder}: found {found}; expected an LLM saved with save_pretrained. "
+            "Download the model into a folder (`hf download NAME --local-dir FOLDER`) and give that folder."
+        )
+    return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+
+
+def read_tokenizer(folder: Path, vocabulary_size: int) -> Any:
+    """The tokenizer, checked for what training and chatting need of it.
+
+    Raises:
+        ValueError: it isn't fast, has no chat template or no end token, or knows ids that the LLM has no rows for.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"backbone checkpoint {folder}: its tokenizer can't be read: {error}") from error
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"backbone checkpoint {folder}: found {type(tokenizer).__name__}, a slow tokenizer; expected a fast one, "
+            "whose offsets "
+            "tell which tokens are targets. Convert it to a tokenizer.json (convert_slow_tokenizer) and save it there."
+        )
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"backbone checkpoint {folder}: found a tokenizer without a chat template; expected one, which lays out "
+            "the turns. "
+            "Add the model's template as chat_template.jinja to the folder."
+        )
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"backbone checkpoint {folder}: found a tokenizer without eos_token; expected one, which ends an answer. "
+            "Name it in tokenizer_config.json."
+        )
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= vocabulary_size:
+        raise ValueError(
+            f"backbone checkpoint {folder}: found token id {highest} ('{tokenizer.convert_ids_to_tokens(highest)}') in "
+            "the tokenizer; "
+            f"expected ids below the LLM's vocab_size {vocabulary_size}, since media tags and signal tokens are "
+            "numbered from there. "
+            "Use the tokenizer that belongs to these weights."
+        )
+    return tokenizer

@@ -1,0 +1,83 @@
+"""The rows of the new tokens, beside the LLM's frozen embedding and head: only these learn, not the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.vocabulary import Vocabulary
+
+BLOCK = 8192
+"""Rows that are averaged at a time, so that a large vocabulary isn't copied whole."""
+
+
+class NewTokenRows(nn.Module):
+    """Input rows of the media tags and the signal tokens, and output rows of each modality's first signal token.
+
+    An input row is drawn from a normal distribution with the mean and the deviation of the LLM's own embedding, column
+    by column, so that it looks like a word to the frozen layers; torch's global random state decides the draw. An
+    output row is the mean of the LLM's head: its logit is then the mean logit, so that the new tokens hardly move the
+    LLM's distribution before they are trained (Hewitt, "Initializing new word embeddings for pretrained language
+    models", 2021). Equal output rows part at the first step, as their labels differ. Rows are float32, whatever the
+    LLM's type.
+
+    Args:
+        vocabulary: ids of the new tokens.
+        embedding: ids -> (..., E), the LLM's embedding; a module, as some LLMs scale what they look up.
+        head: (base_size, E) the LLM's head. On the meta device the rows are too.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, embedding: Callable[[Tensor], Tensor], head: Tensor) -> None:
+        super().__init__()
+        self.base_size = vocabulary.base_size
+        ids = torch.arange(vocabulary.base_size, device=head.device)
+        mean, deviation = _column_statistics(embedding(block) for block in torch.split(ids, BLOCK))
+        rows = vocabulary.tag_rows + vocabulary.signal_rows
+        if mean.is_meta:
+            drawn = mean.expand(rows, -1).clone()
+        else:
+            drawn = mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu")
+        starts = vocabulary.starts()
+        self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
+        self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())
+        self.run_starts = nn.Parameter(
+            _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device).expand(len(starts), -1).clone()
+        )
+        columns = torch.full((vocabulary.size - vocabulary.base_size,), -1, dtype=torch.int64, device=drawn.device)
+        for index, first in enumerate(starts):
+            columns[first - vocabulary.base_size] = vocabulary.base_size + index
+        self.register_buffer("head_columns", columns, persistent=False)
+        self.head_columns: Tensor
+
+    def embed(self, ids: Tensor, base: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions await their media."""
+        new = ids >= self.base_size
+        embeddings = base(ids.masked_fill(new | (ids < 0), 0))
+        rows = torch.cat([self.media_tags, self.signal_rows])
+        where = new.nonzero(as_tuple=True)
+        return embeddings.index_put(where, rows[ids[where] - self.base_size].to(embeddings.dtype))
+
+    def columns(self, labels: Tensor) -> Tensor:
+        """Labels -> columns of the logits; negative where not predictable.
+
+        The columns are the base vocabulary, then one for each modality's first signal token.
+        """
+        new = labels >= self.base_size
+        offsets = (labels - self.base_size).clamp(0, len(self.head_columns) - 1)
+        return torch.where(new, self.head_columns[offsets], labels)
+
+
+@torch.no_grad()
+def _column_statistics(blocks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (E,) over the rows of all blocks, float32."""
+    count: int = 0
+    total: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
+    for block in blocks:
+        rows = block.double()
+        count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+    assert isinstance(total, Tensor) and isinstance(squares, Tensor), "a vocabulary has rows"
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()

@@ -1,0 +1,41 @@
+"""Choosing the next token: greedy, or top-p with a generator of its own for each row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from isthmus.backbones.base import Sampling
+
+
+class Sampler:
+    """Chooses a column of the logits for each row.
+
+    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number a step, so that its draws depend
+    neither on the other rows nor on the device.
+
+    Args:
+        sampling: temperature, top-p and seed.
+        rows: B.
+    """
+
+    def __init__(self, sampling: Sampling, rows: int) -> None:
+        self.sampling = sampling
+        self.generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(rows)]
+
+    def choose(self, logits: Tensor) -> list[int]:
+        """(B, columns) float -> the chosen column of each row. Columns at -inf are never chosen."""
+        if self.sampling.temperature == 0:
+            greedy: list[int] = logits.argmax(-1).tolist()
+            return greedy
+        probabilities, order = (logits.double() / self.sampling.temperature).softmax(-1).sort(-1, descending=True)
+        before = probabilities.cumsum(-1) - probabilities
+        kept = (before < self.sampling.top_p) & (
+            probabilities > 0
+        )  # the likeliest token has nothing before it: one is always kept
+        mass = probabilities.where(kept, 0).cumsum(-1)
+        draws = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
+        reached = draws.to(logits.device)[:, None] * mass[:, -1:]
+        places = torch.minimum((mass <= reached).sum(-1), kept.sum(-1) - 1)
+        chosen: list[int] = order.gather(-1, places[:, None])[:, 0].tolist()
+        return chosen

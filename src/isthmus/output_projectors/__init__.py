@@ -1,0 +1,6 @@
+"""S (B, S, E) -> H (B, C, K). One file a bridge; the contract stands in base.py."""
+
+from isthmus.output_projectors.mlp import MLP
+from isthmus.output_projectors.tiny_transformer import TinyTransformer
+
+__all__ = ["MLP", "TinyTransformer"]
