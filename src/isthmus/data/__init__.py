@@ -1,0 +1,1 @@
+"""The data room: a conversation of text and media -> a batch."""

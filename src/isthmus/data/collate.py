@@ -1,0 +1,170 @@
+"""Conversations -> a batch: plan, decode, preprocess, lay out, stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.limits import MediaLimits
+from isthmus.data.media import DEFAULT_LIMITS, read_media
+from isthmus.data.planning import Planner, Targets
+from isthmus.data.samples import Sample, SampleMedium, SampleRun, stack
+from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.seeds import derive_seed
+from isthmus.types import IGNORED, Batch, Media, Modality
+from isthmus.vocabulary import MEDIA_POSITION, MediaSegment, SignalSegment, TextSegment
+
+Preprocess = Callable[[Media], dict[str, Tensor]]
+Positions = Callable[[Modality, Mapping[str, Tensor]], int]
+
+
+class Collator:
+    """Makes batches for one model. Runs in data workers: it needs no weights.
+
+    Args:
+        planner: writes a conversation as segments.
+        preprocess: by modality, ``Encoder.preprocess``; its keys are the inputs that the model takes.
+        positions: M, how many LLM positions a preprocessed medium takes: the projector's count for the encoder's.
+        outputs: the modalities that the model generates.
+        prepare: by modality, ``Generator.prepare``; empty where no denoising loss is trained.
+        max_tokens: the longest sequence T.
+        targets: which of the assistant's turns are trained upon.
+        generation_prompt: makes prompts for decoding instead: answers at the end are cut off and nothing is a target.
+        limits: caps on media files.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        preprocess: Mapping[Modality, Preprocess],
+        positions: Positions,
+        outputs: Collection[Modality],
+        prepare: Mapping[Modality, Preprocess],
+        max_tokens: int,
+        targets: Targets = "all",
+        generation_prompt: bool = False,
+        limits: MediaLimits = DEFAULT_LIMITS,
+    ) -> None:
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
+        self.planner = planner
+        self.preprocess = dict(preprocess)
+        self.positions = positions
+        self.outputs = tuple(outputs)
+        self.prepare = dict(prepare)
+        self.max_tokens = max_tokens
+        self.targets: Targets = "none" if generation_prompt else targets
+        self.generation_prompt = generation_prompt
+        self.limits = limits
+
+    def __call__(self, conversations: Sequence[Conversation]) -> Batch:
+        """Conversations -> a batch; the first fault is raised."""
+        return self.batch([self.sample(conversation) for conversation in conversations])
+
+    def sample(self, conversation: Conversation) -> Sample:
+        """Plans, decodes and preprocesses one conversation.
+
+        Raises:
+            DataError: a fault of the conversation or of a media file, a modality that isn't served, or too many tokens.
+        """
+        if self.generation_prompt:
+            conversation = conversation.prompt()
+        name = _name(conversation)
+        given, made = self._items(conversation, name)
+        sample = Sample(details=dict(conversation.details))
+        vocabulary = self.planner.vocabulary
+        for segment in self.planner.plan(conversation, self.targets, self.generation_prompt):
+            match segment:
+                case TextSegment(ids, targets):
+                    sample.ids += ids
+                    sample.labels += [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
+                case MediaSegment(modality, index):
+                    begin, end = vocabulary.tags(modality)
+                    inputs = self.preprocess[modality](self._decoded(given[index]))
+                    length = self.positions(modality, inputs)
+                    sample.media.append(SampleMedium(modality, inputs, len(sample.ids) + 1, length))
+                    sample.ids += [begin, *[MEDIA_POSITION] * length, end]
+                    sample.labels += [IGNORED] * (length + 2)
+                case SignalSegment(modality, index, target):
+                    if target:
+                        sample.runs.append(self._run(modality, made[index], index, len(sample.ids), conversation, name))
+                    run = vocabulary.signal_ids(modality)
+                    sample.ids += run
+                    # Decoding appends the rest of a run by itself, so only its first token is learnt.
+                    sample.labels += [run[0] if target else IGNORED, *[IGNORED] * (len(run) - 1)]
+        if len(sample.ids) > self.max_tokens:
+            raise DataError(
+                Fault.TOO_LONG,
+                f"{name}: found {len(sample.ids)} tokens; expected at most max_tokens = {self.max_tokens}. "
+                "Mend: raise max_tokens, or shorten the conversation.",
+            )
+        return sample
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Pads on the right and stacks, (B, T).
+
+        Raises:
+            DataError: media of one modality whose preprocessed tensors differ in shape.
+        """
+        return stack(samples)
+
+    def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
+        """Input media and generated media in order, after a check that the model serves each of them."""
+        given: list[MediumItem] = []
+        made: list[MediumItem] = []
+        for i, message in enumerate(conversation.messages):
+            is_output = message.role == "assistant"
+            served: Collection[Modality] = self.outputs if is_output else self.preprocess
+            for item in message.content:
+                if not isinstance(item, MediumItem):
+                    continue
+                if item.modality not in served:
+                    what, mend = (
+                        ("output", "a generator and an output projector")
+                        if is_output
+                        else ("input", "an encoder and an input projector")
+                    )
+                    raise DataError(
+                        Fault.UNSERVED,
+                        f"{name}: messages[{i}]: found {item.modality} as {what}; this model's {what}s are "
+                        f"{', '.join(['text', *served])}. Mend: give the model {mend} for {item.modality}.",
+                    )
+                (made if is_output else given).append(item)
+        return given, made
+
+    def _decoded(self, item: MediumItem) -> Media:
+        if isinstance(item.media, Path):
+            return read_media(item.media, item.modality, self.limits)
+        assert item.media is not None, "the schema gives every input medium a file"
+        return item.media
+
+    def _run(
+        self, modality: Modality, item: MediumItem, index: int, start: int, conversation: Conversation, name: str
+    ) -> SampleRun:
+        if item.caption is None:
+            raise DataError(
+                Fault.SCHEMA,
+                f"{name}: found no caption of the assistant's {modality} number {index}; expected one, the target of "
+                "its alignment. "
+                "Mend: add what it shows under 'caption'.",
+            )
+        content = None
+        if item.media is not None and modality in self.prepare:
+            content = self.prepare[modality](self._decoded(item))
+        seed = conversation.details.get("seed")
+        # Each run of a conversation draws its own noise.
+        drawn = derive_seed(name, _text(conversation), index) if seed is None else (int(seed) + index) % (1 << 63)
+        return SampleRun(modality, start, item.caption, content, drawn)
+
+
+def _name(conversation: Conversation) -> str:
+    return f"conversation {conversation.details.get('id', '')}".rstrip()
+
+
+def _text(conversation: Conversation) -> str:
+    """What is said, so that unnamed conversations differ in their seeds."""
+    items = (item for message in conversation.messages for item in message.content)
+    return "\n".join(item.text if isinstance(item, TextItem) else f"{item.modality} {item.caption}" for item in items)

@@ -1,0 +1,56 @@
+"""How large a medium may be: held against a file's header, before anything is decoded, and again while decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.data.errors import DataError, Fault
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """Caps on one medium.
+
+    Attributes:
+        pixels: of an image, or of one frame of a video.
+        seconds: of audio or video.
+        frames: of a video.
+        points: of a point cloud.
+        bytes: of the file, and of the array that it decodes to.
+    """
+
+    pixels: int = 64_000_000
+    seconds: float = 600.0
+    frames: int = 4096
+    points: int = 4_000_000
+    bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        for name in ("pixels", "seconds", "frames", "points", "bytes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"limits.{name}: found {getattr(self, name)}; expected a number above 0. Mend: raise it."
+                )
+
+    def check(self, path: Path, **measured: float) -> None:
+        """Compares measurements with the caps of the same names.
+
+        Raises:
+            DataError: one is above its cap.
+        """
+        for name, value in measured.items():
+            cap = getattr(self, name)
+            if value > cap:
+                raise DataError(
+                    Fault.LIMIT,
+                    f"{path}: found {value:g} {name}; expected at most {cap:g}. Mend: shrink the file, or raise "
+                    f"limits.{name}.",
+                )
+
+
+def corrupt(path: Path, kind: str, reason: object, mend: str) -> DataError:
+    """The error of a file that can't be decoded."""
+    return DataError(
+        Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Mend: {mend}."
+    )

@@ -1,0 +1,99 @@
+"""Media to and from files: one door to the readers and writers of every modality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.limits import MediaLimits
+from isthmus.data.paths import resolve_path
+from isthmus.types import Media, Modality
+
+DEFAULT_LIMITS = MediaLimits()
+
+ENDINGS: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: (".png",),
+    Modality.VIDEO: (".mp4", ".mkv", ".gif"),
+    Modality.AUDIO: (".wav",),
+    Modality.POINTS: (".npy",),
+}
+"""What :func:`save_media` writes."""
+
+
+def read_media(
+    path: str | Path,
+    modality: Modality,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    root: Path | None = None,
+    sample_rate: float | None = None,
+) -> Media:
+    """Decodes a file. Nothing is fetched from a network, unpickled, or decoded before its header has passed the limits.
+
+    Args:
+        path: relative to ``root``, which it can't leave; a trusted path where there's no root.
+        modality: what to read it as.
+        limits: caps on its size.
+        root: the folder that holds it.
+        sample_rate: resamples audio to this rate; other media ignore it.
+
+    Raises:
+        DataError: an escape, an absent file, a limit, or a file that can't be decoded.
+    """
+    resolved = resolve_path(path, root, str(path))
+    limits.check(resolved, bytes=resolved.stat().st_size)
+    # A modality's library loads when it is first read.
+    match modality:
+        case Modality.IMAGE:
+            from isthmus.data.image_files import read_image
+
+            return read_image(resolved, limits)
+        case Modality.VIDEO:
+            from isthmus.data.video_files import read_video
+
+            return read_video(resolved, limits)
+        case Modality.AUDIO:
+            from isthmus.data.audio_files import read_audio
+
+            return read_audio(resolved, limits, sample_rate)
+        case Modality.POINTS:
+            from isthmus.data.point_files import read_points
+
+            return read_points(resolved, limits)
+        case _:
+            raise DataError(
+                Fault.SCHEMA, f"{path}: found {modality}; expected a medium. Mend: text isn't read from files."
+            )
+
+
+def save_media(media: Media, path: str | Path) -> Path:
+    """Writes image ``.png``; video ``.mp4`` (H.264), ``.mkv`` (lossless) or ``.gif``; audio ``.wav``; points ``.npy``.
+
+    Raises:
+        ValueError: an ending that this modality isn't written with.
+    """
+    target = Path(path)
+    endings = ENDINGS[media.modality]
+    if target.suffix.lower() not in endings:
+        raise ValueError(
+            f"{target}: found the ending {target.suffix!r} for {media.modality}; "
+            f"expected {' or '.join(endings)}. Mend: rename the target."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    match media.modality:
+        case Modality.IMAGE:
+            from isthmus.data.image_files import write_image
+
+            write_image(media, target)
+        case Modality.VIDEO:
+            from isthmus.data.video_files import write_video
+
+            write_video(media, target)
+        case Modality.AUDIO:
+            from isthmus.data.audio_files import write_audio
+
+            write_audio(media, target)
+        case _:
+            from isthmus.data.point_files import write_points
+
+            write_points(media, target)
+    return target

@@ -1,0 +1,157 @@
+"""The LightningDataModule: sources and stages -> resumable loaders."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import get_args
+
+import pytorch_lightning as pl
+
+from isthmus.data.collate import Collator
+from isthmus.data.fetch import OnError
+from isthmus.data.loader import ConversationLoader
+from isthmus.data.mixture import Mixture
+from isthmus.data.schedule import InOrder, Schedule
+from isthmus.data.sources import ConversationSource
+
+CollatorFactory = Callable[[str], Collator]
+"""Split (``train``, ``validation`` or ``test``) -> the collator of the model's present stage."""
+
+
+class ConversationDataModule(pl.LightningDataModule):
+    """Conversations for every stage. A stage is one Lightning epoch, however many passes over its sources it makes.
+
+    A stage switch calls :meth:`set_stage`; ``reload_dataloaders_every_n_epochs=1`` lets the Trainer see it.
+    The collator comes from ``collator_factory``, or from the model's own ``collator(split)``.
+
+    Args:
+        sources: training conversations by name.
+        validation: conversations to validate on.
+        test: conversations to test on.
+        batch_size: conversations in a batch, of all processes together.
+        evaluation_batch_size: the same for validation and test; ``batch_size`` where it isn't given.
+        workers: processes that decode and collate, for each training process.
+        seed: of every order and of every sample's noise.
+        on_error: whether a bad sample ends the run, or is counted, reported at the stage's end and replaced.
+
+    Raises:
+        ValueError: a number below its least, or another ``on_error``.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, ConversationSource],
+        validation: Mapping[str, ConversationSource] | None = None,
+        test: Mapping[str, ConversationSource] | None = None,
+        batch_size: int = 16,
+        evaluation_batch_size: int | None = None,
+        workers: int = 0,
+        seed: int = 0,
+        on_error: OnError = "raise",
+    ) -> None:
+        super().__init__()
+        if on_error not in get_args(OnError):
+            raise ValueError(
+                f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Mend: choose one."
+            )
+        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+            if value < least:
+                raise ValueError(f"{name}: found {value}; expected at least {least}. Mend: raise it.")
+        self.sources = dict(sources)
+        self.validation = dict(validation or {})
+        self.test = dict(test or {})
+        self.batch_size = batch_size
+        self.evaluation_batch_size = evaluation_batch_size or batch_size
+        self.workers = workers
+        self.seed = seed
+        self.on_error: OnError = on_error
+        self.collator_factory: CollatorFactory | None = None
+        self.stage: Mixture | None = None
+        self._loader: ConversationLoader | None = None
+
+    def set_stage(
+        self,
+        name: str,
+        mixture: Mapping[str, float] | None = None,
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+    ) -> Mixture:
+        """Sets what the next training loader gives; returns its schedule, whose ``len`` is the number of batches.
+
+        Args:
+            name: the stage.
+            mixture: weights by source; every source by its size where none is given.
+            steps: how many batches; or
+            epochs: as many as draw this many times the number of items of the mixture's sources together.
+            batch_size: in place of the module's.
+
+        Raises:
+            ValueError: see :class:`~isthmus.data.mixture.Mixture`.
+        """
+        sizes = {source: len(items) for source, items in self.sources.items()}
+        size = self.batch_size if batch_size is None else batch_size
+        self.stage = Mixture(name, sizes, sizes if mixture is None else mixture, size, steps, epochs, self.seed)
+        return self.stage
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """How many training samples of the present stage this process has skipped, by reason."""
+        return Counter() if self._loader is None else self._loader.skipped
+
+    def train_dataloader(self) -> ConversationLoader:
+        """The present stage's batches.
+
+        Raises:
+            ValueError: no stage was set.
+        """
+        if self.stage is None:
+            raise ValueError(
+                "data: found no stage; expected one before training starts. Mend: call set_stage, or add the stage "
+                "callback."
+            )
+        self._loader = self._make(self.stage, self.sources, "train")
+        return self._loader
+
+    def val_dataloader(self) -> ConversationLoader | list[ConversationLoader]:
+        """Every validation item once, or nothing where there are none."""
+        return self._in_order(self.validation, "validation")
+
+    def test_dataloader(self) -> ConversationLoader | list[ConversationLoader]:
+        """Every test item once, or nothing where there are none."""
+        return self._in_order(self.test, "test")
+
+    def teardown(self, stage: str) -> None:
+        """Reports skipped samples of a stage that was broken off."""
+        if self._loader is not None:
+            self._loader.report()
+
+    def _in_order(
+        self, sources: Mapping[str, ConversationSource], split: str
+    ) -> ConversationLoader | list[ConversationLoader]:
+        sizes = {name: len(source) for name, source in sources.items()}
+        if not sum(sizes.values()):
+            return []
+        # A batch smaller than the number of processes would leave some without an item each time.
+        size = max(self.evaluation_batch_size, self._world()[1])
+        return self._make(InOrder(split, sizes, size, self.seed), sources, split)
+
+    def _make(self, schedule: Schedule, sources: Mapping[str, ConversationSource], split: str) -> ConversationLoader:
+        rank, world = self._world()
+        return ConversationLoader(schedule, sources, self._collator(split), self.workers, rank, world, self.on_error)
+
+    def _world(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _collator(self, split: str) -> Collator:
+        factory = self.collator_factory
+        if factory is None and self.trainer is not None:
+            factory = getattr(self.trainer.lightning_module, "collator", None)
+        if factory is None:
+            raise ValueError(
+                f"data: found nothing that makes batches for {split}; expected a model with collator(split), or "
+                "collator_factory. "
+                "Mend: fit with a model of this package, or set datamodule.collator_factory."
+            )
+        return factory(split)

@@ -1,0 +1,52 @@
+"""Where a medium's file lies: below a root folder that it can't leave, and never on a network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from isthmus.data.errors import DataError, Fault
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+"""A scheme of two letters or more: ``http:``, ``file:``, ``concat:``, ``data:``; a drive letter is one."""
+
+
+def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
+    """The absolute path of a file that exists.
+
+    Args:
+        name: relative to ``root``, or absolute and below it.
+        root: the folder that can't be left, neither by ``..`` nor by a link; None trusts ``name``.
+        where: names the field in an error.
+
+    Raises:
+        DataError: a URL, a path outside the root, or no such file.
+    """
+    text = str(name)
+    if _URL.match(text) or text.startswith("//"):
+        raise _fault(
+            where,
+            f"found the URL {text[:80]!r}",
+            "a path",
+            "download the file first: nothing is fetched from a network",
+        )
+    if not text or "\0" in text:
+        raise _fault(where, f"found {text[:80]!r}", "a path", "give the file's path")
+    try:
+        # "~" means the home folder only where the caller is trusted.
+        path = (Path(text).expanduser() if root is None else root / text).resolve()
+        is_inside = root is None or path.is_relative_to(root.resolve())
+        is_file = is_inside and path.is_file()
+    except (OSError, RuntimeError) as error:  # a name too long for the file system, links in a circle
+        raise _fault(where, f"{text[:80]!r} can't be read ({error})", "a path", "give the file's path") from error
+    if not is_inside:
+        raise _fault(
+            where, f"{text!r} leads outside {root}", "a file below that folder", "move the file, or set a higher root"
+        )
+    if not is_file:
+        raise _fault(where, f"no file at {path}", "a file", "mend the path, or set the root that paths are relative to")
+    return path
+
+
+def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
+    return DataError(Fault.PATH, f"{where}: {found}; expected {expected}. Mend: {mend}.")

@@ -1,0 +1,115 @@
+"""Conversations that are laid out one by one, and their stacking into a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.types import IGNORED, MEDIA, Batch, MediaBatch, Modality, SignalBatch
+
+
+@dataclass
+class SampleMedium:
+    """An input medium of one sample: its preprocessed tensors and the positions that it takes."""
+
+    modality: Modality
+    inputs: dict[str, Tensor]
+    start: int
+    length: int
+
+
+@dataclass
+class SampleRun:
+    """A trained signal run of one sample."""
+
+    modality: Modality
+    start: int
+    caption: str
+    content: dict[str, Tensor] | None
+    seed: int
+
+
+@dataclass
+class Sample:
+    """One conversation, laid out: ids and labels (T,), its media and its trained runs."""
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    media: list[SampleMedium] = field(default_factory=list)
+    runs: list[SampleRun] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def stack(samples: Sequence[Sample]) -> Batch:
+    """Pads on the right and stacks, (B, T).
+
+    Raises:
+        DataError: media of one modality whose preprocessed tensors differ in shape.
+    """
+    assert samples, "a batch has at least one sample"
+    size = (len(samples), max(len(sample.ids) for sample in samples))
+    ids = torch.zeros(size, dtype=torch.int64)
+    mask = torch.zeros(size, dtype=torch.bool)
+    labels = torch.full(size, IGNORED, dtype=torch.int64)
+    for row, sample in enumerate(samples):
+        length = len(sample.ids)
+        ids[row, :length] = torch.tensor(sample.ids)
+        labels[row, :length] = torch.tensor(sample.labels)
+        mask[row, :length] = True
+    media = [(row, medium) for row, sample in enumerate(samples) for medium in sample.media]
+    runs = [(row, run) for row, sample in enumerate(samples) for run in sample.runs]
+    return Batch(
+        ids,
+        mask,
+        labels,
+        {m: _media_batch(own) for m in MEDIA if (own := [pair for pair in media if pair[1].modality is m])},
+        {m: _signal_batch(done) for m in MEDIA if (done := [pair for pair in runs if pair[1].modality is m])},
+        [sample.details for sample in samples],
+    )
+
+
+def _media_batch(media: list[tuple[int, SampleMedium]]) -> MediaBatch:
+    return MediaBatch(
+        _stack([medium.inputs for _, medium in media], f"inputs of {media[0][1].modality}"),
+        torch.tensor([row for row, _ in media]),
+        torch.tensor([medium.start for _, medium in media]),
+        torch.tensor([medium.length for _, medium in media]),
+    )
+
+
+def _signal_batch(runs: list[tuple[int, SampleRun]]) -> SignalBatch:
+    contents = [(at, run.content) for at, (_, run) in enumerate(runs) if run.content is not None]
+    return SignalBatch(
+        torch.tensor([row for row, _ in runs]),
+        torch.tensor([run.start for _, run in runs]),
+        [run.caption for _, run in runs],
+        _stack([content for _, content in contents], f"contents of {runs[0][1].modality}"),
+        torch.tensor([at for at, _ in contents], dtype=torch.int64),
+        torch.tensor([run.seed for _, run in runs], dtype=torch.int64),
+    )
+
+
+def _stack(items: Sequence[Mapping[str, Tensor]], what: str) -> dict[str, Tensor]:
+    stacked: dict[str, Tensor] = {}
+    keys = sorted({str(sorted(item)) for item in items})
+    if len(keys) > 1:
+        raise DataError(
+            Fault.SHAPE,
+            f"{what}: found the tensors {' and '.join(keys)} in one batch; expected the same ones of every medium. "
+            "Mend: let preprocessing give each tensor always.",
+        )
+    for key in items[0] if items else ():
+        shapes = sorted({tuple(item[key].shape) for item in items})
+        if len(shapes) > 1:
+            raise DataError(
+                Fault.SHAPE,
+                f"{what}: found '{key}' of the shapes {', '.join(map(str, shapes))} in one batch; expected one shape. "
+                "Mend: let preprocessing crop or pad to a fixed size.",
+            )
+        stacked[key] = torch.stack([item[key] for item in items])
+    return stacked

@@ -1,0 +1,89 @@
+"""Where conversations come from."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from pathlib import Path
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.schema import Conversation, parse_conversation
+
+
+class ConversationSource:
+    """A named, indexed collection of conversations. ``source[i]`` is the same conversation each time, in every process.
+
+    Attributes:
+        name: what errors and reports call it.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError  # a subclass's duty
+
+    def __getitem__(self, index: int) -> Conversation:
+        raise NotImplementedError  # a subclass's duty
+
+
+class JsonLines(ConversationSource):
+    """A file with one conversation a line (:mod:`isthmus.data.schema`), of which only the lines' offsets are held.
+
+    Blank lines are passed over.
+
+    Args:
+        path: the file.
+        root: the folder that media paths are relative to and can't leave; the file's own folder where none is given.
+
+    Raises:
+        ValueError: no such file, or no line in it.
+    """
+
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        self.path = Path(path)
+        self.root = self.path.parent if root is None else Path(root)
+        self.name = self.path.stem
+        if not self.path.is_file():
+            raise ValueError(
+                f"{self.path}: found no file; expected conversations, one JSON object a line. Mend: correct the path."
+            )
+        if not self.root.is_dir():
+            raise ValueError(
+                f"{self.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
+                "correct it."
+            )
+        self._offsets = array("q")
+        self._lines = array("q")
+        offset = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    self._offsets.append(offset)
+                    self._lines.append(number)
+                offset += len(line)
+        if not self._offsets:
+            raise ValueError(
+                f"{self.path}: found no lines; expected conversations, one JSON object a line. Mend: fill the file."
+            )
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The conversation of the ``index``-th line that isn't blank.
+
+        Raises:
+            DataError: the line isn't JSON, or isn't a conversation; named with its number.
+        """
+        where = f"{self.path}:{self._lines[index]}"
+        # Opened anew each time: worker processes share no file position.
+        with self.path.open("rb") as file:
+            file.seek(self._offsets[index])
+            line = file.readline()
+        try:
+            raw = json.loads(line)
+        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+            raise DataError(
+                Fault.SCHEMA, f"{where}: found no JSON ({error}); expected one object a line. Mend: correct the line."
+            ) from error
+        return parse_conversation(raw, where, self.root)
