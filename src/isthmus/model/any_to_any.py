@@ -1,0 +1,253 @@
+"""The whole model: text and media in any mix -> text and media in any mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from isthmus.backbones.base import Sampling
+from isthmus.data.collate import Collator
+from isthmus.data.schema import Conversation
+from isthmus.losses import alignment_loss
+from isthmus.model.answering import answer, converse
+from isthmus.model.backbone import Backbone
+from isthmus.model.input_side import InputSide
+from isthmus.model.losses import LossWeights, Terms
+from isthmus.model.output_side import OutputSide
+from isthmus.model.owned import OwnedState, load_owned, owned_state, parts
+from isthmus.model.reply import Reply
+from isthmus.types import IGNORED, Batch, Modality
+
+OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+class AnyToAny(pl.LightningModule):
+    """F = Encoder(media), P = InputProjector(F), text, S = LLM(P, text), H = OutputProjector(S), media = Generator(H).
+
+    A stage (:class:`isthmus.training.StageSwitch`) says what trains, under which loss weights and optimizer.
+    Frozen experts are no part of the model's state: ``state_dict`` holds what was trained here, and nothing else.
+
+    Args:
+        backbone: the LLM.
+        input_side: encoders and input projectors; None for a model that takes text alone.
+        output_side: generators and output projectors; None for a model that answers in text alone.
+        seed: of the initial values of all that is trained.
+        sampling: how answers are drawn where a request doesn't say.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        input_side: InputSide | None = None,
+        output_side: OutputSide | None = None,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.input_side = input_side
+        self.output_side = output_side
+        self.seed = seed
+        self.sampling = sampling or Sampling()
+        self.loss_weights = LossWeights()
+        self.optimizer_factory: OptimizerFactory | None = None
+        self.scheduler_factory: SchedulerFactory | None = None
+        self.configuration: dict[str, Any] | None = None
+        self._is_built = False
+
+    def configure_model(self) -> None:
+        """Builds all that is trained, and the LLM; frozen experts load on first use. Lightning calls it; twice is once."""
+        if self._is_built:
+            return
+        # Initial values depend on the model's own seed alone, so that separate runs and one run start alike.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.backbone.language_model.materialize()
+            if self.input_side is not None:
+                self.input_side.build(self.backbone.width)
+            if self.output_side is not None:
+                self.output_side.build(self.backbone.width, self.backbone.language_model.vocabulary.signal_counts)
+        self._is_built = True
+
+    @property
+    def inputs(self) -> list[Modality]:
+        """The media that it takes."""
+        return [] if self.input_side is None else list(self.input_side.serving)
+
+    @property
+    def outputs(self) -> list[Modality]:
+        """The media that it makes."""
+        return [] if self.output_side is None else list(self.output_side.serving)
+
+    def forward(self, batch: Batch) -> Terms:
+        """A batch of conversations -> its loss terms. Terms of weight 0 aren't computed."""
+        weights = self.loss_weights
+        projected = {} if self.input_side is None else self.input_side(batch.media)  # F, P
+        output = self.backbone(batch, projected)  # text, S
+        terms = Terms(output.text_loss, output.correct, (batch.labels != IGNORED).sum())
+        if self.output_side is None or not weights.alignment + weights.denoising:
+            return terms
+        heard = self.output_side(output.signals)  # H
+        for modality, states in heard.items():
+            runs = batch.signals[modality]
+            if weights.alignment:
+                target = self.output_side.target(modality, runs.captions)
+                terms.alignment[modality] = alignment_loss(states, target, form=weights.alignment_form)
+                with torch.no_grad():
+                    terms.cosine[modality] = cosine_similarity(states.flatten(1), target.flatten(1)).sum()
+            if weights.denoising and runs.contents:
+                terms.denoising[modality] = self.output_side.denoising(modality, states, runs)
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The stage's loss over the global batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The same loss on validation data."""
+        return self._step(batch, "validation")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Reply]:
+        """Answers to prompts, for an evaluation callback to judge."""
+        seeds = [int(details.get("seed", row)) % 2**31 for row, details in enumerate(batch.details)]
+        return self.answer(batch, seeds=seeds)
+
+    def _step(self, batch: Batch, split: str) -> Tensor:
+        terms: Terms = self(batch)
+        own = terms.counts()
+        world = self.trainer.world_size
+        counts = self.trainer.strategy.reduce(own.clone(), reduce_op="sum") if world > 1 else own
+        assert isinstance(counts, Tensor)
+        # DDP averages gradients over processes: times the world, a sum over the global batch stays a sum.
+        loss = terms.total(self.loss_weights, counts) * world
+        size, syncs = len(batch), world > 1
+        values = {"loss": loss, "text_loss": terms.text * world / counts[0].clamp(min=1)}
+        if terms.correct is not None:
+            values["text_accuracy"] = terms.correct * world / counts[0].clamp(min=1)
+        for modality, runs in terms.alignment.items():
+            values[f"alignment_{modality}"] = runs.detach().mean()
+            values[f"signal_cosine_{modality}"] = terms.cosine[modality] / max(len(runs), 1)
+        for modality, contents in terms.denoising.items():
+            values[f"denoising_{modality}"] = contents.detach().mean()
+        shared = {name: value.detach().float() for name, value in values.items()}
+        # Not every process meets every modality in a step: only what all of them log may be reduced across them.
+        everywhere = {"loss", "text_loss", "text_accuracy"}
+        for name, value in shared.items():
+            self.log(
+                f"{split}/{name}",
+                value,
+                batch_size=size,
+                prog_bar=name in ("loss", "text_accuracy"),
+                sync_dist=syncs and name in everywhere,
+                on_step=split == "train",
+                on_epoch=split != "train",
+            )
+        return loss
+
+    def answer(
+        self,
+        batch: Batch,
+        sampling: Sampling | None = None,
+        required: Sequence[Sequence[Modality]] | None = None,
+        allowed: Sequence[Modality] | None = None,
+        seeds: Sequence[int] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Reply]:
+        """Answers a batch of prompts. See :func:`isthmus.model.answering.answer`."""
+        return answer(self, batch, sampling or self.sampling, required, allowed, seeds, steps, guidance)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        require: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Reply:
+        """Answers a conversation in the chat-content convention. See :func:`isthmus.model.answering.converse`."""
+        return converse(self, messages, require, sampling or self.sampling, steps, guidance)
+
+    def collator(self, split: str) -> Collator:
+        """What makes this model's batches, under the present stage. Test batches are prompts."""
+        side, weights = self.input_side, self.loss_weights
+        prepares = self.output_side is not None and split != "test" and weights.denoising > 0
+        return Collator(
+            planner=self.backbone.planner,
+            preprocess={} if side is None else side.preprocessors(),
+            positions=_no_media if side is None else side.positions,
+            outputs=self.outputs,
+            prepare=self.output_side.preparers() if prepares and self.output_side is not None else {},
+            max_tokens=self.backbone.max_tokens,
+            generation_prompt=split == "test",
+        )
+
+    def prompts(self, conversations: Sequence[Conversation]) -> Batch:
+        """Conversations -> a batch of prompts on the model's device."""
+        return self.collator("test")(conversations).to(self.device)
+
+    def configure_optimizers(self) -> Any:
+        """The stage's optimizer over what the stage trains, and its schedule."""
+        if self.optimizer_factory is None:
+            raise ValueError("this model has no stage; expected one before training. Add the StageSwitch callback.")
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = self.optimizer_factory(trained)
+        if self.scheduler_factory is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler_factory(optimizer), "interval": "step"},
+        }
+
+    def parts(self) -> dict[str, dict[str, nn.Parameter]]:
+        """What can be trained: part, such as ``input_projectors.image`` or ``lora`` -> its parameters by name."""
+        return parts(self)
+
+    def named_owned(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every trained parameter, under ``part:name``."""
+        for part, parameters in self.parts().items():
+            for name, parameter in parameters.items():
+                yield f"{part}:{name}", parameter
+
+    def owned_state(self) -> OwnedState:
+        """What was trained here, by component."""
+        return owned_state(self)
+
+    def load_owned_state(self, state: OwnedState, strict: bool = True) -> None:
+        """Copies :meth:`owned_state` of a like model into this one, all of it or nothing."""
+        load_owned(self, state, strict)
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """What was trained here, flat: frozen experts stay in their own files."""
+        return {f"{part}:{name}": t for part, tensors in self.owned_state().items() for name, t in tensors.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """The inverse of :meth:`state_dict`; every key must be there and fit."""
+        state: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state_dict.items():
+            part, _, name = key.partition(":")
+            state.setdefault(part, {})[name] = tensor
+        self.load_owned_state(state, strict)
+        return nn.modules.module._IncompatibleKeys([], [])
+
+    @classmethod
+    def from_checkpoint(cls, folder: str | Path, device: str | torch.device = "cpu") -> AnyToAny:
+        """A model, built and ready to answer, from a folder that training wrote.
+
+        Raises:
+            ValueError: the folder isn't one, is damaged, or its experts aren't the ones it was trained beside.
+        """
+        from isthmus.model.bundle import build_from_bundle
+
+        return build_from_bundle(cls, Path(folder)).to(device).eval()
+
+
+def _no_media(modality: Modality, inputs: Mapping[str, Tensor]) -> int:
+    raise ValueError(f"{modality}: this model has no input side and takes text alone; configure model.input_side")

@@ -1,0 +1,37 @@
+"""The backbone: P and text -> text and S. The LLM behind its interface, and the planner that writes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from isthmus.backbones.base import BackboneOutput, LanguageBackbone
+from isthmus.data.planning import Planner
+from isthmus.types import Batch, Modality
+
+
+class Backbone(pl.LightningModule):
+    """The LLM in the middle.
+
+    Args:
+        language_model: any LLM of :mod:`isthmus.backbones`.
+        max_tokens: the longest sequence T of a training batch; text, media positions and signal tokens together.
+    """
+
+    def __init__(self, language_model: LanguageBackbone, max_tokens: int = 512) -> None:
+        super().__init__()
+        self.language_model = language_model
+        self.max_tokens = max_tokens
+        self.planner = Planner(language_model.tokenizer, language_model.vocabulary)
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.language_model.width
+
+    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
+        """The summed text loss, and the states S (r, S, E) of the trained signal runs."""
+        output: BackboneOutput = self.language_model(batch, media)
+        return output

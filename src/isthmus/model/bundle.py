@@ -1,0 +1,154 @@
+"""A trained model's folder: one safetensors file a component, and a manifest of what it was trained beside.
+
+    folder/manifest.json            format, stage, experts and their fingerprints, the model's configuration, digests
+    folder/input_projectors.image.safetensors, lora.safetensors, ...
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from isthmus.model.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from isthmus.model.any_to_any import AnyToAny
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def experts(model: AnyToAny) -> dict[str, dict[str, str]]:
+    """Role -> class, checkpoint and fingerprint of each frozen expert."""
+    found: dict[str, Any] = {"backbone": model.backbone.language_model}
+    if model.input_side is not None:
+        for modality in model.input_side.serving:
+            found[f"encoder.{modality}"] = model.input_side.encoder(modality)
+    if model.output_side is not None:
+        for modality in model.output_side.serving:
+            found[f"generator.{modality}"] = model.output_side.generator(modality)
+    prints: dict[Path, str] = {}
+    described = {}
+    for role, expert in found.items():
+        path = Path(expert.checkpoint)
+        if path not in prints:
+            prints[path] = fingerprint(path)
+        described[role] = {"class": type(expert).__name__, "checkpoint": str(path), "fingerprint": prints[path]}
+    return described
+
+
+def save_bundle(model: AnyToAny, folder: Path, stage: str) -> Path:
+    """Writes what the model has learnt; the manifest comes last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    digests = {}
+    for component, tensors in model.owned_state().items():
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        (folder / f"{component}.safetensors").write_bytes(data)
+        digests[component] = sha256(data).hexdigest()
+    manifest = {
+        "format": FORMAT,
+        "stage": stage,
+        "experts": experts(model),
+        "components": digests,
+        "configuration": model.configuration,
+    }
+    partial = folder / (MANIFEST + ".partial")
+    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / MANIFEST)
+    return folder
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle.
+
+    Raises:
+        ValueError: there is none, or it isn't one of ours.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        near = sorted(str(found.parent) for found in folder.glob(f"*/{MANIFEST}"))
+        hint = f"did you mean {near[0]}?" if near else "train first, or mend the path"
+        raise ValueError(f"{folder}: found no {MANIFEST}, so no trained model; {hint}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        known = manifest["format"] == FORMAT and isinstance(manifest["components"], dict)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); copy the folder anew") from error
+    if not known:
+        raise ValueError(f"{path}: found format {manifest['format']}; this version reads {FORMAT}: install a fitting one")
+    result: dict[str, Any] = manifest
+    return result
+
+
+def read_components(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """Every component's tensors, their digests checked.
+
+    Raises:
+        ValueError: a file is missing or isn't what was written.
+    """
+    state = {}
+    for component, digest in read_manifest(folder)["components"].items():
+        path = folder / f"{component}.safetensors"
+        if path.parent != folder or not path.is_file():
+            raise ValueError(f"{path}: the manifest names it, but it isn't there; copy the folder anew")
+        data = path.read_bytes()
+        if sha256(data).hexdigest() != digest:
+            raise ValueError(f"{path}: its content isn't what the manifest says; copy the folder anew")
+        try:
+            state[component] = load(data)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file ({error}); copy the folder anew") from error
+    return state
+
+
+def load_bundle(model: AnyToAny, folder: Path, strict: bool = True) -> dict[str, Any]:
+    """Copies a bundle's weights, and nothing else, into a built model; returns the manifest.
+
+    Raises:
+        ValueError: it was trained beside other experts, or doesn't fit.
+    """
+    manifest = read_manifest(folder)
+    own = experts(model)
+    for role, trained in manifest["experts"].items():
+        if role in own and own[role]["fingerprint"] != trained["fingerprint"]:
+            raise ValueError(
+                f"{folder}: trained beside another {role}: {trained['class']} {trained['checkpoint']} "
+                f"({trained['fingerprint'][:8]}), this model has {own[role]['class']} {own[role]['checkpoint']} "
+                f"({own[role]['fingerprint'][:8]}); configure the same expert, or train its bridge anew"
+            )
+    try:
+        model.load_owned_state(read_components(folder), strict)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return manifest
+
+
+def build_from_bundle(cls: type[AnyToAny], folder: Path) -> AnyToAny:
+    """Composes the model that a bundle's configuration describes, and loads its weights."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    configuration = read_manifest(folder)["configuration"]
+    if configuration is None:
+        raise ValueError(
+            f"{folder}: its model was composed in Python, so the manifest can't rebuild it; "
+            "compose it again and call isthmus.model.bundle.load_bundle(model, folder)"
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "model")
+    try:
+        model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": configuration})).model
+    except (ArgumentError, TypeError) as error:
+        raise ValueError(f"{folder}: its configuration can't be composed: {error}") from error
+    model.configuration = configuration
+    model.configure_model()
+    load_bundle(model, folder)
+    return model

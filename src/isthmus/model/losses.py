@@ -1,0 +1,86 @@
+"""How the terms of the objective are weighed, and how sums become means over the global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from isthmus.losses import AlignmentForm
+from isthmus.types import MEDIA, Modality
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weights of a stage's objective (NExT-GPT, arXiv 2309.05519, section 4).
+
+    Attributes:
+        text: of the cross-entropy over target positions.
+        alignment: of the distance from H to the generator's own text condition.
+        denoising: of the generator's denoising error of the medium itself, where a conversation brings its file.
+        alignment_form: ``mse``, the paper's, or ``norm``, the un-squared one of NExT-GPT's first released code.
+        modalities: factors on alignment and denoising by modality; 1 where not given.
+    """
+
+    text: float = 1.0
+    alignment: float = 0.0
+    denoising: float = 0.0
+    alignment_form: AlignmentForm = "mse"
+    modalities: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("text", "alignment", "denoising"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"losses.{name}: found {getattr(self, name)}; expected a weight of at least 0")
+        if self.text == self.alignment == self.denoising == 0:
+            raise ValueError("losses: every weight is 0, nothing would be learnt; give text, alignment or denoising one")
+        if self.alignment_form not in ("mse", "norm"):
+            raise ValueError(f"losses.alignment_form: found '{self.alignment_form}'; expected mse or norm")
+        for modality, factor in self.modalities.items():
+            if modality not in MEDIA or factor < 0:
+                raise ValueError(
+                    f"losses.modalities: found {modality}: {factor}; expected a factor of at least 0 for {', '.join(MEDIA)}"
+                )
+
+    def factor(self, modality: Modality) -> float:
+        """The factor on this modality's alignment and denoising terms."""
+        return self.modalities.get(modality, 1.0)
+
+
+@dataclass
+class Terms:
+    """A batch's loss terms as sums over what each counts, with the counts of this process.
+
+    Attributes:
+        text: () summed cross-entropy.
+        correct: () likeliest tokens among the targets.
+        tokens: () target positions.
+        alignment: by modality (r,), one a run.
+        denoising: by modality (c,), one a content.
+        cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
+    """
+
+    text: Tensor
+    correct: Tensor | None
+    tokens: Tensor
+    alignment: dict[Modality, Tensor] = field(default_factory=dict)
+    denoising: dict[Modality, Tensor] = field(default_factory=dict)
+    cosine: dict[Modality, Tensor] = field(default_factory=dict)
+
+    def counts(self) -> Tensor:
+        """(3,) float64: target positions, runs and contents of this process."""
+        runs = sum(len(values) for values in self.alignment.values())
+        contents = sum(len(values) for values in self.denoising.values())
+        return torch.cat([self.tokens.double().view(1), self.tokens.new_tensor([runs, contents]).double()])
+
+    def total(self, weights: LossWeights, counts: Tensor) -> Tensor:
+        """() the weighed loss, each sum divided by its global count (3,): the same whatever number of processes."""
+        counts = counts.clamp(min=1).to(self.text.dtype)
+        loss = weights.text * self.text / counts[0]
+        for modality, values in self.alignment.items():
+            loss = loss + weights.alignment * weights.factor(modality) * values.sum() / counts[1]
+        for modality, values in self.denoising.items():
+            loss = loss + weights.denoising * weights.factor(modality) * values.sum() / counts[2]
+        return loss

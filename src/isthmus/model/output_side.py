@@ -1,0 +1,89 @@
+"""The output side: S -> H -> media. One trained projector a modality, and frozen generators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from isthmus.generators.base import Generator
+from isthmus.output_projectors.base import OutputProjector
+from isthmus.types import Condition, Media, Modality, SignalBatch
+
+ProjectorFactory = Callable[[int, int, tuple[int, int]], OutputProjector]
+"""E, S, (C, K) -> a projector."""
+
+
+class OutputSide(pl.LightningModule):
+    """Output projectors and generators.
+
+    Args:
+        generators: at most one a modality.
+        projectors: by modality; called with the LLM's width E, the signal tokens S and the generator's condition shape.
+
+    Raises:
+        ValueError: a modality has two generators, no projector, or a projector without a generator.
+    """
+
+    def __init__(self, generators: Sequence[Generator], projectors: Mapping[str, ProjectorFactory]) -> None:
+        super().__init__()
+        self.generators = nn.ModuleList(generators)
+        self.serving: dict[Modality, int] = {}
+        for index, generator in enumerate(generators):
+            if generator.modality in self.serving:
+                raise ValueError(f"output_side.generators: {generator.modality} has two generators; keep one")
+            self.serving[generator.modality] = index
+        if set(projectors) != set(self.serving):
+            raise ValueError(
+                f"output_side.projectors: found {', '.join(sorted(projectors)) or 'none'}; the generators make "
+                f"{', '.join(sorted(self.serving)) or 'none'}: give each of these one projector"
+            )
+        self.factories = dict(projectors)
+        self.projectors = nn.ModuleDict()
+
+    def build(self, width: int, signals: Mapping[Modality, int]) -> None:
+        """Makes the projectors, from the LLM's E and each modality's S to the generator's condition."""
+        for modality in self.serving:
+            shape = self.generator(modality).condition_shape
+            self.projectors[modality] = self.factories[modality](width, signals[modality], shape)
+
+    def generator(self, modality: Modality) -> Generator:
+        """The generator of a modality."""
+        generator = self.generators[self.serving[modality]]
+        assert isinstance(generator, Generator)
+        return generator
+
+    def preparers(self) -> dict[Modality, Callable[[Media], dict[str, Tensor]]]:
+        """By modality, what a data worker does to a denoising target."""
+        return {modality: self.generator(modality).prepare for modality in self.serving}
+
+    def forward(self, signals: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """By modality S (r, S, E) -> H (r, C, K)."""
+        return {modality: self.projectors[modality](states) for modality, states in signals.items()}
+
+    def target(self, modality: Modality, captions: Sequence[str]) -> Tensor:
+        """(r, C, K) the generator's own text condition of each caption, without gradient, on this side's device."""
+        return self.generator(modality).condition(captions).tokens.to(self.device)
+
+    def denoising(self, modality: Modality, projected: Tensor, runs: SignalBatch) -> Tensor:
+        """(c,) the denoising error of the runs that bring their medium, given H."""
+        condition = Condition(projected[runs.content_runs])
+        return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[runs.content_runs])
+
+    def generate(
+        self,
+        modality: Modality,
+        signals: Tensor,
+        seeds: Sequence[int],
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> list[Media]:
+        """S (r, S, E) -> r media."""
+        return self.generator(modality).generate(Condition(self.projectors[modality](signals)), seeds, steps, guidance)
+
+    def release(self) -> None:
+        """Drops the generators' weights; they are read again when needed."""
+        for generator in self.generators:
+            assert isinstance(generator, Generator)
+            generator.release()

@@ -1,0 +1,69 @@
+"""A stage of training, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from isthmus.model.losses import LossWeights
+
+OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against
+
+
+def default_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """AdamW at the learning rate and weight decay of NExT-GPT's first two stages (arXiv 2309.05519, table 7)."""
+    return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3)
+
+
+@dataclass
+class Stage:
+    """What a stage trains, on what, towards what and for how long.
+
+    Attributes:
+        trains: parts, such as ``lora``, ``input_projectors`` or ``output_projectors.image``; a name stands for all below it.
+        losses: weights of the objective's terms.
+        data: weights by training source; every source by its size if None.
+        steps: length in batches; or
+        epochs: in passes over the mixture's sources.
+        batch_size: conversations in a batch, of all processes together; the data module's if None.
+        optimizer: made anew over what trains, so that no moment of another stage lives on.
+        warm_up: share of the steps over which the learning rate rises.
+        decay: how it falls afterwards.
+    """
+
+    trains: list[str]
+    losses: LossWeights = field(default_factory=LossWeights)
+    data: Mapping[str, float] | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    optimizer: OptimizerCallable = default_optimizer
+    warm_up: float = 0.1
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+
+    def __post_init__(self) -> None:
+        if not self.trains:
+            raise ValueError("stage: trains is empty, so nothing would be learnt; name at least one part")
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"stage: found steps {self.steps} and epochs {self.epochs}; give exactly one of them")
+        if not 0 <= self.warm_up < 1:
+            raise ValueError(f"stage: found warm_up {self.warm_up}; expected a share of the steps, at least 0 and below 1")
+
+    def scheduler(self, length: int) -> Callable[[Optimizer], LRScheduler]:
+        """The learning rate's schedule over ``length`` optimizer steps."""
+        from transformers import get_scheduler
+
+        name = "constant_with_warmup" if self.decay == "constant" else self.decay
+
+        def build(optimizer: Optimizer) -> LRScheduler:
+            warm = int(self.warm_up * length)
+            made: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warm, num_training_steps=length)
+            return made
+
+        return build

@@ -1,0 +1,214 @@
+"""The callback that enters a stage and moves on to the next. A stage alone and a curriculum are the same code.
+
+A stage is one Lightning epoch. Everything random in a step is drawn from (seed, stage, step, rank), so that a run's stages
+equal the same stages run apart, and a resumed run equals one that was never broken off.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from isthmus.data.module import ConversationDataModule
+from isthmus.data.seeds import derive_seed
+from isthmus.model import AnyToAny
+from isthmus.model.bundle import load_bundle, save_bundle
+from isthmus.training.stage import Stage
+from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
+
+log = logging.getLogger(__name__)
+
+
+class StageSwitch(pl.Callback):
+    """Runs stages one after another.
+
+    Args:
+        stages: all that are known, by name.
+        run: names of those to run, in order; all of them if None.
+        folder: where each finished stage's weights are written, as ``folder/<stage>``.
+        init_from: a stage's folder to start from, its weights only; the optimizer and the stage are new.
+
+    Raises:
+        ValueError: nothing is to be run, or a name is unknown or comes twice.
+    """
+
+    def __init__(
+        self,
+        stages: dict[str, Stage],
+        run: list[str] | None = None,
+        folder: Path = Path("runs/isthmus"),
+        init_from: Path | None = None,
+    ) -> None:
+        names = list(stages) if run is None else list(run)
+        if not names:
+            raise ValueError("training: no stage is to be run; name one under training.run")
+        for name in names:
+            if name not in stages:
+                raise ValueError(f"training.run: unknown stage '{name}'; known: {', '.join(stages) or 'none'}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"training.run: found {', '.join(names)}; each stage can come once")
+        self.stages = stages
+        self.names = names
+        self.folder = Path(folder)
+        self.init_from = None if init_from is None else Path(init_from)
+        self.index = 0
+        self._resumed_at: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The present stage's."""
+        return self.names[self.index]
+
+    @property
+    def stage(self) -> Stage:
+        """The present stage."""
+        return self.stages[self.name]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Builds the model, reads its starting weights and enters the first stage."""
+        model = _any_to_any(pl_module)
+        model.configure_model()
+        if stage != "fit":
+            self._load_result(trainer, model, stage)
+            return
+        self._check_trainer(trainer, model)
+        if self.init_from is not None and trainer.ckpt_path is None:
+            manifest = load_bundle(model, self.init_from, strict=False)
+            absent = sorted(set(model.owned_state()) - set(manifest["components"]))
+            log.info(
+                "started from %s (stage '%s')%s",
+                self.init_from,
+                manifest["stage"],
+                f"; new: {', '.join(absent)}" if absent else "",
+            )
+        trainer.fit_loop.max_epochs = len(self.names)
+        self.enter(trainer, model, 0)
+
+    def enter(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
+        """Sets all that a stage decides: what trains, the loss, the optimizer, the data, and which experts stay loaded."""
+        self.index = index
+        stage = self.stage
+        set_trainable(model, stage.trains, self.name)
+        model.loss_weights = stage.losses
+        mixture = _data(trainer).set_stage(
+            self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
+        )
+        updates = max(len(mixture) // trainer.accumulate_grad_batches, 1)
+        model.optimizer_factory = stage.optimizer
+        model.scheduler_factory = stage.scheduler(updates)
+        if model.output_side is not None and not stage.losses.alignment + stage.losses.denoising:
+            model.output_side.release()
+        log.info("entered stage '%s' (%d of %d): %d batches", self.name, index + 1, len(self.names), len(mixture))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The names of the run's stages, and where it is among them."""
+        return {"names": self.names, "index": self.index}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores the stage before the strategy is set up, so that the optimizer is built over the right parts."""
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state is None or state["names"] != self.names:
+            found = "no stages" if state is None else ", ".join(state["names"])
+            raise ValueError(
+                f"checkpoint: it holds a run of {found}; this one runs {', '.join(self.names)}. Resume with the stages that "
+                "it was started with, or begin a new stage from its weights with training.init_from."
+            )
+        self._resumed_at = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        self.enter(trainer, _any_to_any(pl_module), min(self._resumed_at, len(self.names) - 1))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mends the loops where a checkpoint was written at a stage's very last batch."""
+        fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+        if not (epoch.restarted_on_train_batch_end and epoch.batch_progress.is_last_batch):
+            return
+        # Lightning takes the next epoch for a new one only if it is no longer than the finished one; otherwise it would
+        # begin it where that one ended, and on_train_epoch_end is never called for the finished stage.
+        epoch.batch_progress.increment_completed()
+        for progress in (epoch.batch_progress, epoch.scheduler_progress, epoch.automatic_optimization.optim_progress):
+            progress.reset_on_run()
+        epoch.reset_restart_stage()
+        fit.reset_restart_stage()
+        self._leave(trainer, _any_to_any(pl_module), trainer.current_epoch - 1)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Asserts that the optimizer is the stage's."""
+        held = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
+        check_optimizer(_any_to_any(pl_module), held, self.name)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Randomness as a pure function of where the run stands."""
+        torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The stage is over: writes its weights and enters the next."""
+        self._leave(trainer, _any_to_any(pl_module), self.index)
+
+    def _leave(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
+        if trainer.is_global_zero:
+            folder = save_bundle(model, self.folder / self.names[index], self.names[index])
+            log.info("stage '%s' is over; its weights are in %s", self.names[index], folder)
+        if index + 1 < len(self.names):
+            self.enter(trainer, model, index + 1)
+            model.zero_grad(set_to_none=True)
+            _rewrap(trainer, model)
+
+    def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
+        if len(self.names) > 1:
+            if trainer.strategy.restore_checkpoint_after_setup:
+                raise ValueError(
+                    f"{type(trainer.strategy).__name__} restores a checkpoint after the optimizer is made, so it can't hold "
+                    f"{len(self.names)} stages in one process: run them one by one, each with training.init_from"
+                )
+            if trainer.reload_dataloaders_every_n_epochs != 1:
+                raise ValueError(
+                    f"trainer.reload_dataloaders_every_n_epochs: found {trainer.reload_dataloaders_every_n_epochs}; expected 1, "
+                    "or a later stage would go on with the first one's data"
+                )
+        for name in self.names:  # a wrong name in the last stage shows before the first is trained
+            select_parts(model, self.stages[name].trains, name)
+
+    def _load_result(self, trainer: pl.Trainer, model: AnyToAny, stage: str) -> None:
+        if trainer.ckpt_path is not None:
+            return
+        folder = self.init_from if stage == "validate" and self.init_from else self.folder / self.names[-1]
+        load_bundle(model, folder, strict=False)
+        model.eval()
+        log.info("measuring the weights in %s", folder)
+        if stage == "validate":
+            model.loss_weights = self.stages[self.names[-1]].losses
+
+
+def _rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
+    """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
+
+    These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is pinned
+    to a minor version, and a test with two processes guards them.
+    """
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = model
+        strategy.configure_ddp()
+    strategy.setup_optimizers(trainer)
+
+
+def _any_to_any(module: pl.LightningModule) -> AnyToAny:
+    if not isinstance(module, AnyToAny):
+        raise ValueError(f"StageSwitch: found a {type(module).__name__}; expected an isthmus.model.AnyToAny")
+    return module
+
+
+def _data(trainer: pl.Trainer) -> ConversationDataModule:
+    module: Any = getattr(trainer, "datamodule", None)
+    if not isinstance(module, ConversationDataModule):
+        raise ValueError(
+            f"StageSwitch: found {type(module).__name__} as data; expected an isthmus.data.module.ConversationDataModule"
+        )
+    return module
+

@@ -1,0 +1,76 @@
+"""Freezing as one explicit, logged call: what trains, what is frozen, and how much of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from isthmus.model import AnyToAny
+
+log = logging.getLogger(__name__)
+
+
+def select_parts(model: AnyToAny, wanted: Sequence[str], stage: str) -> list[str]:
+    """The model's parts that the names stand for.
+
+    Raises:
+        ValueError: a name stands for none.
+    """
+    chosen: list[str] = []
+    known = list(model.parts())
+    for name in wanted:
+        matches = [part for part in known if part == name or part.startswith(name + ".")]
+        if not matches:
+            raise ValueError(
+                f"stage '{stage}': trains names '{name}', which this model doesn't have; its parts are "
+                f"{', '.join(known) or 'none'}. Take it out of the stage, or configure the part."
+            )
+        chosen += [part for part in matches if part not in chosen]
+    return chosen
+
+
+def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str) -> dict[str, int]:
+    """Sets gradients and modes absolutely: the chosen parts train, all else is frozen and in eval mode.
+
+    Returns:
+        Part -> how many of its parameters train.
+
+    Raises:
+        ValueError: see :func:`select_parts`.
+    """
+    chosen = select_parts(model, wanted, stage)
+    model.requires_grad_(False)
+    model.eval()
+    counts: dict[str, int] = {}
+    for part, parameters in model.parts().items():
+        if part in chosen:
+            for parameter in parameters.values():
+                parameter.requires_grad_(True)
+            counts[part] = sum(parameter.numel() for parameter in parameters.values())
+    # A projector trains in train mode; the LLM decides by itself which of its adapters do.
+    model.training = True
+    model.backbone.train()
+    for side, prefix in ((model.input_side, "input_projectors"), (model.output_side, "output_projectors")):
+        if side is not None:
+            for name, projector in side.projectors.items():
+                projector.train(f"{prefix}.{name}" in chosen)
+    frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+    trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
+    log.info("stage '%s' trains %s; frozen and loaded: %s parameters", stage, trained, f"{frozen:,}")
+    return counts
+
+
+def check_optimizer(model: AnyToAny, optimizer_parameters: set[int], stage: str) -> None:
+    """Asserts that the optimizer holds exactly what the stage trains.
+
+    Raises:
+        RuntimeError: it doesn't; going on would train the wrong part in silence.
+    """
+    trained = {id(parameter): name for name, parameter in model.named_owned() if parameter.requires_grad}
+    if set(trained) != optimizer_parameters:
+        missing = [name for key, name in trained.items() if key not in optimizer_parameters]
+        raise RuntimeError(
+            f"stage '{stage}': the optimizer holds {len(optimizer_parameters)} parameters, expected {len(trained)}"
+            + (f"; without {missing[0]}" if missing else "")
+            + ". Resume with the stages that the run was started with."
+        )
