@@ -72,7 +72,7 @@ def third_party(*folders: str) -> dict[str, set[str]]:
     """Distributions that the Python files import, each with those files; neither Python's own library nor isthmus."""
     found: dict[str, set[str]] = {}
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-    helpers = {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    helpers = {name for path in (ROOT / "tests").rglob("*.py") for name in (path.stem, path.parent.name)}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []

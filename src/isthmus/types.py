@@ -39,8 +39,8 @@ class Media:
 
     Attributes:
         modality: any of :data:`MEDIA`.
-        array: image (H, W, 3) uint8; video (F, H, W, 3) uint8; audio (L,) float32 in [-1, 1]; points (P, 3 or 6) float32,
-            xyz and optional rgb in [0, 1].
+        array: image (H, W, 3) uint8; video (F, H, W, 3) uint8; audio (L,) float32 in [-1, 1]; points (P, 3 or 6)
+            float32, xyz and optional rgb in [0, 1].
         rate: frames a second of a video, samples a second of audio, otherwise None.
         source: the file or origin, for error messages.
         details: what else its maker says of it (a generator's seed, the caption it was asked for).
@@ -89,7 +89,7 @@ class Features:
 
 @dataclass
 class Condition:
-    """What a generator is told: tokens (B, C, K), their mask (B, C) and, for generators that want one, pooled (B, K')."""
+    """What a generator is told: tokens (B, C, K), their mask (B, C) and, where it wants one, pooled (B, K')."""
 
     tokens: Tensor
     mask: Tensor | None = None
@@ -121,7 +121,8 @@ class SignalBatch:
         rows: (r,) the sequence of each run.
         starts: (r,) the position of its first signal token.
         captions: r captions, the alignment targets.
-        contents: what ``Generator.prepare`` gave for the runs that have a file, stacked: each tensor (c, ...); empty if none has.
+        contents: what ``Generator.prepare`` gave for the runs that have a file, stacked: each tensor (c, ...); empty
+            if none has.
         content_runs: (c,) which of the r runs each content belongs to.
         seeds: (r,) int64, the seed of each run's denoising noise.
     """
@@ -186,15 +187,18 @@ class Batch:
 
     @property
     def target_count(self) -> int:
-        """How many positions carry a text loss. Read it on the CPU, before the batch moves: it synchronises a device."""
+        """How many positions carry a text loss.
+
+        Read it on the CPU, before the batch moves: it synchronises a device.
+        """
         return int((self.labels != IGNORED).sum())
 
 
 class FrozenExpert(torch.nn.Module):
-    """A pretrained part that never learns: always in eval mode, never with gradients to its weights, loaded on first use.
+    """A pretrained part that never learns: in eval mode, without gradients to its weights, loaded on first use.
 
-    A subclass reads only its configuration in ``__init__`` (so that widths are known and a stage can leave the part unloaded)
-    and builds its weights in :meth:`materialize`.
+    A subclass reads only its configuration in ``__init__`` (so that widths are known and a stage can leave the part
+    unloaded) and builds its weights in :meth:`materialize`.
     """
 
     def __init__(self) -> None:
@@ -214,8 +218,9 @@ class FrozenExpert(torch.nn.Module):
     def load(self, device: torch.device | str | None = None) -> None:
         """Makes the weights present, frozen, in eval mode and on ``device``. Does nothing where they already are."""
         if not self.is_loaded:
-            # Lightning may call this inside a training step: what a frozen part builds must not draw from the step's randomness.
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            # What a frozen part builds must not draw from a training step's randomness; and first used in a validation
+            # loop, its weights must not become inference tensors, through which no later step could send a gradient.
+            with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
                 self.materialize()
             self.requires_grad_(False)
             self.eval()

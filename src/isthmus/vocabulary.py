@@ -1,8 +1,10 @@
 """Media tags, signal tokens and their ids: the one source, for training and for decoding.
 
-New tokens are numbered after the LLM's own vocabulary, which is never resized: their rows are a small parameter beside it.
-First come a begin and an end tag for each modality, then every modality's signal tokens (NExT-GPT, arXiv 2309.05519, section 3).
-The order is fixed, whatever modalities a model serves, so that a row keeps its id when a modality is added later.
+New tokens are numbered after the LLM's own vocabulary, which is never resized: their rows are a small parameter beside
+it. First come a begin and an end tag for each modality, then every modality's signal tokens (NExT-GPT, arXiv
+2309.05519,
+section 3). The order is fixed, whatever modalities a model serves, so that a row keeps its id when a modality is added
+later.
 """
 
 from __future__ import annotations
@@ -37,7 +39,10 @@ class MediaSegment:
 
 @dataclass(frozen=True)
 class SignalSegment:
-    """A run of signal tokens. ``target``: whether it is trained upon; ``index`` counts the conversation's generated media."""
+    """A run of signal tokens.
+
+    ``target``: whether it is trained upon; ``index`` counts the conversation's generated media.
+    """
 
     modality: Modality
     index: int
@@ -107,4 +112,6 @@ class Vocabulary:
                 return f"</{modality}>"
             if token in self.signal_ids(modality):
                 return f"[{modality} {token - self._first[modality]}]"
-        raise ValueError(f"token {token} isn't one of the {self.size - self.base_size} new tokens from {self.base_size}")
+        raise ValueError(
+            f"token {token} isn't one of the {self.size - self.base_size} new tokens from {self.base_size}"
+        )

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tiny_pipelines import KINDS, write_pipeline
 
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.types import Media, Modality
 
 Build = Callable[..., DiffusionGenerator]
+
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ class BackboneOutput:
     """What a training forward gives.
 
     Attributes:
-        text_loss: () the *sum* of the cross-entropies over the labelled positions, so that the caller can divide by a global count.
+        text_loss: () the *sum* of the cross-entropies over the labelled positions, so that the caller can divide by a
+            global count.
         correct: () how many labelled positions were the likeliest token; None where it would cost another pass.
         signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
     """
@@ -30,7 +32,10 @@ class BackboneOutput:
 
 @dataclass
 class Sampling:
-    """How an answer is drawn. ``temperature`` 0 is greedy; otherwise top-p sampling from a generator seeded for each request."""
+    """How an answer is drawn.
+
+    ``temperature`` 0 is greedy; otherwise top-p sampling from a generator seeded for each request.
+    """
 
     max_tokens: int = 64
     temperature: float = 0.0
@@ -47,7 +52,7 @@ class Sampling:
 
 @dataclass
 class SignalRun:
-    """One run in an answer: its modality, its states (S, E), and whether it had to be forced because the request required it."""
+    """One run in an answer: its modality, its states (S, E), and whether a requirement had to force it."""
 
     modality: Modality
     states: Tensor
@@ -77,6 +82,10 @@ class LanguageBackbone(nn.Module):
     vocabulary: Vocabulary
     checkpoint: Path
 
+    def materialize(self, meta: bool = False) -> None:
+        """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``."""
+        raise NotImplementedError
+
     def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
         """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``."""
         raise NotImplementedError
@@ -97,4 +106,16 @@ class LanguageBackbone(nn.Module):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters by part: ``media_tags``, ``signal_rows`` and, where there is one, ``lora``."""
+        raise NotImplementedError
+
+    def owned_state(self) -> dict[str, dict[str, Tensor]]:
+        """What isn't pretrained, by component; the tensors share memory with the parameters."""
+        raise NotImplementedError
+
+    def load_owned_state(self, state: Mapping[str, Mapping[str, Tensor]], strict: bool = True) -> None:
+        """Copies what :meth:`owned_state` gave into this model."""
+        raise NotImplementedError
+
+    def adapters_disabled(self) -> AbstractContextManager[None]:
+        """The LLM without its adapters, for the block's length."""
         raise NotImplementedError

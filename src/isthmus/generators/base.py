@@ -1,4 +1,4 @@
-"""The contract of a generator: H -> media; media and H -> denoising loss; captions -> condition, the alignment target."""
+"""The contract of a generator: H -> media; media and H -> denoising loss; captions -> condition, its target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Generator(FrozenExpert):
 
     @property
     def condition_shape(self) -> tuple[int, int]:
-        """(C, K) of the text conditioner's output, read from the expert's own configuration files, without its weights."""
+        """(C, K) of the text conditioner's output, read from the expert's configuration, without weights."""
         raise NotImplementedError
 
     def condition(self, captions: Sequence[str]) -> Condition:
@@ -39,6 +39,11 @@ class Generator(FrozenExpert):
         """
         raise NotImplementedError
 
-    def generate(self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None) -> list[Media]:
-        """One medium a condition. The same seed gives the same medium whatever else is in the batch, within float32 rounding."""
+    def generate(
+        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+    ) -> list[Media]:
+        """One medium a condition.
+
+        The same seed gives the same medium whatever else is in the batch, within float32 rounding.
+        """
         raise NotImplementedError

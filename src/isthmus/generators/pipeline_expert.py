@@ -139,4 +139,9 @@ class PipelineExpert(Generator):
 
     def _encode(self, captions: list[str]) -> Tensor:
         self.load_conditioner()
+        if self.device.type == "cpu":
+            # One by one: a caption's condition must not depend, to the last bit, on which ones it is first met with, or
+            # a resumed run would part from the uninterrupted one. Each is encoded once, so that the batch is little
+            # missed.
+            return torch.cat([self._encode_text([caption]) for caption in captions]).float()
         return self._encode_text(captions).float()

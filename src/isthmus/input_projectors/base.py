@@ -8,10 +8,16 @@ from isthmus.types import Features
 
 
 class InputProjector(nn.Module):
-    """A trained bridge from an encoder to the LLM. The first two arguments of a subclass are ``in_width`` D, ``out_width`` E."""
+    """A trained bridge from an encoder to the LLM.
+
+    The first two arguments of a subclass are ``in_width`` D, ``out_width`` E.
+    """
 
     def positions(self, tokens: int) -> int:
-        """M, how many LLM positions a medium of N encoder tokens takes. Known on the CPU, so that no step waits for a device."""
+        """M, how many LLM positions a medium of N encoder tokens takes.
+
+        Known on the CPU, so that no step waits for a device.
+        """
         raise NotImplementedError
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:

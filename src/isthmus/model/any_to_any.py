@@ -63,7 +63,10 @@ class AnyToAny(pl.LightningModule):
         self._is_built = False
 
     def configure_model(self) -> None:
-        """Builds all that is trained, and the LLM; frozen experts load on first use. Lightning calls it; twice is once."""
+        """Builds all that is trained, and the LLM; frozen experts load on first use.
+
+        Lightning calls it; twice is once.
+        """
         if self._is_built:
             return
         # Initial values depend on the model's own seed alone, so that separate runs and one run start alike.
@@ -114,8 +117,8 @@ class AnyToAny(pl.LightningModule):
         """The same loss on validation data."""
         return self._step(batch, "validation")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Reply]:
-        """Answers to prompts, for an evaluation callback to judge."""
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Answers to prompts, a list of :class:`~isthmus.model.reply.Reply`, for an evaluation callback to judge."""
         seeds = [int(details.get("seed", row)) % 2**31 for row, details in enumerate(batch.details)]
         return self.answer(batch, seeds=seeds)
 
@@ -224,7 +227,7 @@ class AnyToAny(pl.LightningModule):
         """Copies :meth:`owned_state` of a like model into this one, all of it or nothing."""
         load_owned(self, state, strict)
 
-    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]  # a flat, owned state alone
         """What was trained here, flat: frozen experts stay in their own files."""
         return {f"{part}:{name}": t for part, tensors in self.owned_state().items() for name, t in tensors.items()}
 

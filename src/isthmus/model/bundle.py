@@ -1,7 +1,7 @@
 """A trained model's folder: one safetensors file a component, and a manifest of what it was trained beside.
 
-    folder/manifest.json            format, stage, experts and their fingerprints, the model's configuration, digests
-    folder/input_projectors.image.safetensors, lora.safetensors, ...
+folder/manifest.json            format, stage, experts and their fingerprints, the model's configuration, digests
+folder/input_projectors.image.safetensors, lora.safetensors, ...
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from isthmus.model.fingerprint import fingerprint
+from isthmus.model.relocation import relocated
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -84,7 +85,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error}); copy the folder anew") from error
     if not known:
-        raise ValueError(f"{path}: found format {manifest['format']}; this version reads {FORMAT}: install a fitting one")
+        raise ValueError(
+            f"{path}: found format {manifest['format']}; this version reads {FORMAT}: install a fitting one"
+        )
     result: dict[str, Any] = manifest
     return result
 
@@ -145,9 +148,14 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path) -> AnyToAny:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     try:
-        model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": configuration})).model
-    except (ArgumentError, TypeError) as error:
-        raise ValueError(f"{folder}: its configuration can't be composed: {error}") from error
+        parsed = parser.parse_object({"model": relocated(configuration, folder)})
+        model: AnyToAny = parser.instantiate_classes(parsed).model
+    except (ArgumentError, TypeError, ValueError) as error:
+        # jsonargparse wraps what a part's constructor says in all the types that it tried.
+        said: BaseException = error
+        while said.__cause__ is not None:
+            said = said.__cause__
+        raise ValueError(f"{folder}: its configuration can't be composed: {said}") from error
     model.configuration = configuration
     model.configure_model()
     load_bundle(model, folder)

@@ -34,8 +34,9 @@ class InputSide(pl.LightningModule):
             for modality in encoder.modalities:
                 if modality in self.serving:
                     raise ValueError(
-                        f"input_side.encoders: {modality} has two encoders, {type(encoders[self.serving[modality]]).__name__} "
-                        f"and {type(encoder).__name__}; take it out of one's modalities"
+                        f"input_side.encoders: {modality} has two encoders, "
+                        f"{type(encoders[self.serving[modality]]).__name__} and {type(encoder).__name__}; "
+                        "take it out of one's modalities"
                     )
                 self.serving[modality] = index
         if set(projectors) != set(self.serving):

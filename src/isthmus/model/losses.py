@@ -35,13 +35,16 @@ class LossWeights:
             if getattr(self, name) < 0:
                 raise ValueError(f"losses.{name}: found {getattr(self, name)}; expected a weight of at least 0")
         if self.text == self.alignment == self.denoising == 0:
-            raise ValueError("losses: every weight is 0, nothing would be learnt; give text, alignment or denoising one")
+            raise ValueError(
+                "losses: every weight is 0, nothing would be learnt; give text, alignment or denoising one"
+            )
         if self.alignment_form not in ("mse", "norm"):
             raise ValueError(f"losses.alignment_form: found '{self.alignment_form}'; expected mse or norm")
         for modality, factor in self.modalities.items():
             if modality not in MEDIA or factor < 0:
                 raise ValueError(
-                    f"losses.modalities: found {modality}: {factor}; expected a factor of at least 0 for {', '.join(MEDIA)}"
+                    f"losses.modalities: found {modality}: {factor}; "
+                    f"expected a factor of at least 0 for {', '.join(MEDIA)}"
                 )
 
     def factor(self, modality: Modality) -> float:

@@ -43,8 +43,8 @@ def load_owned(model: AnyToAny, state: OwnedState, strict: bool = True) -> None:
     Args:
         model: built.
         state: by component.
-        strict: every component of the model must be there. Otherwise absent ones keep their initial values: a stage that
-            adds LoRA or a modality goes on from one without.
+        strict: every component of the model must be there. Otherwise absent ones keep their initial values: a stage
+            that adds LoRA or a modality goes on from one without.
 
     Raises:
         ValueError: a component is unknown or missing, or tensors differ in name or shape; nothing is copied then.
@@ -69,7 +69,7 @@ def load_owned(model: AnyToAny, state: OwnedState, strict: bool = True) -> None:
             if tensor.shape != expected[name].shape:
                 raise ValueError(
                     f"checkpoint, {component}.{name}: found shape {tuple(tensor.shape)}; this model has "
-                    f"{tuple(expected[name].shape)}. It was trained beside experts of other widths or with other sizes: "
+                    f"{tuple(expected[name].shape)}. It was trained beside experts of other widths or sizes: "
                     "configure those."
                 )
     with torch.no_grad():

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 class OutputProjector(nn.Module):
     """A trained bridge from the LLM to a generator.
 
-    The first arguments of a subclass are ``in_width`` E, ``signals`` S and ``condition_shape`` (C, K), which is read from the generator.
+    The first arguments of a subclass are ``in_width`` E, ``signals`` S and ``condition_shape`` (C, K), which is read
+    from the generator.
     """
 
     def forward(self, signals: Tensor) -> Tensor:

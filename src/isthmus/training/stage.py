@@ -26,7 +26,8 @@ class Stage:
     """What a stage trains, on what, towards what and for how long.
 
     Attributes:
-        trains: parts, such as ``lora``, ``input_projectors`` or ``output_projectors.image``; a name stands for all below it.
+        trains: parts, such as ``lora``, ``input_projectors`` or ``output_projectors.image``; a name stands for all
+            below it.
         losses: weights of the objective's terms.
         data: weights by training source; every source by its size if None.
         steps: length in batches; or
@@ -53,7 +54,9 @@ class Stage:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"stage: found steps {self.steps} and epochs {self.epochs}; give exactly one of them")
         if not 0 <= self.warm_up < 1:
-            raise ValueError(f"stage: found warm_up {self.warm_up}; expected a share of the steps, at least 0 and below 1")
+            raise ValueError(
+                f"stage: found warm_up {self.warm_up}; expected a share of the steps, at least 0 and below 1"
+            )
 
     def scheduler(self, length: int) -> Callable[[Optimizer], LRScheduler]:
         """The learning rate's schedule over ``length`` optimizer steps."""

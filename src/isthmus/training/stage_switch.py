@@ -1,7 +1,7 @@
 """The callback that enters a stage and moves on to the next. A stage alone and a curriculum are the same code.
 
-A stage is one Lightning epoch. Everything random in a step is drawn from (seed, stage, step, rank), so that a run's stages
-equal the same stages run apart, and a resumed run equals one that was never broken off.
+A stage is one Lightning epoch. Everything random in a step is drawn from (seed, stage, step, rank), so that a run's
+stages equal the same stages run apart, and a resumed run equals one that was never broken off.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class StageSwitch(pl.Callback):
         self.enter(trainer, model, 0)
 
     def enter(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
-        """Sets all that a stage decides: what trains, the loss, the optimizer, the data, and which experts stay loaded."""
+        """Sets all that a stage decides: what trains, the loss, the optimizer, the data, which experts stay."""
         self.index = index
         stage = self.stage
         set_trainable(model, stage.trains, self.name)
@@ -117,8 +117,8 @@ class StageSwitch(pl.Callback):
         if state is None or state["names"] != self.names:
             found = "no stages" if state is None else ", ".join(state["names"])
             raise ValueError(
-                f"checkpoint: it holds a run of {found}; this one runs {', '.join(self.names)}. Resume with the stages that "
-                "it was started with, or begin a new stage from its weights with training.init_from."
+                f"checkpoint: it holds a run of {found}; this one runs {', '.join(self.names)}. Resume with "
+                "the stages that it was started with, or begin a stage from its weights with training.init_from."
             )
         self._resumed_at = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self.enter(trainer, _any_to_any(pl_module), min(self._resumed_at, len(self.names) - 1))
@@ -142,7 +142,9 @@ class StageSwitch(pl.Callback):
         held = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
         check_optimizer(_any_to_any(pl_module), held, self.name)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Randomness as a pure function of where the run stands."""
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
 
@@ -163,12 +165,13 @@ class StageSwitch(pl.Callback):
         if len(self.names) > 1:
             if trainer.strategy.restore_checkpoint_after_setup:
                 raise ValueError(
-                    f"{type(trainer.strategy).__name__} restores a checkpoint after the optimizer is made, so it can't hold "
-                    f"{len(self.names)} stages in one process: run them one by one, each with training.init_from"
+                    f"{type(trainer.strategy).__name__} restores a checkpoint after the optimizer is made, so it can't "
+                    f"hold {len(self.names)} stages in one process: run them one by one, each with training.init_from"
                 )
-            if trainer.reload_dataloaders_every_n_epochs != 1:
+            interval = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]  # set by a connector
+            if interval != 1:
                 raise ValueError(
-                    f"trainer.reload_dataloaders_every_n_epochs: found {trainer.reload_dataloaders_every_n_epochs}; expected 1, "
+                    f"trainer.reload_dataloaders_every_n_epochs: found {interval}; expected 1, "
                     "or a later stage would go on with the first one's data"
                 )
         for name in self.names:  # a wrong name in the last stage shows before the first is trained
@@ -188,8 +191,8 @@ class StageSwitch(pl.Callback):
 def _rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
     """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
 
-    These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is pinned
-    to a minor version, and a test with two processes guards them.
+    These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is
+    pinned to a minor version, and a test with two processes guards them.
     """
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy):
@@ -208,7 +211,6 @@ def _data(trainer: pl.Trainer) -> ConversationDataModule:
     module: Any = getattr(trainer, "datamodule", None)
     if not isinstance(module, ConversationDataModule):
         raise ValueError(
-            f"StageSwitch: found {type(module).__name__} as data; expected an isthmus.data.module.ConversationDataModule"
+            f"StageSwitch: found {type(module).__name__} as data; expected a ConversationDataModule of isthmus.data"
         )
     return module
-

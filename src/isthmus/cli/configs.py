@@ -1,0 +1,52 @@
+"""Where config files are found: as they're named, or under ``configs/`` of the present folder or of the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # exported, but not in its __all__
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+"""The root of an editable install; of an installed wheel a folder without ``configs``."""
+
+
+def config_folders() -> list[Path]:
+    """The ``configs`` folders that exist; the present folder's comes first."""
+    found = [Path("configs"), REPOSITORY / "configs"]
+    return [folder for folder in found if folder.is_dir()]
+
+
+def default_config() -> list[str]:
+    """``configs/pocket.yaml``, which every subcommand reads first, or nothing where there is none."""
+    return [str(folder / "pocket.yaml") for folder in config_folders() if (folder / "pocket.yaml").is_file()][:1]
+
+
+def find_config(name: str) -> str:
+    """The path of a config file.
+
+    Args:
+        name: a path, or a name under a ``configs`` folder such as ``stage1.yaml`` or ``engines/ddp.yaml``.
+
+    Raises:
+        ValueError: there is none; the message lists those that there are.
+    """
+    if Path(name).is_file():
+        return name
+    for folder in config_folders():
+        if (folder / name).is_file():
+            return str(folder / name)
+    known = sorted(
+        {path.relative_to(folder).as_posix() for folder in config_folders() for path in folder.rglob("*.yaml")}
+    )
+    raise ValueError(
+        f"-c {name}: found no such file, neither here nor under configs/; expected a path or one of: "
+        f"{', '.join(known) or 'none, since there is no configs folder here: run from the repository'}"
+    )
+
+
+class NamedConfigFile(ActionConfigFile):
+    """``-c``: as jsonargparse's own, after :func:`find_config`."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, cfg, find_config(values), option_string)  # type: ignore[no-untyped-call]

@@ -1,0 +1,45 @@
+"""Errors for users: one line on stderr and exit code 2. Tracebacks are for those who ask, and for our own bugs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def ours(error: BaseException) -> ValueError | None:
+    """The ``ValueError`` that a line of this package raised, and so worded for users: the error itself, or its cause.
+
+    What a constructor raises comes wrapped: jsonargparse tells of every type that it tried.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        frames = traceback.extract_tb(found.__traceback__)
+        if isinstance(found, ValueError) and frames and Path(frames[-1].filename).resolve().is_relative_to(PACKAGE):
+            return found
+        found = found.__cause__
+    return None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turns our own ``ValueError`` into a message and exit code 2; ``ISTHMUS_DEBUG=1`` leaves the traceback.
+
+    Raises:
+        SystemExit: with code 2, or 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except ValueError as error:
+        worded = ours(error)
+        if worded is None or os.environ.get("ISTHMUS_DEBUG") == "1":
+            raise
+        print(f"error: {worded}\n(ISTHMUS_DEBUG=1 shows where)", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,23 @@
+"""Libraries' remarks that don't concern a user of this command line. What does concern one is left alone."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def hush() -> None:
+    """Silences bars for every file that is read, advertisements, and warnings about what is meant to be so."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    # Frozen experts are in eval mode while their neighbours train.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
+    # No validation data is a valid choice.
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    # Between Lightning and torch.
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    logging.getLogger("pytorch_lightning").addFilter(lambda record: "Tip:" not in record.getMessage())
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )

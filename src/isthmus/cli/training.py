@@ -1,0 +1,163 @@
+"""``fit``, ``validate`` and ``test``: Lightning's command line over one model, one data module and the stages."""
+
+from __future__ import annotations
+
+import logging
+import re
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities import rank_zero_only
+
+from isthmus.cli.configs import NamedConfigFile, default_config
+from isthmus.cli.quiet import hush
+from isthmus.data.module import ConversationDataModule
+from isthmus.model import AnyToAny
+from isthmus.training import StageSwitch
+
+CHECKPOINT_WORDS = ("last", "best", "hpc")
+"""What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
+
+# A modality may be the default of an argument that takes names: saved configs hold its name.
+yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(value.value))
+
+UNKNOWN = re.compile(r"(?:Option '|does not accept option '|unrecognized arguments: --)([\w.]+)")
+"""How jsonargparse and argparse name an option that there isn't."""
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's, which also says what an unknown option may have been meant to be."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Exits with code 2; see jsonargparse."""
+        unknown = UNKNOWN.search(message)
+        if unknown and "Did you mean" not in message:  # the parser of an inner class may have said it
+            parser = getattr(ex, "subcommand_parser", None) or self
+            known = parser.option_names() if isinstance(parser, Parser) else []
+            near = [
+                each for part in unknown[1].split(".") if part not in known for each in get_close_matches(part, known)
+            ]
+            message += f"\n  Did you mean {', '.join(near)}?" if near else ""
+        super().error(message, ex)
+
+    def option_names(self) -> list[str]:
+        """Every option's own name, at any depth, as far as the default config fills it in."""
+        names = {part for action in self._actions for part in action.dest.split(".")}
+        for file in default_config():
+            names |= _keys(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+        return sorted(names)
+
+
+def _keys(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return {str(key) for key in value}.union(*map(_keys, value.values()))
+    return set().union(*map(_keys, value)) if isinstance(value, list) else set()
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes all that was configured into the run's folder: ``config.yaml`` of a training, ``test.yaml`` of a test."""
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """See Lightning. An older file is replaced: the folder holds one run."""
+        folder = Path(self.config.training.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        assert trainer.state.fn is not None
+        name = "config.yaml" if stage == "fit" else f"{trainer.state.fn.value}.yaml"
+        self.parser.save(self.config, folder / name, skip_none=False, overwrite=True, multifile=False)
+
+
+class Command(LightningCLI):
+    """One model class, one data module class, and the stages as a callback that no config can drop.
+
+    ``training.folder`` holds all that a run writes: logs, ``checkpoints/last.ckpt``, each stage's weights, and results.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            AnyToAny,
+            ConversationDataModule,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={name: {"default_config_files": default_config()} for name in self.subcommands()},
+            args=args,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What can be run, and which of the Trainer's arguments aren't options: checkpoints load weights alone."""
+        skipped = {"model", "datamodule", "weights_only"}
+        loaders = {"train_dataloaders", "val_dataloaders"}
+        return {"fit": skipped | loaders, "validate": skipped | {"dataloaders"}, "test": skipped | {"dataloaders"}}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose ``-c`` also looks under ``configs/``."""
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=NamedConfigFile, help="a YAML file, also looked for under configs/; later ones win"
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The stages, under ``training``."""
+        parser.add_lightning_class_args(StageSwitch, "training")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses a checkpoint that isn't there before anything is built."""
+        path = self.config[self.subcommand].ckpt_path
+        if path is not None and str(path) not in CHECKPOINT_WORDS and not Path(path).is_file():
+            raise ValueError(
+                f"--ckpt_path {path}: found no file; expected a checkpoint to resume from, such as "
+                "RUN/checkpoints/last.ckpt, or the word last. To start a stage from a finished one's weights use "
+                "training.init_from."
+            )
+
+    def instantiate_classes(self) -> None:
+        """Also tells the model how it was configured, so that its weights' folder can rebuild it."""
+        super().instantiate_classes()
+        dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        self.model.configuration = dumped[self.subcommand]["model"]
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """A trainer that writes into the run's folder, unless its config says otherwise."""
+        config = self.config_init[self.subcommand]
+        folder = str(config.training.folder)
+        trainer = super().instantiate_trainer(default_root_dir=config.trainer.default_root_dir or folder, **kwargs)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(Path(folder, "checkpoints").absolute())
+        return trainer
+
+    def fit(self, **kwargs: Any) -> None:
+        """Trains. A checkpoint is read as tensors and plain values: nothing in it can run code."""
+        self.trainer.fit(weights_only=True, **kwargs)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measures the loss on validation data."""
+        self.trainer.validate(weights_only=True, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Answers the test data's prompts and measures the answers."""
+        self.trainer.test(weights_only=True, **kwargs)
+
+
+def run(args: list[str] | None = None) -> None:
+    """Runs a subcommand; ``args`` are the command line's if None."""
+    logger = logging.getLogger("isthmus")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    # Every process of a distributed run would say the same.
+    logger.setLevel(logging.INFO if getattr(rank_zero_only, "rank", None) in (None, 0) else logging.WARNING)
+    hush()
+    Command(args)

@@ -1,0 +1,6 @@
+"""Measuring a model: the any-to-any matrix, what it is held against, and a gallery of the conversations behind it."""
+
+from isthmus.evaluation.matrix import MatrixEvaluation
+from isthmus.evaluation.measurement import Measurement
+
+__all__ = ["MatrixEvaluation", "Measurement"]

@@ -1,0 +1,111 @@
+"""Media as bytes that a browser or a notebook shows, and as data URIs that need no file beside the page."""
+
+from __future__ import annotations
+
+import io
+import wave
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+
+from isthmus.types import Media, Modality
+
+LARGEST = 256
+"""Pixels of the longer side of what is embedded: a page of full-size video would be hundreds of megabytes."""
+LOSSLESS = 64
+"""Up to this side a film is embedded as it is, beyond it compressed."""
+SPECTROGRAM = (128, 64)
+"""Width and height of a sound's picture."""
+
+Array = np.ndarray[Any, Any]
+
+
+def image_png(array: Array) -> bytes:
+    """(H, W, 3) uint8 -> a PNG file."""
+    file = io.BytesIO()
+    _fitted(array).save(file, format="PNG")
+    return file.getvalue()
+
+
+def video_webp(array: Array, rate: float) -> bytes:
+    """(F, H, W, 3) uint8 at ``rate`` frames a second -> an animated WebP file that loops."""
+    frames = [_fitted(frame) for frame in array]
+    file = io.BytesIO()
+    frames[0].save(
+        file,
+        format="WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=round(1000 / rate),
+        loop=0,
+        lossless=max(array.shape[1:3]) <= LOSSLESS,
+    )
+    return file.getvalue()
+
+
+def audio_wav(array: Array, rate: float) -> bytes:
+    """(L,) float32 in [-1, 1] -> a WAV file of 16-bit samples."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(round(rate))
+        sound.writeframes((np.clip(array, -1, 1) * 32767).round().astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def spectrogram_png(array: Array) -> bytes:
+    """(L,) float32 -> a PNG picture of its log spectrum: time to the right, pitch up to a quarter of its rate."""
+    from PIL import Image
+
+    length = 512
+    padded = np.pad(array.astype(np.float64), (0, max(0, length - len(array))))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, length)
+    picked = windows[np.linspace(0, len(windows) - 1, SPECTROGRAM[0]).round().astype(int)]
+    power = np.abs(np.fft.rfft(picked * np.hanning(length)))[:, : length // 4].T ** 2
+    level = np.log10(power + 1e-9)
+    shade = np.clip((level - level.max() + 5) / 5, 0, 1)[::-1]  # the loudest 50 dB
+    tinted = np.stack([shade**2 * 250, shade * 200, 70 + 110 * shade], axis=-1).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(tinted).resize(SPECTROGRAM, Image.Resampling.BILINEAR).save(file, format="PNG")
+    return file.getvalue()
+
+
+def points_bytes(array: Array) -> bytes:
+    """(P, 3 or 6) float32 -> six bytes a point: x, y, z of the centred cloud in its bounding sphere, and its colour."""
+    place = array[:, :3] - (array[:, :3].max(0) + array[:, :3].min(0)) / 2
+    place = place / max(float(np.linalg.norm(place, axis=1).max()), 1e-9)
+    colour = array[:, 3:] if array.shape[1] == 6 else np.full_like(place, 0.55)
+    whole = np.concatenate([(place + 1) / 2, np.clip(colour, 0, 1)], axis=1)
+    return (whole * 255).round().astype(np.uint8).tobytes()
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A file as an address: ``data:image/png;base64,...``."""
+    return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
+
+
+def embedded(medium: Media) -> dict[str, str]:
+    """What a page needs to show a medium: ``kind`` and ``uri`` or ``points``, and of a sound its ``spectrum``."""
+    array, rate = medium.array, medium.rate
+    match medium.modality:
+        case Modality.IMAGE:
+            return {"kind": "image", "uri": data_uri("image/png", image_png(array))}
+        case Modality.VIDEO:
+            assert rate is not None  # Media holds videos to it
+            return {"kind": "video", "uri": data_uri("image/webp", video_webp(array, rate))}
+        case Modality.AUDIO:
+            assert rate is not None
+            spectrum = data_uri("image/png", spectrogram_png(array))
+            return {"kind": "audio", "uri": data_uri("audio/wav", audio_wav(array, rate)), "spectrum": spectrum}
+        case _:
+            return {"kind": "points", "points": b64encode(points_bytes(array)).decode("ascii")}
+
+
+def _fitted(array: Array) -> Any:
+    from PIL import Image
+
+    picture = Image.fromarray(array)
+    picture.thumbnail((LARGEST, LARGEST))
+    return picture

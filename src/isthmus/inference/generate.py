@@ -1,0 +1,40 @@
+"""``isthmus generate``: one request, its reply as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.inference.replies import Content, printable, save_reply
+from isthmus.inference.session import read_content
+
+
+def read_request(pieces: Sequence[Sequence[str]]) -> Content:
+    """``[type, value]`` in order, words or a medium and its file -> a message's content, its files decoded.
+
+    Raises:
+        ValueError: there is nothing to answer, or a file can't be read.
+    """
+    if not pieces:
+        raise ValueError("generate: found an empty request; expected --text, or a medium such as --image")
+    return read_content([{"type": kind, kind: value} for kind, value in pieces])
+
+
+def generate(pipeline: Pipeline, request: Content, require: Sequence[str], out: Path) -> None:
+    """Answers one request, prints the words and the files' paths, and writes ``reply.json`` beside the files.
+
+    Args:
+        pipeline: answers.
+        request: the content of the user's message.
+        require: media that the reply must hold.
+        out: folder for the reply.
+
+    Raises:
+        ValueError: the reply can't be given.
+    """
+    reply = pipeline.session().say(request, require)
+    paths = save_reply(reply, out)
+    for line in [printable(reply.text), *map(str, paths)]:
+        if line:
+            print(line)

@@ -1,0 +1,124 @@
+"""Requests in the chat-content convention -> replies. The model and its experts stay resident between requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isthmus.backbones.base import Sampling
+from isthmus.data.schema import parse_conversation
+from isthmus.inference.session import Session
+from isthmus.model import AnyToAny, Reply
+from isthmus.types import Modality
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Pipeline:
+    """A model that answers requests, one at a time or in batches.
+
+    Args:
+        model: built.
+        sampling: how text is drawn; its seed also fixes the media. The model's own if None.
+        steps: of the generators; each one's own if None.
+        guidance: likewise.
+        batch_size: requests that are decoded together.
+
+    Raises:
+        ValueError: the batch size is below one.
+    """
+
+    def __init__(
+        self,
+        model: AnyToAny,
+        sampling: Sampling | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size: found {batch_size}; expected at least 1")
+        self.model = model.eval()
+        self.sampling = sampling or model.sampling
+        self.steps = steps
+        self.guidance = guidance
+        self.batch_size = batch_size
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        sampling: Sampling | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Pipeline:
+        """The pipeline of a folder that training wrote.
+
+        Raises:
+            ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch knows no such device.
+        """
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            target = torch.device(chosen)
+        except RuntimeError as error:
+            raise ValueError(f"device: found '{device}'; expected auto, cpu, cuda or cuda:N") from error
+        if target.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device: found '{device}', but this machine has no usable GPU; expected auto or cpu")
+        return cls(AnyToAny.from_checkpoint(folder, target), sampling, steps, guidance)
+
+    @property
+    def outputs(self) -> list[Modality]:
+        """The media that the model makes."""
+        return self.model.outputs
+
+    def __call__(
+        self, requests: Sequence[Messages], require: Sequence[Sequence[str]] | None = None, seed: int | None = None
+    ) -> list[Reply]:
+        """Answers conversations, each at its last turn.
+
+        Args:
+            requests: conversations in the chat-content convention.
+            require: for each of them the media that its reply must hold.
+            seed: in place of the sampling's. Request i draws with ``seed + i``, so that a request's answer doesn't
+                depend on how many others are decoded beside it, within float32 rounding.
+
+        Raises:
+            ValueError: a malformed request, a medium that isn't served, or a required one that has no generator.
+        """
+        wanted = [[]] * len(requests) if require is None else require
+        if len(wanted) != len(requests):
+            raise ValueError(f"require: found {len(wanted)} lists for {len(requests)} requests; give one for each")
+        required = [[_medium(name) for name in names] for names in wanted]
+        conversations = [
+            parse_conversation({"messages": list(messages)}, f"requests[{i}]", captions_required=False)
+            for i, messages in enumerate(requests)
+        ]
+        first = self.sampling.seed if seed is None else seed
+        replies: list[Reply] = []
+        for start in range(0, len(conversations), self.batch_size):
+            piece = conversations[start : start + self.batch_size]
+            replies += self.model.answer(
+                self.model.prompts(piece),
+                replace(self.sampling, seed=first + start),
+                required[start : start + self.batch_size],
+                seeds=[first + start + row for row in range(len(piece))],
+                steps=self.steps,
+                guidance=self.guidance,
+            )
+        return replies
+
+    def session(self) -> Session:
+        """A new conversation."""
+        return Session(self)
+
+
+def _medium(name: str) -> Modality:
+    if name not in list(Modality) or name == Modality.TEXT:
+        media = ", ".join(modality for modality in Modality if modality is not Modality.TEXT)
+        raise ValueError(f"require: found '{name}'; expected media: {media}")
+    return Modality(name)

@@ -1,0 +1,115 @@
+"""The prompts of the evaluation: every cell of the any-to-any matrix, sums across media, and the LLM's own text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator as Random
+
+from isthmus.data.schema import Conversation
+from isthmus.pocket import dialogues
+from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown
+from isthmus.pocket.language import SKILL_PROMPTS, SOURCES, draw_shown, in_words, said, skill_prompts
+from isthmus.pocket.tasks import PocketSource, checked, conversation, held_out, told
+from isthmus.pocket.world import Concept
+from isthmus.types import Modality
+
+SUMS: tuple[Modality, ...] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
+
+
+class MatrixCells(PocketSource):
+    """Prompts that end with the user's turn; ``details`` say what is expected of the answer.
+
+    ``details`` hold ``task`` (``matrix``, ``arithmetic`` or ``text_only``), ``cell`` (such as ``image->audio``),
+    ``output`` (the modality asked for), ``expect`` (``digit``, ``colour`` and ``motion``, None where not both sides
+    carry it; empty for text alone) and, where the answer is text, ``answer``, the canonical one. In every cell the
+    digits take turns.
+
+    Args:
+        split: of the scans, and of the text where there are none.
+        per_cell: prompts in each cell of the matrix, and in each of the arithmetic.
+        seed: of all that is drawn.
+        inputs: rows of the matrix.
+        outputs: its columns.
+        arithmetic: whether to ask for sums of an image and a tone too, as text, image and audio: as far as these are
+            among the inputs and outputs.
+        text_skill: how many prompts of the LLM's text-only test follow (at most 600).
+
+    Raises:
+        ValueError: an unknown split or modality, or a number out of range.
+    """
+
+    name = "matrix"
+
+    def __init__(
+        self,
+        split: str = "test",
+        per_cell: int = 40,
+        seed: int = 0,
+        inputs: Sequence[str] = SOURCES,
+        outputs: Sequence[str] = OUTPUTS,
+        arithmetic: bool = True,
+        text_skill: int = 0,
+    ) -> None:
+        if per_cell < 1:
+            raise ValueError(f"matrix.per_cell: found {per_cell}; expected at least 1. Mend: raise it.")
+        if not 0 <= text_skill <= SKILL_PROMPTS:
+            raise ValueError(f"matrix.text_skill: found {text_skill}; expected 0 to {SKILL_PROMPTS}. Mend: lower it.")
+        self.inputs = checked(inputs, SOURCES, "matrix.inputs")
+        self.outputs = checked(outputs, OUTPUTS, "matrix.outputs")
+        self.per_cell = per_cell
+        self.cells: list[tuple[Modality | None, Modality]] = [(i, o) for i in self.inputs for o in self.outputs]
+        if arithmetic and {Modality.IMAGE, Modality.AUDIO} <= set(self.inputs):
+            self.cells += [(None, output) for output in SUMS if output in self.outputs]
+        super().__init__(split, per_cell * len(self.cells) + text_skill, seed)
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The prompt.
+
+        Raises:
+            IndexError: outside the source.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
+        place, number = divmod(index, self.per_cell)
+        if place >= len(self.cells):
+            _, dialogue = skill_prompts()[index - self.per_cell * len(self.cells)]
+            dialogue = in_words(dialogue)
+            details = _details("text_only", "text_only", Modality.TEXT, None, dialogue)
+            random = np.random.default_rng(0)  # draws nothing: there are no media
+        else:
+            given, output = self.cells[place]
+            random = self.random(index)
+            if given is None:
+                dialogue, details = self._sum(output, number % 10, random)
+            else:
+                dialogue, details = self._cell(given, output, number % 10, random)
+        return Conversation(conversation(dialogue, self.split, random).prompt().messages, details)
+
+    def _cell(self, given: Modality, output: Modality, digit: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
+        def drawn() -> Dialogue:
+            if given is Modality.TEXT and output is not Modality.TEXT:
+                return (told(random, output, digit),)
+            return (dialogues.make(random, draw_shown(random, digit, given), output),)
+
+        dialogue = held_out(drawn, self.split)
+        # A caption says what both sides carry; words that are asked about in words carry all they say.
+        shown = next(part for part in (*dialogue[0].assistant, *dialogue[0].user) if isinstance(part, Shown))
+        return dialogue, _details("matrix", f"{given}->{output}", output, shown.known, dialogue)
+
+    def _sum(self, output: Modality, total: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
+        first = int(random.integers(total + 1))
+        places = draw_shown(random, first, Modality.IMAGE), draw_shown(random, total - first, Modality.AUDIO)
+        dialogue = (dialogues.add(random, *places, total, output),)
+        return dialogue, _details("arithmetic", f"image+audio->{output}", output, Concept(total), dialogue)
+
+
+def _details(task: str, cell: str, output: Modality, expected: Concept | None, dialogue: Dialogue) -> dict[str, Any]:
+    details: dict[str, Any] = {"task": task, "cell": cell, "output": str(output), "expect": {}}
+    if expected is not None:
+        details["expect"] = {"digit": expected.digit, "colour": expected.colour, "motion": expected.motion}
+    if output is Modality.TEXT:
+        details["answer"] = said(dialogue[-1].assistant)
+    return details

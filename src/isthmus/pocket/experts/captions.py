@@ -1,0 +1,102 @@
+"""The captions that the image and video generators hear, their tokenizer and their text encoder."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
+from isthmus.types import Modality
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+CONTEXT = 8
+"""Tokens a caption takes, begin and end included: "a red seven moving left" fills seven."""
+WIDTH = 64
+
+
+def caption_concepts() -> list[Concept]:
+    """Every concept that can be said of a video: each attribute but the digit may be unsaid. Entry order is fixed."""
+    choices = product(range(10), (None, *COLOURS), (None, *MOTIONS))
+    return [Concept(digit, colour, motion) for digit, colour, motion in choices]
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """A CLIP tokenizer whose merges make every word of the world one token; any other text falls back to bytes."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    alphabet = list(bytes_to_unicode().values())
+    vocabulary = {token: index for index, token in enumerate([*alphabet, *(a + "</w>" for a in alphabet)])}
+    merges: list[tuple[str, str]] = []
+    for word in ["a", "the", "tone", "of", "solid", "moving", *DIGITS, *COLOURS, *MOTIONS]:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            if pair not in merges:
+                merges.append(pair)
+                vocabulary.setdefault("".join(pair), len(vocabulary))
+            pieces = ["".join(pair), *pieces[2:]]
+    for special in ("<|startoftext|>", "<|endoftext|>"):
+        vocabulary[special] = len(vocabulary)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=CONTEXT)
+
+
+def tokenized(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Ids (B, CONTEXT), padded as the diffusers pipelines pad."""
+    ids: Tensor = tokenizer(
+        captions, padding="max_length", max_length=CONTEXT, truncation=True, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:
+    """A CLIP text model whose tokens say the attributes: throw-away heads read them from its pooled output."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    encoder = CLIPTextModel(config)
+    # CLIP's own scale for token embeddings (0.02) leaves a two-layer model nearly blind to words at the start.
+    embedding = encoder.get_input_embeddings().weight
+    assert isinstance(embedding, Tensor)
+    nn.init.normal_(embedding, std=0.3)
+    sizes = (10, len(COLOURS) + 1, len(MOTIONS) + 1)
+    heads = nn.ModuleList(nn.Linear(WIDTH, size) for size in sizes)
+    concepts = caption_concepts()
+    ids = tokenized(tokenizer, [concept.caption(Modality.VIDEO) for concept in concepts])
+    labels = torch.tensor(
+        [(c.digit, (None, *COLOURS).index(c.colour), (None, *MOTIONS).index(c.motion)) for c in concepts]
+    )
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randint(len(concepts), (64,))
+        pooled = encoder(ids[chosen]).pooler_output
+        terms = [functional.cross_entropy(head(pooled), labels[chosen, i]) for i, head in enumerate(heads)]
+        return torch.stack(terms).sum()
+
+    fit("captions", nn.ModuleList([encoder, heads]), loss, steps, 2e-3, seed=seed)
+    encoder.eval().requires_grad_(False)
+    return encoder

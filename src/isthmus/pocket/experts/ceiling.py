@@ -1,0 +1,22 @@
+"""How well a generator draws what its own true text condition says: the ceiling of every cell that ends in it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.generators.base import Generator
+from isthmus.pocket.judges.base import MediaJudge
+from isthmus.pocket.world import draw_concept
+
+
+def generator_ceiling(generator: Generator, judge: MediaJudge, count: int = 400, seed: int = 0) -> dict[str, float]:
+    """Share of generated media that the judge reads as their caption, by attribute; digits in turn, n = ``count``."""
+    random = np.random.default_rng(seed)
+    modality = generator.modality
+    drawn = [draw_concept(random).restricted(modality) for _ in range(count)]
+    media = generator.generate(generator.condition([concept.caption(modality) for concept in drawn]), range(count))
+    readings = judge.many(media)
+    return {
+        name: float(np.mean([reading[name] == getattr(c, name) for reading, c in zip(readings, drawn, strict=True)]))
+        for name in judge.attributes
+    }

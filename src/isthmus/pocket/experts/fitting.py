@@ -1,0 +1,124 @@
+"""The loop that trains every embedded expert: warm-up and cosine, clipping, averaged weights, a progress bar."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    name: str,
+    modules: nn.Module,
+    loss: Callable[[int], Tensor],
+    steps: int,
+    learning_rate: float,
+    *,
+    weight_decay: float = 0.01,
+    warm_up: int = 50,
+    average: float | None = None,
+    snapshot: Path | None = None,
+    snapshot_every: int = 500,
+    seed: int = 0,
+) -> nn.Module:
+    """Minimises ``loss(step)`` over the trainable weights of ``modules``; returns them, or their running average.
+
+    Args:
+        name: what the progress bar shows.
+        modules: what is trained; frozen weights in it stay as they are.
+        loss: the loss of a step, a pure function of the step's number (draw from generators seeded with it).
+        steps: how many.
+        learning_rate: AdamW's peak; it rises linearly over ``warm_up`` steps and falls along a cosine to a twentieth.
+        weight_decay: AdamW's.
+        warm_up: steps.
+        average: decay of an exponential moving average, None for none.
+        snapshot: where the state is kept every ``snapshot_every`` steps; an interrupted run goes on from it.
+        snapshot_every: steps between two snapshots.
+        seed: of whatever the step draws from torch's global generator; step s runs under seed + s.
+
+    Raises:
+        FloatingPointError: the loss isn't finite.
+    """
+    trained = [p for p in modules.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.98))
+    schedule = SequentialLR(
+        optimizer,
+        [
+            LinearLR(optimizer, 1 / warm_up, 1.0, warm_up),
+            CosineAnnealingLR(optimizer, max(steps - warm_up, 1), learning_rate / 20),
+        ],
+        [warm_up],
+    )
+    averaged = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True) if average else None
+    first = 0
+    if snapshot is not None and snapshot.is_file():
+        state = torch.load(snapshot, weights_only=True)
+        if state["steps"] == steps:
+            modules.load_state_dict(state["modules"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            if averaged:
+                averaged.load_state_dict(state["averaged"])
+            first = state["step"]
+    modules.train()
+    bar = tqdm(range(first, steps), desc=name, initial=first, total=steps, mininterval=5)
+    smooth = 0.0
+    for step in bar:
+        torch.manual_seed(seed + step)
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(step)
+        value.backward()
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"{name}: the loss is {float(value.detach())} at step {step}; lower the learning rate"
+            )
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        if averaged:
+            averaged.update_parameters(modules)
+        smooth = float(value.detach()) if step == first else 0.98 * smooth + 0.02 * float(value.detach())
+        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
+        if snapshot is not None and (step + 1) % snapshot_every == 0:
+            _keep(snapshot, steps, step + 1, modules, optimizer, schedule, averaged)
+    log.info("%s: %d steps, loss %.4f", name, steps, smooth)
+    result = copy.deepcopy(averaged.module) if averaged else modules
+    return result.eval()
+
+
+def _keep(
+    path: Path,
+    steps: int,
+    step: int,
+    modules: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: SequentialLR,
+    averaged: AveragedModel | None,
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "steps": steps,
+        "step": step,
+        "modules": modules.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "averaged": averaged.state_dict() if averaged else None,
+    }
+    # Written beside and moved over, so that a killed run never leaves half a snapshot.
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def parameter_count(modules: Iterable[nn.Module]) -> int:
+    """How many weights the modules hold together."""
+    return sum(p.numel() for module in modules for p in module.parameters())

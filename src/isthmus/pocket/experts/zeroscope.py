@@ -1,0 +1,174 @@
+"""The embedded video generator: a ZeroScope pipeline for 8 frames of 32 x 32, grown from the image generator.
+
+As the published model was (ModelScope, arXiv 2308.06571), its UNet starts from the image UNet's weights with temporal
+layers that leave every frame as it is, and learns motion from there. Autoencoder and text encoder are the image
+generator's
+own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isthmus.pocket.experts.captions import WIDTH, tokenized
+from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.experts.stable_diffusion import (
+    CHANNELS,
+    HEADS,
+    LATENT_CHANNELS,
+    UNSAID,
+    pixels,
+    scheduler,
+    velocity_loss,
+)
+from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE, draw_concept, draw_video
+from isthmus.types import Modality
+
+if TYPE_CHECKING:
+    # diffusers' classes come lazily and untyped.
+    from typing import Any as AutoencoderKL
+    from typing import Any as UNet2DConditionModel
+    from typing import Any as UNet3DConditionModel
+
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+log = logging.getLogger(__name__)
+
+BATCH = 8
+
+
+def inflate(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
+    """A video UNet that makes of every frame what the image UNet would."""
+    from diffusers import UNet3DConditionModel
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+
+    unet: Any = UNet3DConditionModel(
+        sample_size=SIZE // 4,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlock3D", "CrossAttnDownBlock3D"),
+        up_block_types=("CrossAttnUpBlock3D", "UpBlock3D"),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        # Named a dimension and used as one here; in the image UNet the same name means the number of heads.
+        attention_head_dim=CHANNELS[-1] // HEADS,
+        norm_num_groups=16,
+    )
+    shapes = {name: tensor.shape for name, tensor in unet.state_dict().items()}
+    # The video UNet projects with linear layers where the image UNet has convolutions of one pixel: the same sums.
+    state = {name: tensor.reshape(shapes[name]) for name, tensor in image_unet.state_dict().items()}
+    unknown = unet.load_state_dict(state, strict=False)
+    assert not unknown.unexpected_keys, unknown.unexpected_keys
+    for module in unet.modules():
+        if isinstance(module, TransformerTemporalModel):
+            nn.init.zeros_(module.proj_out.weight)
+            nn.init.zeros_(module.proj_out.bias)
+    return unet
+
+
+@torch.no_grad()
+def video_pool(
+    vae: AutoencoderKL, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, size: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Latent means (n, 4, F, 8, 8), caption numbers (n,) and every caption's condition; the last is ""."""
+    random = np.random.default_rng(seed + 2)
+    concepts = [draw_concept(random, drop_colour=0.25, drop_motion=0.2) for _ in range(size)]
+    captions = [*sorted({concept.caption(Modality.VIDEO) for concept in concepts}), ""]
+    numbers = torch.tensor([captions.index(concept.caption(Modality.VIDEO)) for concept in concepts])
+    conditions = encoder(tokenized(tokenizer, captions)).last_hidden_state
+    means = []
+    for start in range(0, size, 50):
+        clips = np.stack([draw_video(c, "train", random).array for c in concepts[start : start + 50]])
+        latents = vae.encode(pixels(clips).flatten(0, 1)).latent_dist.mean
+        means.append(latents.unflatten(0, clips.shape[:2]).transpose(1, 2))
+    return torch.cat(means), numbers, conditions
+
+
+def train_denoiser(
+    image_unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    steps: int,
+    seed: int,
+    snapshot: Path | None = None,
+    pool_size: int = 6000,
+) -> UNet3DConditionModel:
+    """The denoiser, on cached latents and conditions. Frames share a noise level, not the noise."""
+    torch.manual_seed(seed)
+    unet = inflate(image_unet)
+    means, numbers, conditions = video_pool(vae, encoder, tokenizer, pool_size, seed)
+    levels = scheduler().alphas_cumprod
+    scale = vae.config.scaling_factor
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randint(len(means), (BATCH,))
+        clean = means[chosen] * scale
+        captions = torch.where(torch.rand(BATCH) < UNSAID, len(conditions) - 1, numbers[chosen])
+        times = torch.randint(len(levels), (BATCH,))
+        noise, alphas = torch.randn_like(clean), levels[times]
+        view = alphas.view(-1, 1, 1, 1, 1)
+        noisy = view.sqrt() * clean + (1 - view).sqrt() * noise
+        # The temporal layers are large matrix products over few numbers: bfloat16 saves a third of a step.
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = unet(noisy, times, conditions[captions]).sample
+        return velocity_loss(predicted.float(), clean, noise, alphas)
+
+    averaged = fit(
+        "video denoiser", unet, loss, steps, 1.5e-3, average=0.998, snapshot=snapshot, snapshot_every=100, seed=seed
+    )
+    return averaged
+
+
+def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> None:
+    """Trains the video UNet from the image generator in ``images``; saves a ``TextToVideoSDPipeline`` in ``out``."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from isthmus.generators.pipeline_classes import pipeline_class
+
+    vae = AutoencoderKL.from_pretrained(images, subfolder="vae", local_files_only=True).eval().requires_grad_(False)
+    encoder = CLIPTextModel.from_pretrained(images / "text_encoder", local_files_only=True).eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(images / "tokenizer", local_files_only=True)
+    image_unet = UNet2DConditionModel.from_pretrained(images, subfolder="unet", local_files_only=True)
+    snapshot = scratch / "video_denoiser.pt" if scratch else None
+    steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
+    unet = train_denoiser(image_unet, vae, encoder, tokenizer, steps, seed, snapshot, pool)
+    parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
+    pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
+
+
+def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:
+    """The ceiling by attribute: what the judge reads of videos drawn from their true captions."""
+    from isthmus.generators.zeroscope import ZeroScope
+    from isthmus.pocket.experts.ceiling import generator_ceiling
+    from isthmus.pocket.judges.video import VideoJudge
+
+    generator = ZeroScope(folder, steps=steps, guidance=guidance, frames=FRAMES, fps=FRAMES_PER_SECOND, batch_size=20)
+    return generator_ceiling(generator, VideoJudge(judges), count)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/zeroscope"))
+    parser.add_argument("--images", type=Path, default=Path("checkpoints/pocket/stable_diffusion"))
+    parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO)
+    train(arguments.out, arguments.images, arguments.effort, arguments.seed, arguments.scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Trains the digit reader, from nothing, on pictures and film frames of the handwriting's train split."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.judges.digit_reader import ILLEGIBLE, DigitReader, save_reader
+from isthmus.pocket.judges.ink import ink_of, normalised
+from isthmus.pocket.world import Split, draw_concept, draw_image, draw_video
+
+log = logging.getLogger(__name__)
+
+BATCH = 128
+ILLEGIBLE_SHARE = 0.12
+
+
+def written(split: Split, images: int, videos: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Ink (n, 32, 32) and digits (n,) of genuine images, and of two frames of each video."""
+    random = np.random.default_rng(seed)
+    pictures, digits = [], []
+    for number in range(images + videos):
+        concept = draw_concept(random)
+        if number < images:
+            pictures.append(draw_image(concept, split, random).array)
+            digits.append(concept.digit)
+        else:
+            film = draw_video(concept, split, random).array
+            pictures += [film[random.integers(len(film))] for _ in range(2)]
+            digits += [concept.digit] * 2
+    return ink_of(torch.from_numpy(np.stack(pictures)).float() / 255), torch.tensor(digits)
+
+
+def _warps(count: int) -> Tensor:
+    """(count, 2, 3) random turns, scales, shears and shifts."""
+    turn = torch.randn(count) * 0.13
+    stretch = 1 + torch.randn(count, 2) * 0.07
+    shear = torch.randn(count) * 0.12
+    turned = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], dim=1).view(-1, 2, 2)
+    sheared = torch.eye(2).repeat(count, 1, 1)
+    sheared[:, 0, 1] = shear
+    return torch.cat([turned @ sheared * stretch[:, None], torch.randn(count, 2, 1) * 0.04], dim=2)
+
+
+def _blurred(ink: Tensor, amount: float) -> Tensor:
+    return torch.lerp(ink, functional.avg_pool2d(ink[:, None], 3, 1, 1)[:, 0], amount)
+
+
+def illegible(ink: Tensor) -> Tensor:
+    """Ink (n, H, W) that is no digit: by turns blotches, digits put together wrongly, and two digits overlaid."""
+    count, height, width = ink.shape
+    noise = torch.randn(count, 1, height // 4, width // 4)
+    blotches = (functional.interpolate(noise, (height, width), mode="bicubic")[:, 0] * 0.8).clamp(0, 1)
+    quarters = torch.cat([ink[:, height // 2 :], ink[:, : height // 2].roll(1, 0)], dim=1).roll(width // 2, 2)
+    overlaid = torch.maximum(ink, ink.roll(1, 0).flip(1).transpose(1, 2))
+    kind = torch.arange(count)[:, None, None] % 3
+    return torch.where(kind == 0, blotches, torch.where(kind == 1, quarters, overlaid))
+
+
+def train(out: Path, effort: float = 1.0, seed: int = 0) -> None:
+    """Trains the reader and writes its weights to ``out``."""
+    torch.manual_seed(seed)
+    reader = DigitReader()
+    pool, digits = written("train", max(int(12000 * min(effort, 1)), 300), max(int(3000 * min(effort, 1)), 50), seed)
+    bad = max(int(BATCH * ILLEGIBLE_SHARE), 3)
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randint(len(pool), (BATCH,))
+        ink, labels = pool[chosen], digits[chosen].clone()
+        ink = torch.cat([illegible(ink[:bad]), ink[bad:]])
+        labels[:bad] = ILLEGIBLE
+        ink = _blurred(ink, float(torch.rand(()) * 0.8))
+        view = normalised(ink, _warps(BATCH))
+        view = (view * (0.8 + 0.4 * torch.rand(BATCH, 1, 1, 1))) ** (0.7 + 0.7 * torch.rand(BATCH, 1, 1, 1))
+        view = view + 0.05 * torch.randn_like(view)
+        return functional.cross_entropy(reader(view), labels, label_smoothing=0.05)
+
+    averaged = fit("digit judge", reader, loss, max(int(1600 * effort), 2), 3e-3, average=0.99, seed=seed)
+    assert isinstance(averaged, DigitReader)
+    save_reader(averaged, out)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/judges"))
+    parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.basicConfig(level=logging.INFO)
+    train(arguments.out, arguments.effort, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

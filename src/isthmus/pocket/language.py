@@ -1,0 +1,328 @@
+"""The text of the pocket world: what the embedded LLM learns, and the fixed test of its skill.
+
+Its prompts are the requests of :mod:`isthmus.pocket.dialogues` with every medium told in words, where the medium would
+stand, beside text-only ones: number facts, comparisons, rewriting, counting. Prompts are split by their own text, so
+that no prompt of the test was ever trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from numpy.random import Generator as Random
+
+from isthmus.data.seeds import derive_seed
+from isthmus.pocket import dialogues
+from isthmus.pocket.dialogues import DONE, OUTPUTS, Attribute, Dialogue, Exchange, Part, Shown, fill, pick
+from isthmus.pocket.world import COLOURS, DIGITS, Split, draw_concept
+from isthmus.types import MEDIA, Modality
+
+SKILL_PROMPTS = 600
+SOURCES: tuple[Modality, ...] = (Modality.TEXT, *MEDIA)
+Kind = Callable[[Random], Dialogue]
+
+
+def draw_shown(random: Random, digit: int | None = None, modality: Modality | None = None) -> Shown:
+    """A concept in a modality; digit and modality may be given. Words may leave an attribute unsaid, media can't."""
+    modality = modality or SOURCES[random.integers(len(SOURCES))]
+    concept = draw_concept(random, 0.25, 0.35) if modality is Modality.TEXT else draw_concept(random)
+    return Shown(modality, concept if digit is None else replace(concept, digit=digit))
+
+
+def _mention(random: Random, digit: int) -> Part:
+    """A number in a question: its bare word, or something that shows it."""
+    return DIGITS[digit] if random.random() < 0.5 else draw_shown(random, digit)
+
+
+def _answered(template: str, places: Sequence[Part], said: str) -> Dialogue:
+    return (Exchange(fill(template, *places), (said,)),)
+
+
+def _sum(random: Random) -> Dialogue:
+    first, second = dialogues.draw_pair(random)
+    places = _mention(random, first), _mention(random, second)
+    return (dialogues.add(random, *places, first + second, Modality.TEXT),)
+
+
+def _difference(random: Random) -> Dialogue:
+    second, rest = dialogues.draw_pair(random)
+    places = _mention(random, second + rest), _mention(random, second)
+    return _answered(pick(random, ("what is {} minus {}?", "{} minus {}")), places, DIGITS[rest])
+
+
+def _successor(random: Random) -> Dialogue:
+    digit = int(random.integers(9))
+    template = pick(random, ("what comes after {}?", "what is the successor of {}?", "{} what comes next?"))
+    return _answered(template, [_mention(random, digit)], DIGITS[digit + 1])
+
+
+def _predecessor(random: Random) -> Dialogue:
+    digit = int(random.integers(1, 10))
+    template = pick(random, ("what comes before {}?", "what is the predecessor of {}?", "{} what came just before?"))
+    return _answered(template, [_mention(random, digit)], DIGITS[digit - 1])
+
+
+def _comparison(random: Random) -> Dialogue:
+    first, second = (int(digit) for digit in random.permutation(10)[:2])
+    word = pick(random, ("larger", "smaller"))
+    template = pick(random, (f"which is {word}, {{}} or {{}}?", f"{{}} {{}} which is {word}?"))
+    digit = max(first, second) if word == "larger" else min(first, second)
+    return _answered(template, [_mention(random, first), _mention(random, second)], DIGITS[digit])
+
+
+def _rewriting(random: Random) -> Dialogue:
+    concept = draw_concept(random)
+    colour = pick(random, COLOURS)
+    template, said = [
+        ("{} say it without the colour", replace(concept, colour=None)),
+        ("{} say it without the motion", replace(concept, motion=None)),
+        (f"{{}} say it in {colour}", replace(concept, colour=colour)),
+    ][random.integers(3)]
+    return _answered(template, [Shown(Modality.TEXT, concept)], said.caption(Modality.TEXT))
+
+
+def _counting(random: Random) -> Dialogue:
+    first, last = sorted(int(digit) for digit in random.permutation(10)[:2])
+    places = _mention(random, first), _mention(random, last)
+    return _answered("count from {} to {}", places, " ".join(DIGITS[first : last + 1]))
+
+
+def _description(random: Random) -> Dialogue:
+    return (dialogues.describe(random, draw_shown(random)),)
+
+
+def _attribute(name: Attribute) -> Kind:
+    return lambda random: (dialogues.ask(random, draw_shown(random), name),)
+
+
+def _remembered(random: Random) -> Dialogue:
+    """A first turn about one thing, a second one about the same or, where it is shown, a new one."""
+    source = draw_shown(random, modality=Modality.TEXT)
+    if random.random() < 0.3:
+        return (*_description(random), dialogues.describe(random, source))
+    return (dialogues.describe(random, source), dialogues.follow(random, source, (Modality.TEXT,)))
+
+
+SKILLS: dict[str, Kind] = {
+    "description": _description,
+    "digit": _attribute("digit"),
+    "colour": _attribute("colour"),
+    "motion": _attribute("motion"),
+    "sum": _sum,
+    "difference": _difference,
+    "successor": _successor,
+    "predecessor": _predecessor,
+    "comparison": _comparison,
+    "rewriting": _rewriting,
+    "counting": _counting,
+    "remembered": _remembered,
+}
+"""What the test of the LLM's skill asks, all answered in words."""
+
+
+def _output(random: Random) -> Modality:
+    return tuple(DONE)[random.integers(len(DONE))]
+
+
+def _made(random: Random) -> Dialogue:
+    return (dialogues.make(random, draw_shown(random), _output(random)),)
+
+
+def _ordered(random: Random) -> Dialogue:
+    return (order(random, _output(random)),)
+
+
+def _changed(random: Random) -> Dialogue:
+    output = (Modality.IMAGE, Modality.VIDEO)[random.integers(2)]
+    return (dialogues.make_changed(random, draw_shown(random), output),)
+
+
+def _two(random: Random) -> Dialogue:
+    return (dialogues.make_two(random, draw_shown(random)),)
+
+
+def _next(random: Random) -> Dialogue:
+    return (dialogues.make_next(random, draw_shown(random, int(random.integers(9))), _output(random)),)
+
+
+def _sum_made(random: Random) -> Dialogue:
+    first, second = dialogues.draw_pair(random)
+    return (dialogues.add(random, _mention(random, first), _mention(random, second), first + second, _output(random)),)
+
+
+def _talked(random: Random) -> Dialogue:
+    """Up to four turns, each about what was shown last."""
+    turns: list[Exchange] = []
+    source: Shown | None = None
+    for _ in range(random.integers(2, 5)):
+        if source is None or random.random() < 0.3:
+            source = draw_shown(random)
+            turns.append(dialogues.make(random, source, OUTPUTS[random.integers(len(OUTPUTS))]))
+        else:
+            turns.append(dialogues.follow(random, source))
+    return tuple(turns)
+
+
+REQUESTS: dict[str, Kind] = {
+    "made": _made,
+    "ordered": _ordered,
+    "changed": _changed,
+    "two": _two,
+    "next": _next,
+    "sum made": _sum_made,
+    "talked": _talked,
+}
+"""Requests for media. The LLM says what it would make; only the tuned model makes it."""
+
+SMALL_TALK = (
+    ("hello", "hello"),
+    ("hi", "hello"),
+    ("thank you", "you are welcome"),
+    ("what can you do?", "i can describe, draw, film and play digits"),
+    ("who are you?", "a small model of digits"),
+)
+
+
+def small_talk(random: Random) -> Dialogue:
+    """A greeting or a question about the model itself."""
+    asked, said = SMALL_TALK[random.integers(len(SMALL_TALK))]
+    return (Exchange((asked,), (said,)),)
+
+
+def order(random: Random, output: Modality, digit: int | None = None) -> Exchange:
+    """A request that names what to make in words of its own modality: "draw a red seven", "play the tone of two"."""
+    concept = draw_concept(random, drop_colour=0.25, drop_motion=0.25)
+    shown = Shown(output, concept if digit is None else replace(concept, digit=digit))
+    verb = pick(random, ORDERS[output])
+    return Exchange((f"{verb} {shown.caption}",), dialogues.answer(shown.known, output))
+
+
+ORDERS: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("draw", "show me an image of", "make an image of"),
+    Modality.VIDEO: ("film", "show me a video of", "make a video of"),
+    Modality.AUDIO: ("play", "let me hear", "make"),
+}
+
+
+def spoken(parts: Sequence[Part], word: Callable[[Shown], str] = lambda shown: shown.caption) -> str:
+    """Parts as text alone, each place told by ``word``."""
+    return "".join(part if isinstance(part, str) else word(part) for part in parts)
+
+
+def said(parts: Sequence[Part]) -> str:
+    """The words of an answer, without its media."""
+    return " ".join("".join(part if isinstance(part, str) else " " for part in parts).split())
+
+
+def messages(dialogue: Dialogue, word: Callable[[Shown], str] = lambda shown: shown.caption) -> list[dict[str, str]]:
+    """The dialogue as a chat of text, ready for a chat template: media told in words, answers without media."""
+    turns = [(spoken(exchange.user, word), said(exchange.assistant)) for exchange in dialogue]
+    return [
+        {"role": role, "content": content}
+        for turn in turns
+        for role, content in zip(("user", "assistant"), turn, strict=True)
+    ]
+
+
+def in_words(dialogue: Dialogue) -> Dialogue:
+    """The dialogue with every medium told in words."""
+    return tuple(Exchange((spoken(exchange.user),), (said(exchange.assistant),)) for exchange in dialogue)
+
+
+def loosely(random: Random) -> Callable[[Shown], str]:
+    """A way to tell a place in less tidy words: the same facts shuffled, repeated or cut off from their grammar.
+
+    A medium will stand there as a few projected positions whose order and number nobody prescribes.
+    """
+
+    def word(shown: Shown) -> str:
+        style = random.random()
+        if style < 0.5:
+            return shown.caption
+        if style < 0.65:
+            return shown.caption + pick(random, (".", ",", ":"))
+        known = shown.known
+        kind = {Modality.AUDIO: "tone", Modality.POINTS: "solid"}.get(shown.modality)
+        words = [word for word in (DIGITS[known.digit], known.colour, known.motion, kind) if word]
+        words += [words[random.integers(len(words))] for _ in range(random.integers(3))]
+        return " ".join(words[place] for place in random.permutation(len(words)))
+
+    return word
+
+
+def _split_of(text: str) -> Split:
+    bucket = derive_seed("prompt", text) % 16
+    return "test" if bucket < 2 else "validation" if bucket == 2 else "train"
+
+
+def belongs(dialogue: Dialogue, split: Split) -> bool:
+    """Whether the prompt, all that the user has said, is of this split. No beginning of a training one is another's."""
+    texts = [spoken(exchange.user) for exchange in dialogue]
+    splits = [_split_of("\n".join(texts[: length + 1])) for length in range(len(texts))]
+    return all(own == split for own in splits) if split == "train" else splits[-1] == split
+
+
+def draw_dialogue(kind: Kind, split: Split, random: Random) -> Dialogue:
+    """A dialogue of this kind whose prompt is of this split."""
+    for _ in range(2000):
+        dialogue = kind(random)
+        if belongs(dialogue, split):
+            return dialogue
+    raise AssertionError(f"{kind} has no prompt in {split}")
+
+
+def draw_skill(split: Split, random: Random) -> Dialogue:
+    """A dialogue that is answered in words: a kind of the test's, or, in training, now and then small talk.
+
+    Its media are only words where it is used as text: :func:`messages`, :func:`in_words`.
+    """
+    if split == "train" and random.random() < 0.04:
+        return small_talk(random)
+    return draw_dialogue(tuple(SKILLS.values())[random.integers(len(SKILLS))], split, random)
+
+
+def draw_corpus(random: Random) -> list[dict[str, str]]:
+    """One chat of the LLM's training text, some of it loosely worded."""
+    if random.random() < 0.6:
+        dialogue = draw_skill("train", random)
+    else:
+        dialogue = draw_dialogue(tuple(REQUESTS.values())[random.integers(len(REQUESTS))], "train", random)
+    chat = messages(dialogue, loosely(random))
+    for message in chat:
+        if message["role"] == "user" and random.random() < 0.1:
+            message["content"] = pick(random, ("please {}", "{} please", "{}.")).format(message["content"])
+    return chat
+
+
+@cache
+def skill_prompts() -> tuple[tuple[str, Dialogue], ...]:
+    """The test of the LLM's text-only skill: 600 held-out dialogues, no prompt twice, by kind in turn.
+
+    The last turn is asked, those before it are given with their answers.
+    """
+    random = np.random.default_rng(derive_seed("skill"))
+    seen: set[str] = set()
+    prompts: list[tuple[str, Dialogue]] = []
+    while len(prompts) < SKILL_PROMPTS:
+        name = tuple(SKILLS)[len(prompts) % len(SKILLS)]
+        dialogue = draw_dialogue(SKILLS[name], "test", random)
+        text = str(messages(dialogue)[:-1])
+        if text not in seen:
+            seen.add(text)
+            prompts.append((name, dialogue))
+    return tuple(prompts)
+
+
+def text_skill(answers: Sequence[str]) -> float:
+    """The share of answers that are, word for word, the right ones to the first prompts of :func:`skill_prompts`.
+
+    Raises:
+        ValueError: no answers, or more than there are prompts.
+    """
+    if not 0 < len(answers) <= SKILL_PROMPTS:
+        raise ValueError(f"answers: found {len(answers)}; expected 1 to {SKILL_PROMPTS}, those to skill_prompts()")
+    right = [said(dialogue[-1].assistant) for _, dialogue in skill_prompts()[: len(answers)]]
+    return sum(" ".join(answer.split()) == gold for answer, gold in zip(answers, right, strict=True)) / len(right)

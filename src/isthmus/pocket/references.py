@@ -1,0 +1,55 @@
+"""Genuine answers: real media and their captions, on which judges and the generators' ceilings are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.pocket.dialogues import OUTPUTS
+from isthmus.pocket.tasks import PocketSource, checked
+from isthmus.pocket.world import draw, draw_concept
+from isthmus.types import Modality
+
+
+class References(PocketSource):
+    """One answer each: a medium that the world drew with its caption, or a caption alone. Modalities take turns.
+
+    ``details["expect"]`` says what it shows; attributes are left unsaid as often as in requests, and digits take turns.
+
+    Args:
+        split: of the scans.
+        size: how many, of all modalities together.
+        seed: of all that is drawn.
+        modalities: of the answers; text, image, video and audio by default.
+    """
+
+    name = "references"
+
+    def __init__(
+        self, split: str = "test", size: int = 400, seed: int = 0, modalities: Sequence[str] = OUTPUTS
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.modalities = checked(modalities, OUTPUTS, "references.modalities")
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The answer, with no request before it.
+
+        Raises:
+            IndexError: outside the source.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
+        random = self.random(index)
+        number, place = divmod(index, len(self.modalities))
+        modality = self.modalities[place]
+        drawn = draw_concept(random, 0.25, 0.25)
+        said = replace(drawn, digit=number % 10).restricted(modality)
+        caption = said.caption(modality)
+        item = (
+            TextItem(caption)
+            if modality is Modality.TEXT
+            else MediumItem(modality, draw(modality, said, self.split, random), caption)
+        )
+        expect = {"digit": said.digit, "colour": said.colour, "motion": said.motion}
+        return Conversation((Message("assistant", (item,)),), {"expect": expect})

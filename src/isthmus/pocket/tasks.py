@@ -1,0 +1,310 @@
+"""The conversations of the stages, drawn on demand: item i is a function of its source's settings.
+
+Media of the training split show training scans, those of the test split test scans. Where the user's side is text alone
+there are no scans to split by: prompts are then split by their own text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+
+import numpy as np
+from numpy.random import Generator as Random
+
+from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, TextItem
+from isthmus.data.seeds import derive_seed
+from isthmus.data.sources import ConversationSource
+from isthmus.pocket import dialogues
+from isthmus.pocket.dialogues import DONE, OUTPUTS, Dialogue, Exchange, Part, Shown
+from isthmus.pocket.language import SOURCES, belongs, draw_shown, draw_skill, in_words, order
+from isthmus.pocket.world import Split, draw, draw_concept
+from isthmus.types import MEDIA, Modality
+
+MADE: tuple[Modality, ...] = tuple(DONE)
+
+
+class PocketSource(ConversationSource):
+    """Conversations drawn from the pocket world, the same for the same settings, in any process and order.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+
+    Raises:
+        ValueError: an unknown split, or a size below one.
+    """
+
+    name = "pocket"
+    with_content = False
+
+    def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0) -> None:
+        if split not in ("train", "validation", "test"):
+            raise ValueError(
+                f"{self.name}.split: found {split!r}; expected train, validation or test. Mend: rename it."
+            )
+        if size < 1:
+            raise ValueError(f"{self.name}.size: found {size}; expected at least 1. Mend: raise it.")
+        self.split: Split = split  # type: ignore[assignment]  # checked above
+        self.size = size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The conversation, its media drawn.
+
+        Raises:
+            IndexError: outside the source.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
+        random = self.random(index)
+        return conversation(self.dialogue(index, random), self.split, random, self.with_content)
+
+    def random(self, index: int) -> Random:
+        """What item ``index`` is drawn with."""
+        return np.random.default_rng(derive_seed(self.name, self.split, self.seed, index))
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        """What item ``index`` says, its media still undrawn."""
+        raise NotImplementedError  # a subclass's duty
+
+
+class Describe(PocketSource):
+    """Encoder alignment: a medium and a question -> words. Modalities take turns.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+        modalities: of the media; all four by default.
+    """
+
+    name = "describe"
+
+    def __init__(
+        self, split: str = "train", size: int = 10_000, seed: int = 0, modalities: Sequence[str] = MEDIA
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.modalities = checked(modalities, MEDIA, "describe.modalities")
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        source = Shown(self.modalities[index % len(self.modalities)], draw_concept(random))
+        names = dialogues.askable(source.known)
+        # Whole descriptions teach every attribute at once; single questions keep the LLM answering what it was asked.
+        if random.random() < 0.6:
+            return (dialogues.describe(random, source),)
+        return (dialogues.ask(random, source, names[random.integers(len(names))]),)
+
+
+class Draw(PocketSource):
+    """Decoder alignment: words -> a medium, its caption in its own modality's canonical words. Modalities take turns.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+        modalities: of the media; image, video and audio by default.
+        with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+    """
+
+    name = "draw"
+
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        modalities: Sequence[str] = MADE,
+        with_content: bool = False,
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.modalities = checked(modalities, MADE, "draw.modalities")
+        self.with_content = with_content
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        output = self.modalities[index % len(self.modalities)]
+        return held_out(lambda: (told(random, output),), self.split)
+
+
+class AnyToAny(PocketSource):
+    """Instruction tuning: every input to every output, in turn; some over several turns, some with two media at once.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+        inputs: what the user gives; text and all media by default.
+        outputs: what is asked for; text, image, video and audio by default.
+        with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+    """
+
+    name = "any_to_any"
+
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        inputs: Sequence[str] = SOURCES,
+        outputs: Sequence[str] = OUTPUTS,
+        with_content: bool = False,
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.inputs = checked(inputs, SOURCES, "any_to_any.inputs")
+        self.outputs = checked(outputs, OUTPUTS, "any_to_any.outputs")
+        self.with_content = with_content
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        place = index % (len(self.inputs) * len(self.outputs))
+        given, output = self.inputs[place % len(self.inputs)], self.outputs[place // len(self.inputs)]
+        return held_out(lambda: self._drawn(given, output, random), self.split)
+
+    def _drawn(self, given: Modality, output: Modality, random: Random) -> Dialogue:
+        style = random.random()
+        source = draw_shown(random, modality=given)
+        if style < 0.2:
+            return self._talk(source, output, random)
+        if output is Modality.TEXT and given is not Modality.TEXT and style < 0.4:
+            names = dialogues.askable(source.known)
+            return (dialogues.ask(random, source, names[random.integers(len(names))]),)
+        if style < 0.3 and output in (Modality.IMAGE, Modality.VIDEO):
+            return (dialogues.make_changed(random, source, output),)
+        if style < 0.35 and output is not Modality.TEXT and len(self.outputs) == len(OUTPUTS):
+            return (dialogues.make_two(random, source),)
+        if style < 0.4 and output is not Modality.TEXT and source.concept.digit < 9:
+            return (dialogues.make_next(random, source, output),)
+        if style < 0.6 and given is Modality.TEXT:
+            return (told(random, output),) if output in DONE else (dialogues.describe(random, source),)
+        return (dialogues.make(random, source, output),)
+
+    def _talk(self, source: Shown, output: Modality, random: Random) -> Dialogue:
+        """Two or three turns, about one thing or about two that are shown in turn."""
+        turns: list[Exchange] = [dialogues.make(random, source, output)]
+        for _ in range(random.integers(1, 3)):
+            if random.random() < 0.3:
+                source = draw_shown(random, modality=self.inputs[random.integers(len(self.inputs))])
+                turns.append(dialogues.make(random, source, self.outputs[random.integers(len(self.outputs))]))
+            else:
+                turns.append(dialogues.follow(random, source, self.outputs))
+        return tuple(turns)
+
+
+class Arithmetic(PocketSource):
+    """Sums across media: something that shows a digit and something else that does -> the sum in words or as a medium.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+        inputs: what either of the two is; text and all media by default.
+        outputs: what the sum is asked for as, in turn; text, image and audio by default.
+        with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+    """
+
+    name = "arithmetic"
+
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        inputs: Sequence[str] = SOURCES,
+        outputs: Sequence[str] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO),
+        with_content: bool = False,
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.inputs = checked(inputs, SOURCES, "arithmetic.inputs")
+        self.outputs = checked(outputs, OUTPUTS, "arithmetic.outputs")
+        self.with_content = with_content
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        output = self.outputs[index % len(self.outputs)]
+
+        def drawn() -> Dialogue:
+            first, second = dialogues.draw_pair(random)
+            kinds = [self.inputs[random.integers(len(self.inputs))] for _ in range(2)]
+            # Half of the sums are the measured kind, a digit that is seen and a tone that is heard.
+            if random.random() < 0.5 and {Modality.IMAGE, Modality.AUDIO} <= set(self.inputs):
+                kinds = [Modality.IMAGE, Modality.AUDIO]
+            one, other = draw_shown(random, first, kinds[0]), draw_shown(random, second, kinds[1])
+            return (dialogues.add(random, one, other, first + second, output),)
+
+        return held_out(drawn, self.split)
+
+
+class TextOnly(PocketSource):
+    """The LLM's own text-only skills, remixed so that tuning doesn't wear them off. Never a prompt of their test."""
+
+    name = "text"
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        return in_words(draw_skill(self.split, random))
+
+
+def conversation(dialogue: Dialogue, split: Split, random: Random, with_content: bool = False) -> Conversation:
+    """The dialogue with its media drawn from this split: the user's always, the answers' if ``with_content``.
+
+    What a caption leaves unsaid is free in the medium.
+    """
+
+    def written(parts: Sequence[Part], is_answer: bool) -> tuple[ContentItem, ...]:
+        items: list[ContentItem] = []
+        for part in parts:
+            if isinstance(part, Shown) and part.modality is not Modality.TEXT:
+                media = draw(part.modality, part.concept, split, random) if with_content or not is_answer else None
+                items.append(MediumItem(part.modality, media, part.caption if is_answer else None))
+                continue
+            text = part.caption if isinstance(part, Shown) else part
+            # Words that stand side by side are one item: how a turn was composed is no business of its reader.
+            if items and isinstance(items[-1], TextItem):
+                text = items.pop().text + text  # type: ignore[union-attr]
+            items.append(TextItem(text))
+        return tuple(items)
+
+    turns: list[Message] = []
+    for exchange in dialogue:
+        turns.append(Message("user", written(exchange.user, is_answer=False)))
+        if exchange.assistant:
+            turns.append(Message("assistant", written(exchange.assistant, is_answer=True)))
+    return Conversation(tuple(turns))
+
+
+def told(random: Random, output: Modality, digit: int | None = None) -> Exchange:
+    """A request in words alone: "draw a red seven", or "a red seven moving left play it"."""
+    if random.random() < 0.6:
+        return order(random, output, digit)
+    return dialogues.make(random, draw_shown(random, digit, Modality.TEXT), output)
+
+
+def held_out(drawn: Callable[[], Dialogue], split: Split) -> Dialogue:
+    """Draws again until the prompt is of the split: its text, as far as it comes before any medium, tells."""
+
+    def is_text(exchange: Exchange) -> bool:
+        return all(isinstance(part, str) or part.modality is Modality.TEXT for part in exchange.user)
+
+    for _ in range(2000):
+        dialogue = drawn()
+        text = tuple(takewhile(is_text, dialogue))
+        # A medium that follows makes the prompt the split's own; but training must not see another's text before it.
+        if not text or (len(text) < len(dialogue) and split != "train") or belongs(text, split):
+            return dialogue
+    raise AssertionError(f"no prompt in {split}")
+
+
+def checked(found: Sequence[str], known: Sequence[Modality], field: str) -> tuple[Modality, ...]:
+    """The modalities that were asked for.
+
+    Raises:
+        ValueError: none, or one that can't be had here.
+    """
+    unknown = [name for name in found if name not in known]
+    if unknown or not found:
+        raise ValueError(
+            f"{field}: found {unknown[0] if unknown else 'none'}; expected some of {', '.join(known)}. "
+            "Mend: correct it."
+        )
+    return tuple(Modality(name) for name in found)

@@ -1,0 +1,60 @@
+"""Trains every embedded expert from nothing, one after another: ``python -m isthmus.pocket.train``.
+
+Their weights are part of the repository; this is how they came to be. An hour or two on two cores; an interrupted run
+goes on from its snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from isthmus.pocket.experts import audioldm, imagebind, llama, point_bert, stable_diffusion, zeroscope
+from isthmus.pocket.judges import training as judges
+
+log = logging.getLogger(__name__)
+
+
+def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Writes all experts below ``out``; returns their measured figures on test data.
+
+    Args:
+        out: the folder of the experts' folders.
+        scratch: where interrupted trainings keep their state.
+        effort: scales the steps of each; below 1 the experts are worse.
+        seed: of weights and data.
+    """
+    figures: dict[str, dict[str, float]] = {}
+    judges.train(out / "judges", effort, seed)
+    figures["llama"] = llama.train(out / "llama", effort, seed, scratch)
+    figures["imagebind"] = imagebind.train(out / "imagebind", effort, seed, scratch)
+    figures["point_bert"] = point_bert.train(out / "point_bert", effort, seed, scratch, out / "imagebind")
+    figures["audioldm"] = audioldm.train(out / "audioldm", effort, seed, scratch)
+    stable_diffusion.train(out / "stable_diffusion", effort, seed, scratch)
+    figures["stable_diffusion"] = stable_diffusion.measure(out / "stable_diffusion", out / "judges")
+    zeroscope.train(out / "zeroscope", out / "stable_diffusion", effort, seed, scratch)
+    figures["zeroscope"] = zeroscope.measure(out / "zeroscope", out / "judges")
+    return figures
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket"))
+    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    # Small layers: a second thread costs more than it brings.
+    torch.set_num_threads(1)
+    figures = train(arguments.out, arguments.scratch, arguments.effort, arguments.seed)
+    log.info("measured on test data:\n%s", json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""A trained model's folder, as a run would leave it, and a pipeline on it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+from tiny_world import tiny_clone
+
+from isthmus.backbones.base import Sampling
+from isthmus.data.media import save_media
+from isthmus.inference.pipeline import Pipeline
+from isthmus.model import AnyToAny
+from isthmus.model.bundle import save_bundle
+from isthmus.pocket.world import Concept, draw
+from isthmus.types import MEDIA
+
+ENDINGS = {"image": "png", "video": "mp4", "audio": "wav", "points": "npy"}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """The model of ``configs/pocket.yaml`` beside tiny experts, untrained, in ``clone/runs/tiny/stage``."""
+    clone = tiny_clone(tmp_path_factory.mktemp("clone"))
+    configuration = yaml.safe_load((repository / "configs" / "pocket.yaml").read_text())["model"]
+    configuration["backbone"]["init_args"]["max_tokens"] = 600
+    for generator in configuration["output_side"]["init_args"]["generators"]:
+        generator["init_args"]["steps"] = 2
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AnyToAny, "model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clone)
+        model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": deepcopy(configuration)})).model
+        model.configuration = configuration
+        model.configure_model()
+        return save_bundle(model, clone / "runs" / "tiny" / "stage", "stage")
+
+
+@pytest.fixture(scope="session")
+def opened(bundle: Path) -> Pipeline:
+    """The pipeline, opened from a folder that isn't the one it was trained in."""
+    return Pipeline.open(bundle, "cpu", Sampling(max_tokens=6))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A file of each modality."""
+    random = np.random.default_rng(0)
+    concept = Concept(7, "red", "left")
+    return {
+        str(modality): save_media(draw(modality, concept, "test", random), tmp_path / f"seven.{ENDINGS[modality]}")
+        for modality in MEDIA
+    }

@@ -1,0 +1,152 @@
+"""``isthmus generate`` and ``isthmus chat``, end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isthmus import cli
+from isthmus.data.media import read_media
+from isthmus.inference.chat import Chat, typed_lines
+from isthmus.inference.pipeline import Pipeline
+from isthmus.types import Modality
+
+SHORT = ["--max_tokens", "4", "--steps", "2", "--device", "cpu"]
+
+
+def test_generate(bundle: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    request = [
+        "--text",
+        "what is",
+        "--image",
+        str(files["image"]),
+        "--audio",
+        str(files["audio"]),
+        "--text",
+        "together",
+    ]
+    request += ["--video", str(files["video"]), "--points", str(files["points"])]
+    cli.main(
+        [
+            "generate",
+            "--model",
+            str(bundle),
+            *request,
+            "--require",
+            "image",
+            "--require",
+            "video",
+            "--out",
+            str(out),
+            *SHORT,
+        ]
+    )
+    record = json.loads((out / "reply.json").read_text())
+    names = [item[item["type"]] for item in record["content"] if item["type"] != "text"]
+    assert [name.split("_")[1] for name in names] == ["image.png", "video.mp4"]
+    assert read_media(out / names[0], Modality.IMAGE).array.shape == (16, 16, 3)
+    assert read_media(out / names[1], Modality.VIDEO).array.shape[0] == 8
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2:] == [str(out / name) for name in names]
+
+
+def test_the_same_seed_gives_the_same_files(bundle: Path, tmp_path: Path) -> None:
+    made = {}
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        out = str(tmp_path / name)
+        request = ["--text", "draw", "--require", "image", "--temperature", "1.5", "--seed", seed]
+        cli.main(["generate", "--model", str(bundle), *request, "--out", out, *SHORT])
+        made[name] = {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+    assert made["a"] == made["b"] != made["c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--text", "hi", "--model", "nowhere"], "nowhere: found no manifest.json, so no trained model"),
+        (["--image", "gone.png"], "gone.png"),
+        ([], "found an empty request"),
+        (["--text", "hi", "--require", "points"], "points is required, but this model makes"),
+        (["--text", "hi", "--require", "smell"], "require: found 'smell'"),
+        (["--text", "hi", "--temperature", "-1"], "temperature -1"),
+        (["--text", "hi", "--sed", "1"], "--sed"),
+    ],
+)
+def test_what_generate_refuses(
+    options: list[str], expected: str, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main(["generate", "--model", str(bundle), "--out", str(tmp_path / "out"), *SHORT, *options])
+    said = capsys.readouterr().err
+    assert exit_info.value.code == 2 and expected in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_chat_from_a_pipe(bundle: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    lines = [
+        f"/image {files['image']}",
+        "/require audio",
+        "what is it?",
+        f"/save {tmp_path / 'saved'}",
+        "/quit",
+        "never",
+    ]
+    program = "from isthmus.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "chat", "--model", bundle, "--out", tmp_path / "media", *SHORT],
+        check=False,
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "[audio: " in ran.stdout and len(list((tmp_path / "media").glob("*.wav"))) == 1
+    messages = json.loads((tmp_path / "saved" / "conversation.json").read_text())["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant"]
+    assert [item["type"] for item in messages[0]["content"]] == ["image", "text"]
+
+
+def test_chat_commands(opened: Pipeline, files: dict[str, Path], tmp_path: Path) -> None:
+    said: list[str] = []
+    chat = Chat(opened.session(), tmp_path, said.append)
+    chat.run(
+        ["", "/nonsense", "/image", "/image gone.png", "/require smell", "/send", f"/points {files['points']}", "/help"]
+    )
+    assert [line.partition(":")[0] for line in said[:5]] == ["error"] * 5
+    assert "found the command '/nonsense'" in said[0] and "gone.png" in said[2]
+    assert said[-1].startswith("words") and "/quit" in said[-1]
+    assert len(chat.added) == 1 and not chat.session.messages
+    chat.run(["word " * 400])  # longer than the model's sequences: nothing of the turn is lost
+    assert "max_tokens" in said[-1] and len(chat.added) == 1 and not chat.session.messages
+    chat.run(["/require points"])
+    assert said[-1] == "error: /require: found 'points'; this model makes image, video, audio"
+    chat.run(["/require image", "/send"])
+    assert not chat.added and not chat.required and len(chat.session.messages) == 2
+    assert [path.suffix for path in tmp_path.glob("001_*")] == [".png"]
+    chat.run(["/reset", "/quit", "not reached"])
+    assert not chat.session.messages
+
+
+def test_lines_of_a_pipe_and_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(typed_lines(io.StringIO("a\nb"))) == ["a\n", "b"]
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    typed = iter(["hello"])
+
+    def answer(prompt: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert list(typed_lines(Terminal())) == ["hello"]

@@ -1,0 +1,276 @@
+"""The command line: runs that start from files, resume and measure, and what users are told when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_world import tiny_clone
+
+from isthmus import cli
+from isthmus.cli import configs
+from isthmus.cli.errors import user_errors
+from isthmus.model import AnyToAny
+
+QUICK = {
+    "trainer": {
+        "accelerator": "cpu",
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "callbacks": [
+            {
+                "class_path": "pytorch_lightning.callbacks.ModelCheckpoint",
+                "init_args": {
+                    "save_last": True,
+                    "save_top_k": 0,
+                    "every_n_train_steps": 1,
+                    "enable_version_counter": False,
+                },
+            },
+            {
+                "class_path": "isthmus.evaluation.MatrixEvaluation",
+                "init_args": {
+                    "judges": {"text": {"class_path": "isthmus.pocket.judges.text.TextJudge"}},
+                    "values": {"digit": 10, "colour": 6, "motion": 4},
+                    "samples": 0,
+                },
+            },
+        ],
+    },
+    "data": {
+        "batch_size": 4,
+        "validation": {
+            "describe": {
+                "class_path": "isthmus.pocket.tasks.Describe",
+                "init_args": {"split": "validation", "size": 4},
+            }
+        },
+        "test": {
+            "matrix": {
+                "class_path": "isthmus.pocket.cells.MatrixCells",
+                "init_args": {"per_cell": 1, "outputs": ["text"], "arithmetic": False},
+            }
+        },
+    },
+    "model": {"backbone": {"init_args": {"max_tokens": 900}}, "sampling": {"max_tokens": 4}},
+}
+STEPS = [
+    "--training.stages.encoder_alignment.steps=2",
+    "--training.stages.decoder_alignment.steps=1",
+    "--training.stages.instruction_tuning.steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny experts where the shipped configs look for the embedded ones, and a config of short runs."""
+    folder = tiny_clone(tmp_path_factory.mktemp("clone"))
+    (folder / "quick.yaml").write_text(yaml.safe_dump(QUICK))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_the_clone(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.delenv("ISTHMUS_DEBUG", raising=False)
+
+
+def run(*args: str) -> None:
+    """``train.py`` with a config, short."""
+    cli.train([*args, "-c", "quick.yaml", *STEPS])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str, short: bool = True) -> str:
+    """What stderr says of arguments that are refused with exit code 2."""
+    with pytest.raises(SystemExit) as exit_info:
+        run(*args) if short else cli.main(list(args))
+    said = capsys.readouterr().err
+    assert exit_info.value.code == 2 and "Traceback" not in said, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def trained(clone: Path) -> Path:
+    """The folder of runs, after all three stages, each started from the last one's weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(clone)
+        patch.setattr(sys, "argv", ["train.py"])
+        for name in ("stage1.yaml", "stage2.yaml", "stage3.yaml"):
+            run("fit", "-c", name)
+    return clone / "runs"
+
+
+def test_a_stage_starts_from_the_last_ones_weights(trained: Path) -> None:
+    folders = [
+        trained / "stage1/encoder_alignment",
+        trained / "stage2/decoder_alignment",
+        trained / "stage3/instruction_tuning",
+    ]
+    first, second, third = (
+        {file.name: file.read_bytes() for file in folder.glob("*.safetensors")} for folder in folders
+    )
+    assert [json.loads((folder / "manifest.json").read_text())["stage"] for folder in folders] == [
+        "encoder_alignment",
+        "decoder_alignment",
+        "instruction_tuning",
+    ]
+    assert first["input_projectors.image.safetensors"] == second["input_projectors.image.safetensors"]
+    assert any(first[name] != second[name] for name in first if name.startswith("output_projectors"))
+    assert first["lora.safetensors"] == second["lora.safetensors"] != third["lora.safetensors"]
+
+
+def test_a_run_leaves_its_config_and_is_repeated_from_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The saved config alone gives the same run, and the second run in a folder replaces the first."""
+    stage = trained / "stage1"
+    saved = yaml.safe_load((stage / "config.yaml").read_text())
+    assert saved["training"]["run"] == ["encoder_alignment"] and saved["data"]["batch_size"] == 4
+    manifest = json.loads((stage / "encoder_alignment/manifest.json").read_text())
+    assert manifest["configuration"] == saved["model"]
+    again = trained / "again"
+    shutil.copytree(stage, again)
+    cli.train(["fit", "-c", str(stage / "config.yaml"), "--training.folder", str(again)])
+    assert json.loads((again / "encoder_alignment/manifest.json").read_text()) == manifest
+
+
+def test_the_weights_rebuild_their_model(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")  # the experts are found beside the runs
+    model = AnyToAny.from_checkpoint(trained / "stage3/instruction_tuning")
+    assert not model.training and model.outputs == ["image", "video", "audio"]
+
+
+def test_measuring(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("validate", "-c", "stage3.yaml")
+    run("test", "-c", "stage3.yaml")
+    matrix = json.loads((trained / "stage3/matrix.json").read_text())
+    assert matrix["cells"]["points->text"]["n"] == 1
+    assert (trained / "stage3/test.yaml").is_file() and (trained / "stage3/validate.yaml").is_file()
+    assert yaml.safe_load((trained / "stage3/config.yaml").read_text())["training"]["run"] == ["instruction_tuning"]
+
+
+def test_resuming(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the newest checkpoint, read as tensors and plain values; a finished run has nothing left to do."""
+    torch.load(trained / "stage1/checkpoints/last.ckpt", weights_only=True)
+    weights = trained / "stage1/encoder_alignment/input_projectors.image.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    run("fit", "-c", "stage1.yaml", "--ckpt_path", "last")
+    assert weights.read_bytes() == before
+
+
+def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "fit", "-c", "stage2.yaml", "--ckpt_path", str(trained / "stage1/checkpoints/last.ckpt"))
+    assert "it holds a run of encoder_alignment; this one runs decoder_alignment" in said
+    assert "training.init_from" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["-c", "stage9.yaml"], "-c stage9.yaml: found no such file, neither here nor under configs/"),
+        (["-c", "stage1.yaml", "--ckpt_path", "gone.ckpt"], "--ckpt_path gone.ckpt: found no file"),
+        (["-c", "stage1.yaml", "--training.init_from", "gone"], "gone: found no manifest.json, so no trained model"),
+        (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),
+        (["--data.batch_sise", "3"], "Did you mean batch_size"),
+        (["-c", "stage1.yaml", "--training.stages.encoder_alignment.step", "3"], "Did you mean steps"),
+        (["-c", "stage1.yaml", "--data.batch_size", "many"], 'Parser key "data.batch_size"'),
+        (["-c", "stage1.yaml", "--training.stages.encoder_alignment.losses.text=-1"], "losses.text: found -1"),
+        (["-c", "stage1.yaml", "--training.stages.encoder_alignment.trains=[wings]"], "trains names 'wings'"),
+        (["-c", "stage1.yaml", "--training.stages.encoder_alignment.data={scribe: 1.0}"], "scribe"),
+    ],
+)
+def test_what_is_refused(args: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert expected in refused(capsys, "fit", *args)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "meant"),
+    [
+        ({"training": {"folde": "x"}}, "folde", "folder"),
+        ({"model": {"backbone": {"init_args": {"max_token": 3}}}}, "max_token", "max_tokens"),
+        ({"trainer": {"max_epoch": 3}}, "max_epoch", "max_epochs"),
+        ({"trainr": {"max_epochs": 3}}, "trainr", "trainer"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_likeliest_meaning(
+    config: dict[str, object], name: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(config))
+    said = refused(capsys, "fit", "-c", "stage1.yaml", "-c", str(path))
+    about, _, suggestion = said.partition("Did you mean")
+    assert name in about and meant in suggestion
+
+
+def test_an_absent_expert_is_named(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pocket = tmp_path / "checkpoints/pocket"
+    pocket.mkdir(parents=True)
+    for expert in ("judges", "llama"):
+        (pocket / expert).symlink_to(clone / "checkpoints/pocket" / expert)
+    said = refused(capsys, "fit", "-c", "stage1.yaml", short=False)
+    assert said.startswith("error: checkpoints/pocket/imagebind: no such checkpoint")
+    assert "Union" not in said
+
+
+def test_configs_of_this_folder_come_before_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = configs.find_config("stage1.yaml")
+    assert Path(shipped) == configs.REPOSITORY / "configs" / "stage1.yaml"
+    assert configs.find_config("engines/ddp.yaml") and configs.default_config() == [
+        str(configs.REPOSITORY / "configs" / "pocket.yaml")
+    ]
+    own = tmp_path / "configs" / "stage1.yaml"
+    own.parent.mkdir()
+    own.write_text("{}")
+    assert configs.find_config("stage1.yaml") == str(Path("configs") / "stage1.yaml")
+    (tmp_path / "stage1.yaml").write_text("{}")
+    assert configs.find_config("stage1.yaml") == "stage1.yaml"
+    with pytest.raises(ValueError, match=r"stage9.*one of: .*curriculum\.yaml.*stage1\.yaml"):
+        configs.find_config("stage9.yaml")
+
+
+def test_only_our_own_words_replace_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="invalid literal"), user_errors():
+        int("seven")
+    with pytest.raises(SystemExit), user_errors():
+        configs.find_config("stage9.yaml")
+    assert capsys.readouterr().err.startswith("error: -c stage9.yaml")
+    with pytest.raises(SystemExit) as exit_info, user_errors():
+        raise KeyboardInterrupt
+    assert exit_info.value.code == 130
+    monkeypatch.setenv("ISTHMUS_DEBUG", "1")
+    with pytest.raises(ValueError, match="stage9"), user_errors():
+        configs.find_config("stage9.yaml")
+
+
+def test_help_is_light() -> None:
+    program = (
+        "import sys\nfrom isthmus.cli import main\n"
+        "try:\n    main(['generate', '--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(sorted({'torch', 'transformers', 'pytorch_lightning'} & set(sys.modules)) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--require" in ran.stdout
+
+
+def test_the_console_script_trains_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["fit", "-c", "stage1.yaml", "-c", "quick.yaml", *STEPS, "--training.folder", "runs/console"])
+    manifests = [trained / name / "encoder_alignment/manifest.json" for name in ("stage1", "console")]
+    first, second = (json.loads(path.read_text())["components"] for path in manifests)
+    assert first == second
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    assert all(command in said for command in ("fit", "validate", "test", "generate", "chat"))

@@ -1,0 +1,119 @@
+"""Every shipped config parses, composes its model, and names stages, parts and data that there are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_world import tiny_clone
+
+from isthmus.cli.training import Command
+from isthmus.training import StageSwitch
+from isthmus.training.trainable import select_parts
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+NAMES = sorted(
+    path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml") if path.parent.name != "engines"
+)
+EXPERTS = ("imagebind", "point_bert", "llama", "stable_diffusion", "zeroscope", "audioldm")
+Compose = Callable[[str], Any]
+
+
+def read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text())
+    return found
+
+
+def composed(name: str, folder: Path) -> Any:
+    """The command of ``fit -c name`` in a folder, all of it instantiated and nothing run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["train.py"])
+        patch.setattr(Command, "fit", lambda self, **_: None)
+        return Command(["fit", "-c", name, "--trainer.accelerator", "cpu"])
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny experts where the configs look for the embedded ones."""
+    return tiny_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def compose(clone: Path) -> Compose:
+    """Composes a config beside tiny experts, each once."""
+    known: dict[str, Any] = {}
+
+    def make(name: str) -> Any:
+        if name not in known:
+            known[name] = composed(name, clone)
+        return known[name]
+
+    return make
+
+
+def check(cli: Any) -> None:
+    """The stages that the config runs name parts of its model and sources of its data."""
+    (switch,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, StageSwitch)]
+    assert cli.model.configuration["backbone"]["class_path"] == "isthmus.model.Backbone"
+    cli.model.configure_model()
+    for name in switch.names:
+        stage = switch.stages[name]
+        assert select_parts(cli.model, stage.trains, name)
+        assert len(cli.datamodule.set_stage(name, stage.data, steps=1)) == 1
+    assert cli.datamodule.test and cli.datamodule.validation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_composes(name: str, compose: Compose, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli = compose(name)
+    monkeypatch.chdir(clone)
+    check(cli)
+
+
+def test_stages_are_defined_once() -> None:
+    stages = read("pocket.yaml")["training"]["stages"]
+    assert list(stages) == ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
+    for name in NAMES:
+        training = read(name)["training"]
+        assert name == "pocket.yaml" or "stages" not in training, name
+        assert set(training.get("run") or []) <= set(stages), name
+
+
+def test_each_stage_starts_from_what_the_last_one_writes() -> None:
+    expected = None
+    for name in ("stage1.yaml", "stage2.yaml", "stage3.yaml"):
+        own = read(name)["training"]
+        assert own.get("init_from") == expected, name
+        expected = f"{own['folder']}/{own['run'][-1]}"
+
+
+def test_one_stage_and_the_curriculum_hold_the_same_stages(compose: Compose) -> None:
+    stage, curriculum = (compose(name).config["fit"] for name in ("stage2.yaml", "curriculum.yaml"))
+    assert stage.training.stages == curriculum.training.stages
+    assert (stage.model, stage.data) == (curriculum.model, curriculum.data)
+
+
+def test_an_understanding_model_has_no_output_side(compose: Compose) -> None:
+    model = compose("examples/understanding.yaml").model
+    assert model.output_side is None and model.outputs == []
+    assert compose("examples/images.yaml").model.outputs == ["image"]
+
+
+@pytest.mark.slow
+def test_the_shipped_experts_fit_the_shipped_data(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = [expert for expert in EXPERTS if not (repository / "checkpoints" / "pocket" / expert).is_dir()]
+    if absent:
+        pytest.skip(f"checkpoints/pocket has no {', '.join(absent)}: `make pocket` trains the embedded experts")
+    cli = composed("curriculum.yaml", repository)
+    monkeypatch.chdir(repository)
+    check(cli)
+    # Nothing that the sources draw is longer than the sequences that the config allows.
+    collate = cli.model.collator("train")
+    for source in cli.datamodule.sources.values():
+        for index in range(100):
+            assert collate.sample(source[index]).ids

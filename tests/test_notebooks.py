@@ -1,0 +1,164 @@
+"""The notebooks are clean as they are shipped, and run against a trained model's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jsonargparse import ArgumentParser
+from nbclient import NotebookClient
+from tiny_world import INPUTS, OUTPUTS, SIGNALS, tiny_experts
+
+from isthmus.model import AnyToAny
+from isthmus.model.bundle import save_bundle
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
+GENERATORS = {
+    "image": ("isthmus.generators.stable_diffusion.StableDiffusion", {"steps": 2}),
+    "video": ("isthmus.generators.zeroscope.ZeroScope", {"steps": 2, "frames": 3}),
+    "audio": ("isthmus.generators.audioldm.AudioLDM", {"steps": 2}),
+}
+
+
+def part(class_path: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": arguments}
+
+
+def tiny_configuration(paths: dict[str, Path]) -> dict[str, Any]:
+    """The tiny model as a configuration file would compose it, so that its folder can be opened again."""
+    bridge_in = part("isthmus.input_projectors.MLP", hidden=16, positions_per_token=2)
+    bridge_out = part(
+        "isthmus.output_projectors.TinyTransformer",
+        width=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        heads=2,
+        feed_forward=16,
+    )
+    vision = part(
+        "isthmus.encoders.imagebind.ImageBind",
+        checkpoint=str(paths["imagebind"]),
+        modalities=["image", "video", "audio"],
+    )
+    points = part("isthmus.encoders.point_bert.PointBert", checkpoint=str(paths["point_bert"]))
+    language_model = part(
+        "isthmus.backbones.CausalBackbone",
+        checkpoint=str(paths["llama"]),
+        signals=SIGNALS,
+        lora={"rank": 2, "alpha": 4, "dropout": 0.0},
+    )
+    generators = [part(name, checkpoint=str(paths[kind]), **rest) for kind, (name, rest) in GENERATORS.items()]
+    return {
+        "backbone": part("isthmus.model.Backbone", language_model=language_model),
+        "input_side": part(
+            "isthmus.model.InputSide", encoders=[vision, points], projectors=dict.fromkeys(INPUTS, bridge_in)
+        ),
+        "output_side": part(
+            "isthmus.model.OutputSide", generators=generators, projectors=dict.fromkeys(OUTPUTS, bridge_out)
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with one stage in it, of random weights."""
+    folder = tmp_path_factory.mktemp("run")
+    configuration = tiny_configuration(tiny_experts(folder / "experts"))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(AnyToAny, "model")
+    model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": deepcopy(configuration)})).model
+    model.configuration = configuration
+    model.configure_model()
+    save_bundle(model, folder / "tiny" / "instruction_tuning", "instruction_tuning")
+    return folder / "tiny"
+
+
+@pytest.fixture(params=["tiny", "given"])
+def run(request: pytest.FixtureRequest) -> Path:
+    """A run of random weights, and ``$ISTHMUS_RUN`` where one is given."""
+    if request.param == "tiny":
+        folder: Path = request.getfixturevalue("tiny_run")
+        return folder
+    if "ISTHMUS_RUN" not in os.environ:
+        pytest.skip("ISTHMUS_RUN names no trained run")
+    return Path(os.environ["ISTHMUS_RUN"]).resolve()
+
+
+def outputs(notebook: Any, cell: str) -> Iterator[tuple[str, Any]]:
+    """MIME type and content of all that a cell has shown."""
+    (found,) = [each for each in notebook.cells if each["id"] == cell]
+    for output in found["outputs"]:
+        if output["output_type"] == "stream":
+            yield "text/plain", output["text"]
+        else:
+            yield from output["data"].items()
+
+
+def executed(path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, **environment: str) -> Any:
+    # The kernel is a process of its own and inherits these.
+    monkeypatch.setenv("ISTHMUS_RUN", str(folder))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    return notebook
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_shipped_clean(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, f"{path.name}: clear the outputs of {cell['id']}"
+
+
+@pytest.mark.slow
+def test_the_matrix_notebook_measures_draws_and_plays(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed(NOTEBOOKS / "matrix.ipynb", monkeypatch, run, ISTHMUS_PER_CELL="1")
+    table = "".join(text for kind, text in outputs(notebook, "matrix") if kind == "text/plain")
+    assert "points -> text" in table and "image + audio -> audio" in table
+    pictures = [content for kind, content in outputs(notebook, "heatmap") if kind == "image/png"]
+    assert len(pictures) == 1 and b64decode(pictures[0]).startswith(b"\x89PNG")
+    shown = list(outputs(notebook, "samples"))
+    headings = [text for kind, text in shown if kind == "text/markdown"]
+    assert len(headings) == 20 + 3 and "### audio->video" in headings
+    html = [text for kind, text in shown if kind == "text/html"]
+    # Each input medium is asked for four outputs; three sums bring an image and a sound each.
+    assert sum("data:image/png" in text for text in html) >= 4 + 3
+    assert sum("data:image/webp" in text for text in html) >= 4
+    assert sum("<audio" in text for text in html) >= 4 + 3
+    assert sum(kind == "image/png" for kind, _ in shown) >= 4, "point clouds"
+
+
+@pytest.mark.slow
+def test_the_matrix_notebook_reads_what_a_test_run_wrote(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {
+        "digit": 0.875,
+        "n": 40,
+        "chance": 0.1,
+        "ceiling": None,
+        "judge": None,
+        "interval": {"digit": [0.739, 0.945]},
+        "emitted": 1.0,
+        "unrequested": 0.0,
+        "by_attribute": {"digit": {"n": 40, "chance": 0.1, "ceiling": None, "judge": None}},
+    }
+    written = {"cells": {"text->text": entry}, "arithmetic": {}, "text_only": {}, "confidence": 0.95}
+    path = tiny_run / "matrix.json"
+    path.write_text(json.dumps(written), encoding="utf-8")
+    try:
+        notebook = executed(NOTEBOOKS / "matrix.ipynb", monkeypatch, tiny_run, ISTHMUS_PER_CELL="1")
+    finally:
+        path.unlink()
+    table = "".join(text for kind, text in outputs(notebook, "matrix") if kind == "text/plain")
+    assert str(path) in table and "0.875 [0.74, 0.94]" in table and "points" not in table

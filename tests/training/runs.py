@@ -1,0 +1,135 @@
+"""A small curriculum over the tiny experts, run here or in a process of its own:
+
+python runs.py EXPERTS FOLDER '{"names": [...], "resume": ..., "init_from": ..., "devices": 1}'
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from tiny_world import tiny_experts, tiny_model
+
+from isthmus.backbones import LoraSettings
+from isthmus.data.module import ConversationDataModule
+from isthmus.model import AnyToAny, LossWeights
+from isthmus.pocket import tasks
+from isthmus.training import Stage, StageSwitch
+
+NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
+STEPS = {"encoder_alignment": 5, "decoder_alignment": 4, "instruction_tuning": 6}
+
+
+def stages(denoising: float = 0.5) -> dict[str, Stage]:
+    """The three stages of the paper, a few steps each, of different lengths."""
+    optimizer = partial(torch.optim.AdamW, lr=1e-2)
+    return {
+        "encoder_alignment": Stage(
+            ["input_projectors", "media_tags"], LossWeights(), {"describe": 1.0}, steps=5, optimizer=optimizer
+        ),
+        "decoder_alignment": Stage(
+            ["output_projectors", "signal_rows"],
+            LossWeights(alignment=1.0),
+            {"draw": 1.0},
+            steps=4,
+            batch_size=6,
+            optimizer=optimizer,
+        ),
+        "instruction_tuning": Stage(
+            ["input_projectors", "output_projectors", "media_tags", "signal_rows", "lora"],
+            LossWeights(alignment=1.0, denoising=denoising, modalities={"video": 2.0}),
+            {"any_to_any": 2.0, "draw": 1.0},
+            steps=6,
+            optimizer=optimizer,
+            decay="cosine",
+        ),
+    }
+
+
+class Diary(pl.Callback):
+    """Keeps each step's global loss, and kills the process where it is told to."""
+
+    def __init__(self, folder: Path, kill_at: int | None = None) -> None:
+        self.folder = folder
+        self.kill_at = kill_at
+        self.losses: list[float] = []
+        self.stages: list[str] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        switch = next(callback for callback in trainer.callbacks if isinstance(callback, StageSwitch))
+        loss = outputs["loss"].detach().double() / trainer.world_size
+        self.losses.append(float(trainer.strategy.reduce(loss, reduce_op="sum")))
+        self.stages.append(switch.name)
+        if len(self.losses) == self.kill_at:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def data() -> ConversationDataModule:
+    """The pocket world's tasks."""
+    sources = {
+        "describe": tasks.Describe(size=40),
+        "draw": tasks.Draw(size=30, with_content=True),
+        "any_to_any": tasks.AnyToAny(size=40),
+    }
+    return ConversationDataModule(sources, batch_size=8, seed=5)
+
+
+def fit(
+    paths: dict[str, Path],
+    folder: Path,
+    names: list[str] | None = None,
+    resume: str | None = None,
+    init_from: str | None = None,
+    kill_at: int | None = None,
+    denoising: float = 0.5,
+    **trainer: Any,
+) -> tuple[AnyToAny, Diary]:
+    """Runs the stages; the model and what happened."""
+    model = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0), max_tokens=1024)
+    diary = Diary(folder, kill_at)
+    switch = StageSwitch(stages(denoising), names, folder, None if init_from is None else Path(init_from))
+    saver = ModelCheckpoint(
+        folder / "checkpoints", filename="{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False
+    )
+    options: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "reload_dataloaders_every_n_epochs": 1,
+        "use_distributed_sampler": False,
+        "gradient_clip_val": 1.0,
+        "callbacks": [switch, diary, *([saver] if trainer.pop("saves", True) else [])],
+    }
+    pl.Trainer(**options | trainer).fit(model, datamodule=data(), ckpt_path=resume, weights_only=True)
+    return model, diary
+
+
+def main() -> None:
+    """One run in a process of its own; rank r leaves its weights and losses in FOLDER/rank_r.pt."""
+    experts, folder, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    torch.set_num_threads(1)
+    if options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
+        from pytorch_lightning.strategies import DDPStrategy
+
+        options["strategy"] = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+    names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
+    model, diary = fit({name: experts / name for name in names}, folder, **options)
+    rank = model.trainer.global_rank
+    torch.save({"weights": model.state_dict(), "losses": diary.losses}, folder / f"rank_{rank}.pt")
+
+
+if __name__ == "__main__":
+    main()
+
+__all__ = ["NAMES", "STEPS", "data", "fit", "stages", "tiny_experts"]

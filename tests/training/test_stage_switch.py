@@ -1,0 +1,155 @@
+"""Stages under a real Trainer: one run equals separate ones; a killed and resumed run equals one that wasn't."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import NAMES, STEPS, data, fit, stages
+from tiny_world import tiny_model
+
+from isthmus.model import AnyToAny
+from isthmus.model.bundle import load_bundle, read_components
+from isthmus.training import Stage, StageSwitch
+
+Whole = tuple[Path, AnyToAny, list[float]]
+
+
+def assert_equal_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    different = [name for name in expected if not torch.equal(found[name], expected[name])]
+    assert not different, different
+
+
+def test_each_stage_moves_what_it_trains_and_nothing_else(experts: dict[str, Path], whole: Whole) -> None:
+    folder, _, _ = whole
+    fresh = tiny_model(experts)
+    fresh.configure_model()
+    before = {part: {k: v.clone() for k, v in own.items()} for part, own in fresh.owned_state().items()}
+    for name in NAMES:
+        after = read_components(folder / name)
+        moved = {
+            part.split(".")[0]
+            for part, tensors in after.items()
+            if any(not torch.equal(tensor, before[part][key]) for key, tensor in tensors.items())
+        }
+        assert moved == set(stages()[name].trains)
+        before = after
+
+
+def test_the_curriculum_equals_its_stages_run_apart(experts: dict[str, Path], whole: Whole, tmp_path: Path) -> None:
+    _, model, losses = whole
+    apart: list[float] = []
+    previous = None
+    for name in NAMES:
+        last, diary = fit(experts, tmp_path / name, [name], init_from=previous)
+        previous = str(tmp_path / name / name)
+        apart += diary.losses
+    assert len(apart) == sum(STEPS.values())
+    assert apart == pytest.approx(losses, abs=1e-6)
+    assert_equal_weights(last.state_dict(), model.state_dict())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [2, 5, 7, 13])  # inside each stage, and at the first one's last batch
+def test_a_killed_run_goes_on_bit_for_bit(experts: dict[str, Path], whole: Whole, tmp_path: Path, kill_at: int) -> None:
+    _, model, losses = whole
+    command = [sys.executable, str(Path(__file__).with_name("runs.py")), str(experts["llama"].parent), str(tmp_path)]
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
+    killed = subprocess.run(
+        [*command, json.dumps({"kill_at": kill_at})],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    saved = sorted((tmp_path / "checkpoints").glob("*.ckpt"), key=lambda file: int(file.stem.split("=")[1]))
+    resumed, diary = fit(experts, tmp_path, resume=str(saved[-1]))
+    steps = int(saved[-1].stem.split("=")[1])
+    assert diary.losses == losses[steps:]
+    assert_equal_weights(resumed.state_dict(), model.state_dict())
+
+
+def test_resuming_a_finished_stage_boundary(experts: dict[str, Path], whole: Whole, tmp_path: Path) -> None:
+    folder, model, losses = whole
+    resumed, diary = fit(experts, tmp_path, resume=str(folder / "checkpoints" / "step=9.ckpt"))
+    assert diary.losses == losses[9:]
+    assert diary.stages == ["instruction_tuning"] * STEPS["instruction_tuning"]
+    assert_equal_weights(resumed.state_dict(), model.state_dict())
+
+
+def test_a_checkpoint_of_other_stages_is_refused(experts: dict[str, Path], whole: Whole, tmp_path: Path) -> None:
+    folder, _, _ = whole
+    with pytest.raises(ValueError, match=r"run of encoder_alignment, .*; this one runs decoder_alignment"):
+        fit(experts, tmp_path, ["decoder_alignment"], resume=str(folder / "checkpoints" / "step=3.ckpt"))
+
+
+def test_a_bundle_of_other_experts_is_refused(experts: dict[str, Path], whole: Whole, tmp_path: Path) -> None:
+    from tiny_world import write_llm
+
+    folder, _, _ = whole
+    write_llm(tmp_path / "llama")
+    weights = tmp_path / "llama" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    model = tiny_model(experts | {"llama": tmp_path / "llama"})
+    model.configure_model()
+    with pytest.raises(ValueError, match="trained beside another backbone"):
+        load_bundle(model, folder / "encoder_alignment")
+
+
+def test_a_bundle_of_fewer_parts_begins_a_larger_model(experts: dict[str, Path], whole: Whole) -> None:
+    folder, _, _ = whole
+    smaller = tiny_model(
+        experts, inputs=("image", "video", "audio", "points"), outputs=("image", "video", "audio"), lora=None
+    )
+    smaller.configure_model()
+    with pytest.raises(ValueError, match="without LoRA"):
+        load_bundle(smaller, folder / "instruction_tuning")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trains": []}, "trains is empty"),
+        ({"trains": ["lora"], "steps": None}, "exactly one"),
+        ({"trains": ["lora"], "epochs": 1.0}, "exactly one"),
+        ({"trains": ["lora"], "warm_up": 1.0}, "warm_up"),
+    ],
+)
+def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stage(**{"steps": 1} | changes)
+
+
+def test_an_unknown_part_shows_before_anything_is_trained(experts: dict[str, Path], tmp_path: Path) -> None:
+    import pytorch_lightning as pl
+
+    switch = StageSwitch({"first": Stage(["lora"], steps=1), "second": Stage(["projector"], steps=1)}, folder=tmp_path)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=[switch],
+        reload_dataloaders_every_n_epochs=1,
+        enable_checkpointing=False,
+    )
+    with pytest.raises(ValueError, match=r"stage 'second': trains names 'projector'.*input_projectors.image"):
+        trainer.fit(tiny_model(experts), datamodule=data())
+
+
+def test_unknown_and_repeated_stages_are_refused() -> None:
+    known = {"a": Stage(["lora"], steps=1)}
+    with pytest.raises(ValueError, match="unknown stage 'b'; known: a"):
+        StageSwitch(known, ["b"])
+    with pytest.raises(ValueError, match="once"):
+        StageSwitch(known, ["a", "a"])
+    with pytest.raises(ValueError, match="no stage"):
+        StageSwitch({}, [])
