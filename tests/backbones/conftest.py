@@ -100,8 +100,9 @@ def build(llm_folder: Callable[[str], Path]) -> Build:
     """A materialised backbone of a family; keyword arguments go to its constructor."""
 
     def make(family: str = "llama", seed: int = 0, **settings: Any) -> CausalBackbone:
+        folder = llm_folder(family)  # written on first use, and that draws too
         torch.manual_seed(seed)
-        backbone = CausalBackbone(llm_folder(family), SIGNALS, **settings)
+        backbone = CausalBackbone(folder, SIGNALS, **settings)
         backbone.materialize()
         return backbone
 

@@ -52,7 +52,12 @@ def test_only_the_deprecation_is_silenced(build: Any) -> None:
 def test_loading_draws_no_bars_and_leaves_the_setting(build: Any, capfd: pytest.CaptureFixture[str]) -> None:
     from transformers.utils import logging as library
 
-    assert library.is_progress_bar_enabled()
-    build("video").load()
-    assert "Loading weights" not in capfd.readouterr().err
-    assert library.is_progress_bar_enabled()
+    before = library.is_progress_bar_enabled()
+    library.enable_progress_bar()
+    try:
+        build("video").load()
+        assert "Loading weights" not in capfd.readouterr().err
+        assert library.is_progress_bar_enabled()
+    finally:
+        if not before:
+            library.disable_progress_bar()

@@ -77,7 +77,7 @@ def test_each_caption_is_encoded_once(build: Any) -> None:
     generator.text_encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     first = generator.condition(["cat", "dog", "cat"]).tokens
     second = generator.condition(["dog", "bird", "cat"]).tokens
-    assert seen == [2, 1]
+    assert seen == [1, 1, 1]  # on a CPU one by one, whatever else is asked for
     assert torch.equal(first[0], second[2]) and torch.equal(first[1], second[0]) and torch.equal(first[0], first[2])
     generator.release()
     generator.condition(["cat"])

@@ -100,6 +100,7 @@ def fit(
     saver = ModelCheckpoint(
         folder / "checkpoints", filename="{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False
     )
+    saves = trainer.pop("saves", True)
     options: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
@@ -109,7 +110,9 @@ def fit(
         "reload_dataloaders_every_n_epochs": 1,
         "use_distributed_sampler": False,
         "gradient_clip_val": 1.0,
-        "callbacks": [switch, diary, *([saver] if trainer.pop("saves", True) else [])],
+        "default_root_dir": folder,
+        "enable_checkpointing": saves,
+        "callbacks": [switch, diary, *([saver] if saves else [])],
     }
     pl.Trainer(**options | trainer).fit(model, datamodule=data(), ckpt_path=resume, weights_only=True)
     return model, diary

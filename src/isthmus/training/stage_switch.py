@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.seeds import derive_seed
@@ -95,6 +96,7 @@ class StageSwitch(pl.Callback):
         stage = self.stage
         set_trainable(model, stage.trains, self.name)
         model.loss_weights = stage.losses
+        _hide_frozen(model)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
         )
@@ -199,6 +201,16 @@ def _rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
         strategy.model = model
         strategy.configure_ddp()
     strategy.setup_optimizers(trainer)
+
+
+def _hide_frozen(model: AnyToAny) -> None:
+    """Keeps what doesn't train out of DDP's broadcasts.
+
+    It is the same file's on every rank, large, and not there on all: an expert loads when its first medium comes.
+    """
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    buffers = [name for name, _ in model.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen + buffers)
 
 
 def _any_to_any(module: pl.LightningModule) -> AnyToAny:
