@@ -138,6 +138,36 @@ def test_a_run_leaves_its_config_and_is_repeated_from_it(trained: Path, capsys: 
     shutil.copytree(stage, again)
     cli.train(["fit", "-c", str(stage / "config.yaml"), "--training.folder", str(again)])
     assert json.loads((again / "encoder_alignment/manifest.json").read_text()) == manifest
+    # What the earlier run left can't be mistaken for a checkpoint of this one.
+    before, after = (torch.load(again / f"checkpoints/{n}.ckpt", weights_only=True) for n in ("previous", "last"))
+    assert before["global_step"] == after["global_step"]
+
+
+def test_what_a_run_logs(trained: Path) -> None:
+    """Losses by term, learning rates, tokens a second and the signals' health; more where a config asks for it."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next((trained / "stage3").rglob("events.out.*")).parent))
+    events.Reload()
+    logged = set(events.Tags()["scalars"])
+    assert {"train/text_loss", "train/text_accuracy", "train/tokens_per_second", "lr-AdamW"} <= logged
+    assert any(name.startswith("train/signal_called_") for name in logged)
+    assert any(name.startswith("train/signal_cosine_") for name in logged)
+    assert any(name.startswith("train/alignment_") for name in logged)
+
+
+@pytest.mark.parametrize("logger", ["true", "false"])
+def test_a_run_brings_what_its_config_leaves_out(logger: str, tmp_path: Path, trained: Path) -> None:
+    run(
+        "fit",
+        "-c",
+        "stage1.yaml",
+        f"--training.folder={tmp_path}",
+        f"--trainer.logger={logger}",
+        "--trainer.enable_progress_bar=true",
+        "--trainer.callbacks=[]",
+    )
+    assert bool(list(tmp_path.rglob("events.out.*"))) == (logger == "true")
 
 
 def test_the_weights_rebuild_their_model(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

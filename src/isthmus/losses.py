@@ -29,13 +29,13 @@ def text_loss(
         chunk: positions that meet the head together.
 
     Returns:
-        The sum of the cross-entropies () in float32 (0 without targets), and how many targets were the likeliest token
-        () int64, without gradient.
+        The sum of the cross-entropies () in float32 (0 without targets), and which targets were the likeliest token
+        (P,) bool, without gradient.
     """
 
     def piece(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(states).float()
-        return F.cross_entropy(logits, wanted, reduction="sum"), (logits.detach().argmax(-1) == wanted).sum()
+        return F.cross_entropy(logits, wanted, reduction="sum"), logits.detach().argmax(-1) == wanted
 
     if len(labels) <= chunk:
         return piece(hidden, labels)
@@ -44,7 +44,7 @@ def text_loss(
         loss, hits = checkpoint(piece, states, wanted, use_reentrant=False, preserve_rng_state=False)
         losses.append(loss)
         correct.append(hits)
-    return torch.stack(losses).sum(), torch.stack(correct).sum()
+    return torch.stack(losses).sum(), torch.cat(correct)
 
 
 def alignment_loss(

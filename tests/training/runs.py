@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def fit(
     init_from: str | None = None,
     kill_at: int | None = None,
     denoising: float = 0.5,
+    extra: Sequence[pl.Callback] = (),
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -112,7 +114,7 @@ def fit(
         "gradient_clip_val": 1.0,
         "default_root_dir": folder,
         "enable_checkpointing": saves,
-        "callbacks": [switch, diary, *([saver] if saves else [])],
+        "callbacks": [switch, diary, *([saver] if saves else []), *extra],
     }
     pl.Trainer(**options | trainer).fit(model, datamodule=data(), ckpt_path=resume, weights_only=True)
     return model, diary

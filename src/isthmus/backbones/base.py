@@ -21,7 +21,8 @@ class BackboneOutput:
     Attributes:
         text_loss: () the *sum* of the cross-entropies over the labelled positions, so that the caller can divide by a
             global count.
-        correct: () how many labelled positions were the likeliest token; None where it would cost another pass.
+        correct: (P,) bool, which labelled positions, in the order of ``labels != IGNORED``, were the likeliest token;
+            None where it would cost another pass.
         signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
     """
 

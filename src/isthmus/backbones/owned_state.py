@@ -25,9 +25,10 @@ def copy_state(target: State, source: State, strict: bool) -> None:
     unknown, missing = source.keys() - target.keys(), target.keys() - source.keys()
     if unknown or (strict and missing):
         raise ValueError(
-            f"backbone state: found components {', '.join(sorted(source)) or 'none'}; "
+            f"saved state: found components {', '.join(sorted(source)) or 'none'}; "
             f"expected {', '.join(sorted(target))}. "
-            "A state with LoRA needs the `lora` setting that it was trained with."
+            "It was saved by a model of other modalities, with LoRA or without LoRA: configure the same parts. A state "
+            "with LoRA needs the `lora` setting that it was trained with."
         )
     for component, tensors in source.items():
         _check_component(target[component], tensors, component)
@@ -41,14 +42,14 @@ def _check_component(target: Mapping[str, Tensor], source: Mapping[str, Tensor],
     missing, unknown = sorted(target.keys() - source.keys()), sorted(source.keys() - target.keys())
     if missing or unknown:
         raise ValueError(
-            f"backbone state '{component}': {len(missing)} tensors are missing {missing[:3]} "
+            f"saved state '{component}': {len(missing)} tensors are missing {missing[:3]} "
             f"and {len(unknown)} unknown {unknown[:3]}; expected exactly this model's. "
-            "Was it saved with other lora settings or another LLM?"
+            "Was it saved with another kind of projector, other lora settings or another LLM?"
         )
     for name, tensor in source.items():
         if tensor.shape != target[name].shape:
             raise ValueError(
-                f"backbone state '{component}.{name}': found shape {tuple(tensor.shape)}; "
+                f"saved state '{component}.{name}': found shape {tuple(tensor.shape)}; "
                 f"expected {tuple(target[name].shape)}. "
-                "Was it saved with other signal counts, another LoRA rank or another LLM?"
+                "Was it saved with other signal counts, another LoRA rank, or beside experts of other widths?"
             )

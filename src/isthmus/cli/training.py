@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -19,7 +19,9 @@ from isthmus.cli.configs import NamedConfigFile, default_config
 from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
-from isthmus.training import StageSwitch
+from isthmus.training import StageProgressBar, StageSwitch, TokenRate
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT_WORDS = ("last", "best", "hpc")
 """What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
@@ -131,6 +133,7 @@ class Command(LightningCLI):
         """A trainer that writes into the run's folder, unless its config says otherwise."""
         config = self.config_init[self.subcommand]
         folder = str(config.training.folder)
+        self.trainer_defaults = {"callbacks": _companions(config.trainer)}
         trainer = super().instantiate_trainer(default_root_dir=config.trainer.default_root_dir or folder, **kwargs)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -139,6 +142,8 @@ class Command(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Trains. A checkpoint is read as tensors and plain values: nothing in it can run code."""
+        if kwargs.get("ckpt_path") is None:
+            _set_aside(self.trainer)
         self.trainer.fit(weights_only=True, **kwargs)
 
     def validate(self, **kwargs: Any) -> None:
@@ -148,6 +153,30 @@ class Command(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Answers the test data's prompts and measures the answers."""
         self.trainer.test(weights_only=True, **kwargs)
+
+
+@rank_zero_only
+def _set_aside(trainer: pl.Trainer) -> None:
+    """A new run in an old one's folder: until it writes a checkpoint of its own, there is none to resume from."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
+            last = Path(callback.dirpath, f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}")
+            if last.is_file():
+                last.replace(last.with_stem("previous"))
+                log.info("%s is an earlier run's; it is now %s", last, last.with_stem("previous").name)
+
+
+def _companions(trainer: Any) -> list[pl.Callback]:
+    """What every run shows and logs, unless its config brings the like."""
+    own = [callback for callback in trainer.callbacks or [] if isinstance(callback, pl.Callback)]
+    companions: list[pl.Callback] = []
+    if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
+        companions.append(StageProgressBar())
+    if trainer.logger is not False:
+        if not any(isinstance(each, LearningRateMonitor) for each in own):
+            companions.append(LearningRateMonitor("step"))
+        companions.append(TokenRate())
+    return companions
 
 
 def run(args: list[str] | None = None) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from isthmus.backbones.base import Sampling
+from isthmus.backbones.owned_state import State, copy_state
 from isthmus.data.collate import Collator
 from isthmus.data.schema import Conversation
 from isthmus.losses import alignment_loss
@@ -20,7 +22,7 @@ from isthmus.model.backbone import Backbone
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms
 from isthmus.model.output_side import OutputSide
-from isthmus.model.owned import OwnedState, load_owned, owned_state, parts
+from isthmus.model.owned import owned_state, parts
 from isthmus.model.reply import Reply
 from isthmus.types import IGNORED, Batch, Modality
 
@@ -90,14 +92,19 @@ class AnyToAny(pl.LightningModule):
         return [] if self.output_side is None else list(self.output_side.serving)
 
     def forward(self, batch: Batch) -> Terms:
-        """A batch of conversations -> its loss terms. Terms of weight 0 aren't computed."""
+        """A batch of conversations -> its loss terms. What weighs 0, by term or by modality, isn't computed."""
         weights = self.loss_weights
         projected = {} if self.input_side is None else self.input_side(batch.media)  # F, P
         output = self.backbone(batch, projected)  # text, S
-        terms = Terms(output.text_loss, output.correct, (batch.labels != IGNORED).sum())
+        targets = batch.labels != IGNORED
+        terms = Terms(output.text_loss, None, targets.sum())
+        if output.correct is not None:
+            terms.correct = output.correct.sum()
+            terms.called = self._called(batch, batch.labels[targets], output.correct)
         if self.output_side is None or not weights.alignment + weights.denoising:
             return terms
-        heard = self.output_side(output.signals)  # H
+        signals = {modality: states for modality, states in output.signals.items() if weights.factor(modality)}
+        heard = self.output_side(signals)  # H
         for modality, states in heard.items():
             runs = batch.signals[modality]
             if weights.alignment:
@@ -108,6 +115,13 @@ class AnyToAny(pl.LightningModule):
             if weights.denoising and runs.contents:
                 terms.denoising[modality] = self.output_side.denoising(modality, states, runs)
         return terms
+
+    def _called(self, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
+        shares = {}
+        for modality in batch.signals:
+            first = labels == self.backbone.language_model.vocabulary.signal_ids(modality)[0]
+            shares[modality] = (correct & first).sum() / first.sum().clamp(min=1)
+        return shares
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch."""
@@ -124,16 +138,17 @@ class AnyToAny(pl.LightningModule):
 
     def _step(self, batch: Batch, split: str) -> Tensor:
         terms: Terms = self(batch)
-        own = terms.counts()
-        world = self.trainer.world_size
-        counts = self.trainer.strategy.reduce(own.clone(), reduce_op="sum") if world > 1 else own
-        assert isinstance(counts, Tensor)
+        counts, world = terms.counts(), self.trainer.world_size
+        if world > 1:
+            distributed.all_reduce(counts)  # the strategy's own reduce would add a barrier to every step
         # DDP averages gradients over processes: times the world, a sum over the global batch stays a sum.
         loss = terms.total(self.loss_weights, counts) * world
         size, syncs = len(batch), world > 1
         values = {"loss": loss, "text_loss": terms.text * world / counts[0].clamp(min=1)}
         if terms.correct is not None:
             values["text_accuracy"] = terms.correct * world / counts[0].clamp(min=1)
+        for modality, share in terms.called.items():
+            values[f"signal_called_{modality}"] = share
         for modality, runs in terms.alignment.items():
             values[f"alignment_{modality}"] = runs.detach().mean()
             values[f"signal_cosine_{modality}"] = terms.cosine[modality] / max(len(runs), 1)
@@ -219,13 +234,22 @@ class AnyToAny(pl.LightningModule):
             for name, parameter in parameters.items():
                 yield f"{part}:{name}", parameter
 
-    def owned_state(self) -> OwnedState:
+    def owned_state(self) -> dict[str, dict[str, Tensor]]:
         """What was trained here, by component."""
         return owned_state(self)
 
-    def load_owned_state(self, state: OwnedState, strict: bool = True) -> None:
-        """Copies :meth:`owned_state` of a like model into this one, all of it or nothing."""
-        load_owned(self, state, strict)
+    def load_owned_state(self, state: State, strict: bool = True) -> None:
+        """Copies :meth:`owned_state` of a like model into this one, all of it or nothing.
+
+        Args:
+            state: by component.
+            strict: every component of the model must be there. Otherwise absent ones keep their initial values: a stage
+                that adds LoRA or a modality goes on from one without.
+
+        Raises:
+            ValueError: a component is unknown or missing, or tensors differ in name or shape; nothing is copied then.
+        """
+        copy_state(self.owned_state(), state, strict)
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]  # a flat, owned state alone
         """What was trained here, flat: frozen experts stay in their own files."""

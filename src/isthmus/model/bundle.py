@@ -81,13 +81,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder}: found no {MANIFEST}, so no trained model; {hint}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = manifest["format"] == FORMAT and isinstance(manifest["components"], dict)
+        found = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error}); copy the folder anew") from error
-    if not known:
-        raise ValueError(
-            f"{path}: found format {manifest['format']}; this version reads {FORMAT}: install a fitting one"
-        )
+    if found != FORMAT:
+        raise ValueError(f"{path}: found format {found}; this version reads {FORMAT}: install a fitting one")
+    absent = {"stage", "experts", "components", "configuration"} - manifest.keys()
+    if absent:
+        raise ValueError(f"{path}: damaged (found no {', '.join(sorted(absent))}); copy the folder anew")
     result: dict[str, Any] = manifest
     return result
 

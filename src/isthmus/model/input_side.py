@@ -53,7 +53,16 @@ class InputSide(pl.LightningModule):
             self.projectors[modality] = self.factories[modality](self.encoder(modality).width(modality), width)
 
     def encoder(self, modality: Modality) -> Encoder:
-        """The encoder that serves a modality."""
+        """The encoder that serves a modality.
+
+        Raises:
+            ValueError: none does.
+        """
+        if modality not in self.serving:
+            raise ValueError(
+                f"input_side: found {modality}; its encoders serve {', '.join(self.serving) or 'none'}: "
+                f"give it an encoder and a projector for {modality}"
+            )
         encoder = self.encoders[self.serving[modality]]
         assert isinstance(encoder, Encoder)
         return encoder

@@ -21,7 +21,8 @@ class LossWeights:
         alignment: of the distance from H to the generator's own text condition.
         denoising: of the generator's denoising error of the medium itself, where a conversation brings its file.
         alignment_form: ``mse``, the paper's, or ``norm``, the un-squared one of NExT-GPT's first released code.
-        modalities: factors on alignment and denoising by modality; 1 where not given.
+        modalities: factors on alignment and denoising by modality; 1 where not given. One of 0 leaves a modality's
+            runs out of both terms and of their means.
     """
 
     text: float = 1.0
@@ -63,6 +64,7 @@ class Terms:
         alignment: by modality (r,), one a run.
         denoising: by modality (c,), one a content.
         cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
+        called: by modality (), the share of runs whose first signal token was the likeliest: the medium was called for.
     """
 
     text: Tensor
@@ -71,6 +73,7 @@ class Terms:
     alignment: dict[Modality, Tensor] = field(default_factory=dict)
     denoising: dict[Modality, Tensor] = field(default_factory=dict)
     cosine: dict[Modality, Tensor] = field(default_factory=dict)
+    called: dict[Modality, Tensor] = field(default_factory=dict)
 
     def counts(self) -> Tensor:
         """(3,) float64: target positions, runs and contents of this process."""

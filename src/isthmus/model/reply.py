@@ -26,7 +26,8 @@ class Reply:
     @property
     def text(self) -> str:
         """All text, joined."""
-        return " ".join(piece.strip() for piece in self.content if isinstance(piece, str)).strip()
+        words = [piece.strip() for piece in self.content if isinstance(piece, str)]
+        return " ".join(piece for piece in words if piece)
 
     def media(self, modality: Modality | None = None) -> list[Media]:
         """The media, or those of one modality."""

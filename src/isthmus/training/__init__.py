@@ -1,6 +1,8 @@
-"""Stages as data, and the callback that moves a run through them."""
+"""Stages as data, the callback that moves a run through them, and what a run shows of itself."""
 
+from isthmus.training.progress import StageProgressBar
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
+from isthmus.training.throughput import TokenRate
 
-__all__ = ["Stage", "StageSwitch"]
+__all__ = ["Stage", "StageProgressBar", "StageSwitch", "TokenRate"]

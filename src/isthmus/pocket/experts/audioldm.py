@@ -24,8 +24,8 @@ from isthmus.pocket.experts.audioldm_autoencoder import (
 )
 from isthmus.pocket.experts.audioldm_text import WIDTH, build_tokenizer, embedded, train_text_encoder
 from isthmus.pocket.experts.audioldm_vocoder import train_vocoder
+from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
-from isthmus.pocket.experts.stable_diffusion import scheduler, velocity_loss
 from isthmus.pocket.judges.audio import AudioJudge
 from isthmus.pocket.world import SAMPLE_RATE, Concept
 from isthmus.types import Media, Modality
@@ -93,11 +93,12 @@ def train_denoiser(
         clean = (means[chosen] + deviations[chosen] * torch.randn_like(means[chosen])) * scale
         captions = torch.where(torch.rand(BATCH) < UNSAID, len(conditions) - 1, digits[chosen])
         times = torch.randint(len(levels), (BATCH,))
-        noise, alphas = torch.randn_like(clean), levels[times]
-        view = alphas.view(-1, 1, 1, 1)
-        noisy = view.sqrt() * clean + (1 - view).sqrt() * noise
-        predicted = unet(noisy, times, None, class_labels=conditions[captions]).sample
-        return velocity_loss(predicted, clean, noise, alphas)
+
+        def predict(noisy: Tensor, times: Tensor) -> Tensor:
+            predicted: Tensor = unet(noisy, times, None, class_labels=conditions[captions]).sample
+            return predicted
+
+        return denoising_loss(predict, clean, levels, times)
 
     averaged = fit("tone denoiser", unet, loss, steps, 2e-3, average=0.995, snapshot=snapshot, seed=seed)
     return averaged.requires_grad_(False)

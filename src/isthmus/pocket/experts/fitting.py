@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -41,7 +42,8 @@ def fit(
         weight_decay: AdamW's.
         warm_up: steps.
         average: decay of an exponential moving average, None for none.
-        snapshot: where the state is kept every ``snapshot_every`` steps; an interrupted run goes on from it.
+        snapshot: where the state is kept every ``snapshot_every`` steps; an interrupted run goes on from it. One of
+            another recipe (settings, or weights to start from) is passed over.
         snapshot_every: steps between two snapshots.
         seed: of whatever the step draws from torch's global generator; step s runs under seed + s.
 
@@ -60,9 +62,12 @@ def fit(
     )
     averaged = AveragedModel(modules, multi_avg_fn=get_ema_multi_avg_fn(average), use_buffers=True) if average else None
     first = 0
+    recipe = f"{name} {steps} {learning_rate} {weight_decay} {warm_up} {average} {seed} {_digest(modules)}"
     if snapshot is not None and snapshot.is_file():
         state = torch.load(snapshot, weights_only=True)
-        if state["steps"] == steps:
+        if state.get("recipe") != recipe:
+            log.info("%s: %s belongs to another recipe and is passed over", name, snapshot)
+        else:
             modules.load_state_dict(state["modules"])
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
@@ -89,15 +94,23 @@ def fit(
         smooth = float(value.detach()) if step == first else 0.98 * smooth + 0.02 * float(value.detach())
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if snapshot is not None and (step + 1) % snapshot_every == 0:
-            _keep(snapshot, steps, step + 1, modules, optimizer, schedule, averaged)
+            _keep(snapshot, recipe, step + 1, modules, optimizer, schedule, averaged)
     log.info("%s: %d steps, loss %.4f", name, steps, smooth)
     result = copy.deepcopy(averaged.module) if averaged else modules
     return result.eval()
 
 
+def _digest(modules: nn.Module) -> str:
+    digest = sha256()
+    for name, tensor in modules.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _keep(
     path: Path,
-    steps: int,
+    recipe: str,
     step: int,
     modules: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -106,7 +119,7 @@ def _keep(
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
-        "steps": steps,
+        "recipe": recipe,
         "step": step,
         "modules": modules.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.pocket.experts.captions import WIDTH, build_tokenizer, tokenized, train_text_encoder
+from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.world import SIZE, draw_concept, draw_image, draw_video
 from isthmus.types import Modality
@@ -20,7 +21,6 @@ from isthmus.types import Modality
 if TYPE_CHECKING:
     # diffusers' classes come lazily and untyped.
     from typing import Any as AutoencoderKL
-    from typing import Any as DDIMScheduler
     from typing import Any as UNet2DConditionModel
 
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -33,23 +33,6 @@ HEADS = 4
 BATCH = 32
 UNSAID = 0.1
 """How often the whole caption is dropped, so that guidance has an unconditional model to lean on."""
-
-
-def scheduler() -> DDIMScheduler:
-    """The noise schedule of both generators: v-prediction down to pure noise, which small latents need."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-        steps_offset=1,
-    )
 
 
 def pixels(array: np.ndarray) -> Tensor:
@@ -132,17 +115,6 @@ def image_pool(
     return torch.cat(means), torch.cat(deviations), numbers, conditions
 
 
-def velocity_loss(predicted: Tensor, clean: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
-    """Error of the velocity, weighed so that no noise level dominates (min-SNR, arXiv 2303.09556, gamma 5)."""
-    view = alphas.view(-1, *[1] * (clean.ndim - 1))
-    target = view.sqrt() * noise - (1 - view).sqrt() * clean
-    ratio = alphas / (1 - alphas)
-    weight = torch.minimum(ratio, torch.full_like(ratio, 5.0)) / (ratio + 1)
-    # The floor keeps the steps near pure noise, where a digit is decided, from vanishing.
-    error = (predicted - target).square().flatten(1).mean(1)
-    return (weight.clamp(min=0.15) * error).mean()
-
-
 def train_denoiser(
     vae: AutoencoderKL,
     encoder: CLIPTextModel,
@@ -165,10 +137,7 @@ def train_denoiser(
         clean = (means[chosen] + deviations[chosen] * torch.randn_like(means[chosen])) * scale
         captions = torch.where(torch.rand(BATCH) < UNSAID, len(conditions) - 1, numbers[chosen])
         times = torch.randint(len(levels), (BATCH,))
-        noise, alphas = torch.randn_like(clean), levels[times]
-        view = alphas.view(-1, 1, 1, 1)
-        noisy = view.sqrt() * clean + (1 - view).sqrt() * noise
-        return velocity_loss(unet(noisy, times, conditions[captions]).sample, clean, noise, alphas)
+        return denoising_loss(lambda noisy, t: unet(noisy, t, conditions[captions]).sample, clean, levels, times)
 
     averaged = fit("image denoiser", unet, loss, steps, 1.5e-3, average=0.999, snapshot=snapshot, seed=seed)
     return averaged

@@ -1,0 +1,69 @@
+"""Ids of tags and signal tokens: each one's own, in one fixed order, after the LLM's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.types import MEDIA, Modality
+from isthmus.vocabulary import DEFAULT_SIGNALS, MEDIA_POSITION, Vocabulary
+
+signals = st.dictionaries(st.sampled_from([str(modality) for modality in MEDIA]), st.integers(1, 40))
+
+
+@given(base=st.integers(1, 200_000), counts=signals)
+def test_every_new_id_has_one_use_and_one_name(base: int, counts: dict[str, int]) -> None:
+    vocabulary = Vocabulary(base, counts)
+    tags = [tag for modality in MEDIA for tag in vocabulary.tags(modality)]
+    runs = [token for modality in MEDIA for token in vocabulary.signal_ids(modality)]
+    assert tags + runs == list(range(base, vocabulary.size)), "tags first, then runs, without gaps"
+    assert len(tags) == vocabulary.tag_rows and len(runs) == vocabulary.signal_rows
+    for modality in MEDIA:
+        count = counts.get(modality, DEFAULT_SIGNALS[modality])
+        assert len(vocabulary.signal_ids(modality)) == count == vocabulary.signal_counts[modality]
+    assert vocabulary.starts() == {vocabulary.signal_ids(modality)[0]: modality for modality in MEDIA}
+    names = [vocabulary.token_name(token) for token in range(base, vocabulary.size)]
+    assert len(set(names)) == len(names)
+    assert MEDIA_POSITION not in range(vocabulary.size)
+
+
+@given(counts=signals, modality=st.sampled_from(MEDIA), more=st.integers(1, 40))
+def test_a_modalitys_count_moves_only_what_comes_after_it(
+    counts: dict[str, int], modality: Modality, more: int
+) -> None:
+    one, other = Vocabulary(100, counts), Vocabulary(100, counts | {str(modality): more})
+    for owner in MEDIA:
+        assert one.tags(owner) == other.tags(owner)
+    for owner in MEDIA[: MEDIA.index(modality)]:
+        assert one.signal_ids(owner) == other.signal_ids(owner)
+    assert one.signal_ids(modality)[0] == other.signal_ids(modality)[0]
+
+
+def test_counts_are_the_papers_unless_given() -> None:
+    assert Vocabulary(32000).signal_counts == {"image": 4, "video": 24, "audio": 8, "points": 8}
+    given_counts = {"image": 2}
+    vocabulary = Vocabulary(32000, given_counts)
+    assert vocabulary.signal_counts["image"] == 2 and vocabulary.signal_counts["video"] == 24
+    assert DEFAULT_SIGNALS[Modality.IMAGE] == 4 and given_counts == {"image": 2}
+
+
+def test_names_are_printable() -> None:
+    vocabulary = Vocabulary(100, {"image": 2})
+    assert [vocabulary.token_name(token) for token in (100, 101, 102, 107)] == [
+        "<image>",
+        "</image>",
+        "<video>",
+        "</points>",
+    ]
+    assert [vocabulary.token_name(token) for token in (108, 109, 110)] == ["[image 0]", "[image 1]", "[video 0]"]
+    for token in (99, vocabulary.size, MEDIA_POSITION):
+        with pytest.raises(ValueError, match=rf"token {token} isn't one of the 50 new tokens from 100"):
+            vocabulary.token_name(token)
+
+
+def test_counts_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="signals: unknown modality 'text'; known: image, video, audio, points"):
+        Vocabulary(100, {"text": 3})
+    with pytest.raises(ValueError, match=r"signals.audio: found 0; a medium needs at least one signal token"):
+        Vocabulary(100, {"audio": 0})
