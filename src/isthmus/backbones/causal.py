@@ -16,6 +16,7 @@ from isthmus.backbones.base import Answer, BackboneOutput, LanguageBackbone, Sam
 from isthmus.backbones.checkpoint import read_config, read_tokenizer
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
+from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import answer_limits, check_requests
 from isthmus.backbones.lora import (
     LoraSettings,
@@ -145,13 +146,14 @@ class CausalBackbone(LanguageBackbone):
             ValueError: the batch contradicts itself or ``media``; see :func:`isthmus.backbones.layout.check_batch`.
         """
         assert self.is_loaded, "materialize() comes first"
-        first_trainable = check_batch(batch, media, self.vocabulary, self.rows)
+        extents = check_batch(batch, media, self.vocabulary, self.rows)
         adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm)) if self.lora else False
         if self.lora:
             set_lora_dropout(self.llm, self.training and adapts)
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
-        hidden = self._hidden(embeddings, batch.mask, first_trainable if skips else 0)
+        firsts = extents.firsts if skips else [0] * len(extents.firsts)
+        hidden = self._grouped(embeddings, batch.mask, length_groups(extents.lengths, firsts, self._launch()))
 
         predicted = batch.labels[:, 1:] != IGNORED
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
@@ -279,6 +281,24 @@ class CausalBackbone(LanguageBackbone):
         """The LLM without LoRA, for the block's length: preference tuning's reference, or text skill before tuning."""
         with adapters_disabled(self.llm):
             yield
+
+    def _launch(self) -> int:
+        return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
+
+    def _grouped(self, embeddings: Tensor, mask: Tensor, groups: Sequence[LengthGroup]) -> Tensor:
+        """Final states (B, T, E), zero beyond a group's length; rows of like length run together."""
+        total = embeddings.shape[1]
+        if len(groups) == 1 and groups[0].length == total:
+            return self._hidden(embeddings, mask, groups[0].first)
+        parts = []
+        for group in groups:
+            rows = torch.tensor(group.rows, device=mask.device)
+            states = self._hidden(
+                embeddings[rows, : group.length], mask[rows, : group.length], min(group.first, group.length)
+            )
+            parts.append(F.pad(states, (0, 0, 0, total - group.length)))
+        order = torch.tensor([row for group in groups for row in group.rows], device=mask.device)
+        return torch.cat(parts)[order.argsort()]
 
     def _hidden(self, embeddings: Tensor, mask: Tensor, prefix: int) -> Tensor:
         """Final states (B, T, E); the first ``prefix`` positions, before anything trainable, without autograd."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,20 @@ from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
 Projected = Mapping[Modality, tuple[Tensor, Tensor]]
 """By modality P (n, M, E) and its mask (n, M)."""
+
+
+@dataclass(frozen=True)
+class Extents:
+    """How far the rows of a batch reach.
+
+    Attributes:
+        lengths: valid positions of each row.
+        firsts: of each row, the first position of an input that trains (a projected medium, a tag or a signal token
+            whose rows train); T if none does.
+    """
+
+    lengths: list[int]
+    firsts: list[int]
 
 
 def splice_media(embeddings: Tensor, batch: Batch, media: Projected) -> Tensor:
@@ -31,14 +46,13 @@ def run_positions(rows: Tensor, starts: Tensor, length: int) -> tuple[Tensor, Te
     return rows[:, None], starts[:, None] + torch.arange(length, device=starts.device)
 
 
-def check_batch(batch: Batch, media: Projected, vocabulary: Vocabulary, tokens: NewTokenRows) -> int:
-    """Checks the batch, and finds the first position that a gradient has to reach.
+def check_batch(batch: Batch, media: Projected, vocabulary: Vocabulary, tokens: NewTokenRows) -> Extents:
+    """Checks the batch, and finds how long each row is and where in it a gradient has to reach.
 
     All that must be known on the CPU is read from the device in one transfer.
 
     Returns:
-        The first position, over all rows, of an input that trains (a projected medium, a tag or a signal token whose
-        rows train); T if none does.
+        Both, by row.
 
     Raises:
         ValueError: media positions and projected rows differ in number or place (scattering anyway would silently
@@ -85,10 +99,12 @@ def check_batch(batch: Batch, media: Projected, vocabulary: Vocabulary, tokens: 
         trains |= is_tag
     if tokens.signal_rows.requires_grad:
         trains |= is_new & ~is_tag
-    facts["first"] = torch.where(trains, torch.arange(length, device=ids.device), length).amin()
-    values = dict(zip(facts, torch.stack(list(facts.values())).tolist(), strict=True))
+    firsts = torch.where(trains, torch.arange(length, device=ids.device), length).amin(1)
+    read: list[int] = torch.cat([torch.stack(list(facts.values())), batch.mask.sum(1), firsts]).tolist()
+    values = dict(zip(facts, read, strict=False))
     _judge(values, media, batch)
-    return int(values["first"])
+    rows = read[len(facts) :]
+    return Extents(rows[: len(ids)], rows[len(ids) :])
 
 
 def _judge(values: dict[str, int], media: Projected, batch: Batch) -> None:

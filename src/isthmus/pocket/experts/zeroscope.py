@@ -134,7 +134,8 @@ def train_denoiser(
                 predicted: Tensor = unet(noisy, times, conditions[captions]).sample
             return predicted
 
-        return denoising_loss(predict, clean, levels, times, floor=1.0 if noisier else 0.15, moving=4.0 if noisier else 0.0)
+        floor, moving = (1.0, 4.0) if noisier else (0.15, 0.0)
+        return denoising_loss(predict, clean, levels, times, floor, moving)
 
     return fit(
         "video denoiser",
