@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.log_mel import log_mel
 from isthmus.generators.pipeline_expert import Precision
@@ -98,6 +99,7 @@ class AudioLDM(DiffusionGenerator):
         from transformers import ClapTextModelWithProjection, RobertaTokenizer
 
         self.tokenizer = self.folder.read("tokenizer", RobertaTokenizer)
+        self.caption_ids = CaptionIds(self.tokenizer, self.tokenizer.model_max_length, str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", ClapTextModelWithProjection, dtype=self.dtype)
 
     def _materialize_denoiser(self) -> None:
@@ -109,13 +111,7 @@ class AudioLDM(DiffusionGenerator):
         self.unet = self.folder.read("unet", UNet2DConditionModel, torch_dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
-        inputs: Any = self.tokenizer(
-            captions,
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).to(self.device)
+        inputs = self.caption_ids(captions).to(self.device)
         embeddings: Tensor = self.text_encoder(inputs.input_ids, attention_mask=inputs.attention_mask).text_embeds
         return functional.normalize(embeddings, dim=-1)[:, None]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
@@ -71,12 +71,11 @@ class ClipConditioned(DiffusionGenerator):
         from transformers import CLIPTextModel, CLIPTokenizer
 
         self.tokenizer = self.folder.read("tokenizer", CLIPTokenizer)
+        self.caption_ids = CaptionIds(self.tokenizer, self.condition_shape[0], str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", CLIPTextModel, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
-        inputs: Any = self.tokenizer(
-            captions, padding="max_length", max_length=self.condition_shape[0], truncation=True, return_tensors="pt"
-        ).to(self.device)
+        inputs = self.caption_ids(captions).to(self.device)
         # The padding is attended to unless the configuration says otherwise: the UNet was trained on such states.
         is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = inputs.attention_mask if is_masked else None

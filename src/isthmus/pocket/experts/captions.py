@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.tokenizers import clip_tokenizer
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 
@@ -29,28 +28,9 @@ def caption_concepts() -> list[Concept]:
     return [Concept(digit, colour, motion) for digit, colour, motion in choices]
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A CLIP tokenizer whose merges make every word of the world one token; any other text falls back to bytes."""
-    from transformers import CLIPTokenizer
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    alphabet = list(bytes_to_unicode().values())
-    vocabulary = {token: index for index, token in enumerate([*alphabet, *(a + "</w>" for a in alphabet)])}
-    merges: list[tuple[str, str]] = []
-    for word in ["a", "the", "tone", "of", "solid", "moving", *DIGITS, *COLOURS, *MOTIONS]:
-        pieces = [*word[:-1], word[-1] + "</w>"]
-        while len(pieces) > 1:
-            pair = (pieces[0], pieces[1])
-            if pair not in merges:
-                merges.append(pair)
-                vocabulary.setdefault("".join(pair), len(vocabulary))
-            pieces = ["".join(pair), *pieces[2:]]
-    for special in ("<|startoftext|>", "<|endoftext|>"):
-        vocabulary[special] = len(vocabulary)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=CONTEXT)
+def build_tokenizer() -> CLIPTokenizer:
+    """A CLIP tokenizer to which every word of the world is one token; any other text falls back to bytes."""
+    return clip_tokenizer(["a", "the", "tone", "of", "solid", "moving", *DIGITS, *COLOURS, *MOTIONS], CONTEXT)
 
 
 def tokenized(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

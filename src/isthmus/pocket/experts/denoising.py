@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     # diffusers' classes come lazily and untyped.
     from typing import Any as DDIMScheduler
 
+FLOOR = 0.15
+"""The least weight of a noise level: the steps near pure noise, where a digit is decided, must not vanish."""
+
 
 def scheduler() -> DDIMScheduler:
     """The noise schedule of every generator: v-prediction down to pure noise, which small latents need."""
@@ -30,24 +33,14 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-def denoising_loss(
-    predict: Callable[[Tensor, Tensor], Tensor],
-    clean: Tensor,
-    levels: Tensor,
-    times: Tensor,
-    floor: float = 0.15,
-    moving: float = 0.0,
-) -> Tensor:
+def denoising_loss(predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, levels: Tensor, times: Tensor) -> Tensor:
     """Error of the predicted velocity, so weighed that no noise level dominates (min-SNR, arXiv 2303.09556, gamma 5).
 
     Args:
         predict: noisy latents (b, ...) and times (b,) -> velocity (b, ...).
-        clean: (b, ...) scaled latents; of clips (b, channels, frames, ...).
+        clean: (b, ...) scaled latents.
         levels: (T,) the schedule's cumulated alphas.
         times: (b,) int64 below T.
-        floor: the least weight: the steps near pure noise, where a digit is decided, must not vanish.
-        moving: what the error of a clip's difference from its mean frame weighs besides. A motion is a small part of a
-            clip's energy; without its appearance it is all of it (arXiv 2310.08465, section 4.2).
     """
     noise, alphas = torch.randn_like(clean), levels[times]
     view = alphas.view(-1, *[1] * (clean.ndim - 1))
@@ -55,8 +48,5 @@ def denoising_loss(
     target = view.sqrt() * noise - (1 - view).sqrt() * clean
     ratio = alphas / (1 - alphas)
     weight = torch.minimum(ratio, torch.full_like(ratio, 5.0)) / (ratio + 1)
-    difference = predict(noisy, times).float() - target
-    error = difference.square().flatten(1).mean(1)
-    if moving:
-        error = error + moving * (difference - difference.mean(2, keepdim=True)).square().flatten(1).mean(1)
-    return (weight.clamp(min=floor) * error).mean()
+    error = (predict(noisy, times).float() - target).square().flatten(1).mean(1)
+    return (weight.clamp(min=FLOOR) * error).mean()

@@ -150,11 +150,11 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     def scaled(steps: int) -> int:
         return max(int(steps * effort), 2)
 
-    tokenizer = build_tokenizer(out / "tokenizer")
+    tokenizer = build_tokenizer()
     encoder = train_text_encoder(tokenizer, scaled(300), seed)
     vae = train_autoencoder(scaled(2000), seed, scratch / "image_autoencoder.pt" if scratch else None)
     snapshot = scratch / "image_denoiser.pt" if scratch else None
-    unet = train_denoiser(vae, encoder, tokenizer, scaled(8000), seed, snapshot, max(int(20000 * min(effort, 1)), 600))
+    unet = train_denoiser(vae, encoder, tokenizer, scaled(5000), seed, snapshot, max(int(20000 * min(effort, 1)), 600))
     pipeline: Any = StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH = 8
-LATE = 0.85
-"""From this share of the noise schedule on, hardly more than the caption says which way a digit goes."""
 
 
 def inflate(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
@@ -94,39 +92,27 @@ def video_pool(
 
 
 def train_denoiser(
-    unet: UNet3DConditionModel,
-    pool: tuple[Tensor, Tensor, Tensor],
-    scale: float,
+    image_unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
     steps: int,
     seed: int,
     snapshot: Path | None = None,
-    *,
-    learning_rate: float = 1.5e-3,
-    noisier: bool = False,
+    pool_size: int = 6000,
 ) -> UNet3DConditionModel:
-    """The denoiser, on cached latents and conditions. Frames share a noise level, not the noise.
-
-    Args:
-        unet: trained in place.
-        pool: see :func:`video_pool`.
-        scale: the autoencoder's.
-        steps: of training.
-        seed: of everything drawn.
-        snapshot: where an interrupted run goes on from.
-        learning_rate: its peak.
-        noisier: trains near pure noise above all, where it is decided which way a digit goes.
-    """
-    means, numbers, conditions = pool
+    """The denoiser, on cached latents and conditions. Frames share a noise level, not the noise."""
+    torch.manual_seed(seed)
+    unet = inflate(image_unet)
+    means, numbers, conditions = video_pool(vae, encoder, tokenizer, pool_size, seed)
     levels = scheduler().alphas_cumprod
+    scale = vae.config.scaling_factor
 
     def loss(step: int) -> Tensor:
         chosen = torch.randint(len(means), (BATCH,))
         clean = means[chosen] * scale
         captions = torch.where(torch.rand(BATCH) < UNSAID, len(conditions) - 1, numbers[chosen])
         times = torch.randint(len(levels), (BATCH,))
-        if noisier:
-            late = torch.randint(int(LATE * len(levels)), len(levels), (BATCH,))
-            times = torch.where(torch.rand(BATCH) < 0.6, late, times)
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
             # The temporal layers are large matrix products over few numbers: bfloat16 saves a third of a step.
@@ -134,20 +120,12 @@ def train_denoiser(
                 predicted: Tensor = unet(noisy, times, conditions[captions]).sample
             return predicted
 
-        floor, moving = (1.0, 4.0) if noisier else (0.15, 0.0)
-        return denoising_loss(predict, clean, levels, times, floor, moving)
+        return denoising_loss(predict, clean, levels, times)
 
-    return fit(
-        "video denoiser",
-        unet,
-        loss,
-        steps,
-        learning_rate,
-        average=0.998,
-        snapshot=snapshot,
-        snapshot_every=100,
-        seed=seed,
+    averaged = fit(
+        "video denoiser", unet, loss, steps, 1.5e-3, average=0.998, snapshot=snapshot, snapshot_every=100, seed=seed
     )
+    return averaged
 
 
 def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> None:
@@ -161,22 +139,9 @@ def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: 
     encoder = CLIPTextModel.from_pretrained(images / "text_encoder", local_files_only=True).eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(images / "tokenizer", local_files_only=True)
     image_unet = UNet2DConditionModel.from_pretrained(images, subfolder="unet", local_files_only=True)
-    torch.manual_seed(seed)
-    unet = inflate(image_unet)
-    pool = video_pool(vae, encoder, tokenizer, max(int(6000 * min(effort, 1)), 100), seed)
-    scale = vae.config.scaling_factor
-    for part, steps, learning_rate, noisier in (("motion", 2500, 1.5e-3, False), ("direction", 1500, 1e-3, True)):
-        snapshot = scratch / f"video_{part}.pt" if scratch else None
-        unet = train_denoiser(
-            unet,
-            pool,
-            scale,
-            max(int(steps * effort), 2),
-            seed,
-            snapshot,
-            learning_rate=learning_rate,
-            noisier=noisier,
-        )
+    snapshot = scratch / "video_denoiser.pt" if scratch else None
+    steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
+    unet = train_denoiser(image_unet, vae, encoder, tokenizer, steps, seed, snapshot, pool)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
     pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
 
