@@ -147,6 +147,7 @@ class Batch:
         media: input media by modality.
         signals: trained signal runs by modality.
         details: one dictionary a sample, passed through untouched (the evaluation's expectations, the sample's origin).
+        texts: what the assistant says in words in each sample's trained turns; "" where that is nothing.
     """
 
     ids: Tensor
@@ -155,6 +156,7 @@ class Batch:
     media: dict[Modality, MediaBatch] = field(default_factory=dict)
     signals: dict[Modality, SignalBatch] = field(default_factory=dict)
     details: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -183,7 +185,7 @@ class Batch:
             )
             for modality, own in self.signals.items()
         }
-        return Batch(move(self.ids), move(self.mask), move(self.labels), media, signals, self.details)
+        return Batch(move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts)
 
     @property
     def target_count(self) -> int:

@@ -1,6 +1,7 @@
 """P and text -> text and S (B, S, E). One file a kind of LLM; the contract stands in base.py."""
 
 from isthmus.backbones.causal import CausalBackbone
+from isthmus.backbones.gated_fusion import FusionSettings
 from isthmus.backbones.lora import LoraSettings
 
-__all__ = ["CausalBackbone", "LoraSettings"]
+__all__ = ["CausalBackbone", "FusionSettings", "LoraSettings"]

@@ -76,12 +76,14 @@ class LanguageBackbone(nn.Module):
         width: E.
         tokenizer: a fast tokenizer (offsets are needed to tell target positions) with a chat template.
         vocabulary: ids of tags and signal tokens.
+        fused: media that take no positions, since the LLM attends to them by layers of their own.
     """
 
     width: int
     tokenizer: Any
     vocabulary: Vocabulary
     checkpoint: Path
+    fused: frozenset[Modality] = frozenset()
 
     def materialize(self, meta: bool = False) -> None:
         """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``."""
@@ -103,6 +105,10 @@ class LanguageBackbone(nn.Module):
 
         ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted at all.
         """
+        raise NotImplementedError
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, E), as the LLM takes them in."""
         raise NotImplementedError
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

@@ -15,6 +15,7 @@ from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import Answer, BackboneOutput, LanguageBackbone, Sampling
 from isthmus.backbones.checkpoint import read_config, read_tokenizer
 from isthmus.backbones.decoding import decode_answers
+from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import answer_limits, check_requests
@@ -47,6 +48,7 @@ class CausalBackbone(LanguageBackbone):
         dtype: type of the frozen weights. What learns is float32 in any case.
         skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
+        fusion: media that are attended to by new layers instead of taking positions; none if None.
 
     Raises:
         ValueError: the folder, its tokenizer or a signal count doesn't fit, or the LLM is an encoder-decoder.
@@ -59,6 +61,7 @@ class CausalBackbone(LanguageBackbone):
         lora: LoraSettings | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         skip_prefix_gradients: bool = True,
+        fusion: FusionSettings | None = None,
     ) -> None:
         super().__init__()
         self.checkpoint = Path(checkpoint)
@@ -74,6 +77,9 @@ class CausalBackbone(LanguageBackbone):
         self.lora = lora
         self.dtype = getattr(torch, dtype)
         self.skip_prefix_gradients = skip_prefix_gradients
+        self.fusion_settings = fusion
+        self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
+        self.fusion: GatedFusion | None = None
         self.is_loaded = False
 
     def materialize(self, meta: bool = False) -> None:
@@ -122,6 +128,11 @@ class CausalBackbone(LanguageBackbone):
         if self.lora is not None:
             with torch.device("meta" if meta else "cpu"):
                 inject_lora(self.llm, self.lora)
+        if self.fusion_settings is not None:
+            with torch.device("meta" if meta else "cpu"):
+                self.fusion = GatedFusion(
+                    self.fusion_settings, decoder_layers(self.llm), self.config.hidden_size, self.width
+                )
         self.is_loaded = True
         self.train(self.training)
 
@@ -146,6 +157,7 @@ class CausalBackbone(LanguageBackbone):
             ValueError: the batch contradicts itself or ``media``; see :func:`isthmus.backbones.layout.check_batch`.
         """
         assert self.is_loaded, "materialize() comes first"
+        media, seen = self._part(batch, media)
         extents = check_batch(batch, media, self.vocabulary, self.rows)
         adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm)) if self.lora else False
         if self.lora:
@@ -153,15 +165,23 @@ class CausalBackbone(LanguageBackbone):
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
         firsts = extents.firsts if skips else [0] * len(extents.firsts)
-        hidden = self._grouped(embeddings, batch.mask, length_groups(extents.lengths, firsts, self._launch()))
+        if seen is None:
+            groups = length_groups(extents.lengths, firsts, self._launch())
+        else:  # fused media are told by their rows, so all rows run together
+            assert self.fusion is not None
+            reached = self.fusion.firsts(seen, firsts)
+            groups = [LengthGroup(list(range(len(batch))), batch.ids.shape[1], min(reached))]
+        with self._seeing(seen):
+            hidden = self._grouped(embeddings, batch.mask, groups)
 
         predicted = batch.labels[:, 1:] != IGNORED
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         loss, correct = text_loss(hidden[:, :-1][predicted], self.logits, columns)
-        # A zero from every row that trains: in a distributed run each process has its gradient, whatever its batch has.
-        for rows in self.rows.parameters():
-            if rows.requires_grad:
-                loss = loss + 0.0 * rows.sum()
+        # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
+        # its batch has.
+        for own in [*self.rows.parameters(), *([] if self.fusion is None else self.fusion.parameters())]:
+            if own.requires_grad:
+                loss = loss + 0.0 * own.sum()
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
@@ -198,6 +218,7 @@ class CausalBackbone(LanguageBackbone):
 
         assert self.is_loaded, "materialize() comes first"
         owed, permitted = check_requests(len(batch), required, allowed)
+        media, seen = self._part(batch, media)
         check_batch(batch, media, self.vocabulary, self.rows)
         limits = answer_limits(
             batch.mask.sum(1).tolist(), sampling.max_tokens, owed, permitted, self.vocabulary, self.config
@@ -221,7 +242,8 @@ class CausalBackbone(LanguageBackbone):
         if self.lora:
             set_lora_dropout(self.llm, False)
         prompts = splice_media(self.embed(batch.ids), batch, media)
-        return decode_answers(prompts, batch.mask, run, self.embed, logits, Sampler(sampling, len(batch)), writers)
+        with self._seeing(seen):
+            return decode_answers(prompts, batch.mask, run, self.embed, logits, Sampler(sampling, len(batch)), writers)
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens."""
@@ -248,9 +270,14 @@ class CausalBackbone(LanguageBackbone):
         }
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), ``lora``."""
+        """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.
+
+        ``lora`` and ``fusion`` are there where they are configured.
+        """
         assert self.is_loaded, "materialize() comes first"
         parts = {"media_tags": [self.rows.media_tags], "signal_rows": [self.rows.signal_rows, self.rows.run_starts]}
+        if self.fusion is not None:
+            parts["fusion"] = list(self.fusion.parameters())
         return parts | ({"lora": lora_parameters(self.llm)} if self.lora else {})
 
     def owned_state(self) -> dict[str, dict[str, Tensor]]:
@@ -261,6 +288,8 @@ class CausalBackbone(LanguageBackbone):
             "media_tags": {"media_tags": rows["media_tags"]},
             "signal_rows": {"signal_rows": rows["signal_rows"], "run_starts": rows["run_starts"]},
         }
+        if self.fusion is not None:
+            state["fusion"] = {name: parameter.detach() for name, parameter in self.fusion.named_parameters()}
         return state | ({"lora": lora_state(self.llm)} if self.lora else {})
 
     def load_owned_state(self, state: State, strict: bool = True) -> None:
@@ -281,6 +310,24 @@ class CausalBackbone(LanguageBackbone):
         """The LLM without LoRA, for the block's length: preference tuning's reference, or text skill before tuning."""
         with adapters_disabled(self.llm):
             yield
+
+    def _part(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Mapping[Modality, tuple[Tensor, Tensor]], Seen | None]:
+        """Media that are spliced into the text, and those that are fused."""
+        return (media, None) if self.fusion is None else self.fusion.part(batch, media)
+
+    @contextmanager
+    def _seeing(self, seen: Seen | None) -> Iterator[None]:
+        """The LLM's new layers attend to these media, for the block's length."""
+        if self.fusion is None:
+            yield
+            return
+        self.fusion.seen = seen
+        try:
+            yield
+        finally:
+            self.fusion.seen = self.fusion.positions = None
 
     def _launch(self) -> int:
         return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
@@ -317,6 +364,8 @@ class CausalBackbone(LanguageBackbone):
 
     def _transform(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """The LLM without its head: (B, L, E) -> final, normalised states (B, L, E)."""
+        if self.fusion is not None:
+            self.fusion.positions = positions
         hidden: Tensor = self.llm.base_model(
             inputs_embeds=embeddings,
             attention_mask=mask,

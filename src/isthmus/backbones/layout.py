@@ -103,8 +103,8 @@ def check_batch(batch: Batch, media: Projected, vocabulary: Vocabulary, tokens: 
     read: list[int] = torch.cat([torch.stack(list(facts.values())), batch.mask.sum(1), firsts]).tolist()
     values = dict(zip(facts, read, strict=False))
     _judge(values, media, batch)
-    rows = read[len(facts) :]
-    return Extents(rows[: len(ids)], rows[len(ids) :])
+    extents = read[len(facts) :]
+    return Extents(extents[: len(ids)], extents[len(ids) :])
 
 
 def _judge(values: dict[str, int], media: Projected, batch: Batch) -> None:

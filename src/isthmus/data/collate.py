@@ -74,7 +74,7 @@ class Collator:
             conversation = conversation.prompt()
         name = _name(conversation)
         given, made = self._items(conversation, name)
-        sample = Sample(details=dict(conversation.details))
+        sample = Sample(details=dict(conversation.details), text=_answers(conversation, self.targets))
         vocabulary = self.planner.vocabulary
         for segment in self.planner.plan(conversation, self.targets, self.generation_prompt):
             match segment:
@@ -162,6 +162,14 @@ class Collator:
 
 def _name(conversation: Conversation) -> str:
     return f"conversation {conversation.details.get('id', '')}".rstrip()
+
+
+def _answers(conversation: Conversation, targets: Targets) -> str:
+    """The words of the turns that are trained upon."""
+    answers = [message for message in conversation.messages if message.role == "assistant"]
+    trained = {"all": answers, "last": answers[-1:], "none": []}[targets]
+    items = (item for message in trained for item in message.content)
+    return " ".join(item.text for item in items if isinstance(item, TextItem))
 
 
 def _text(conversation: Conversation) -> str:

@@ -36,13 +36,14 @@ class SampleRun:
 
 @dataclass
 class Sample:
-    """One conversation, laid out: ids and labels (T,), its media and its trained runs."""
+    """One conversation, laid out: ids and labels (T,), its media, its trained runs, and its trained turns' words."""
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     media: list[SampleMedium] = field(default_factory=list)
     runs: list[SampleRun] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
 
 
 def stack(samples: Sequence[Sample]) -> Batch:
@@ -70,6 +71,7 @@ def stack(samples: Sequence[Sample]) -> Batch:
         {m: _media_batch(own) for m in MEDIA if (own := [pair for pair in media if pair[1].modality is m])},
         {m: _signal_batch(done) for m in MEDIA if (done := [pair for pair in runs if pair[1].modality is m])},
         [sample.details for sample in samples],
+        [sample.text for sample in samples],
     )
 
 

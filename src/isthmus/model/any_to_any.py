@@ -16,6 +16,7 @@ from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.data.collate import Collator
 from isthmus.data.schema import Conversation
+from isthmus.input_projectors.p_former import PFormer
 from isthmus.losses import alignment_loss
 from isthmus.model.answering import answer, converse
 from isthmus.model.backbone import Backbone
@@ -24,6 +25,7 @@ from isthmus.model.losses import LossWeights, Terms
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
 from isthmus.model.reply import Reply
+from isthmus.model.teaching import imitate, teach
 from isthmus.types import IGNORED, Batch, Modality
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -76,7 +78,7 @@ class AnyToAny(pl.LightningModule):
             torch.manual_seed(self.seed)
             self.backbone.language_model.materialize()
             if self.input_side is not None:
-                self.input_side.build(self.backbone.width)
+                self.input_side.build(self.backbone.width, self.backbone.language_model.fused)
             if self.output_side is not None:
                 self.output_side.build(self.backbone.width, self.backbone.language_model.vocabulary.signal_counts)
         self._is_built = True
@@ -87,6 +89,20 @@ class AnyToAny(pl.LightningModule):
         return [] if self.input_side is None else list(self.input_side.serving)
 
     @property
+    def teacher(self) -> PFormer:
+        """The projectors' teacher.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.input_side is None or self.input_side.teacher is None:
+            raise ValueError(
+                "losses: found a weight on teaching or imitation, but no teacher; expected one. Give the input side "
+                "one (input_side.teacher: isthmus.input_projectors.PFormer)"
+            )
+        return self.input_side.teacher
+
+    @property
     def outputs(self) -> list[Modality]:
         """The media that it makes."""
         return [] if self.output_side is None else list(self.output_side.serving)
@@ -94,10 +110,17 @@ class AnyToAny(pl.LightningModule):
     def forward(self, batch: Batch) -> Terms:
         """A batch of conversations -> its loss terms. What weighs 0, by term or by modality, isn't computed."""
         weights = self.loss_weights
+        language_model = self.backbone.language_model
+        teaching = teach(self.teacher, language_model, batch.texts) if weights.teaching else None
+        if weights.is_text_alone and teaching is not None:
+            nothing = torch.zeros_like(teaching.tokens)
+            return Terms(torch.zeros_like(teaching.text), None, nothing, teaching=teaching)
         projected = {} if self.input_side is None else self.input_side(batch.media)  # F, P
         output = self.backbone(batch, projected)  # text, S
         targets = batch.labels != IGNORED
-        terms = Terms(output.text_loss, None, targets.sum())
+        terms = Terms(output.text_loss, None, targets.sum(), teaching=teaching)
+        if weights.imitation:
+            terms.imitation = imitate(self.teacher, batch, projected)
         if output.correct is not None:
             terms.correct = output.correct.sum()
             terms.called = self._called(batch, batch.labels[targets], output.correct)
@@ -154,9 +177,16 @@ class AnyToAny(pl.LightningModule):
             values[f"signal_cosine_{modality}"] = terms.cosine[modality] / max(len(runs), 1)
         for modality, contents in terms.denoising.items():
             values[f"denoising_{modality}"] = contents.detach().mean()
+        if terms.teaching is not None:
+            for name, count in (("contrastive", counts[3]), ("vocabulary", counts[3]), ("text", counts[4])):
+                values[f"teaching_{name}"] = getattr(terms.teaching, name) * world / count.clamp(min=1)
+        if terms.imitation is not None:
+            for modality, distance in terms.imitation.distances.items():
+                values[f"imitation_{modality}"] = distance / terms.imitation.media.clamp(min=1)
         shared = {name: value.detach().float() for name, value in values.items()}
         # Not every process meets every modality in a step: only what all of them log may be reduced across them.
         everywhere = {"loss", "text_loss", "text_accuracy"}
+        everywhere |= {"teaching_contrastive", "teaching_vocabulary", "teaching_text"}
         for name, value in shared.items():
             self.log(
                 f"{split}/{name}",
@@ -244,12 +274,14 @@ class AnyToAny(pl.LightningModule):
         Args:
             state: by component.
             strict: every component of the model must be there. Otherwise absent ones keep their initial values: a stage
-                that adds LoRA or a modality goes on from one without.
+                that adds LoRA or a modality goes on from one without. A teacher's weights are passed over by a model
+                without one: it has no part in answering.
 
         Raises:
             ValueError: a component is unknown or missing, or tensors differ in name or shape; nothing is copied then.
         """
-        copy_state(self.owned_state(), state, strict)
+        own = self.owned_state()
+        copy_state(own, {part: state[part] for part in state if part in own or part != "teacher"}, strict)
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]  # a flat, owned state alone
         """What was trained here, flat: frozen experts stay in their own files."""

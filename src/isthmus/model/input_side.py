@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from isthmus.encoders.base import Encoder
 from isthmus.input_projectors.base import InputProjector
+from isthmus.input_projectors.p_former import PFormer
 from isthmus.types import Media, MediaBatch, Modality
 
 ProjectorFactory = Callable[[int, int], InputProjector]
 """D, E -> a projector."""
+
+TeacherFactory = Callable[[int], PFormer]
+"""E -> a teacher."""
 
 
 class InputSide(pl.LightningModule):
@@ -21,12 +25,19 @@ class InputSide(pl.LightningModule):
     Args:
         encoders: each serves the modalities that it names; no two the same one.
         projectors: by modality; called with the encoder's width D and the LLM's width E.
+        teacher: of the projectors, from text alone; called with E. For stages that weigh ``teaching`` or
+            ``imitation``; None if there are none.
 
     Raises:
         ValueError: a modality has two encoders, no projector, or a projector without an encoder.
     """
 
-    def __init__(self, encoders: Sequence[Encoder], projectors: Mapping[str, ProjectorFactory]) -> None:
+    def __init__(
+        self,
+        encoders: Sequence[Encoder],
+        projectors: Mapping[str, ProjectorFactory],
+        teacher: TeacherFactory | None = None,
+    ) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.serving: dict[Modality, int] = {}
@@ -46,11 +57,20 @@ class InputSide(pl.LightningModule):
             )
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
+        self.teacher_factory = teacher
+        self.teacher: PFormer | None = None
+        self.fused: frozenset[Modality] = frozenset()
 
-    def build(self, width: int) -> None:
-        """Makes the projectors, from each encoder's width to the LLM's E."""
+    def build(self, width: int, fused: Collection[Modality] = ()) -> None:
+        """Makes the projectors, from each encoder's width to the LLM's E, and their teacher.
+
+        Media that are ``fused`` take no positions in the LLM.
+        """
+        self.fused = frozenset(fused)
         for modality in self.serving:
             self.projectors[modality] = self.factories[modality](self.encoder(modality).width(modality), width)
+        if self.teacher_factory is not None:
+            self.teacher = self.teacher_factory(width)
 
     def encoder(self, modality: Modality) -> Encoder:
         """The encoder that serves a modality.
@@ -79,6 +99,8 @@ class InputSide(pl.LightningModule):
 
     def positions(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """M, the LLM positions of one preprocessed medium, known without running anything."""
+        if modality in self.fused:
+            return 0
         return self.projector(modality).positions(self.encoder(modality).token_count(modality, inputs))
 
     def forward(self, media: Mapping[Modality, MediaBatch]) -> dict[Modality, tuple[Tensor, Tensor]]:

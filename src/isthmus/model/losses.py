@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from isthmus.losses import AlignmentForm
+from isthmus.model.teaching import Imitation, Teaching
 from isthmus.types import MEDIA, Modality
+
+TERMS = ("text", "alignment", "denoising", "teaching", "imitation")
+"""The terms of the objective."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,9 @@ class LossWeights:
         alignment_form: ``mse``, the paper's, or ``norm``, the un-squared one of NExT-GPT's first released code.
         modalities: factors on alignment and denoising by modality; 1 where not given. One of 0 leaves a modality's
             runs out of both terms and of their means.
+        teaching: of the P-Former's own objective, from text alone (BLIText, arXiv 2307.07063): contrastive, vocabulary
+            and text terms in equal parts.
+        imitation: of the distance from P to the P-Former's prompt (BLIText: 100 beside the text loss).
     """
 
     text: float = 1.0
@@ -30,15 +37,15 @@ class LossWeights:
     denoising: float = 0.0
     alignment_form: AlignmentForm = "mse"
     modalities: Mapping[str, float] = field(default_factory=dict)
+    teaching: float = 0.0
+    imitation: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("text", "alignment", "denoising"):
+        for name in TERMS:
             if getattr(self, name) < 0:
                 raise ValueError(f"losses.{name}: found {getattr(self, name)}; expected a weight of at least 0")
-        if self.text == self.alignment == self.denoising == 0:
-            raise ValueError(
-                "losses: every weight is 0, nothing would be learnt; give text, alignment or denoising one"
-            )
+        if not any(getattr(self, name) for name in TERMS):
+            raise ValueError(f"losses: every weight is 0, nothing would be learnt; give one of {', '.join(TERMS)} one")
         if self.alignment_form not in ("mse", "norm"):
             raise ValueError(f"losses.alignment_form: found '{self.alignment_form}'; expected mse or norm")
         for modality, factor in self.modalities.items():
@@ -47,6 +54,11 @@ class LossWeights:
                     f"losses.modalities: found {modality}: {factor}; "
                     f"expected a factor of at least 0 for {', '.join(MEDIA)}"
                 )
+
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether media have no part in the objective: only the teacher learns."""
+        return self.text == self.alignment == self.denoising == self.imitation == 0
 
     def factor(self, modality: Modality) -> float:
         """The factor on this modality's alignment and denoising terms."""
@@ -65,6 +77,8 @@ class Terms:
         denoising: by modality (c,), one a content.
         cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
         called: by modality (), the share of runs whose first signal token was the likeliest: the medium was called for.
+        teaching: the teacher's own terms, where they weigh anything.
+        imitation: distances to the teacher's prompts, where they weigh anything.
     """
 
     text: Tensor
@@ -74,12 +88,22 @@ class Terms:
     denoising: dict[Modality, Tensor] = field(default_factory=dict)
     cosine: dict[Modality, Tensor] = field(default_factory=dict)
     called: dict[Modality, Tensor] = field(default_factory=dict)
+    teaching: Teaching | None = None
+    imitation: Imitation | None = None
 
     def counts(self) -> Tensor:
-        """(3,) float64: target positions, runs and contents of this process."""
+        """(3,) float64: target positions, runs and contents of this process.
+
+        Then, where these terms are there, the texts and tokens of teaching, and the media of imitation.
+        """
         runs = sum(len(values) for values in self.alignment.values())
         contents = sum(len(values) for values in self.denoising.values())
-        return torch.cat([self.tokens.double().view(1), self.tokens.new_tensor([runs, contents]).double()])
+        counts = [self.tokens, *self.tokens.new_tensor([runs, contents])]
+        if self.teaching is not None:
+            counts += [self.teaching.texts, self.teaching.tokens]
+        if self.imitation is not None:
+            counts += [self.imitation.media]
+        return torch.stack([count.double() for count in counts])
 
     def total(self, weights: LossWeights, counts: Tensor) -> Tensor:
         """() the weighed loss, each sum divided by its global count (3,): the same whatever number of processes."""
@@ -89,4 +113,10 @@ class Terms:
             loss = loss + weights.alignment * weights.factor(modality) * values.sum() / counts[1]
         for modality, values in self.denoising.items():
             loss = loss + weights.denoising * weights.factor(modality) * values.sum() / counts[2]
+        if self.teaching is not None:
+            told = (self.teaching.contrastive + self.teaching.vocabulary) / counts[3]
+            loss = loss + weights.teaching * (told + self.teaching.text / counts[4])
+        if self.imitation is not None:
+            for distance in self.imitation.distances.values():
+                loss = loss + weights.imitation * distance / counts[-1]
         return loss

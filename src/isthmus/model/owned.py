@@ -14,6 +14,8 @@ def _projectors(model: AnyToAny) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     if model.input_side is not None:
         found |= {f"input_projectors.{name}": module for name, module in model.input_side.projectors.items()}
+        if model.input_side.teacher is not None:
+            found["teacher"] = model.input_side.teacher
     if model.output_side is not None:
         found |= {f"output_projectors.{name}": module for name, module in model.output_side.projectors.items()}
     return found

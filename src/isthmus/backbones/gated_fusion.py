@@ -1,0 +1,205 @@
+"""Media beside the text instead of within it: gated cross-attention in a frozen LLM (Flamingo, arXiv 2204.14198)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.types import MEDIA, Batch, Modality
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """Which media are attended to instead of taking positions, and by how many layers. The defaults are Flamingo's.
+
+    Attributes:
+        modalities: media that take no positions; between their tags stands nothing. Give them a projector of fixed
+            length, such as :class:`isthmus.input_projectors.CrossAttention`.
+        every: a new layer stands before every so-manieth layer of the LLM (Flamingo: 1, 4 and 7, by size).
+        heads: attention heads.
+        head_width: width of each.
+        feed_forward: width inside the feed-forward, as a multiple of the LLM's.
+        only_last: whether text attends to the last medium before it alone, as Flamingo's does, or to all before it.
+    """
+
+    modalities: list[str]
+    every: int = 4
+    heads: int = 8
+    head_width: int = 64
+    feed_forward: int = 4
+    only_last: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.modalities if name not in MEDIA]
+        if unknown or not self.modalities:
+            raise ValueError(
+                f"fusion.modalities: found {', '.join(self.modalities) or 'none'}; expected some of {', '.join(MEDIA)}"
+            )
+        for name in ("every", "heads", "head_width", "feed_forward"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"fusion.{name}: found {getattr(self, name)}; expected at least 1")
+
+
+@dataclass
+class Seen:
+    """The fused media of a batch by row, in order: states (B, S, M, E), mask (B, S, M), first positions (B, S).
+
+    What stands in for a missing medium is hidden by the mask and starts after every text.
+    """
+
+    states: Tensor
+    mask: Tensor
+    starts: Tensor
+
+
+class GatedFusion(nn.Module):
+    """The new layers of an LLM, called before its own by hooks.
+
+    A layer changes only positions that see a medium: text before any medium, and text alone, is the frozen LLM's own.
+    (Flamingo's feed-forward changes all of them.) What is hidden from a position is so in decoding too, since media are
+    told by their positions in the text, not by slots of a cache.
+
+    Args:
+        settings: which and how many.
+        layers: the LLM's own.
+        width: width of the LLM's layers.
+        media_width: E, width of the media.
+
+    Raises:
+        ValueError: ``every`` is beyond the LLM's layers.
+    """
+
+    def __init__(self, settings: FusionSettings, layers: Sequence[nn.Module], width: int, media_width: int) -> None:
+        super().__init__()
+        if settings.every > len(layers):
+            raise ValueError(f"fusion.every: found {settings.every}; expected at most the LLM's {len(layers)} layers")
+        self.modalities = frozenset(Modality(name) for name in settings.modalities)
+        self.only_last = settings.only_last
+        before = layers[settings.every - 1 :: settings.every]
+        sizes = (width, media_width, settings.heads, settings.head_width, settings.feed_forward)
+        blocks = [GatedCrossAttention(*sizes) for _ in before]
+        self.blocks = nn.ModuleList(blocks)
+        for block, layer in zip(blocks, before, strict=True):
+            layer.register_forward_pre_hook(partial(self._fuse, block), with_kwargs=True)
+        self.seen: Seen | None = None
+        self.positions: Tensor | None = None
+
+    def part(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[dict[Modality, tuple[Tensor, Tensor]], Seen | None]:
+        """Parts what is to be fused from what is spliced into the text.
+
+        Args:
+            batch: says where media stand.
+            media: by modality P (n, M, E) and its mask.
+
+        Returns:
+            ``media``, in which fused ones have no positions; and the fused ones by row, None if there are none.
+        """
+        fused = {modality: own for modality, own in media.items() if modality in self.modalities}
+        spliced = {m: (p[:, :0].detach(), mask[:, :0]) if m in fused else (p, mask) for m, (p, mask) in media.items()}
+        return spliced, arrange(batch, fused) if fused else None
+
+    def firsts(self, seen: Seen, firsts: Sequence[int]) -> list[int]:
+        """The first position of each row that a gradient has to reach, fused media and new layers taken into account.
+
+        It reads where media start from the device.
+        """
+        if not seen.states.requires_grad and not any(parameter.requires_grad for parameter in self.parameters()):
+            return list(firsts)
+        return [min(own, start) for own, start in zip(firsts, seen.starts.amin(1).tolist(), strict=True)]
+
+    def _fuse(
+        self, block: GatedCrossAttention, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """A layer's arguments, its states fused with the media that each position sees."""
+        if self.seen is None:
+            return None
+        assert self.positions is not None
+        precedes = self.seen.starts[:, None] <= self.positions[:, :, None]  # (B, L, S)
+        if self.only_last:
+            later = precedes.roll(-1, dims=2)
+            later[..., -1] = False
+            precedes = precedes & ~later
+        shown = (precedes[..., None] & self.seen.mask[:, None]).flatten(2)
+        media = self.seen.states.flatten(1, 2)
+        if args:
+            return (block(args[0], media, shown), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": block(kwargs["hidden_states"], media, shown)}
+
+
+class GatedCrossAttention(nn.Module):
+    """y = x + tanh(a) attention(x; media), then y + tanh(b) feed-forward(y); both gates start at zero.
+
+    Float32, whatever the LLM's type.
+    """
+
+    def __init__(self, width: int, media_width: int, heads: int, head_width: int, feed_forward: int) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = heads * head_width
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, inner, bias=False)
+        self.key_value = nn.Linear(media_width, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
+        self.attention_gate = nn.Parameter(torch.zeros(()))
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, feed_forward * width, bias=False),
+            nn.GELU(),
+            nn.Linear(feed_forward * width, width, bias=False),
+        )
+        self.feed_forward_gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, states: Tensor, media: Tensor, shown: Tensor) -> Tensor:
+        """States (B, L, W), media (B, K, E) and what each position sees of them (B, L, K) -> states (B, L, W)."""
+        sees = shown.any(-1, keepdim=True)
+        own = states.to(self.norm.weight.dtype)
+        query = self._split(self.query(self.norm(own)))
+        key, value = (self._split(part) for part in self.key_value(media.to(own.dtype)).chunk(2, dim=-1))
+        # Positions that see nothing attend to all, so that no softmax is empty; what comes of it is dropped.
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=(shown | ~sees)[:, None])
+        attended = self.out(attended.transpose(1, 2).flatten(2))
+        update: Tensor = (self.attention_gate.tanh() * attended).masked_fill(~sees, 0)
+        fed = self.feed_forward(own + update)
+        update = update + (self.feed_forward_gate.tanh() * fed).masked_fill(~sees, 0)
+        return states + update.to(states.dtype)
+
+    def _split(self, states: Tensor) -> Tensor:
+        """(B, L, inner) -> (B, heads, L, head width)."""
+        batch, length, inner = states.shape
+        return states.view(batch, length, self.heads, inner // self.heads).transpose(1, 2)
+
+
+def arrange(batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Seen:
+    """Media of all modalities by the row that they stand in, in order."""
+    longest = max(mask.shape[1] for _, mask in media.values())
+    states = torch.cat([F.pad(p, (0, 0, 0, longest - p.shape[1])) for p, _ in media.values()])
+    mask = torch.cat([F.pad(own, (0, longest - own.shape[1])) for _, own in media.values()])
+    states = states.masked_fill(~mask[..., None], 0)  # what is hidden may be NaN
+    rows = torch.cat([batch.media[modality].rows for modality in media])
+    starts = torch.cat([batch.media[modality].starts for modality in media])
+    size, end = len(batch), torch.iinfo(torch.int64).max
+    order = (rows * (batch.ids.shape[1] + 1) + starts).argsort(stable=True)
+    rows, starts, states, mask = rows[order], starts[order], states[order], mask[order]
+    slots = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
+    most = int(slots.max()) + 1
+    return Seen(
+        states.new_zeros(size, most, *states.shape[1:]).index_put((rows, slots), states),
+        mask.new_zeros(size, most, longest).index_put((rows, slots), mask),
+        starts.new_full((size, most), end).index_put((rows, slots), starts),
+    )
+
+
+def decoder_layers(llm: Any) -> Sequence[nn.Module]:
+    """The layers of a decoder-only LLM of ``transformers``."""
+    count = llm.config.get_text_config().num_hidden_layers
+    found = [module for module in llm.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    assert found, f"{type(llm).__name__} has no list of {count} layers"
+    return list(found[0])
