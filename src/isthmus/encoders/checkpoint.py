@@ -18,7 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from isthmus.types import is_shapes_only
+
 SUFFIXES = (".safetensors", ".pth", ".pt")
+NESTINGS = ("state_dict", "model")
+"""Under what published files keep their tensors, where other things stand beside them."""
 SHOWN = 3
 """How many keys of a kind an error names."""
 
@@ -68,12 +72,12 @@ def _as_typed(file: Path, name: str, value: Any, kind: type) -> Any:
 
 
 def weights_file(checkpoint: Path) -> Path:
-    """The checkpoint's weights file.
+    """The checkpoint's weights file; within :func:`isthmus.types.shapes_only` none is looked for.
 
     Raises:
         ValueError: there is none, or a folder has several.
     """
-    if checkpoint.is_file():
+    if checkpoint.is_file() or is_shapes_only():
         return checkpoint
     found = sorted(file for file in checkpoint.iterdir() if file.suffix in SUFFIXES) if checkpoint.is_dir() else []
     if len(found) != 1:
@@ -85,26 +89,39 @@ def weights_file(checkpoint: Path) -> Path:
     return found[0]
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU, out of their nesting (``state_dict``) and without DDP's prefix (``module.``).
+def read_stored(file: Path) -> Any:
+    """What a weights file holds, on the CPU, as it was saved. Newer torch files are mapped, so a look costs little.
 
     Raises:
         ValueError: the file can't be read as weights.
     """
     try:
         if file.suffix == ".safetensors":
-            stored: Any = load_file(file)
-        else:
-            # ULIP's training script saved its command line beside the weights: only tensors and this are let in.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                stored = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+            return load_file(file)
+        # ULIP's training script saved its command line beside the weights: only tensors and this are let in.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"{file}: can't be read as weights ({first_line}); download it again, or convert it to safetensors"
         ) from error
-    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
-        stored = stored["state_dict"]
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU, out of their nesting and without DDP's prefix (``module.``).
+
+    Within :func:`isthmus.types.shapes_only` there are none.
+
+    Raises:
+        ValueError: the file can't be read as weights.
+    """
+    if is_shapes_only():
+        return {}
+    stored = read_stored(file)
+    for nesting in NESTINGS:
+        if isinstance(stored, Mapping) and isinstance(stored.get(nesting), Mapping):
+            stored = stored[nesting]
     if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise ValueError(
             f"{file}: expected a state dict of tensors, found {type(stored).__name__}; "
@@ -122,9 +139,13 @@ def _is_zip(file: Path) -> bool:
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
     """Puts float32 weights into a model that may stand on the meta device; every key and shape must match.
 
+    Within :func:`isthmus.types.shapes_only` the model stays as it is.
+
     Raises:
         ValueError: keys are missing or unexpected, or shapes differ.
     """
+    if is_shapes_only():
+        return
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     differing = [

@@ -1,4 +1,4 @@
-"""Waveform -> log-mel filter banks as Kaldi has them (HTK style, Hann window, 25 ms windows every 10 ms, no dither).
+"""Waveform -> log-mel filter banks as Kaldi has them (HTK style, 25 ms windows every 10 ms, no dither).
 
 Written with whole-array operations: the frames are a strided view and one FFT serves them all.
 """
@@ -14,6 +14,8 @@ WINDOW_SECONDS = 0.025
 HOP_SECONDS = 0.010
 PREEMPHASIS = 0.97
 LOWEST_HERTZ = 20.0
+HANN, POVEY = 1.0, 0.85
+"""Windows, as powers of Hann's; Povey's is Kaldi's own."""
 FLOOR = float(np.finfo(np.float32).eps)
 """Energies below this are raised to it before the logarithm."""
 
@@ -35,8 +37,14 @@ def mel_filters(bins: int, sample_rate: int, fft_size: int) -> Array:
     return filters
 
 
-def filter_banks(waveform: Array, sample_rate: int, bins: int) -> Array:
+def filter_banks(waveform: Array, sample_rate: int, bins: int, window_power: float = HANN) -> Array:
     """(L,) samples -> (frames, bins) float32, natural logarithms; windows that would pass the end are left out.
+
+    Args:
+        waveform: samples, at any scale.
+        sample_rate: hertz.
+        bins: filters.
+        window_power: to which a Hann window is raised, :data:`HANN` or :data:`POVEY`.
 
     Raises:
         ValueError: the waveform is shorter than one window.
@@ -51,7 +59,7 @@ def filter_banks(waveform: Array, sample_rate: int, bins: int) -> Array:
     # The sample before a frame's first is taken to equal it.
     previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     fft_size = 1 << (window - 1).bit_length()
-    spectrum = np.fft.rfft((frames - PREEMPHASIS * previous) * np.hanning(window), fft_size, axis=1)
+    spectrum = np.fft.rfft((frames - PREEMPHASIS * previous) * np.hanning(window) ** window_power, fft_size, axis=1)
     energies = np.square(np.abs(spectrum)) @ mel_filters(bins, sample_rate, fft_size)
     result: Array = np.log(np.maximum(energies, FLOOR)).astype(np.float32)
     return result

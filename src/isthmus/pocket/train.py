@@ -34,10 +34,11 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
     figures["imagebind"] = imagebind.train(out / "imagebind", effort, seed, scratch)
     figures["point_bert"] = point_bert.train(out / "point_bert", effort, seed, scratch, out / "imagebind")
     figures["audioldm"] = audioldm.train(out / "audioldm", effort, seed, scratch)
+    count = max(int(400 * min(effort, 1)), 4)
     stable_diffusion.train(out / "stable_diffusion", effort, seed, scratch)
-    figures["stable_diffusion"] = stable_diffusion.measure(out / "stable_diffusion", out / "judges")
+    figures["stable_diffusion"] = stable_diffusion.measure(out / "stable_diffusion", out / "judges", count)
     zeroscope.train(out / "zeroscope", out / "stable_diffusion", effort, seed, scratch)
-    figures["zeroscope"] = zeroscope.measure(out / "zeroscope", out / "judges")
+    figures["zeroscope"] = zeroscope.measure(out / "zeroscope", out / "judges", count)
     return figures
 
 

@@ -1,0 +1,115 @@
+"""What encoders that hear a recording from its start have in common: length, masks and pooling.
+
+Recordings of a batch differ in length, and tensors of a batch don't: `preprocess` pads to a fixed length and says how
+much of it is real, and nothing of the rest reaches a valid token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.encoders.audio_clips import resampled
+from isthmus.encoders.base import Encoder
+from isthmus.types import Features, Media, Modality
+
+Array = np.ndarray[Any, Any]
+Tokens = Literal["frame", "pooled"]
+
+
+class AudioFrameEncoder(Encoder):
+    """An expert of audio that gives tokens along time.
+
+    Args:
+        checkpoint: where its weights come from.
+        tokens: ``frame``, tokens along time, as many as the recording fills; ``pooled``, one token, their mean.
+        sample_rate: hertz, of the waveforms that the expert was trained on; others are resampled.
+        seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+        shortest: samples at ``sample_rate`` that make one token.
+
+    Raises:
+        ValueError: ``tokens`` is unknown, or ``seconds`` too short for one token.
+    """
+
+    modalities = (Modality.AUDIO,)
+
+    def __init__(self, checkpoint: Path, tokens: Tokens, sample_rate: int, seconds: float, shortest: int) -> None:
+        super().__init__()
+        if tokens not in ("frame", "pooled"):
+            raise ValueError(f"tokens: found '{tokens}'; expected 'frame' or 'pooled'")
+        if not shortest / sample_rate <= seconds < math.inf:
+            raise ValueError(f"seconds: found {seconds}; expected at least {shortest / sample_rate}, one token's worth")
+        self.checkpoint = checkpoint
+        self.tokens = tokens
+        self.sample_rate = sample_rate
+        self.longest = int(seconds * sample_rate)
+        self.shortest = shortest
+
+    def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
+        """A recording's first ``seconds`` (L,) float32 at ``sample_rate`` -> the tensors that :meth:`frames` takes."""
+        raise NotImplementedError
+
+    def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
+        """How many tokens one preprocessed recording fills, known without weights."""
+        raise NotImplementedError
+
+    def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Stacked inputs -> all tokens (B, N, D) and mask (B, N). Called once the weights are loaded."""
+        raise NotImplementedError
+
+    def preprocess(self, medium: Media) -> dict[str, Tensor]:
+        """A recording at any rate -> tensors of a fixed size, and how much of them is real.
+
+        Raises:
+            ValueError: the medium isn't audio, is too short for one token, or holds values that aren't finite; the
+                message names its source.
+        """
+        self._check(medium.modality)
+        assert medium.rate is not None
+        if not np.isfinite(medium.array).all():
+            raise ValueError(
+                f"{medium.source}: audio holds values that aren't finite numbers: repair the recording or leave it out"
+            )
+        waveform = resampled(medium.array, medium.rate, self.sample_rate)[: self.longest]
+        if waveform.shape[0] < self.shortest:
+            raise ValueError(
+                f"{medium.source}: audio of {waveform.shape[0]} samples at {self.sample_rate} Hz; expected at least "
+                f"{self.shortest}, {1000 * self.shortest / self.sample_rate:g} ms: give a longer recording"
+            )
+        return self.inputs_of(waveform)
+
+    def _check(self, modality: Modality) -> None:
+        if modality is not Modality.AUDIO:
+            raise ValueError(f"{modality}: this encoder serves audio; give another encoder for it")
+
+    def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
+        """1 (``pooled``), or the tokens that the recording fills (``frame``)."""
+        self._check(modality)
+        return 1 if self.tokens == "pooled" else self.valid_count(inputs)
+
+    @torch.no_grad()
+    def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:
+        """Stacked inputs -> tokens (B, N, D) and mask (B, N); N is that of the batch's longest recording."""
+        self._check(modality)
+        if not self.is_loaded:
+            self.load(next(iter(inputs.values())).device)
+        tokens, mask = self.frames(inputs)
+        if self.tokens == "pooled":
+            tokens, mask = masked_mean(tokens, mask)[:, None], mask[:, :1]
+        return Features(tokens, mask)
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """(B, N, D), mask (B, N) with at least one valid token a row -> (B, D)."""
+    return tokens.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
+
+
+def first_valid(counts: Tensor, length: int) -> Tensor:
+    """(B,) -> mask (B, length): of each row, as many steps from the start."""
+    return torch.arange(length, device=counts.device) < counts[:, None]

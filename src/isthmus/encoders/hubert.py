@@ -1,0 +1,96 @@
+"""HuBERT as a frozen expert: speech -> frames (Hsu et al., arXiv 2106.07447). Code and weights: Apache-2.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
+from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.types import Modality
+
+if TYPE_CHECKING:
+    from transformers import HubertModel
+
+Array = np.ndarray[Any, Any]
+
+
+class Hubert(AudioFrameEncoder):
+    """Speech. A recording's tokens are those that the library's own model gives it alone, whatever stands beside it.
+
+    Args:
+        checkpoint: a folder as of ``facebook/hubert-large-ll60k``: config, feature extractor and weights.
+        tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
+        seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+
+    Raises:
+        ValueError: the folder is missing or another model's, or a choice is unknown.
+    """
+
+    model: HubertModel
+
+    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0) -> None:
+        from transformers import HubertConfig, Wav2Vec2FeatureExtractor
+
+        path = Path(checkpoint)
+        config, extractor = read_settings(path, HubertConfig, Wav2Vec2FeatureExtractor, "facebook/hubert-large-ll60k")
+        shortest = 1
+        for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+            shortest = (shortest - 1) * stride + kernel
+        super().__init__(path, tokens, extractor.sampling_rate, seconds, shortest)
+        self.config, self.extractor = config, extractor
+
+    def materialize(self) -> None:
+        """Builds the model; a fine-tuned checkpoint's head is left unread."""
+        from transformers import HubertModel
+
+        self.model = read_model(
+            self.checkpoint, HubertModel, unused=("lm_head.", "projector.", "classifier.", "layer_weights")
+        )
+
+    def width(self, modality: Modality) -> int:
+        """D, the transformer's."""
+        self._check(modality)
+        return int(self.config.hidden_size)
+
+    def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
+        """(L,) -> waveform (longest,), as the feature extractor normalises it, and how many samples are real."""
+        samples = self.extractor(waveform, sampling_rate=self.sample_rate, return_tensors="np")["input_values"][0]
+        padded = np.zeros(self.longest, np.float32)
+        padded[: samples.shape[0]] = samples
+        return {"waveform": torch.from_numpy(padded), "samples": torch.tensor(samples.shape[0])}
+
+    def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
+        """The tokens whose whole field of view lies within the recording."""
+        return int(self._token_counts(inputs["samples"]))
+
+    def _token_counts(self, samples: Tensor) -> Tensor:
+        """Of each length in samples, int64."""
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Waveform (B, longest), samples (B,) -> tokens (B, N, D), mask (B, N)."""
+        samples = inputs["samples"]
+        waveforms = inputs["waveform"][:, : int(samples.max())].to(self.model.dtype)
+        counts = self._token_counts(samples)
+        mask = first_valid(counts, int(counts.max()))
+        if self.config.feat_extract_norm == "group":
+            return self._length_by_length(waveforms, samples, mask), mask
+        heard = first_valid(samples, waveforms.shape[1]).long()
+        return self.model(waveforms, attention_mask=heard).last_hidden_state, mask
+
+    def _length_by_length(self, waveforms: Tensor, samples: Tensor, mask: Tensor) -> Tensor:
+        """HuBERT base takes norms over a whole recording, which padding would spoil: equal lengths run together."""
+        tokens = torch.zeros(*mask.shape, self.config.hidden_size, dtype=waveforms.dtype, device=waveforms.device)
+        for length in samples.unique().tolist():
+            rows = (samples == length).nonzero()[:, 0]
+            hidden = self.model(waveforms[rows, :length]).last_hidden_state
+            tokens[rows, : hidden.shape[1]] = hidden
+        return tokens

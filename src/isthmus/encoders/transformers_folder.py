@@ -1,0 +1,115 @@
+"""An encoder's folder in the form of transformers' ``save_pretrained``: configuration, preprocessing, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isthmus.types import is_shapes_only
+
+SHOWN = 3
+"""How many keys of a kind an error names."""
+
+
+def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tuple[Any, Any]:
+    """The model's configuration and its feature extractor, without weights.
+
+    Args:
+        folder: what ``save_pretrained`` of the model and of its feature extractor wrote, or a downloaded copy.
+        config: the configuration's class.
+        extractor: the feature extractor's class.
+        example: a download that would do, for messages.
+
+    Raises:
+        ValueError: a file is missing or unreadable, or is another model's.
+    """
+    mend = f"download one (`hf download {example} --local-dir FOLDER`) and give that folder"
+    if not (folder / "config.json").is_file():
+        found = "a folder without config.json" if folder.is_dir() else "no such folder"
+        raise ValueError(f"{folder}: found {found}; expected a checkpoint as of {example}: {mend}")
+    try:
+        sizes: dict[str, Any] = config.get_config_dict(folder, local_files_only=True)[0]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: config.json can't be read ({error}): {mend}") from error
+    _require(folder, "config.json: model_type", sizes.get("model_type"), config.model_type, mend)
+    try:
+        recipe: dict[str, Any] = extractor.get_feature_extractor_dict(folder, local_files_only=True)[0]
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder}: found no preprocessor_config.json that can be read ({error}); expected that of "
+            f"{extractor.__name__}: {mend}"
+        ) from error
+    kind = recipe.get("feature_extractor_type", extractor.__name__)  # older files don't say
+    _require(folder, "preprocessor_config.json: feature_extractor_type", kind, extractor.__name__, mend)
+    return config.from_dict(sizes), extractor.from_dict(recipe)
+
+
+def _require(folder: Path, field: str, found: Any, expected: str, mend: str) -> None:
+    if found != expected:
+        raise ValueError(f"{folder}: {field}: found {found!r}; expected {expected!r}: {mend}")
+
+
+def read_model(
+    folder: Path, kind: Any, key_mapping: Mapping[str, str] | None = None, unused: Sequence[str] = ()
+) -> Any:
+    """The model of class ``kind`` with all of its weights, in float32.
+
+    Within :func:`isthmus.types.shapes_only` it is built from its configuration instead.
+
+    Args:
+        folder: that of :func:`read_settings`.
+        kind: the model's class.
+        key_mapping: patterns in the stored keys, and what stands for them in ``kind``.
+        unused: beginnings of stored keys that ``kind`` rightly leaves out: heads, a decoder.
+
+    Raises:
+        ValueError: weights are missing, unreadable or of other shapes, or there are more than ``kind`` has.
+    """
+    from safetensors import SafetensorError
+
+    if is_shapes_only():
+        return kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+    try:
+        with _reports_hidden():
+            loaded: Any = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                key_mapping=None if key_mapping is None else dict(key_mapping),
+            )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder}: its weights can't be read as {kind.__name__} ({error}): download the folder again"
+        ) from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])  # transformers would go on with random weights
+    unexpected = sorted(key for key in report["unexpected_keys"] if not key.startswith(tuple(unused)))
+    if missing or unexpected:
+        faults = [(missing, "missing"), (unexpected, "unexpected")]
+        listed = "; ".join(f"{len(keys)} {name}: {', '.join(keys[:SHOWN])}" for keys, name in faults if keys)
+        raise ValueError(
+            f"{folder}: its weights aren't those that its config.json speaks of; {listed}. Download the folder again, "
+            "or correct config.json"
+        )
+    return model
+
+
+@contextmanager
+def _reports_hidden() -> Iterator[None]:
+    """Keeps transformers from listing what was left out, which is judged above, and from drawing bars."""
+    from transformers.utils import logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,93 @@
+"""Whisper's encoder as a frozen expert: speech -> frames (Radford et al., arXiv 2212.04356).
+
+Code and weights: MIT; transformers' class, and its copies of the weights: Apache-2.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
+from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.types import Modality
+
+if TYPE_CHECKING:
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+FRAMES_PER_TOKEN = 2
+"""The stride of the second convolution; the first has none."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Whisper(AudioFrameEncoder):
+    """Speech in many languages.
+
+    The encoder always reads as many seconds as its feature extractor says, 30 in all published models: longer
+    recordings are cut there. Behind shorter ones it hears silence, as it was trained to, so that silence has a part in
+    every token; its own tokens are masked.
+
+    Args:
+        checkpoint: a folder as of ``openai/whisper-large-v3``: config, feature extractor and weights. The decoder's
+            aren't read.
+        tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
+
+    Raises:
+        ValueError: the folder is missing or another model's, or its feature extractor doesn't fit its encoder.
+    """
+
+    model: WhisperEncoder
+
+    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame") -> None:
+        from transformers import WhisperConfig, WhisperFeatureExtractor
+
+        path = Path(checkpoint)
+        config, extractor = read_settings(path, WhisperConfig, WhisperFeatureExtractor, "openai/whisper-large-v3")
+        made = (extractor.feature_size, extractor.nb_max_frames)
+        read = (config.num_mel_bins, FRAMES_PER_TOKEN * config.max_source_positions)
+        if made != read:
+            raise ValueError(
+                f"{path}: preprocessor_config.json: feature_size and nb_max_frames are {made}; config.json's "
+                f"num_mel_bins and twice max_source_positions are {read}: take both files from one checkpoint"
+            )
+        seconds = extractor.n_samples / extractor.sampling_rate
+        super().__init__(path, tokens, extractor.sampling_rate, seconds, extractor.n_fft)
+        self.config, self.extractor = config, extractor
+
+    def materialize(self) -> None:
+        """Builds the encoder alone."""
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        self.model = read_model(
+            self.checkpoint,
+            WhisperEncoder,
+            key_mapping={r"^(model\.)?encoder\.": ""},
+            unused=("model.decoder.", "decoder.", "proj_out."),
+        )
+
+    def width(self, modality: Modality) -> int:
+        """D, the encoder's."""
+        self._check(modality)
+        return int(self.config.d_model)
+
+    def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
+        """(L,) -> features (bins, frames), the feature extractor's log-mel image, and how many tokens are real."""
+        features = self.extractor(waveform, sampling_rate=self.sample_rate, return_tensors="np")["input_features"][0]
+        count = -(-waveform.shape[0] // (FRAMES_PER_TOKEN * self.extractor.hop_length))
+        return {"features": torch.from_numpy(features), "count": torch.tensor(count)}
+
+    def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
+        """The tokens that begin within the recording."""
+        return int(inputs["count"])
+
+    def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Features (B, bins, frames), count (B,) -> tokens (B, N, D), mask (B, N)."""
+        hidden = self.model(inputs["features"].to(self.model.layer_norm.weight.dtype)).last_hidden_state
+        tokens = hidden[:, : int(inputs["count"].max())]
+        return tokens, first_valid(inputs["count"], tokens.shape[1])
