@@ -15,6 +15,7 @@ from torch.nn import functional
 from isthmus.pocket.experts.captions import WIDTH, build_tokenizer, tokenized, train_text_encoder
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.tokenizers import save_tokenizer
 from isthmus.pocket.world import SIZE, draw_concept, draw_image, draw_video
 from isthmus.types import Modality
 
@@ -166,6 +167,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out)
+    save_tokenizer(tokenizer, out / "tokenizer")
 
 
 def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:

@@ -27,6 +27,7 @@ from isthmus.pocket.experts.stable_diffusion import (
     UNSAID,
     pixels,
 )
+from isthmus.pocket.tokenizers import save_tokenizer
 from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE, draw_concept, draw_video
 from isthmus.types import Modality
 
@@ -144,6 +145,7 @@ def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: 
     unet = train_denoiser(image_unet, vae, encoder, tokenizer, steps, seed, snapshot, pool)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
     pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
+    save_tokenizer(tokenizer, out / "tokenizer")
 
 
 def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:
