@@ -41,8 +41,8 @@ class Fired:
 def fire_counts(sums: Tensor, threshold: float = FIRING_THRESHOLD) -> Tensor:
     """(B, T) int64: how many tokens have fired up to and with each frame; a frame fires one at most.
 
-    Were there no such limit, a sum s would have fired floor(s + 1 - threshold) tokens, since each is charged 1. With it,
-    count[t] = min(that, count[t - 1] + 1), which is t + the running minimum of (that - t) with 1 before the first frame.
+    Were there no such limit, a sum s would have fired floor(s + 1 - threshold) tokens, since each is charged 1. With
+    it, count[t] = min(that, count[t - 1] + 1), which is t + the running minimum of (that - t), and of 1.
 
     Args:
         sums: (B, T) of the weights up to and with each frame; they never fall.
@@ -120,15 +120,17 @@ class ContinuousIntegrateAndFire(nn.Module):
         self.cif_output_proj = nn.Linear(width, out_width, bias=False) if out_width != width else None
 
     def weights(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Frames (B, T, width), mask (B, T) -> their weights (B, T), 0 where the mask hides. Hidden frames are seen by
-        the convolution: set them to zero where a row should not depend on them.
+        """Frames (B, T, width), mask (B, T) -> their weights (B, T), 0 where the mask hides.
+
+        The convolution sees hidden frames: set them to zero where a row should not depend on them.
         """
         states = frames
         if self.weight_type == "conv":
             states = self.conv(frames.transpose(1, 2)).transpose(1, 2)
         elif self.weight_type == "dense":
             states = self.dense_proj(frames).relu()
-        return self.weight_proj(states)[..., 0].sigmoid().masked_fill(~mask, 0)
+        weights: Tensor = self.weight_proj(states)[..., 0].sigmoid().masked_fill(~mask, 0)
+        return weights
 
     def forward(self, frames: Tensor, mask: Tensor, lengths: Tensor | None = None) -> Fired:
         """Frames (B, T, width), mask (B, T) -> tokens (B, N, out_width).
