@@ -7,6 +7,9 @@ S signal tokens of a medium, C condition tokens, K condition width. Masks are bo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -94,6 +97,24 @@ class Condition:
     tokens: Tensor
     mask: Tensor | None = None
     pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: slice | Tensor) -> Condition:
+        """The same condition of some samples alone."""
+        mask = None if self.mask is None else self.mask[rows]
+        return Condition(self.tokens[rows], mask, None if self.pooled is None else self.pooled[rows])
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Condition:
+        """The same condition on another device, its tokens and pooled part in another type."""
+        mask = None if self.mask is None else self.mask.to(device)
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        return Condition(self.tokens.to(device, dtype), mask, pooled)
+
+    def detach(self) -> Condition:
+        """The same condition without gradient."""
+        return Condition(self.tokens.detach(), self.mask, None if self.pooled is None else self.pooled.detach())
 
 
 @dataclass
@@ -194,6 +215,28 @@ class Batch:
         Read it on the CPU, before the batch moves: it synchronises a device.
         """
         return int((self.labels != IGNORED).sum())
+
+
+_SHAPES_ONLY = ContextVar("shapes_only", default=False)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Whatever is built inside stands on the meta device: experts by their configuration files, no weights read.
+
+    What a set of experts weighs can so be counted before it is downloaded, let alone fits a machine.
+    """
+    token = _SHAPES_ONLY.set(True)
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        _SHAPES_ONLY.reset(token)
+
+
+def is_shapes_only() -> bool:
+    """Whether this runs inside :func:`shapes_only`."""
+    return _SHAPES_ONLY.get()
 
 
 class FrozenExpert(torch.nn.Module):

@@ -16,10 +16,13 @@ class Encoder(FrozenExpert):
     Attributes:
         modalities: the media that it takes.
         checkpoint: where its weights come from; a part of the fingerprint that a trained bridge is tied to.
+        counts_are_bounds: whether ``token_count`` is the most that there can be. How many there are, one or more, is
+            then told by the mask alone, and the batch is closed up to it before the LLM reads it.
     """
 
     modalities: tuple[Modality, ...]
     checkpoint: Path
+    counts_are_bounds: bool = False
 
     def width(self, modality: Modality) -> int:
         """D, the width of this modality's tokens."""
@@ -30,7 +33,7 @@ class Encoder(FrozenExpert):
         raise NotImplementedError
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """N for one preprocessed medium, known without running the encoder."""
+        """N for one preprocessed medium, known without running the encoder; see ``counts_are_bounds``."""
         raise NotImplementedError
 
     def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from isthmus.types import is_shapes_only
 
+_NUMBER = re.compile(r"\d+")
 SHOWN = 3
 """How many keys of a kind an error names."""
 
@@ -54,7 +56,11 @@ def _require(folder: Path, field: str, found: Any, expected: str, mend: str) -> 
 
 
 def read_model(
-    folder: Path, kind: Any, key_mapping: Mapping[str, str] | None = None, unused: Sequence[str] = ()
+    folder: Path,
+    kind: Any,
+    key_mapping: Mapping[str, str] | None = None,
+    unused: Sequence[str] | None = (),
+    **options: Any,
 ) -> Any:
     """The model of class ``kind`` with all of its weights, in float32.
 
@@ -64,7 +70,9 @@ def read_model(
         folder: that of :func:`read_settings`.
         kind: the model's class.
         key_mapping: patterns in the stored keys, and what stands for them in ``kind``.
-        unused: beginnings of stored keys that ``kind`` rightly leaves out: heads, a decoder.
+        unused: beginnings of stored keys that ``kind`` rightly leaves out: heads, a decoder. None: all but those that
+            look like its own, such as a further layer's.
+        options: further arguments of ``kind``; ``config``, in place of the folder's own.
 
     Raises:
         ValueError: weights are missing, unreadable or of other shapes, or there are more than ``kind`` has.
@@ -72,7 +80,8 @@ def read_model(
     from safetensors import SafetensorError
 
     if is_shapes_only():
-        return kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+        config = options.pop("config", None) or kind.config_class.from_pretrained(folder, local_files_only=True)
+        return kind(config, **options)
     try:
         with _reports_hidden():
             loaded: Any = kind.from_pretrained(
@@ -81,6 +90,7 @@ def read_model(
                 dtype=torch.float32,
                 output_loading_info=True,
                 key_mapping=None if key_mapping is None else dict(key_mapping),
+                **options,
             )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
@@ -88,7 +98,7 @@ def read_model(
         ) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])  # transformers would go on with random weights
-    unexpected = sorted(key for key in report["unexpected_keys"] if not key.startswith(tuple(unused)))
+    unexpected = sorted(key for key in report["unexpected_keys"] if not _is_unused(key, model, unused))
     if missing or unexpected:
         faults = [(missing, "missing"), (unexpected, "unexpected")]
         listed = "; ".join(f"{len(keys)} {name}: {', '.join(keys[:SHOWN])}" for keys, name in faults if keys)
@@ -97,6 +107,13 @@ def read_model(
             "or correct config.json"
         )
     return model
+
+
+def _is_unused(key: str, model: Any, unused: Sequence[str] | None) -> bool:
+    if unused is not None:
+        return key.startswith(tuple(unused))
+    forms = {_NUMBER.sub("#", own) for own in model.state_dict()}
+    return _NUMBER.sub("#", key.removeprefix(f"{model.base_model_prefix}.")) not in forms
 
 
 @contextmanager
