@@ -12,12 +12,13 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || e
 
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_TIMM := .venv-timm
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-fast lint format pocket clean
+.PHONY: help setup quickstart test test-fast test-timm lint format pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -38,6 +39,9 @@ test: $(VENV)/.installed  ## run every test
 test-fast: $(VENV)/.installed  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
+test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extra `timm`, in .venv-timm (5 GB)
+	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m timm tests/encoders
+
 lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,8 +56,8 @@ pocket: export OMP_NUM_THREADS ?= $(CORES)
 pocket: $(VENV)/.installed  ## train the embedded experts from nothing (an hour or two; their weights are in the repository)
 	$(BIN)/python -m isthmus.pocket.train
 
-clean:  ## remove .venv, builds, caches and runs; keeps checkpoints
-	rm -rf $(VENV) build dist runs src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove environments, builds, caches and runs; keeps checkpoints
+	rm -rf $(VENV) $(VENV_TIMM) build dist runs src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: where the index offers a small CPU build of the tested version, pip takes that one.
@@ -63,6 +67,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+# torchvision comes with timm and fits one build of torch: both are taken in the index's own build. `===` leaves out a local
+# one such as +cpu, beside which PyPI's torchvision can't be imported.
+$(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
+	@echo "Setting up $(VENV_TIMM): torch with its GPU libraries, a few minutes on the first run"
+	$(PYTHON) -m venv $(VENV_TIMM)
+	$(VENV_TIMM)/bin/python -m pip install --quiet -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

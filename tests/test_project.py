@@ -144,15 +144,16 @@ def test_every_bound_explains_itself() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lines = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")].splitlines()
     stated = [line for line in lines if line.startswith('    "')]
-    declared = {canonicalize_name(name) for name in requirements("dev")}
+    declared = {canonicalize_name(name) for name in requirements("dev", "timm")}
     explained = {canonicalize_name(Requirement(line.split('"')[1]).name) for line in stated if "  # " in line}
     assert explained - {"isthmus"} == declared
 
 
 def test_what_is_imported_is_declared() -> None:
-    undeclared = {name: where for name, where in third_party("src").items() if name not in requirements()}
+    undeclared = {name: where for name, where in third_party("src").items() if name not in requirements("timm")}
     assert not undeclared, f"src imports what pyproject.toml doesn't require: {undeclared}"
-    undeclared = {name: where for name, where in third_party("tests").items() if name not in requirements("test")}
+    declared = requirements("test", "timm")
+    undeclared = {name: where for name, where in third_party("tests").items() if name not in declared}
     assert not undeclared, f"tests import what the test extra doesn't require: {undeclared}"
 
 
@@ -188,6 +189,26 @@ def test_make_targets_do_their_own_setup(target: str, tmp_path: Path) -> None:
     positions = [steps.find(step) for step in order]
     assert -1 not in positions and positions == sorted(positions), steps
     assert "index-url" not in steps, "where packages come from is the user's choice (PIP_INDEX_URL)"
+
+
+def test_make_test_timm_keeps_to_an_environment_of_its_own(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "constraints-timm.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    ran = subprocess.run(
+        ["make", "--dry-run", "test-timm"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    (torch,) = constraints()["torch"].specifier
+    wanted = f"-c constraints.txt -c constraints-timm.txt 'torch==={torch.version}' -e '.[test,timm]'"
+    order = ["-m venv .venv-timm", wanted, ".venv-timm/bin/python -m pytest -m timm"]
+    positions = [ran.stdout.find(step) for step in order]
+    assert -1 not in positions and positions == sorted(positions), ran.stdout
+    assert ".venv/" not in ran.stdout and "index-url" not in ran.stdout
+    pins = (ROOT / "constraints-timm.txt").read_text(encoding="utf-8").splitlines()
+    named = {Requirement(pin).name: Requirement(pin) for pin in pins if not pin.startswith("#")}
+    assert set(named) == {"timm", "torchvision"} and not set(named) & set(constraints())
+    (timm,) = named["timm"].specifier
+    assert requirements("timm")["timm"].specifier.contains(timm.version)
 
 
 def test_files_that_are_run_can_be() -> None:

@@ -53,7 +53,7 @@ def clap_parts() -> dict[str, Any]:
     return {"tokenizer": tokenizer, "text_encoder": ClapTextModelWithProjection(config)}
 
 
-def autoencoder(channels: int) -> Any:
+def autoencoder(channels: int, **options: Any) -> Any:
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -65,6 +65,7 @@ def autoencoder(channels: int) -> Any:
         norm_num_groups=4,
         latent_channels=4,
         scaling_factor=0.5,
+        **options,
     )
 
 

@@ -10,17 +10,21 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     CohereConfig,
     Gemma2Config,
     GlmConfig,
     LlamaConfig,
+    MT5Config,
     OPTConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    T5Config,
 )
 
-from isthmus.backbones import CausalBackbone, LoraSettings
+from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, LoraSettings
+from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -45,10 +49,30 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "llama": lambda: LlamaConfig(**GATED),
     "qwen2": lambda: Qwen2Config(**GATED),
     "qwen3": lambda: Qwen3Config(**GATED, head_dim=8),
-    "opt": lambda: OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=12, dropout=0.1),
+    "opt": lambda: OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=16, dropout=0.1),
+    "opt-350m": lambda: OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=12, do_layer_norm_before=False),
     "glm": lambda: GlmConfig(**GATED, head_dim=8),
     "cohere": lambda: CohereConfig(**GATED, logit_scale=0.25),
     "gemma2": lambda: Gemma2Config(**GATED, head_dim=8, final_logit_softcapping=0.2, query_pre_attn_scalar=8),
+}
+READER: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 24,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 2,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 0,
+}
+FAMILIES |= {
+    "t5": lambda: T5Config(**READER),
+    "flan-t5": lambda: T5Config(**READER, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "mt5": lambda: MT5Config(**READER, feed_forward_proj="gated-gelu"),
 }
 
 
@@ -77,7 +101,11 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         if family not in made:
             torch.manual_seed(1)
             folder = tmp_path_factory.mktemp(family)
-            llm = AutoModelForCausalLM.from_config(FAMILIES[family]())
+            config = FAMILIES[family]()
+            library = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            llm: Any = library.from_config(config)
+            if family == "flan-t5":  # published with a head of its own; the library ties it until it is loaded
+                llm.lm_head.weight = torch.nn.Parameter(torch.empty_like(llm.lm_head.weight))
             with torch.no_grad():
                 for name, parameter in llm.named_parameters():
                     if parameter.ndim > 1:
@@ -92,17 +120,18 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return make
 
 
-Build = Callable[..., CausalBackbone]
+Build = Callable[..., PretrainedBackbone]
 
 
 @pytest.fixture
 def build(llm_folder: Callable[[str], Path]) -> Build:
     """A materialised backbone of a family; keyword arguments go to its constructor."""
 
-    def make(family: str = "llama", seed: int = 0, **settings: Any) -> CausalBackbone:
+    def make(family: str = "llama", seed: int = 0, **settings: Any) -> PretrainedBackbone:
         folder = llm_folder(family)  # written on first use, and that draws too
         torch.manual_seed(seed)
-        backbone = CausalBackbone(folder, SIGNALS, **settings)
+        kind = EncoderDecoderBackbone if FAMILIES[family]().is_encoder_decoder else CausalBackbone
+        backbone = kind(folder, SIGNALS, **settings)
         backbone.materialize()
         return backbone
 
@@ -113,7 +142,7 @@ def lora(dropout: float = 0.0) -> LoraSettings:
     return LoraSettings(rank=3, alpha=6, dropout=dropout, targets="all-linear")
 
 
-def awaken(backbone: CausalBackbone) -> CausalBackbone:
+def awaken(backbone: PretrainedBackbone) -> PretrainedBackbone:
     """LoRA's second factor starts at zero: give it weights, so that the adapters do something."""
     with torch.no_grad():
         for parameter in backbone.parts()["lora"]:
@@ -132,7 +161,7 @@ def text_batch(lengths: list[int], seed: int = 0) -> Batch:
 
 
 def conversation_batch(
-    backbone: CausalBackbone, text: int = 5
+    backbone: PretrainedBackbone, text: int = 5
 ) -> tuple[Batch, dict[Modality, tuple[torch.Tensor, torch.Tensor]]]:
     """Two rows: image and audio in, an image run out; then an image in, two audio runs out. P is random."""
     vocabulary, width = backbone.vocabulary, backbone.width

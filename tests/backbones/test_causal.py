@@ -14,7 +14,7 @@ from isthmus.types import IGNORED, Batch, Modality
 from isthmus.vocabulary import MEDIA_POSITION
 
 Build = Callable[..., CausalBackbone]
-FAMILIES = ["llama", "qwen2", "qwen3", "opt", "glm", "cohere", "gemma2"]
+FAMILIES = ["llama", "qwen2", "qwen3", "opt", "opt-350m", "glm", "cohere", "gemma2"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -83,7 +83,7 @@ def states(backbone: CausalBackbone, batch: Batch, media: Projected) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "glm", "cohere", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "opt", "opt-350m", "glm", "cohere", "gemma2"])
 def test_with_gates_at_zero_the_llm_is_the_frozen_one_exactly(family: str, build: Build) -> None:
     plain, fused = build(family), build(family, fusion=FUSION)
     batch, media = fused_batch(fused)
@@ -195,7 +195,7 @@ def test_positions_before_every_medium_run_without_autograd(build: Build) -> Non
     assert fused.fusion.firsts(seen, [end, 2, end]) == [5, 2, end]
 
 
-@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize("family", ["llama", "opt-350m"])
 def test_generation_equals_a_forward_over_the_finished_answer(
     family: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:

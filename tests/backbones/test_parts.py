@@ -31,7 +31,7 @@ def test_parts_and_counts(build: Build, kit: Any) -> None:
 
 
 def test_rows_look_like_words_and_first_tokens_start_at_the_mean_logit(build: Build) -> None:
-    backbone = build("opt")
+    backbone = build("opt-350m")
     words, head = backbone.llm.get_input_embeddings().weight, backbone.llm.get_output_embeddings().weight
     drawn = torch.cat([backbone.rows.media_tags, backbone.rows.signal_rows]).detach()
     scaled = (drawn - words.mean(0)) / words.std(0, correction=0)
@@ -52,7 +52,7 @@ def test_what_is_drawn_comes_from_the_seed_alone(build: Build, kit: Any) -> None
     assert backbone.rows is before
 
 
-@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize("family", ["llama", "opt-350m"])
 def test_meta_build_has_the_same_parameters_without_weights(
     family: str, build: Build, kit: Any, llm_folder: Any
 ) -> None:

@@ -39,7 +39,7 @@ def run(
 @pytest.mark.parametrize(
     ("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 5e-6)], ids=["double", "single"]
 )
-@pytest.mark.parametrize("family", ["llama", "qwen2", "opt", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "opt", "opt-350m", "gemma2"])
 @pytest.mark.parametrize(
     "trains",
     [

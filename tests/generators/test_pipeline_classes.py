@@ -7,11 +7,13 @@ from typing import Any
 
 import diffusers
 import pytest
+from newer_pipelines import NEWER
+from tiny_pipelines import KINDS
 
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
 
 
-@pytest.mark.parametrize("name", ["StableDiffusionPipeline", "TextToVideoSDPipeline", "AudioLDMPipeline"])
+@pytest.mark.parametrize("name", sorted(kind.pipeline_name for kind in (*KINDS.values(), *NEWER.values())))
 def test_the_pipeline_still_exists(name: str) -> None:
     try:
         found = pipeline_class(name)

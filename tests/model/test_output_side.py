@@ -39,10 +39,11 @@ def test_states_meet_their_own_projector_and_fit_its_generator(side: OutputSide)
     heard = side({AUDIO: states(AUDIO, 3), VIDEO: states(VIDEO, 1), IMAGE: states(IMAGE, 2)})
     assert list(heard) == [AUDIO, VIDEO, IMAGE]
     for modality, projected in heard.items():
-        assert projected.shape == (len(projected), *side.generator(modality).condition_shape)
+        assert projected.tokens.shape == (len(projected), *side.generator(modality).condition_shape)
+        assert projected.pooled is None
         for row, state in enumerate(states(modality, len(projected))):
             alone = side.projectors[modality](state[None])[0]
-            torch.testing.assert_close(projected[row], alone, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(projected.tokens[row], alone, rtol=1e-4, atol=1e-5)
     assert side({}) == {}
 
 
@@ -51,10 +52,10 @@ def test_targets_are_the_generators_conditions_each_encoded_once(side: OutputSid
     generator.load_conditioner()
     encoded: list[int] = []
     generator.text_encoder.register_forward_hook(lambda module, inputs, output: encoded.append(len(output[0])))
-    first = side.target(IMAGE, ["a cat", "a dog", "a cat"])
+    first = side.target(IMAGE, ["a cat", "a dog", "a cat"]).tokens
     assert sum(encoded) == 2 and torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
     with torch.inference_mode():
-        again = side.target(IMAGE, ["a dog", "a bird"])
+        again = side.target(IMAGE, ["a dog", "a bird"]).tokens
     assert sum(encoded) == 3 and torch.equal(again[0], first[1])
     side.target(IMAGE, ["a bird", "a dog", "a cat"] * 3)
     assert sum(encoded) == 3 and not first.requires_grad and not side.generator(AUDIO).is_loaded
@@ -76,8 +77,8 @@ def test_denoising_meets_the_runs_that_bring_a_medium(side: OutputSide) -> None:
         content_runs=torch.tensor([0, 2]),
         seeds=torch.tensor([11, 12, 13]),
     )
-    heard = side({IMAGE: states(IMAGE, 3)})[IMAGE].detach().requires_grad_()
-    errors = side.denoising(IMAGE, heard, runs)
+    heard = side({IMAGE: states(IMAGE, 3)})[IMAGE].tokens.detach().requires_grad_()
+    errors = side.denoising(IMAGE, Condition(heard), runs)
     assert errors.shape == (2,)
     for index, (run, seed) in enumerate(((0, 11), (2, 13))):
         content = {name: tensor[None] for name, tensor in prepared[index].items()}
@@ -127,7 +128,7 @@ def test_release_frees_the_generators_and_they_come_back_the_same(side: OutputSi
     assert not any(reference() is not None for reference in held)
     assert not list(side.generators.parameters()) and dict(side.projectors.named_parameters()) == owned
     np.testing.assert_array_equal(side.generate(IMAGE, signals, [5])[0].array, before.array)
-    assert torch.equal(side.target(IMAGE, ["a cat"]), target)
+    assert torch.equal(side.target(IMAGE, ["a cat"]).tokens, target.tokens)
 
 
 def test_sides_that_make_no_sense_are_refused(experts: dict[str, Path]) -> None:

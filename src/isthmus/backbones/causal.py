@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,44 +11,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.backbones.answer_writer import AnswerWriter
-from isthmus.backbones.base import Answer, BackboneOutput, LanguageBackbone, Sampling
-from isthmus.backbones.checkpoint import read_config, read_tokenizer
+from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
-from isthmus.backbones.limits import answer_limits, check_requests
-from isthmus.backbones.lora import (
-    LoraSettings,
-    adapters_disabled,
-    inject_lora,
-    lora_parameters,
-    lora_state,
-    set_lora_dropout,
-)
-from isthmus.backbones.new_tokens import NewTokenRows
-from isthmus.backbones.owned_state import State, copy_state
+from isthmus.backbones.limits import check_requests
+from isthmus.backbones.lora import LoraSettings, set_lora_dropout
+from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.quantization import QuantizationSettings
 from isthmus.backbones.sampling import Sampler
 from isthmus.losses import text_loss
 from isthmus.types import IGNORED, Batch, Modality
-from isthmus.vocabulary import Vocabulary
 
 
-class CausalBackbone(LanguageBackbone):
+class CausalBackbone(PretrainedBackbone):
     """P and text -> text loss and S, through any decoder-only LLM of ``transformers``.
 
-    The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM, the new tokens' rows and
-    LoRA.
-
     Args:
-        checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
-        signals: signal tokens for each modality; absent ones take :data:`isthmus.vocabulary.DEFAULT_SIGNALS`.
-        lora: how the LLM is adapted; not at all if None.
-        dtype: type of the frozen weights. What learns is float32 in any case.
+        checkpoint: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
+        signals: likewise.
+        lora: likewise.
+        dtype: likewise.
         skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
+        chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
+        quantization: likewise.
 
     Raises:
         ValueError: the folder, its tokenizer or a signal count doesn't fit, or the LLM is an encoder-decoder.
@@ -62,86 +51,31 @@ class CausalBackbone(LanguageBackbone):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         skip_prefix_gradients: bool = True,
         fusion: FusionSettings | None = None,
+        chat_template: str | None = None,
+        quantization: QuantizationSettings | None = None,
     ) -> None:
-        super().__init__()
-        self.checkpoint = Path(checkpoint)
-        self.config = read_config(self.checkpoint)
-        if self.config.is_encoder_decoder:
-            raise ValueError(
-                f"backbone checkpoint {checkpoint}: found an encoder-decoder LLM; expected a decoder-only one"
-            )
-        self.vocabulary = Vocabulary(self.config.vocab_size, signals)
-        self.tokenizer = read_tokenizer(self.checkpoint, self.config.vocab_size)
-        # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
-        self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
-        self.lora = lora
-        self.dtype = getattr(torch, dtype)
+        super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
         self.skip_prefix_gradients = skip_prefix_gradients
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
         self.fusion: GatedFusion | None = None
-        self.is_loaded = False
 
-    def materialize(self, meta: bool = False) -> None:
-        """Builds everything, once; further calls do nothing. What is drawn comes from torch's global random state.
+    def _check_kind(self) -> None:
+        if self.config.is_encoder_decoder:
+            raise ValueError(
+                f"backbone checkpoint {self.checkpoint}: found an encoder-decoder LLM; expected a decoder-only one. "
+                "Take isthmus.backbones.EncoderDecoderBackbone for it."
+            )
 
-        Args:
-            meta: build shapes on the meta device, without weights, to count parameters.
-
-        Raises:
-            ValueError: the weights can't be read, or ``lora.targets`` match nothing.
-        """
+    def _library(self) -> Any:
         from transformers import AutoModelForCausalLM
 
-        if self.is_loaded:
-            return
-        if meta:
-            with torch.device("meta"):
-                from_config: Callable[..., Any] = AutoModelForCausalLM.from_config
-                self.llm = from_config(self.config, dtype=self.dtype)
-        else:
-            try:
-                # How a library builds what it then overwrites must not decide what our own rows are.
-                with torch.random.fork_rng(devices=[]):
-                    loaded: Any = AutoModelForCausalLM.from_pretrained(
-                        self.checkpoint, local_files_only=True, dtype=self.dtype, output_loading_info=True
-                    )
-            except (OSError, RuntimeError) as error:
-                raise ValueError(
-                    f"backbone checkpoint {self.checkpoint}: its weights can't be read: {error}"
-                ) from error
-            self.llm, report = loaded
-            if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
-                raise ValueError(
-                    f"backbone checkpoint {self.checkpoint}: found no weights for {len(missing)} tensors "
-                    f"{missing[:3]}; expected all that config.json speaks of. Download the folder again."
-                )
-        self.llm.requires_grad_(False)
-        embedding, head = self.llm.get_input_embeddings().weight, self.llm.get_output_embeddings().weight
-        if embedding.shape != (self.vocabulary.base_size, self.width) or head.shape != embedding.shape:
-            raise ValueError(
-                f"backbone checkpoint {self.checkpoint}: found embedding {tuple(embedding.shape)} and head "
-                f"{tuple(head.shape)}; "
-                f"expected both ({self.vocabulary.base_size}, {self.width}), as its config.json says"
-            )
-        self.rows = NewTokenRows(self.vocabulary, self.llm.get_input_embeddings(), head)
-        if self.lora is not None:
-            with torch.device("meta" if meta else "cpu"):
-                inject_lora(self.llm, self.lora)
-        if self.fusion_settings is not None:
-            with torch.device("meta" if meta else "cpu"):
-                self.fusion = GatedFusion(
-                    self.fusion_settings, decoder_layers(self.llm), self.config.hidden_size, self.width
-                )
-        self.is_loaded = True
-        self.train(self.training)
+        return AutoModelForCausalLM
 
-    def train(self, mode: bool = True) -> CausalBackbone:
-        """Sets the mode of what learns. The LLM stays in eval mode; LoRA's dropout follows at the next forward."""
-        super().train(mode)
-        if self.is_loaded:
-            self.llm.eval()
-        return self
+    def _build_layers(self) -> None:
+        if self.fusion_settings is not None:
+            layers = decoder_layers(self.llm)
+            self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
     def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
@@ -159,9 +93,7 @@ class CausalBackbone(LanguageBackbone):
         assert self.is_loaded, "materialize() comes first"
         media, seen = self._part(batch, media)
         extents = check_batch(batch, media, self.vocabulary, self.rows)
-        adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm)) if self.lora else False
-        if self.lora:
-            set_lora_dropout(self.llm, self.training and adapts)
+        adapts = self._prepare_adapters()
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
         firsts = extents.firsts if skips else [0] * len(extents.firsts)
@@ -220,96 +152,32 @@ class CausalBackbone(LanguageBackbone):
         owed, permitted = check_requests(len(batch), required, allowed)
         media, seen = self._part(batch, media)
         check_batch(batch, media, self.vocabulary, self.rows)
-        limits = answer_limits(
-            batch.mask.sum(1).tolist(), sampling.max_tokens, owed, permitted, self.vocabulary, self.config
-        )
-        decode = self._decode_text
-        writers = [
-            AnswerWriter(self.vocabulary, self.ends(), limit, media_owed, decode)
-            for limit, media_owed in zip(limits, owed, strict=True)
-        ]
-        forbidden = torch.tensor([modality not in permitted for modality in self.vocabulary.starts().values()])
+        writers = self._writers(batch.mask.sum(1).tolist(), sampling, owed, permitted)
         cache = DynamicCache(config=self.config)
 
         def run(embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
             return self._transform(embeddings, mask, positions, cache)
 
-        def logits(states: Tensor) -> Tensor:
-            scores = self.logits(states).float()
-            scores[:, self.vocabulary.base_size :].masked_fill_(forbidden.to(scores.device), -torch.inf)
-            return scores
-
         if self.lora:
             set_lora_dropout(self.llm, False)
         prompts = splice_media(self.embed(batch.ids), batch, media)
         with self._seeing(seen):
-            return decode_answers(prompts, batch.mask, run, self.embed, logits, Sampler(sampling, len(batch)), writers)
-
-    def embed(self, ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens."""
-        return self.rows.embed(ids, self.llm.get_input_embeddings())
-
-    def logits(self, states: Tensor) -> Tensor:
-        """(p, E) final states -> (p, base vocabulary + first signal tokens), scaled and capped as the LLM does."""
-        scores = torch.cat(
-            [self.llm.get_output_embeddings()(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1
-        )
-        scores = (
-            scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
-        )  # Cohere; Granite
-        if cap := getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
-            scores = torch.tanh(scores / cap) * cap
-        return scores
-
-    def ends(self) -> set[int]:
-        """Ids that end an answer: the tokenizer's end token and those of the LLM's generation config."""
-        listed = self.llm.generation_config.eos_token_id
-        return {
-            self.tokenizer.eos_token_id,
-            *([] if listed is None else [listed] if isinstance(listed, int) else listed),
-        }
+            scores, sampler = self._scores(permitted), Sampler(sampling, len(batch))
+            return decode_answers(prompts, batch.mask, run, self.embed, scores, sampler, writers)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.
 
         ``lora`` and ``fusion`` are there where they are configured.
         """
-        assert self.is_loaded, "materialize() comes first"
-        parts = {"media_tags": [self.rows.media_tags], "signal_rows": [self.rows.signal_rows, self.rows.run_starts]}
-        if self.fusion is not None:
-            parts["fusion"] = list(self.fusion.parameters())
-        return parts | ({"lora": lora_parameters(self.llm)} if self.lora else {})
+        return super().parts() | ({} if self.fusion is None else {"fusion": list(self.fusion.parameters())})
 
     def owned_state(self) -> dict[str, dict[str, Tensor]]:
         """What isn't pretrained, by component, under names for a file. The tensors share memory with the parameters."""
-        assert self.is_loaded, "materialize() comes first"
-        rows = {name: parameter.detach() for name, parameter in self.rows.named_parameters()}
-        state = {
-            "media_tags": {"media_tags": rows["media_tags"]},
-            "signal_rows": {"signal_rows": rows["signal_rows"], "run_starts": rows["run_starts"]},
-        }
-        if self.fusion is not None:
-            state["fusion"] = {name: parameter.detach() for name, parameter in self.fusion.named_parameters()}
-        return state | ({"lora": lora_state(self.llm)} if self.lora else {})
-
-    def load_owned_state(self, state: State, strict: bool = True) -> None:
-        """Copies what :meth:`owned_state` gave into this model.
-
-        Args:
-            state: by component.
-            strict: every component must be there. Otherwise absent ones are left as they are (a stage that adds LoRA
-                starts from one without); those that are there must still fit exactly.
-
-        Raises:
-            ValueError: a component is missing or unknown, or its tensors differ in name or shape; nothing is copied.
-        """
-        copy_state(self.owned_state(), state, strict)
-
-    @contextmanager
-    def adapters_disabled(self) -> Iterator[None]:
-        """The LLM without LoRA, for the block's length: preference tuning's reference, or text skill before tuning."""
-        with adapters_disabled(self.llm):
-            yield
+        if self.fusion is None:
+            return super().owned_state()
+        fusion = {name: parameter.detach() for name, parameter in self.fusion.named_parameters()}
+        return super().owned_state() | {"fusion": fusion}
 
     def _part(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
@@ -374,7 +242,3 @@ class CausalBackbone(LanguageBackbone):
             use_cache=cache is not None,
         ).last_hidden_state
         return hidden
-
-    def _decode_text(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from isthmus.backbones.chat_templates import TEMPLATES, read_template
+
 
 def read_config(folder: Path) -> Any:
     """The text model's configuration.
@@ -23,8 +25,13 @@ def read_config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
 
 
-def read_tokenizer(folder: Path, vocabulary_size: int) -> Any:
+def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None = None) -> Any:
     """The tokenizer, checked for what training and chatting need of it.
+
+    Args:
+        folder: the checkpoint.
+        vocabulary_size: rows of the LLM's embedding.
+        chat_template: a name or a file, see :func:`read_template`; the tokenizer's own if None.
 
     Raises:
         ValueError: it isn't fast, has no chat template or no end token, or knows ids that the LLM has no rows for.
@@ -41,11 +48,14 @@ def read_tokenizer(folder: Path, vocabulary_size: int) -> Any:
             "whose offsets "
             "tell which tokens are targets. Convert it to a tokenizer.json (convert_slow_tokenizer) and save it there."
         )
+    if chat_template is not None:
+        tokenizer.chat_template = read_template(chat_template)
     if not tokenizer.chat_template:
         raise ValueError(
             f"backbone checkpoint {folder}: found a tokenizer without a chat template; expected one, which lays out "
             "the turns. "
-            "Add the model's template as chat_template.jinja to the folder."
+            "Add the model's template as chat_template.jinja to the folder, or name one by the backbone's "
+            f"chat_template: {', '.join(TEMPLATES)}."
         )
     if tokenizer.eos_token_id is None:
         raise ValueError(

@@ -1,13 +1,27 @@
-"""Low-rank adaptation of a frozen LLM (Hu et al., arXiv 2106.09685), through ``peft``."""
+"""Adaptation of a frozen LLM by small weights inside its linear layers, through ``peft``: LoRA and its kin."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+Method = Literal["lora", "rslora", "dora", "vera", "ia3"]
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "q", "k", "v", "o"]
+"""Attention's four projections: Llama, Qwen, GLM and Cohere; the output's in OPT; all four in T5."""
+
+FEEDFORWARD = ["down_proj", "fc2", "wo"]
+"""The layer that leads out of the feed-forward block: Llama and its kin; OPT; T5."""
+
+IA3_TARGETS = ["k_proj", "v_proj", "k", "v", *FEEDFORWARD]
+"""What (IA)^3 rescales: keys, values and the inner activations of the feed-forward block."""
 
 
 @dataclass(frozen=True)
@@ -15,17 +29,22 @@ class LoraSettings:
     """How the LLM is adapted. The defaults are those of NExT-GPT's released 7B model.
 
     Attributes:
-        rank: rank of the two factors.
-        alpha: the update is scaled by alpha / rank.
-        dropout: on the adapter's input, while it trains.
+        rank: rank of the two factors; (IA)^3 has none.
+        alpha: the update is scaled by alpha / rank; in rsLoRA by alpha / sqrt(rank); VeRA and (IA)^3 don't scale.
+        dropout: on the adapter's input, while it trains; (IA)^3 has none.
         targets: names of the linear layers to adapt, a regular expression of their full names, or ``all-linear`` (all
-            but the head).
+            but the head). If None, the projections of every attention; for (IA)^3 what its paper rescales.
+        method: ``lora`` (Hu et al., arXiv 2106.09685); ``rslora`` (arXiv 2312.03732) for high ranks; ``dora`` (arXiv
+            2402.09353), which learns the magnitude of each weight row apart; ``vera`` (arXiv 2310.11454), whose factors
+            are random, shared and fixed, so that two vectors a layer learn (its ranks are higher, such as 256); ``ia3``
+            (arXiv 2205.05638), one vector a layer.
     """
 
     rank: int = 32
     alpha: float = 32
     dropout: float = 0.1
-    targets: str | list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+    targets: str | list[str] | None = None
+    method: Method = "lora"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
@@ -36,25 +55,22 @@ class LoraSettings:
 
 
 def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
-    """Puts adapters into the LLM's linear layers.
+    """Puts adapters into the LLM's linear layers; it computes what it did before until they have learnt.
 
-    The first factor is drawn from the global random state; the second is zero. Both are float32, whatever the
-    LLM's type.
+    LoRA's first factor is drawn from the global random state, VeRA's from a fixed seed. What learns is float32,
+    whatever the LLM's type.
 
     Raises:
         ValueError: ``targets`` match no layer.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import PeftType
+    from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type] # annotated int; only ever divided
-        lora_dropout=settings.dropout,
-        target_modules=settings.targets,
-    )
+    config = _library_config(settings)
     linears = sorted({name.rpartition(".")[2] for name, module in llm.named_modules() if isinstance(module, nn.Linear)})
     try:
-        inject_adapter_in_model(config, llm)
+        # What peft.inject_adapter_in_model does too, but for VeRA, whose shared factors its layers hold on to anyhow.
+        PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](llm, config, adapter_name="default")
     except ValueError as error:
         raise ValueError(
             f"lora.targets: found {settings.targets}, which can't be adapted in {type(llm).__name__} ({error}); "
@@ -62,25 +78,32 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
         ) from error
     for parameter in lora_parameters(llm):
         parameter.data = parameter.data.float()  # small updates vanish in half precision
+    if settings.method == "vera":
+        for layer in _lora_layers(llm):  # its fixed factors meet float32 inputs
+            layer.vera_A.float()
+            layer.vera_B.float()
 
 
 def lora_parameters(llm: nn.Module) -> list[nn.Parameter]:
     """The adapters' parameters, in the LLM's order; none if it has no adapters."""
-    return [parameter for name, parameter in llm.named_parameters() if "lora_" in name]
+    return [parameter for name, parameter in llm.named_parameters() if _is_adapters(name)]
 
 
 def lora_state(llm: nn.Module) -> dict[str, Tensor]:
-    """The adapters' tensors under peft's names. They share memory with the parameters."""
-    from peft import get_peft_model_state_dict
-
-    state: dict[str, Tensor] = get_peft_model_state_dict(llm, save_embedding_layers=False)
-    return state
+    """What the adapters have learnt, under peft's names. The tensors share memory with the parameters."""
+    return {
+        name.removesuffix(".default").replace(".default.", ".").replace("_vector.weight", "_vector"): parameter.detach()
+        for name, parameter in llm.named_parameters()
+        if _is_adapters(name)
+    }
 
 
 def set_lora_dropout(llm: nn.Module, active: bool) -> None:
     """Switches the adapters' dropout alone: the LLM around them always stays in eval mode."""
     for layer in _lora_layers(llm):
-        layer.lora_dropout.train(active)
+        for dropout in (getattr(layer, "lora_dropout", None), getattr(layer, "vera_dropout", None)):
+            if dropout is not None:
+                dropout.train(active)
 
 
 @contextmanager
@@ -99,7 +122,32 @@ def adapters_disabled(llm: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(requires_grad)
 
 
-def _lora_layers(llm: nn.Module) -> Iterator[Any]:
-    from peft.tuners.lora import LoraLayer
+def _library_config(settings: LoraSettings) -> PeftConfig:
+    from peft import IA3Config, LoraConfig, VeraConfig
 
-    return (module for module in llm.modules() if isinstance(module, LoraLayer))
+    targets = settings.targets or (IA3_TARGETS if settings.method == "ia3" else ATTENTION)
+    match settings.method:
+        case "ia3":
+            inner = FEEDFORWARD if isinstance(targets, str) else [name for name in targets if name in FEEDFORWARD]
+            return IA3Config(target_modules=targets, feedforward_modules=inner)
+        case "vera":
+            return VeraConfig(r=settings.rank, vera_dropout=settings.dropout, target_modules=targets)
+        case _:
+            return LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,  # type: ignore[arg-type] # annotated int; only ever divided
+                lora_dropout=settings.dropout,
+                target_modules=targets,
+                use_rslora=settings.method == "rslora",
+                use_dora=settings.method == "dora",
+            )
+
+
+def _is_adapters(name: str) -> bool:
+    return any(part in name for part in ("lora_", "vera_lambda_", "ia3_l"))
+
+
+def _lora_layers(llm: nn.Module) -> Iterator[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return (module for module in llm.modules() if isinstance(module, BaseTunerLayer))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,8 +13,8 @@ from isthmus.backbones.base import Sampling
 class Sampler:
     """Chooses a column of the logits for each row.
 
-    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number a step, so that its draws depend
-    neither on the other rows nor on the device.
+    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number a choice, so that its draws
+    depend neither on the other rows nor on the device.
 
     Args:
         sampling: temperature, top-p and seed.
@@ -23,8 +25,11 @@ class Sampler:
         self.sampling = sampling
         self.generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(rows)]
 
-    def choose(self, logits: Tensor) -> list[int]:
-        """(B, columns) float -> the chosen column of each row. Columns at -inf are never chosen."""
+    def choose(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
+        """(b, columns) float -> the chosen column of each. Columns at -inf are never chosen.
+
+        ``rows``: which rows these are, and draw; all B if None.
+        """
         if self.sampling.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
@@ -34,7 +39,8 @@ class Sampler:
             probabilities > 0
         )  # the likeliest token has nothing before it: one is always kept
         mass = probabilities.where(kept, 0).cumsum(-1)
-        draws = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in self.generators])
+        generators = self.generators if rows is None else [self.generators[row] for row in rows]
+        draws = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
         reached = draws.to(logits.device)[:, None] * mass[:, -1:]
         places = torch.minimum((mass <= reached).sum(-1), kept.sum(-1) - 1)
         chosen: list[int] = order.gather(-1, places[:, None])[:, 0].tolist()

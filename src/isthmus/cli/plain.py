@@ -1,4 +1,4 @@
-"""The plain commands and their options: ``isthmus generate`` and ``isthmus chat``."""
+"""The plain commands and their options: ``isthmus generate``, ``isthmus chat`` and ``isthmus parts``."""
 
 from __future__ import annotations
 
@@ -80,6 +80,18 @@ def _chat(options: Namespace) -> None:
     Chat(_pipeline(options).session(), options.out).run(typed_lines(sys.stdin))
 
 
+def _parts_parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Lists every part that a config can name.")
+    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+    return parser
+
+
+def _parts(options: Namespace) -> None:
+    from isthmus.cli.parts import as_json, as_text
+
+    print(as_json() if options.json else as_text())
+
+
 def _pipeline(options: Namespace) -> Any:
     from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
@@ -93,4 +105,5 @@ def _pipeline(options: Namespace) -> Any:
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
+    "parts": Command("list encoders, projectors, backbones and generators", _parts_parser, _parts),
 }

@@ -98,7 +98,13 @@ def read_model(
         ) from error
     model, report = loaded
     missing = sorted(report["missing_keys"])  # transformers would go on with random weights
-    unexpected = sorted(key for key in report["unexpected_keys"] if not _is_unused(key, model, unused))
+    leftover = sorted(report["unexpected_keys"])
+    if unused is None:
+        forms = {_NUMBER.sub("#", key) for key in model.state_dict()}
+        prefix = f"{model.base_model_prefix}."
+        unexpected = [key for key in leftover if _NUMBER.sub("#", key.removeprefix(prefix)) in forms]
+    else:
+        unexpected = [key for key in leftover if not key.startswith(tuple(unused))]
     if missing or unexpected:
         faults = [(missing, "missing"), (unexpected, "unexpected")]
         listed = "; ".join(f"{len(keys)} {name}: {', '.join(keys[:SHOWN])}" for keys, name in faults if keys)
@@ -107,13 +113,6 @@ def read_model(
             "or correct config.json"
         )
     return model
-
-
-def _is_unused(key: str, model: Any, unused: Sequence[str] | None) -> bool:
-    if unused is not None:
-        return key.startswith(tuple(unused))
-    forms = {_NUMBER.sub("#", own) for own in model.state_dict()}
-    return _NUMBER.sub("#", key.removeprefix(f"{model.base_model_prefix}.")) not in forms
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from isthmus.evaluation.judge import Judge, Reading
 from isthmus.evaluation.processes import from_all, from_first, process_place
 from isthmus.model import AnyToAny
 from isthmus.model.fingerprint import fingerprint
-from isthmus.types import Condition, Media, Modality
+from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _generated(model: AnyToAny, modality: Modality, items: Sequence[_Item], judg
         rows = own[start : start + TOGETHER]
         target = model.output_side.target(modality, [items[row].caption for row in rows])
         seeds = [derive_seed("ceiling", row) % 2**31 for row in rows]
-        found |= dict(zip(rows, judge.many(generator.generate(Condition(target), seeds)), strict=True))
+        found |= dict(zip(rows, judge.many(generator.generate(target, seeds)), strict=True))
     merged = {row: reading for part in from_all(found) for row, reading in part.items()}
     return [merged[row] for row in range(len(items))]
 

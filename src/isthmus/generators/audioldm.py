@@ -5,48 +5,34 @@ Source: Liu et al., arXiv 2301.12503; diffusers' ``AudioLDMPipeline`` and its ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from isthmus.generators.caption_ids import CaptionIds
-from isthmus.generators.diffusion import DiffusionGenerator
-from isthmus.generators.log_mel import log_mel
+from isthmus.generators.mel_audio import MelAudio
 from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
-from isthmus.types import Media, Modality
+from isthmus.types import Condition
 
 
-class AudioLDM(DiffusionGenerator):
+class AudioLDM(MelAudio):
     """AudioLDM. Its condition is CLAP's text embedding, L2-normalised: (1, 512) at full size.
-
-    Sample rate, mel bands and hop are the vocoder's; window and range are those of the published checkpoints.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
-        seconds: how long the audio is; None for what the UNet was trained at.
-        fft_size: STFT window, in samples.
-        lowest, highest: the mel range in Hz; None for half of the sample rate.
-        peak: the amplitude that a denoising target is scaled to after its mean is removed, as AudioLDM's own training
-            does; None to leave the level as it is.
+        seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
 
-    modality = Modality.AUDIO
     pipeline_name = "AudioLDMPipeline"
     default_steps = 10
     default_guidance = 2.5
-
-    vocoder: Any
 
     def __init__(
         self,
@@ -63,26 +49,21 @@ class AudioLDM(DiffusionGenerator):
         precision: Precision = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, precision, memo_megabytes)
+        super().__init__(
+            checkpoint,
+            steps,
+            guidance,
+            seconds,
+            fft_size,
+            lowest,
+            highest,
+            peak,
+            scheduler,
+            batch_size,
+            precision,
+            memo_megabytes,
+        )
         self._condition_shape = self._read_condition_shape()
-        self.sample_rate = int(self.folder.value("vocoder/config.json", "sampling_rate"))
-        self.bins = int(self.folder.value("vocoder/config.json", "model_in_dim"))
-        self.hop = prod(self.folder.value("vocoder/config.json", "upsample_rates"))
-        self.fft_size = fft_size
-        self.lowest = lowest
-        self.highest = self.sample_rate / 2 if highest is None else highest
-        self.peak = peak
-        size = self.folder.value("unet/config.json", "sample_size")
-        factor = 2 ** (len(self.folder.value("vae/config.json", "block_out_channels")) - 1)
-        frame = self.hop / self.sample_rate
-        self.seconds = (size if isinstance(size, int) else size[0]) * factor * frame if seconds is None else seconds
-        if self.seconds < frame * factor:
-            raise ValueError(
-                f"seconds: found {self.seconds}; AudioLDM of {self.checkpoint} makes at least {frame * factor} "
-                f"({factor} frames of {frame} s)"
-            )
-        # A target has the length of what is generated. The rounding keeps 0.29 s at 29 frames: in floats it is 28.99...
-        self.frames = ceil(round(self.seconds / frame, 6) / factor) * factor
 
     def _read_condition_shape(self) -> tuple[int, int]:
         width: int = self.folder.value("text_encoder/config.json", "projection_dim")
@@ -102,57 +83,23 @@ class AudioLDM(DiffusionGenerator):
         self.caption_ids = CaptionIds(self.tokenizer, self.tokenizer.model_max_length, str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", ClapTextModelWithProjection, dtype=self.dtype)
 
-    def _materialize_denoiser(self) -> None:
-        from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import SpeechT5HifiGan
+    def _unet_class(self) -> Any:
+        from diffusers import UNet2DConditionModel
 
-        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
-        self.vocoder = self.folder.read("vocoder", SpeechT5HifiGan, dtype=self.dtype)
-        self.unet = self.folder.read("unet", UNet2DConditionModel, torch_dtype=self.dtype)
+        return UNet2DConditionModel
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         inputs = self.caption_ids(captions).to(self.device)
         embeddings: Tensor = self.text_encoder(inputs.input_ids, attention_mask=inputs.attention_mask).text_embeds
         return functional.normalize(embeddings, dim=-1)[:, None]
 
-    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         prediction: Tensor = self.unet(
-            noisy, timesteps, encoder_hidden_states=None, class_labels=condition[:, 0], return_dict=False
+            noisy, timesteps, encoder_hidden_states=None, class_labels=condition.tokens[:, 0], return_dict=False
         )[0]
         return prediction
 
-    def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """``log_mel`` (1, frames, bins) float32 of the first ``seconds``; what is shorter is padded with silence."""
-        self._check_modality(medium)
-        assert medium.rate is not None  # Media holds audio to it
-        length = self.frames * self.hop
-        # A tenth of a second more than is kept, for the resampling filter's tail.
-        samples = medium.array[: ceil((length / self.sample_rate + 0.1) * medium.rate)]
-        if medium.rate != self.sample_rate:
-            import soxr
-
-            samples = soxr.resample(samples, medium.rate, self.sample_rate)
-        waveform = torch.tensor(samples[:length], dtype=torch.float32)
-        if self.peak is not None:
-            waveform = waveform - waveform.mean()
-            waveform = waveform * (self.peak / (waveform.abs().max() + 1e-8))
-        waveform = functional.pad(waveform, (0, length - len(waveform)))
-        mel = log_mel(waveform, self.sample_rate, self.bins, self.fft_size, self.hop, self.lowest, self.highest)
-        return {"log_mel": mel[None, : self.frames]}
-
-    def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return self._encode_images(content["log_mel"])
-
-    def _pipeline_parts(self) -> dict[str, Any]:
-        return {**super()._pipeline_parts(), "vocoder": self.vocoder}
-
-    def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-        for name in ("prompt_embeds", "negative_prompt_embeds"):
-            # The pipeline's embeddings have no token axis.
-            request[name] = None if request[name] is None else request[name][:, 0]
-        # Half a frame more than the spectrogram has: the pipeline rounds down to it, and leaves the trimming to us.
-        audio = pipeline(audio_length_in_s=(self.frames + 0.5) * self.hop / self.sample_rate, **request).audios
-        return list(audio[:, : round(self.seconds * self.sample_rate)])
-
-    def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
-        return Media(self.modality, array, rate=float(self.sample_rate), source=self.checkpoint.name, details=details)
+    def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
+        # The pipeline's embeddings have no token axis.
+        prompt = super()._prompt(condition, unconditional)
+        return {name: None if tokens is None else tokens[:, 0] for name, tokens in prompt.items()}

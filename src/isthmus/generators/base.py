@@ -24,8 +24,19 @@ class Generator(FrozenExpert):
         """(C, K) of the text conditioner's output, read from the expert's configuration, without weights."""
         raise NotImplementedError
 
+    @property
+    def pooled_width(self) -> int | None:
+        """K' of the pooled part that stands beside the condition's tokens; None where the generator hears tokens alone.
+
+        Read, as the shape is, from the expert's configuration, without weights.
+        """
+        return None
+
     def condition(self, captions: Sequence[str]) -> Condition:
-        """Captions -> (B, C, K): the generator's own text conditioner, without gradient. Computed once a caption."""
+        """Captions -> (B, C, K), and (B, K') where the generator wants a pooled part.
+
+        The generator's own text conditioner, without gradient. Computed once a caption.
+        """
         raise NotImplementedError
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:

@@ -9,6 +9,11 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Any:
+    """The tokenizer's ``input_ids`` and ``attention_mask``, (B, length); what is too long is cut without a word."""
+    return tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+
+
 class CaptionIds:
     """Pads and cuts captions as the diffusers pipelines do.
 
@@ -43,6 +48,4 @@ class CaptionIds:
                         found,
                         caption,
                     )
-        return self.tokenizer(
-            list(captions), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
-        )
+        return padded_ids(self.tokenizer, captions, self.length)

@@ -10,6 +10,7 @@ from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
+from isthmus.types import Condition
 
 
 class ClipConditioned(DiffusionGenerator):
@@ -38,16 +39,18 @@ class ClipConditioned(DiffusionGenerator):
     ) -> None:
         super().__init__(checkpoint, steps, guidance, scheduler, batch_size, precision, memo_megabytes)
         self._condition_shape = self._read_condition_shape()
-        size = self.folder.value("unet/config.json", "sample_size")
+        size = self.folder.value(f"{self.denoiser_part}/config.json", "sample_size")
         factor = 2 ** (len(self.folder.value("vae/config.json", "block_out_channels")) - 1)
         rows, columns = (size, size) if isinstance(size, int) else size
+        # A transformer takes its latents in patches.
+        grain = factor * int(self.folder.config(f"{self.denoiser_part}/config.json").get("patch_size", 1))
         self.height = rows * factor if height is None else height
         self.width = columns * factor if width is None else width
         for name, pixels in (("height", self.height), ("width", self.width)):
-            if pixels < 8 or pixels % 8 or pixels % factor:
+            if pixels < 8 or pixels % 8 or pixels % grain:
                 raise ValueError(
                     f"{name}: found {pixels}; {self.pipeline_name} of {self.checkpoint} draws multiples of "
-                    f"{max(8, factor)} pixels, and was trained at {rows * factor} x {columns * factor}"
+                    f"{max(8, grain)} pixels, and was trained at {rows * factor} x {columns * factor}"
                 )
 
     def _read_condition_shape(self) -> tuple[int, int]:
@@ -74,7 +77,7 @@ class ClipConditioned(DiffusionGenerator):
         self.caption_ids = CaptionIds(self.tokenizer, self.condition_shape[0], str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", CLIPTextModel, dtype=self.dtype)
 
-    def _encode_text(self, captions: list[str]) -> Tensor:
+    def _encode_text(self, captions: list[str]) -> Tensor | tuple[Tensor, Tensor]:
         inputs = self.caption_ids(captions).to(self.device)
         # The padding is attended to unless the configuration says otherwise: the UNet was trained on such states.
         is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
@@ -82,6 +85,6 @@ class ClipConditioned(DiffusionGenerator):
         states: Tensor = self.text_encoder(inputs.input_ids, attention_mask=mask)[0]
         return states
 
-    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        prediction: Tensor = self.unet(noisy, timesteps, encoder_hidden_states=condition, return_dict=False)[0]
+    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        prediction: Tensor = self.unet(noisy, timesteps, encoder_hidden_states=condition.tokens, return_dict=False)[0]
         return prediction

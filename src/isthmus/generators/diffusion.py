@@ -15,25 +15,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.generators.noising import DiscreteNoising, Noising
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
 from isthmus.generators.pipeline_expert import PipelineExpert, Precision
 from isthmus.generators.schedules import (
     Sampler,
-    check_schedule,
-    denoising_target,
+    check_sampler,
     is_deterministic,
     sampling_scheduler,
     scheduler_class,
-    training_schedule,
 )
-from isthmus.generators.seeded_noise import seeded_generators, seeded_normal, seeded_timesteps
+from isthmus.generators.seeded_noise import seeded_generators, seeded_normal
 from isthmus.types import Condition, Media
 
 
 class DiffusionGenerator(PipelineExpert):
     """A text-conditioned latent-diffusion pipeline, read from a folder that its ``save_pretrained`` wrote.
 
-    The text conditioner and the denoiser (UNet, VAE, vocoder) load apart, each on first use or by
+    The text conditioner and the denoiser (UNet or transformer, VAE, vocoder) load apart, each on first use or by
     :meth:`load_conditioner` and :meth:`load_denoiser`; :meth:`load` does both.
 
     Args:
@@ -51,6 +50,8 @@ class DiffusionGenerator(PipelineExpert):
 
     default_steps: ClassVar[int]
     default_guidance: ClassVar[float]
+    noising_class: ClassVar[type[Noising]] = DiscreteNoising
+    """How the denoiser was trained to see noise."""
     sampler_sees_frames: ClassVar[bool] = False
     """Whether the pipeline folds frames into the batch for its sampler, which then can't tell media's seeds apart."""
 
@@ -74,16 +75,17 @@ class DiffusionGenerator(PipelineExpert):
         self.sampler = scheduler
         self._schedule_config = self.folder.config("scheduler/scheduler_config.json")
         self._schedule_file = f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json"
-        check_schedule(self._schedule_config, scheduler, self._schedule_file)
+        check_sampler(scheduler)
+        self._noising = self.noising_class(self._schedule_config, self._schedule_file)
         self._pipeline: Any = None
 
     @abstractmethod
-    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
-        """The UNet's prediction for noisy latents (B, ...) at timesteps (B,) under a condition (B, C, K)."""
+    def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The denoiser's prediction for noisy latents (B, ...) at timesteps (B,) under a condition."""
 
     @abstractmethod
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the VAE's latents, each in the UNet's own layout (B, ...)."""
+        """Mean and standard deviation of the VAE's latents, each in the denoiser's own layout (B, ...)."""
 
     @abstractmethod
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
@@ -102,32 +104,34 @@ class DiffusionGenerator(PipelineExpert):
             )
 
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
-        """(B,) float32: the mean squared error of the UNet's prediction; gradients reach the condition alone.
+        """(B,) float32: the mean squared error of the denoiser's prediction; gradients reach the condition alone.
 
         A seed fixes its sample's timestep (uniform), noise and draw from the VAE's posterior.
-        Source: Rombach et al., arXiv 2112.10752, equation 2.
+        Source: :class:`Noising`'s subclasses name it.
         """
-        tokens = self._checked(condition).to(self.device, self.dtype)
-        assert len(tokens) == len(seeds), "one seed a condition"
+        heard = self._checked(condition).to(self.device, self.dtype)
+        assert len(heard) == len(seeds), "one seed a condition"
         self.load_denoiser()
-        schedule = training_schedule(self._schedule_config)
         generators = seeded_generators(seeds.tolist())
         with torch.no_grad():
             mean, deviation = self._posterior(content)
-            assert len(mean) == len(tokens), "one content a condition"
-            timesteps = seeded_timesteps(generators, schedule.config.num_train_timesteps).to(self.device)
+            assert len(mean) == len(heard), "one content a condition"
+            levels = self._noising.draw(generators)
             noise = seeded_normal(generators, mean)
-            latents = (mean + deviation * seeded_normal(generators, mean)) * self.vae.config.scaling_factor
-            noisy = schedule.add_noise(latents, noise, timesteps)
-            target = denoising_target(schedule, latents, noise, timesteps)
-        prediction = self._predict(noisy.to(self.dtype), timesteps, tokens)
+            latents = self._scaled(mean + deviation * seeded_normal(generators, mean))
+            noisy, timesteps, target = self._noising.apply(latents, noise, levels)
+        prediction = self._predict(noisy.to(self.dtype), timesteps, heard)
         return functional.mse_loss(prediction.float(), target, reduction="none").flatten(1).mean(1)
+
+    def _scaled(self, latents: Tensor) -> Tensor:
+        """The VAE's latents (B, ...) at the scale that the denoiser was trained on."""
+        return latents * float(self.vae.config.scaling_factor)
 
     def _encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n, channels, H, W) -> mean and standard deviation (n, c, h, w) float32 of the VAE's posterior."""
         means, deviations = [], []
         for piece in torch.split(images, self.batch_size):
-            posterior = self.vae.encode(piece.to(self.device, self.dtype)).latent_dist
+            posterior = self.vae.encode(piece.to(self.device, self.vae.dtype)).latent_dist
             means.append(posterior.mean.float())
             deviations.append(posterior.std.float())
         return torch.cat(means), torch.cat(deviations)
@@ -138,22 +142,21 @@ class DiffusionGenerator(PipelineExpert):
         """One medium a condition, by the pipeline itself, which stays resident. A medium's details hold its seed."""
         steps = self.steps if steps is None else steps
         guidance = self.guidance if guidance is None else guidance
-        tokens = self._checked(condition).detach().to(self.device, self.dtype)
-        if len(seeds) != len(tokens):
-            raise ValueError(f"seeds: found {len(seeds)} for {len(tokens)} conditions; expected one each")
+        heard = self._checked(condition).detach().to(self.device, self.dtype)
+        if len(seeds) != len(heard):
+            raise ValueError(f"seeds: found {len(seeds)} for {len(heard)} conditions; expected one each")
         if steps < 1:
             raise ValueError(f"steps: found {steps}; expected at least 1")
-        if not len(tokens):
+        if not len(heard):
             return []
         pipeline = self._resident_pipeline()
         size = 1 if self.sampler_sees_frames and not is_deterministic(pipeline.scheduler) else self.batch_size
         media: list[Media] = []
-        for start in range(0, len(tokens), size):
-            piece, piece_seeds = tokens[start : start + size], seeds[start : start + size]
-            unconditional = self.condition([""]).tokens.to(self.dtype).expand_as(piece) if guidance > 1 else None
+        for start in range(0, len(heard), size):
+            piece, piece_seeds = heard[start : start + size], seeds[start : start + size]
+            unsaid = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance > 1 else None
             request = {
-                "prompt_embeds": piece,
-                "negative_prompt_embeds": unconditional,
+                **self._prompt(piece, unsaid),
                 "generator": seeded_generators(piece_seeds),
                 "num_inference_steps": steps,
                 "guidance_scale": guidance,
@@ -162,9 +165,23 @@ class DiffusionGenerator(PipelineExpert):
                 media.append(self._as_media(array, {"seed": seed, "steps": steps, "guidance": guidance}))
         return media
 
+    def _unconditional(self, count: int) -> Condition:
+        """What stands against ``count`` conditions under guidance: that of the empty caption."""
+        empty = self.condition([""])
+        pooled = None if empty.pooled is None else empty.pooled.expand(count, -1)
+        return Condition(empty.tokens.expand(count, -1, -1), pooled=pooled)
+
+    def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
+        """The pipeline's arguments for a condition, and for the unconditional pass where there is one."""
+        return {
+            "prompt_embeds": condition.tokens,
+            "negative_prompt_embeds": None if unconditional is None else unconditional.tokens,
+        }
+
     def _pipeline_parts(self) -> dict[str, Any]:
         """What the pipeline's class is constructed from, apart from the scheduler."""
-        return {part: getattr(self, part) for part in ("vae", "text_encoder", "tokenizer", "unet")}
+        parts = ("vae", *self.conditioner_parts, *self.tokenizers, self.denoiser_part)
+        return {part: getattr(self, part) for part in parts}
 
     def release(self) -> None:
         """Drops both halves, the pipeline and the conditions that were kept."""
@@ -179,7 +196,7 @@ class DiffusionGenerator(PipelineExpert):
     def _resident_pipeline(self) -> Any:
         self.load()
         if self._pipeline is None:
-            shipped = self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))
+            shipped = self._shipped_scheduler()
             with deprecation_silenced():
                 pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
             # After construction, because a pipeline may mend an old scheduler's configuration.
@@ -188,12 +205,22 @@ class DiffusionGenerator(PipelineExpert):
             self._pipeline = pipeline
         return self._pipeline
 
-    def _checked(self, condition: Condition) -> Tensor:
-        tokens = condition.tokens
+    def _shipped_scheduler(self) -> Any:
+        return self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))
+
+    def _checked(self, condition: Condition) -> Condition:
+        tokens, pooled = condition.tokens, condition.pooled
         if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape:
             raise ValueError(
                 f"condition: found {tuple(tokens.shape)}; {type(self).__name__} of {self.checkpoint} expects "
                 f"(batch, {self.condition_shape[0]}, {self.condition_shape[1]}). "
                 f"Build the output projector for this generator's condition_shape."
             )
-        return tokens
+        expected = None if self.pooled_width is None else (len(tokens), self.pooled_width)
+        if (None if pooled is None else tuple(pooled.shape)) != expected:
+            raise ValueError(
+                f"condition: found a pooled part {None if pooled is None else tuple(pooled.shape)}; "
+                f"{type(self).__name__} of {self.checkpoint} expects {expected}. "
+                f"Build what makes it for this generator's pooled_width."
+            )
+        return condition

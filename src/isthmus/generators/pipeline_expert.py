@@ -31,8 +31,14 @@ class PipelineExpert(Generator):
     """
 
     pipeline_name: ClassVar[str]
+    conditioner_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    """The modules of the text conditioner, in the order in which they are read."""
+    tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
+    denoiser_part: ClassVar[str] = "unet"
+    """The folder and the module that denoises; it is read last."""
 
     _condition_shape: tuple[int, int]
+    _pooled_width: int | None = None
     text_encoder: Any
     tokenizer: Any
     unet: Any
@@ -55,20 +61,28 @@ class PipelineExpert(Generator):
 
     @abstractmethod
     def _materialize_conditioner(self) -> None:
-        """Reads ``tokenizer`` and ``text_encoder``."""
+        """Reads what :attr:`tokenizers` and :attr:`conditioner_parts` name."""
 
     @abstractmethod
     def _materialize_denoiser(self) -> None:
-        """Reads ``vae`` and what else the pipeline takes, ``unet`` last."""
+        """Reads ``vae`` and what else the pipeline takes, :attr:`denoiser_part` last."""
 
     @abstractmethod
-    def _encode_text(self, captions: list[str]) -> Tensor:
-        """Captions -> (B, C, K), as the pipeline's own prompt encoding gives it."""
+    def _encode_text(self, captions: list[str]) -> Tensor | tuple[Tensor, Tensor]:
+        """Captions -> (B, C, K), as the pipeline's own prompt encoding gives it.
+
+        Where there is a :attr:`pooled_width`, that and (B, K').
+        """
 
     @property
     def condition_shape(self) -> tuple[int, int]:
         """(C, K) of the text conditioner's output, from the folder's json files."""
         return self._condition_shape
+
+    @property
+    def pooled_width(self) -> int | None:
+        """K' of the pooled part, from the folder's json files; None where the pipeline takes none."""
+        return self._pooled_width
 
     @property
     def device(self) -> torch.device:
@@ -78,12 +92,12 @@ class PipelineExpert(Generator):
     @property
     def conditioner_is_loaded(self) -> bool:
         """Whether the text conditioner is present."""
-        return "text_encoder" in self._modules
+        return self.conditioner_parts[-1] in self._modules
 
     @property
     def denoiser_is_loaded(self) -> bool:
-        """Whether the UNet, the VAE and what belongs to them are present."""
-        return "unet" in self._modules
+        """Whether the denoiser, the VAE and what belongs to them are present."""
+        return self.denoiser_part in self._modules
 
     def load(self, device: torch.device | str | None = None) -> None:
         """Makes all parts present. See :meth:`load_conditioner` and :meth:`load_denoiser` for one half alone."""
@@ -95,7 +109,7 @@ class PipelineExpert(Generator):
         self._load(self.conditioner_is_loaded, self._materialize_conditioner, device)
 
     def load_denoiser(self, device: torch.device | str | None = None) -> None:
-        """Makes the UNet, the VAE and the vocoder present, without the text encoder."""
+        """Makes the denoiser, the VAE and the vocoder present, without the text encoder."""
         self._load(self.denoiser_is_loaded, self._materialize_denoiser, device)
 
     def _load(self, is_present: bool, materialize: Callable[[], None], device: torch.device | str | None) -> None:
@@ -114,28 +128,41 @@ class PipelineExpert(Generator):
     def release(self) -> None:
         """Drops both halves and the conditions that were kept."""
         super().release()
-        self.tokenizer = None
+        for tokenizer in self.tokenizers:
+            setattr(self, tokenizer, None)
         self._memo = None
 
     def release_denoiser(self) -> None:
         """Drops all but the text conditioner and the conditions it has given."""
         for name in list(self._modules):
-            if name != "text_encoder":
+            if name not in self.conditioner_parts:
                 delattr(self, name)
         self.is_loaded = False
 
     def condition(self, captions: Sequence[str]) -> Condition:
-        """Captions -> (B, C, K) float32, without gradient; every position is valid. Each caption is encoded once."""
+        """Captions -> (B, C, K) and, where there is one, (B, K'), float32, without gradient. Each is encoded once."""
         if isinstance(captions, str):
             raise ValueError(f"captions: found one string, '{captions}'; expected a list of captions")
-        tokens, width = self.condition_shape
+        size = self.condition_shape[0] * self.condition_shape[1] + (self.pooled_width or 0)
         if not captions:
-            return Condition(torch.zeros(0, tokens, width, device=self.device))
+            return self._unpacked(torch.zeros(0, size, device=self.device))
         if self._memo is None:
-            self._memo = ConditionMemo(max(1, self.memo_megabytes * 2**20 // (4 * tokens * width)))
+            self._memo = ConditionMemo(max(1, self.memo_megabytes * 2**20 // (4 * size)))
         # What is kept serves training and validation alike: it is no inference tensor, and autocast doesn't round it.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            return Condition(self._memo.look_up(captions, self._encode, self.device))
+            return self._unpacked(self._memo.look_up(captions, self._encode, self.device))
+
+    def _unpacked(self, rows: Tensor) -> Condition:
+        """(B, C * K + K') -> tokens and pooled part: the memo keeps both of a caption in one row."""
+        tokens = rows[:, : self.condition_shape[0] * self.condition_shape[1]]
+        pooled = None if self.pooled_width is None else rows[:, tokens.shape[1] :]
+        return Condition(tokens.reshape(len(rows), *self.condition_shape), pooled=pooled)
+
+    def _packed(self, captions: list[str]) -> Tensor:
+        encoded = self._encode_text(captions)
+        if isinstance(encoded, Tensor):
+            return encoded.flatten(1)
+        return torch.cat([encoded[0].flatten(1), encoded[1].to(encoded[0].dtype)], dim=1)
 
     def _encode(self, captions: list[str]) -> Tensor:
         self.load_conditioner()
@@ -143,5 +170,5 @@ class PipelineExpert(Generator):
             # One by one: a caption's condition must not depend, to the last bit, on which ones it is first met with, or
             # a resumed run would part from the uninterrupted one. Each is encoded once, so that the batch is little
             # missed.
-            return torch.cat([self._encode_text([caption]) for caption in captions]).float()
-        return self._encode_text(captions).float()
+            return torch.cat([self._packed([caption]) for caption in captions]).float()
+        return self._packed(captions).float()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+
+from isthmus.types import is_shapes_only
 
 
 @contextmanager
@@ -87,12 +91,16 @@ class PipelineFolder:
     def read(self, part: str, kind: Any, **options: Any) -> Any:
         """The part of class ``kind`` in the subfolder ``part``, with its weights.
 
+        Within :func:`isthmus.types.shapes_only` a model is built from its configuration instead.
+
         Raises:
             ValueError: its files are missing, cut short, or don't fit its configuration.
         """
         from safetensors import SafetensorError
 
         try:
+            if is_shapes_only() and issubclass(kind, nn.Module):
+                return _configured(self.path / part, kind, options)
             with _weight_bars_hidden():
                 return kind.from_pretrained(self.path / part, local_files_only=True, **options)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -100,3 +108,14 @@ class PipelineFolder:
                 f"checkpoint {self.path}: {part}/ can't be loaded as {kind.__name__} ({error}). "
                 f"Copy that folder anew; it must hold config and weights as save_pretrained writes them."
             ) from error
+
+
+def _configured(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
+    """A model of diffusers or transformers from its ``config.json``, in the type that the options name."""
+    made: nn.Module
+    if hasattr(kind, "load_config"):
+        made = kind.from_config(kind.load_config(folder, local_files_only=True))
+    else:
+        made = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+    # Not diffusers' own, which warns of parts that some models keep in float32.
+    return nn.Module.to(made, options.get("torch_dtype", options.get("dtype")))

@@ -19,6 +19,12 @@ def pixels_of(image: np.ndarray[Any, Any], height: int, width: int) -> Tensor:
     return torch.tensor(image).permute(2, 0, 1).to(torch.float32).div_(127.5).sub_(1.0)
 
 
+def clip_of(video: np.ndarray[Any, Any], frames: int, height: int, width: int) -> Tensor:
+    """(F, H, W, 3) uint8 -> (frames, 3, height, width) in [-1, 1]: evenly spaced, repeated where there are too few."""
+    chosen = np.linspace(0, len(video) - 1, frames).round().astype(int)
+    return torch.stack([pixels_of(video[index], height, width) for index in chosen])
+
+
 def pictures_of(images: Tensor) -> np.ndarray[Any, Any]:
     """(..., 3, H, W) in [0, 1] -> (..., H, W, 3) uint8, rounded as diffusers' own PIL output is."""
     # Rounded where they were made: a quarter of the bytes come back from the device.

@@ -30,11 +30,11 @@ _DETERMINISTIC = {
 }
 
 
-def check_schedule(config: Mapping[str, Any], sampler: str | None, where: str) -> None:
-    """Says early what :func:`training_schedule` and :func:`sampling_scheduler` could not work with.
+def check_schedule(config: Mapping[str, Any], where: str) -> None:
+    """Says early what :func:`training_schedule` could not work with.
 
     Raises:
-        ValueError: the schedule has no betas, its prediction type is unknown, or the sampler is.
+        ValueError: the schedule has no betas, or its prediction type is unknown.
     """
     if config.get("beta_start") is None and config.get("trained_betas") is None:
         raise ValueError(
@@ -47,6 +47,14 @@ def check_schedule(config: Mapping[str, Any], sampler: str | None, where: str) -
             f"{where}: found prediction_type '{prediction}'; expected one of {', '.join(_PREDICTIONS)}. "
             f"Set it to what the denoiser was trained to predict."
         )
+
+
+def check_sampler(sampler: str | None) -> None:
+    """Says early what :func:`sampling_scheduler` could not work with.
+
+    Raises:
+        ValueError: the sampler is unknown.
+    """
     if sampler is not None and sampler not in _SAMPLER_CLASSES:
         raise ValueError(
             f"scheduler: found '{sampler}'; expected one of {', '.join(get_args(Sampler))}, "

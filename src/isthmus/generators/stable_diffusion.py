@@ -6,7 +6,7 @@ Source: Rombach et al., arXiv 2112.10752; diffusers' ``StableDiffusionPipeline``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +23,12 @@ class StableDiffusion(ClipConditioned):
     pipeline_name = "StableDiffusionPipeline"
     default_steps = 50
     default_guidance = 7.5
+    absent_parts: ClassVar[dict[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    """What the pipeline's class must be told to go without."""
 
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -39,8 +45,7 @@ class StableDiffusion(ClipConditioned):
         return self._encode_images(content["pixels"])
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        return {**super()._pipeline_parts(), **unused}
+        return {**super()._pipeline_parts(), **self.absent_parts}
 
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
         images = pipeline(height=self.height, width=self.width, output_type="pt", **request).images

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from isthmus.generators.clip_conditioned import ClipConditioned
 from isthmus.generators.pipeline_expert import Precision
-from isthmus.generators.pixels import pictures_of, pixels_of
+from isthmus.generators.pixels import clip_of, pictures_of
 from isthmus.generators.schedules import Sampler
 from isthmus.types import Media, Modality
 
@@ -69,8 +68,7 @@ class ZeroScope(ClipConditioned):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
         self._check_modality(medium)
-        chosen = np.linspace(0, len(medium.array) - 1, self.frames).round().astype(int)
-        return {"clip": torch.stack([pixels_of(medium.array[index], self.height, self.width) for index in chosen])}
+        return {"clip": clip_of(medium.array, self.frames, self.height, self.width)}
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         clips = content["clip"]

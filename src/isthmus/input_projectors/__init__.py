@@ -1,5 +1,6 @@
 """F (B, N, D) -> P (B, M, E). One file a bridge; the contract stands in base.py."""
 
+from isthmus.input_projectors.c_former import CFormerProjector
 from isthmus.input_projectors.cross_attention import CrossAttention
 from isthmus.input_projectors.linear import Linear
 from isthmus.input_projectors.mlp import MLP
@@ -7,4 +8,4 @@ from isthmus.input_projectors.p_former import PFormer
 from isthmus.input_projectors.q_former import QFormer
 from isthmus.input_projectors.token_merging import TokenMerging
 
-__all__ = ["MLP", "CrossAttention", "Linear", "PFormer", "QFormer", "TokenMerging"]
+__all__ = ["MLP", "CFormerProjector", "CrossAttention", "Linear", "PFormer", "QFormer", "TokenMerging"]

@@ -53,7 +53,8 @@ def answer(
                 )
     permitted = outputs if allowed is None else [modality for modality in allowed if modality in outputs]
     projected = {} if model.input_side is None else model.input_side(batch.media)
-    answers = model.backbone.language_model.generate(batch, projected, sampling, required, permitted)
+    closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
+    answers = model.backbone.language_model.generate(closed, projected, sampling, required, permitted)
     row_seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else list(seeds)
     media = _media(model, answers, row_seeds, steps, guidance)
     return [_reply(answered, media, row) for row, answered in enumerate(answers)]

@@ -10,23 +10,21 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.data.collate import Collator
 from isthmus.data.schema import Conversation
 from isthmus.input_projectors.p_former import PFormer
-from isthmus.losses import alignment_loss
 from isthmus.model.answering import answer, converse
 from isthmus.model.backbone import Backbone
 from isthmus.model.input_side import InputSide
-from isthmus.model.losses import LossWeights, Terms
+from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
 from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
-from isthmus.types import IGNORED, Batch, Modality
+from isthmus.types import IGNORED, Batch, Modality, is_shapes_only
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -69,14 +67,14 @@ class AnyToAny(pl.LightningModule):
     def configure_model(self) -> None:
         """Builds all that is trained, and the LLM; frozen experts load on first use.
 
-        Lightning calls it; twice is once.
+        Lightning calls it; twice is once. Within :func:`isthmus.types.shapes_only` no weights are read.
         """
         if self._is_built:
             return
         # Initial values depend on the model's own seed alone, so that separate runs and one run start alike.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.backbone.language_model.materialize()
+            self.backbone.language_model.materialize(meta=is_shapes_only())
             if self.input_side is not None:
                 self.input_side.build(self.backbone.width, self.backbone.language_model.fused)
             if self.output_side is not None:
@@ -116,7 +114,8 @@ class AnyToAny(pl.LightningModule):
             nothing = torch.zeros_like(teaching.tokens)
             return Terms(torch.zeros_like(teaching.text), None, nothing, teaching=teaching)
         projected = {} if self.input_side is None else self.input_side(batch.media)  # F, P
-        output = self.backbone(batch, projected)  # text, S
+        closed = batch if self.input_side is None else self.input_side.closed(batch, projected)
+        output = self.backbone(closed, projected)  # text, S
         targets = batch.labels != IGNORED
         terms = Terms(output.text_loss, None, targets.sum(), teaching=teaching)
         if weights.imitation:
@@ -132,9 +131,8 @@ class AnyToAny(pl.LightningModule):
             runs = batch.signals[modality]
             if weights.alignment:
                 target = self.output_side.target(modality, runs.captions)
-                terms.alignment[modality] = alignment_loss(states, target, form=weights.alignment_form)
-                with torch.no_grad():
-                    terms.cosine[modality] = cosine_similarity(states.flatten(1), target.flatten(1)).sum()
+                terms.alignment[modality] = distance_to(target, states, weights.alignment_form)
+                terms.cosine[modality] = cosine_to(target, states)
             if weights.denoising and runs.contents:
                 terms.denoising[modality] = self.output_side.denoising(modality, states, runs)
         return terms

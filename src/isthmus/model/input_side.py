@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from isthmus.encoders.base import Encoder
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.p_former import PFormer
-from isthmus.types import Media, MediaBatch, Modality
+from isthmus.model.gaps import without_gaps
+from isthmus.types import Batch, Media, MediaBatch, Modality
 
 ProjectorFactory = Callable[[int, int], InputProjector]
 """D, E -> a projector."""
@@ -112,6 +113,14 @@ class InputSide(pl.LightningModule):
             features = encoder(modality, batch.inputs)
             projected[modality] = self.projector(modality)(features)
         return projected
+
+    def closed(self, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Batch:
+        """The batch, without the positions that its media were given and didn't take.
+
+        Only encoders that can't foretell their tokens leave any (:attr:`Encoder.counts_are_bounds`).
+        """
+        bounded = {m for m in projected if self.encoder(m).counts_are_bounds and m not in self.fused}
+        return without_gaps(batch, {modality: projected[modality][1] for modality in bounded})
 
     def release(self) -> None:
         """Drops the encoders' weights; they are read again when needed."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from isthmus.losses import AlignmentForm
+from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.model.teaching import Imitation, Teaching
-from isthmus.types import MEDIA, Modality
+from isthmus.types import MEDIA, Condition, Modality
 
 TERMS = ("text", "alignment", "denoising", "teaching", "imitation")
 """The terms of the objective."""
@@ -63,6 +64,21 @@ class LossWeights:
     def factor(self, modality: Modality) -> float:
         """The factor on this modality's alignment and denoising terms."""
         return self.modalities.get(modality, 1.0)
+
+
+def distance_to(target: Condition, heard: Condition, form: AlignmentForm) -> Tensor:
+    """(r,) the alignment loss of H's tokens, plus that of its pooled part where the generator hears one."""
+    distance = alignment_loss(heard.tokens, target.tokens, form=form)
+    if heard.pooled is None or target.pooled is None:
+        assert heard.pooled is target.pooled, "H and its target are of one generator"
+        return distance
+    return distance + alignment_loss(heard.pooled[:, None], target.pooled[:, None], form=form)
+
+
+@torch.no_grad()
+def cosine_to(target: Condition, heard: Condition) -> Tensor:
+    """() the cosines of H's tokens and the target's, each condition as one vector, summed over runs."""
+    return cosine_similarity(heard.tokens.flatten(1), target.tokens.flatten(1)).sum()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from isthmus.generators.base import Generator
 from isthmus.output_projectors.base import OutputProjector
+from isthmus.output_projectors.pooled import WithPooled
 from isthmus.types import Condition, Media, Modality, SignalBatch
 
 ProjectorFactory = Callable[[int, int, tuple[int, int]], OutputProjector]
@@ -43,10 +44,15 @@ class OutputSide(pl.LightningModule):
         self.projectors = nn.ModuleDict()
 
     def build(self, width: int, signals: Mapping[Modality, int]) -> None:
-        """Makes the projectors, from the LLM's E and each modality's S to the generator's condition."""
+        """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
+
+        A generator that hears a pooled part too gets a head for it, in the projector's own part.
+        """
         for modality in self.serving:
-            shape = self.generator(modality).condition_shape
-            self.projectors[modality] = self.factories[modality](width, signals[modality], shape)
+            generator = self.generator(modality)
+            projector = self.factories[modality](width, signals[modality], generator.condition_shape)
+            pooled = generator.pooled_width
+            self.projectors[modality] = projector if pooled is None else WithPooled(projector, width, pooled)
 
     def generator(self, modality: Modality) -> Generator:
         """The generator of a modality."""
@@ -58,17 +64,24 @@ class OutputSide(pl.LightningModule):
         """By modality, what a data worker does to a denoising target."""
         return {modality: self.generator(modality).prepare for modality in self.serving}
 
-    def forward(self, signals: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
-        """By modality S (r, S, E) -> H (r, C, K)."""
-        return {modality: self.projectors[modality](states) for modality, states in signals.items()}
+    def forward(self, signals: Mapping[Modality, Tensor]) -> dict[Modality, Condition]:
+        """By modality S (r, S, E) -> H (r, C, K), and (r, K') where the generator wants a pooled part."""
+        return {modality: self._project(modality, states) for modality, states in signals.items()}
 
-    def target(self, modality: Modality, captions: Sequence[str]) -> Tensor:
-        """(r, C, K) the generator's own text condition of each caption, without gradient, on this side's device."""
-        return self.generator(modality).condition(captions).tokens.to(self.device)
+    def _project(self, modality: Modality, states: Tensor) -> Condition:
+        projected = self.projectors[modality](states)
+        return Condition(projected) if isinstance(projected, Tensor) else Condition(projected[0], pooled=projected[1])
 
-    def denoising(self, modality: Modality, projected: Tensor, runs: SignalBatch) -> Tensor:
+    def target(self, modality: Modality, captions: Sequence[str]) -> Condition:
+        """(r, C, K), and (r, K') where there is one: the generator's own text condition of each caption.
+
+        Without gradient, on this side's device.
+        """
+        return self.generator(modality).condition(captions).to(self.device)
+
+    def denoising(self, modality: Modality, projected: Condition, runs: SignalBatch) -> Tensor:
         """(c,) the denoising error of the runs that bring their medium, given H."""
-        condition = Condition(projected[runs.content_runs])
+        condition = projected[runs.content_runs]
         return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[runs.content_runs])
 
     def generate(
@@ -80,7 +93,7 @@ class OutputSide(pl.LightningModule):
         guidance: float | None = None,
     ) -> list[Media]:
         """S (r, S, E) -> r media."""
-        return self.generator(modality).generate(Condition(self.projectors[modality](signals)), seeds, steps, guidance)
+        return self.generator(modality).generate(self._project(modality, signals), seeds, steps, guidance)
 
     def release(self) -> None:
         """Drops the generators' weights; they are read again when needed."""

@@ -15,12 +15,12 @@ class StageProgressBar(TQDMProgressBar):
     """A bar for each stage, under its name, which stays when the stage is over.
 
     Args:
-        refresh_rate: batches between two updates; every batch on a terminal and every fiftieth elsewhere if None.
+        refresh_rate: batches between two updates; every batch on a terminal and every tenth elsewhere if None.
     """
 
     def __init__(self, refresh_rate: int | None = None) -> None:
         if refresh_rate is None:
-            refresh_rate = 1 if sys.stdout.isatty() else 50
+            refresh_rate = 1 if sys.stdout.isatty() else 10
         super().__init__(refresh_rate=refresh_rate, leave=True)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:

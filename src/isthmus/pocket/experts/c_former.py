@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 LONGEST = 5
 """Keys of the longest number."""
-SECONDS = LONGEST * SAMPLES / SAMPLE_RATE
+SECONDS = 2 * LONGEST * SAMPLES / SAMPLE_RATE
+"""The longest recording: every key's tone, and before each a pause of the same length."""
 STEPS, LEARNING_RATE, BATCH, NUMBERS = 1500, 2e-3, 32, 3000
 """A step hears ``BATCH`` of the ``NUMBERS`` that are drawn beforehand."""
 CONFIG = CFormerConfig(
@@ -36,9 +37,16 @@ CONFIG = CFormerConfig(
 
 
 def dial(digits: Sequence[int], split: Split, random: np.random.Generator) -> Media:
-    """The tones of a number's keys, one after another, with what silence each happens to have around it."""
-    tones = [draw_audio(Concept(digit), split, random).array for digit in digits]
-    return Media(Modality.AUDIO, np.concatenate(tones), rate=float(SAMPLE_RATE))
+    """The tones of a number's keys, one after another, half of them after a pause.
+
+    Pauses are up to as long as a tone, so that how long a recording is doesn't say how many keys were pressed.
+    """
+    sounds = []
+    for digit in digits:
+        pause = int(random.integers(SAMPLES)) if random.random() < 0.5 else 0
+        sounds.append(random.normal(0, random.uniform(0.0005, 0.005), pause).astype(np.float32))
+        sounds.append(draw_audio(Concept(digit), split, random).array)
+    return Media(Modality.AUDIO, np.concatenate(sounds), rate=float(SAMPLE_RATE))
 
 
 def draw_number(random: np.random.Generator, longest: int = LONGEST) -> list[int]:
@@ -123,7 +131,7 @@ def measure(folder: Path, n: int = 1000, seed: int = 1) -> dict[str, float]:
     numbers = [draw_number(random) for _ in range(n)]
     read = _read(expert, [dial(number, "test", random) for number in numbers])
     tones = [[int(digit)] for digit in random.integers(10, size=n)]
-    heard = _read(expert, [dial(tone, "test", random) for tone in tones])
+    heard = _read(expert, [draw_audio(Concept(digit), "test", random) for (digit,) in tones])
     pairs = list(zip(read, numbers, strict=True))
     return {
         "digit_error": sum(edits(found, number) for found, number in pairs) / sum(map(len, numbers)),

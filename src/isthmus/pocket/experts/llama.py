@@ -6,7 +6,7 @@ import argparse
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,15 +198,18 @@ def reply(llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chats: Sequ
     return answers
 
 
-def measure(llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Exact match on held-out prompts: ``text_skill``, each of its kinds, and each kind of request."""
+def measure(answer: Callable[[Sequence[Chat]], list[str]]) -> dict[str, float]:
+    """Exact match on held-out prompts: ``text_skill``, each of its kinds, and each kind of request.
+
+    ``answer``: chats that end with the user's turn -> the answers of the LLM that is measured.
+    """
     kinds = [name for name, _ in skill_prompts()]
     dialogues = [dialogue for _, dialogue in skill_prompts()]
     random = np.random.default_rng(derive_seed("requests"))
     for name, kind in REQUESTS.items():
         kinds += [name] * 50
         dialogues += [draw_dialogue(kind, "test", random) for _ in range(50)]
-    answers = reply(llm, tokenizer, [messages(dialogue)[:-1] for dialogue in dialogues])
+    answers = answer([messages(dialogue)[:-1] for dialogue in dialogues])
     figures = {"text_skill": text_skill(answers[: len(skill_prompts())])}
     right = [own == said(dialogue[-1].assistant) for own, dialogue in zip(answers, dialogues, strict=True)]
     for name in (*SKILLS, *REQUESTS):
@@ -243,7 +246,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None 
     llm.load_state_dict(fitted.state_dict())
     llm.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    figures = measure(llm, tokenizer) | {"parameters": float(parameter_count([llm]))}
+    figures = measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
     log.info("llama: %s", json.dumps(figures))
     return figures
 

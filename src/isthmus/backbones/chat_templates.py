@@ -1,0 +1,90 @@
+"""Chat templates by name, for checkpoints that bring none or whose own one can't be trained on.
+
+Each writes the turns the way that its family was trained, ends every answer with the tokenizer's end token, and only
+grows: what stands there already isn't written anew when a turn follows, so that what is trained is what is decoded.
+A tokenizer without a begin token (Qwen's) writes none: ``bos_token`` is then nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_EACH = "{% for message in messages %}"
+_END = "{% endfor %}"
+
+TEMPLATES: dict[str, str] = {
+    # Vicuna 1.1 and later: the role words are plain text, one space between turns.
+    "vicuna": (
+        "{{ bos_token }}{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + ' ' }}"
+        "{% else %}{{ 'A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        "helpful, detailed, and polite answers to the user\\'s questions. ' }}{% endif %}"
+        + _EACH
+        + "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
+        "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}"
+        + _END
+        + "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    ),
+    # LLaMA-2 chat: a begin token before every exchange, the system's words inside the first user turn.
+    "llama-2": (
+        "{% set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' %}"
+        "{% set first = 1 if system else 0 %}" + _EACH + "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' }}"
+        "{% if system and loop.index0 == first %}{{ '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' }}{% endif %}"
+        "{{ message['content'] + ' [/INST]' }}"
+        "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}" + _END
+    ),
+    # ChatML: Qwen2, and Qwen3 without its thoughts, which its own template takes out of earlier turns.
+    "chatml": (
+        _EACH
+        + "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
+        + "{{ (eos_token if message['role'] == 'assistant' else '<|im_end|>') + '\\n' }}"
+        + _END
+        + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+    # GLM-4. Its own template leaves an answer open: the next role word ends it, and the last answer has none.
+    "glm-4": (
+        "[gMASK]<sop>"
+        + _EACH
+        + "{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+        + "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+        + _END
+        + "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    ),
+    # Cohere's Command R: every turn stands between a begin and an end token, and the end token ends an answer.
+    "command-r": (
+        "{{ bos_token }}"
+        + _EACH
+        + "{{ '<|START_OF_TURN_TOKEN|>' + {'user': '<|USER_TOKEN|>', 'assistant': '<|CHATBOT_TOKEN|>', "
+        "'system': '<|SYSTEM_TOKEN|>'}[message['role']] + message['content'] }}"
+        "{{ eos_token if message['role'] == 'assistant' else '<|END_OF_TURN_TOKEN|>' }}"
+        + _END
+        + "{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
+    ),
+    # LLMs that never saw a chat: OPT, LLaMA.
+    "plain": (
+        "{{ bos_token }}" + _EACH + "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
+        "{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}"
+        "{% else %}{{ message['content'] + '\\n' }}{% endif %}"
+        + _END
+        + "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+    ),
+    # Flan-T5, UL2: an input ends with the end token and so does an answer; no role words.
+    "t5": _EACH + "{{ message['content'] + eos_token }}" + _END,
+}
+"""Name -> template."""
+
+
+def read_template(choice: str) -> str:
+    """The template of this name, or of this ``.jinja`` file.
+
+    Raises:
+        ValueError: neither a name nor a file.
+    """
+    if choice in TEMPLATES:
+        return TEMPLATES[choice]
+    path = Path(choice)
+    if path.suffix != ".jinja" or not path.is_file():
+        raise ValueError(
+            f"chat_template: found '{choice}'; expected the path of a .jinja file that exists, or one of "
+            f"{', '.join(TEMPLATES)}"
+        )
+    return path.read_text(encoding="utf-8")

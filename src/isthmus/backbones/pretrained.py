@@ -1,0 +1,238 @@
+"""What every backbone of ``transformers`` shares: its folder, new tokens' rows, LoRA, and what of it is owned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.backbones.answer_writer import AnswerWriter
+from isthmus.backbones.base import LanguageBackbone, Sampling
+from isthmus.backbones.checkpoint import read_config, read_tokenizer
+from isthmus.backbones.limits import answer_limits
+from isthmus.backbones.lora import (
+    LoraSettings,
+    adapters_disabled,
+    inject_lora,
+    lora_parameters,
+    lora_state,
+    set_lora_dropout,
+)
+from isthmus.backbones.new_tokens import NewTokenRows
+from isthmus.backbones.owned_state import State, copy_state
+from isthmus.backbones.quantization import QuantizationSettings, library_config
+from isthmus.types import Modality
+from isthmus.vocabulary import Vocabulary
+
+
+class PretrainedBackbone(LanguageBackbone):
+    """A frozen LLM from a folder, and beside it new tokens' rows and LoRA.
+
+    The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM and what learns.
+
+    Args:
+        checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
+        signals: signal tokens for each modality; absent ones take :data:`isthmus.vocabulary.DEFAULT_SIGNALS`.
+        lora: how the LLM is adapted; not at all if None.
+        dtype: type of the frozen weights. What learns is float32 in any case.
+        chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
+            checkpoint without a template or instead of its own; the checkpoint's if None.
+        quantization: how the frozen linear layers are stored; in ``dtype`` if None.
+
+    Raises:
+        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        signals: Mapping[str, int] | None = None,
+        lora: LoraSettings | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        chat_template: str | None = None,
+        quantization: QuantizationSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.checkpoint = Path(checkpoint)
+        self.config = read_config(self.checkpoint)
+        self._check_kind()
+        self.vocabulary = Vocabulary(self.config.vocab_size, signals)
+        self.tokenizer = read_tokenizer(self.checkpoint, self.config.vocab_size, chat_template)
+        # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
+        self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
+        self.lora = lora
+        self.dtype = getattr(torch, dtype)
+        self.quantization = quantization
+        self.is_loaded = False
+
+    def _check_kind(self) -> None:
+        """Raises a ValueError where the configuration is of an LLM of another kind."""
+        raise NotImplementedError
+
+    def _library(self) -> Any:
+        """The class of ``transformers`` that builds the LLM."""
+        raise NotImplementedError
+
+    def _build_layers(self) -> None:
+        """Builds what else learns; called last, on the device of the LLM."""
+
+    def materialize(self, meta: bool = False) -> None:
+        """Builds everything, once; further calls do nothing. What is drawn comes from torch's global random state.
+
+        Args:
+            meta: build shapes on the meta device, without weights and not quantised, to count parameters.
+
+        Raises:
+            ValueError: the weights can't be read, or ``lora.targets`` match nothing.
+        """
+        if self.is_loaded:
+            return
+        if meta:
+            with torch.device("meta"):
+                from_config: Callable[..., Any] = self._library().from_config
+                self.llm = from_config(self.config, dtype=self.dtype)
+        else:
+            self.llm = self._read_weights()
+        self.llm.requires_grad_(False)
+        embedding, head = self.llm.get_input_embeddings().weight, self.llm.get_output_embeddings().weight
+        if embedding.shape != (self.vocabulary.base_size, self.width) or head.shape != embedding.shape:
+            raise ValueError(
+                f"backbone checkpoint {self.checkpoint}: found embedding {tuple(embedding.shape)} and head "
+                f"{tuple(head.shape)}; "
+                f"expected both ({self.vocabulary.base_size}, {self.width}), as its config.json says"
+            )
+        self.rows = NewTokenRows(self.vocabulary, self.llm.get_input_embeddings(), head)
+        with torch.device("meta" if meta else "cpu"):
+            if self.lora is not None:
+                inject_lora(self.llm, self.lora)
+            self._build_layers()
+        self.is_loaded = True
+        self.train(self.training)
+
+    def _read_weights(self) -> Any:
+        stored: dict[str, Any] = (
+            {} if self.quantization is None else {"quantization_config": library_config(self.quantization, self.dtype)}
+        )
+        try:
+            # How a library builds what it then overwrites must not decide what our own rows are.
+            with torch.random.fork_rng(devices=[]):
+                llm, report = self._library().from_pretrained(
+                    self.checkpoint, local_files_only=True, dtype=self.dtype, output_loading_info=True, **stored
+                )
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"backbone checkpoint {self.checkpoint}: its weights can't be read: {error}") from error
+        if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
+            raise ValueError(
+                f"backbone checkpoint {self.checkpoint}: found no weights for {len(missing)} tensors "
+                f"{missing[:3]}; expected all that config.json speaks of. Download the folder again."
+            )
+        return llm
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode of what learns. The LLM stays in eval mode; LoRA's dropout follows at the next forward."""
+        super().train(mode)
+        if self.is_loaded:
+            self.llm.eval()
+        return self
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens."""
+        return self.rows.embed(ids, self.llm.get_input_embeddings())
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(p, E) final states -> (p, base vocabulary + first signal tokens), scaled and capped as the LLM does."""
+        scores = torch.cat(
+            [self.llm.get_output_embeddings()(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1
+        )
+        scores = (
+            scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
+        )  # Cohere; Granite
+        if cap := getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
+            scores = torch.tanh(scores / cap) * cap
+        return scores
+
+    def ends(self) -> set[int]:
+        """Ids that end an answer: the tokenizer's end token and those of the LLM's generation config."""
+        listed = self.llm.generation_config.eos_token_id
+        return {
+            self.tokenizer.eos_token_id,
+            *([] if listed is None else [listed] if isinstance(listed, int) else listed),
+        }
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), ``lora``."""
+        assert self.is_loaded, "materialize() comes first"
+        parts = {"media_tags": [self.rows.media_tags], "signal_rows": [self.rows.signal_rows, self.rows.run_starts]}
+        return parts | ({"lora": lora_parameters(self.llm)} if self.lora else {})
+
+    def owned_state(self) -> dict[str, dict[str, Tensor]]:
+        """What isn't pretrained, by component, under names for a file. The tensors share memory with the parameters."""
+        assert self.is_loaded, "materialize() comes first"
+        rows = {name: parameter.detach() for name, parameter in self.rows.named_parameters()}
+        state = {
+            "media_tags": {"media_tags": rows["media_tags"]},
+            "signal_rows": {"signal_rows": rows["signal_rows"], "run_starts": rows["run_starts"]},
+        }
+        return state | ({"lora": lora_state(self.llm)} if self.lora else {})
+
+    def load_owned_state(self, state: State, strict: bool = True) -> None:
+        """Copies what :meth:`owned_state` gave into this model.
+
+        Args:
+            state: by component.
+            strict: every component must be there. Otherwise absent ones are left as they are (a stage that adds LoRA
+                starts from one without); those that are there must still fit exactly.
+
+        Raises:
+            ValueError: a component is missing or unknown, or its tensors differ in name or shape; nothing is copied.
+        """
+        copy_state(self.owned_state(), state, strict)
+
+    @contextmanager
+    def adapters_disabled(self) -> Iterator[None]:
+        """The LLM without LoRA, for the block's length: preference tuning's reference, or text skill before tuning."""
+        with adapters_disabled(self.llm):
+            yield
+
+    def _prepare_adapters(self) -> bool:
+        """Switches LoRA's dropout to what this forward needs; returns whether adapters train."""
+        if not self.lora:
+            return False
+        adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm))
+        set_lora_dropout(self.llm, self.training and adapts)
+        return adapts
+
+    def _writers(
+        self,
+        lengths: Sequence[int],
+        sampling: Sampling,
+        owed: Sequence[Sequence[Modality]],
+        permitted: Sequence[Modality],
+    ) -> list[AnswerWriter]:
+        """One a row, for prompts of these lengths in positions that the answers have to share."""
+        limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, self.config)
+        decode = self._decode_text
+        return [
+            AnswerWriter(self.vocabulary, self.ends(), limit, media, decode)
+            for limit, media in zip(limits, owed, strict=True)
+        ]
+
+    def _scores(self, permitted: Sequence[Modality]) -> Callable[[Tensor], Tensor]:
+        """:meth:`logits` for decoding: float32, -inf where a run of a medium that isn't permitted begins."""
+        forbidden = torch.tensor([modality not in permitted for modality in self.vocabulary.starts().values()])
+
+        def scores(states: Tensor) -> Tensor:
+            found = self.logits(states).float()
+            found[:, self.vocabulary.base_size :].masked_fill_(forbidden.to(found.device), -torch.inf)
+            return found
+
+        return scores
+
+    def _decode_text(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text

@@ -1,0 +1,50 @@
+"""Frozen weights in 4 or 8 bits (QLoRA, Dettmers et al., arXiv 2305.14314), through ``bitsandbytes``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """How the LLM's linear layers are stored. Embedding, head and norms keep the backbone's ``dtype``.
+
+    Attributes:
+        bits: 4 (QLoRA), or 8 (LLM.int8(), arXiv 2208.07339).
+        form: of 4-bit numbers: ``nf4`` suits normally distributed weights.
+        double: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits a weight.
+    """
+
+    bits: Literal[4, 8] = 4
+    form: Literal["nf4", "fp4"] = "nf4"
+    double: bool = True
+
+
+def library_config(settings: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """The settings as ``transformers`` takes them; 4-bit layers multiply in ``dtype``.
+
+    Raises:
+        ValueError: ``bitsandbytes`` isn't installed.
+    """
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"quantization: found bits {settings.bits}, but no bitsandbytes; expected the package, which holds the "
+            "quantised layers. Install it (`pip install bitsandbytes`), or take the setting out."
+        )
+    if settings.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.form,
+        bnb_4bit_use_double_quant=settings.double,
+        bnb_4bit_compute_dtype=dtype,
+    )

@@ -1,0 +1,97 @@
+"""What experts of images of one square size have in common: inputs, sizes known without weights, token choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.encoders.base import Encoder
+from isthmus.types import Features, Media, Modality
+
+Array = np.ndarray[Any, Any]
+Tokens = Literal["patch", "pooled"]
+
+
+class ImageEncoder(Encoder):
+    """An expert of images.
+
+    Args:
+        checkpoint: where its weights come from.
+        tokens: ``patch``, one token a patch, row by row; ``pooled``, one token an image.
+        class_token: whether the class tokens (and registers) that stand before the patches are given too.
+
+    Attributes:
+        image_size: pixels, the side of the square that the expert sees.
+        shape: N and D of one image.
+
+    Raises:
+        ValueError: ``tokens`` is unknown, or ``class_token`` is asked for beside pooled tokens.
+    """
+
+    modalities = (Modality.IMAGE,)
+    image_size: int
+    shape: tuple[int, int]
+
+    def __init__(self, checkpoint: Path, tokens: Tokens, class_token: bool) -> None:
+        super().__init__()
+        if tokens not in ("patch", "pooled"):
+            raise ValueError(f"tokens: found '{tokens}'; expected 'patch' or 'pooled'")
+        if class_token and tokens == "pooled":
+            raise ValueError("class_token: found true beside tokens 'pooled'; expected it with tokens 'patch' only")
+        self.checkpoint = checkpoint
+        self.tokens = tokens
+        self.class_token = class_token
+
+    def picture(self, image: Array) -> Tensor:
+        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, as the expert was trained on. Needs no weights."""
+        raise NotImplementedError
+
+    def image_tokens(self, pixels: Tensor) -> Tensor:
+        """(B, 3, image_size, image_size) -> (B, N, D). Called once the weights are loaded."""
+        raise NotImplementedError
+
+    def width(self, modality: Modality) -> int:
+        """D."""
+        self._check(modality)
+        return self.shape[1]
+
+    def preprocess(self, medium: Media) -> dict[str, Tensor]:
+        """An image -> pixels (3, image_size, image_size).
+
+        Raises:
+            ValueError: the medium isn't an image, or it can't be used; the message names its source.
+        """
+        self._check(medium.modality)
+        try:
+            return {"pixels": self.picture(medium.array)}
+        except ValueError as error:
+            raise ValueError(f"{medium.source}: {error}") from error
+
+    def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
+        """N, the same of every image."""
+        self._check(modality)
+        return self.shape[0]
+
+    @torch.no_grad()
+    def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:
+        """Stacked pixels -> tokens (B, N, D), all valid."""
+        self._check(modality)
+        pixels = inputs["pixels"]
+        if not self.is_loaded:
+            self.load(pixels.device)
+        tokens = self.image_tokens(pixels.to(next(self.parameters()).dtype))
+        return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    def _check(self, modality: Modality) -> None:
+        if modality is not Modality.IMAGE:
+            raise ValueError(f"{modality}: this encoder serves images; give another encoder for it")
+
+
+def leading_tokens(count: int, image_size: int, patch: int) -> int:
+    """How many of a vision transformer's tokens stand before its patches; 0 of an expert with fewer tokens."""
+    return max(count - (image_size // patch) ** 2, 0)

@@ -1,0 +1,122 @@
+"""How a denoiser was trained to see noise: which level a sample gets, what the denoiser sees, and what it must say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isthmus.generators.schedules import check_schedule, denoising_target, training_schedule
+from isthmus.generators.seeded_noise import seeded_timesteps
+
+
+class Noising(ABC):
+    """The noise of training, behind whichever sampler a checkpoint ships.
+
+    Args:
+        config: the scheduler's configuration.
+        where: names it in messages.
+
+    Raises:
+        ValueError: the configuration is of another kind of schedule.
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        self.config = dict(config)
+        self.where = where
+
+    def draw(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B,) int64, on the CPU: each sample's level, evenly out of the training timesteps."""
+        return seeded_timesteps(generators, int(self.config.get("num_train_timesteps", 1000)))
+
+    @abstractmethod
+    def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents and noise (B, ...) float32 at levels (B,) -> the denoiser's input, its timesteps (B,), its target."""
+
+
+class DiscreteNoising(Noising):
+    """Discrete timesteps of DDPM and its kin, under the scheduler's own prediction type.
+
+    Source: Ho et al., arXiv 2006.11239; Rombach et al., arXiv 2112.10752, equation 2.
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        super().__init__(config, where)
+        check_schedule(config, where)
+
+    def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        schedule = training_schedule(self.config)
+        timesteps = levels.to(latents.device)
+        target = denoising_target(schedule, latents, noise, timesteps)
+        return schedule.add_noise(latents, noise, timesteps), timesteps, target
+
+
+class FlowNoising(Noising):
+    """Straight paths from data to noise, (1 - sigma) x + sigma n; the denoiser says their velocity, n - x.
+
+    Sigma is even in (0, 1], bent by the scheduler's shift a to a sigma / (1 + (a - 1) sigma). A dynamic shift, which a
+    sampler takes from the size of the picture, isn't applied here.
+    Source: Lipman et al., arXiv 2210.02747; Esser et al., arXiv 2403.03206, equations 13 and 23.
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        super().__init__(config, where)
+        name, prediction = str(config.get("_class_name")), config.get("prediction_type")
+        if not name.startswith("FlowMatch") and prediction != "flow_prediction":
+            raise ValueError(
+                f"{where}: found {name} with prediction_type '{prediction}'; expected a flow-matching scheduler "
+                f"(FlowMatchEulerDiscreteScheduler, or one of prediction_type flow_prediction). "
+                f"Copy the scheduler's file from the checkpoint anew."
+            )
+
+    def sigmas(self, levels: Tensor) -> Tensor:
+        """(B,) float32 in (0, 1]: the share of noise at each level."""
+        sigmas = (levels + 1).float() / int(self.config.get("num_train_timesteps", 1000))
+        is_dynamic = bool(self.config.get("use_dynamic_shifting", False))
+        # The samplers that also serve other models name their shift of flows apart.
+        shift = 1.0 if is_dynamic else float(self.config.get("shift", self.config.get("flow_shift", 1.0)))
+        return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+    def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        sigmas = self.sigmas(levels).to(latents.device)
+        share = sigmas.view(-1, *[1] * (latents.ndim - 1))
+        timesteps = sigmas * int(self.config.get("num_train_timesteps", 1000))
+        return (1 - share) * latents + share * noise, timesteps, noise - latents
+
+
+class AngleNoising(Noising):
+    """Noise levels sigma of a preconditioned denoiser, even in the angle arctan(sigma / sigma_data).
+
+    The denoiser sees c_in (x + sigma n) and must say F, so that c_skip (x + sigma n) + c_out F = x; at sigma_data 1
+    and with v prediction these are cos x + sin n and cos n - sin x.
+    Source: Karras et al., arXiv 2206.00364, table 1; Salimans and Ho, arXiv 2202.00512.
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        super().__init__(config, where)
+        name, prediction = config.get("_class_name"), config.get("prediction_type")
+        if name not in ("CosineDPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler") or prediction not in (
+            "epsilon",
+            "v_prediction",
+        ):
+            raise ValueError(
+                f"{where}: found {name} with prediction_type '{prediction}'; expected "
+                f"CosineDPMSolverMultistepScheduler or EDMDPMSolverMultistepScheduler with epsilon or v_prediction. "
+                f"Copy the file from the checkpoint anew."
+            )
+
+    def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        data = float(self.config.get("sigma_data", 1.0))
+        share = (levels.float() + 0.5) / int(self.config.get("num_train_timesteps", 1000))
+        angles = (share * torch.pi / 2).to(latents.device)
+        sigmas = data * angles.tan()
+        is_cosine = self.config["_class_name"] == "CosineDPMSolverMultistepScheduler"
+        timesteps = sigmas.atan() * 2 / torch.pi if is_cosine else sigmas.log() / 4
+        sign = -1 if self.config["prediction_type"] == "v_prediction" else 1
+        cosine, sine = (part.view(-1, *[1] * (latents.ndim - 1)) for part in (angles.cos(), angles.sin()))
+        # c_in = cos / sigma_data, c_skip = cos^2, c_out = +- sigma_data sin; x + sigma n = (cos x + sd sin n) / cos.
+        noisy = (cosine * latents + data * sine * noise) / data
+        return noisy, timesteps, sign * (sine * latents / data - cosine * noise)

@@ -1,0 +1,149 @@
+"""Chat templates by name: the very text of each family's turns, its targets, tokenizers without a begin token."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
+from isthmus.backbones.chat_templates import TEMPLATES, read_template
+from isthmus.data.planning import Planner
+from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.types import Modality
+from isthmus.vocabulary import MediaSegment, SignalSegment, TextSegment, Vocabulary
+
+TOKENS: dict[str, tuple[str | None, str, list[str]]] = {
+    "vicuna": ("<s>", "</s>", []),
+    "llama-2": ("<s>", "</s>", []),
+    "chatml": (None, "<|im_end|>", ["<|im_start|>"]),
+    "glm-4": (None, "<|endoftext|>", ["[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|system|>"]),
+    "command-r": (
+        "<BOS_TOKEN>",
+        "<|END_OF_TURN_TOKEN|>",
+        ["<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"],
+    ),
+    "plain": ("</s>", "</s>", []),  # OPT's begin token is its end token
+    "t5": (None, "</s>", []),
+}
+"""Template -> begin token, end token and the other special tokens of a family that it is for."""
+
+TEXTS = {
+    "vicuna": "<s>S USER: U ASSISTANT: A</s>USER: V ASSISTANT: B</s>",
+    "llama-2": "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A </s><s>[INST] V [/INST] B </s>",
+    "chatml": (
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
+        "<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
+    ),
+    "glm-4": (
+        "[gMASK]<sop><|system|>\nS<|user|>\nU<|assistant|>\nA<|endoftext|><|user|>\nV<|assistant|>\nB<|endoftext|>"
+    ),
+    "command-r": (
+        "<BOS_TOKEN><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>S<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>U<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>A<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>V<|END_OF_TURN_TOKEN|>"
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>B<|END_OF_TURN_TOKEN|>"
+    ),
+    "plain": "</s>S\nUser: U\nAssistant: A</s>User: V\nAssistant: B</s>",
+    "t5": "S</s>U</s>A</s>V</s>B</s>",
+}
+CHAT = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", "V"), ("assistant", "B")]
+
+
+def byte_tokenizer(name: str) -> Any:
+    """Bytes and a family's special tokens, with the template of this name."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    begin, end, others = TOKENS[name]
+    pieces = list(dict.fromkeys([*([begin] if begin else []), end, *others, *bytes_to_unicode().values()]))
+    tokenizer = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special: dict[str, Any] = {"eos_token": end, "additional_special_tokens": others}
+    if begin:
+        special["bos_token"] = begin
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.chat_template = TEMPLATES[name]
+    return fast
+
+
+def test_every_template_is_tested() -> None:
+    assert set(TEXTS) == set(TOKENS) == set(TEMPLATES)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_turns_are_written_as_the_family_was_trained(name: str) -> None:
+    messages = [{"role": role, "content": content} for role, content in CHAT]
+    assert byte_tokenizer(name).apply_chat_template(messages, tokenize=False) == TEXTS[name]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_answers_and_their_end_are_the_targets_and_a_prompt_ends_where_they_begin(name: str) -> None:
+    tokenizer = byte_tokenizer(name)
+    planner = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    conversation = Conversation(
+        [
+            Message("user", [TextItem("see "), MediumItem(Modality.IMAGE, Path("x.png")), TextItem("now")]),
+            Message("assistant", [TextItem("first"), MediumItem(Modality.AUDIO, caption="a")]),
+            Message("user", [TextItem("again")]),
+            Message("assistant", [TextItem("last")]),
+        ]
+    )
+    plan = planner.plan(conversation)
+    said = [
+        token
+        for segment in plan
+        if isinstance(segment, TextSegment)
+        for token, is_target in zip(segment.ids, segment.targets, strict=True)
+        if is_target
+    ]
+    end = tokenizer.eos_token
+    assert "".join(tokenizer.decode(said).split()) == f"first{end}last{end}"
+    kinds = [type(segment) for segment in plan if not isinstance(segment, TextSegment)]
+    assert kinds == [MediaSegment, SignalSegment]
+    ids = [token for segment in plan if isinstance(segment, TextSegment) for token in segment.ids]
+    prompt = planner.plan(conversation.prompt(), targets="none", generation_prompt=True)
+    asked = [token for segment in prompt if isinstance(segment, TextSegment) for token in segment.ids]
+    assert asked == ids[: len(asked)]
+    rest = tokenizer.decode(ids[len(asked) :])
+    assert rest.strip() in (f"last{end}", f"last {end}")
+
+
+@pytest.mark.parametrize("name", ["vicuna", "command-r", "plain"])
+def test_one_begin_token_stands_first(name: str) -> None:
+    tokenizer = byte_tokenizer(name)
+    planner = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    (segment,) = planner.plan(Conversation([Message("user", [TextItem("u")])]), "none", generation_prompt=True)
+    assert isinstance(segment, TextSegment)
+    assert segment.ids.count(tokenizer.bos_token_id) == 1 and segment.ids[0] == tokenizer.bos_token_id
+
+
+def test_a_template_is_chosen_by_name_or_file_and_replaces_the_checkpoints_own(
+    llm_folder: Any, kit: Any, tmp_path: Path
+) -> None:
+    own = CausalBackbone(llm_folder("qwen2")).tokenizer.chat_template
+    named = CausalBackbone(llm_folder("qwen2"), chat_template="chatml").tokenizer.chat_template
+    assert named == TEMPLATES["chatml"] != own
+    (tmp_path / "mine.jinja").write_text("{{ messages[0]['content'] }}")
+    mine = EncoderDecoderBackbone(llm_folder("t5"), chat_template=str(tmp_path / "mine.jinja"))
+    assert mine.tokenizer.chat_template == "{{ messages[0]['content'] }}"
+
+
+def test_a_template_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"chat_template: found 'vicuña'; .* or one of vicuna, llama-2, chatml"):
+        read_template("vicuña")
+    with pytest.raises(ValueError, match=r"a \.jinja file that exists"):
+        read_template(str(tmp_path / "none.jinja"))
+
+
+def test_a_checkpoint_without_a_template_says_how_to_name_one(llm_folder: Any, kit: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llm_folder("opt"), tmp_path / "opt"))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r"without a chat template.*the backbone's chat_template: vicuna.*plain, t5"):
+        CausalBackbone(folder)
+    assert CausalBackbone(folder, chat_template="plain").tokenizer.chat_template == TEMPLATES["plain"]

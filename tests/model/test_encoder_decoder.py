@@ -1,0 +1,92 @@
+"""The whole model on an encoder-decoder LLM: nothing but the backbone's class differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from model.talks import mixed, talk
+from tiny_world import SIGNALS, tiny_model
+
+from isthmus.backbones import EncoderDecoderBackbone, LoraSettings
+from isthmus.backbones.base import Sampling
+from isthmus.model import AnyToAny, Backbone, LossWeights
+from isthmus.types import Modality
+
+EVERYTHING = LossWeights(text=0.5, alignment=2.0, denoising=0.25)
+
+
+@pytest.fixture(scope="module")
+def t5_folder(experts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random T5 with the tokenizer and the template of the tiny Llama."""
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("t5")
+    tokenizer = AutoTokenizer.from_pretrained(experts["llama"])
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(11)
+    llm = T5ForConditionalGeneration(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_heads=2,
+            pad_token_id=0,
+            eos_token_id=2,
+            decoder_start_token_id=0,
+        )
+    )
+    llm.save_pretrained(folder)
+    return folder
+
+
+def compose(experts: dict[str, Path], folder: Path, **options: Any) -> AnyToAny:
+    plain = tiny_model(experts, **options)
+    language_model = EncoderDecoderBackbone(folder, SIGNALS, LoraSettings(rank=2, alpha=4, dropout=0.0))
+    model = AnyToAny(Backbone(language_model, 512), plain.input_side, plain.output_side, 0)
+    model.configure_model()
+    return model
+
+
+def test_it_trains_on_every_medium(experts: dict[str, Path], t5_folder: Path) -> None:
+    model = compose(experts, t5_folder)
+    model.loss_weights = EVERYTHING
+    batch = model.collator("train")(mixed())
+    optimizer = torch.optim.Adam([parameter for _, parameter in model.named_owned()], lr=0.01)
+    losses = []
+    for step in range(12):
+        optimizer.zero_grad()
+        terms = model(batch)
+        loss = terms.total(EVERYTHING, terms.counts())
+        loss.backward()
+        if step == 0:
+            moved = {
+                part.split(".")[0]
+                for part, own in model.parts().items()
+                if any(p.grad is not None and p.grad.abs().sum() > 0 for p in own.values())
+            }
+            assert moved == {"input_projectors", "output_projectors", "media_tags", "signal_rows", "lora"}
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_conversations_loss_does_not_depend_on_the_others(experts: dict[str, Path], t5_folder: Path) -> None:
+    model = compose(experts, t5_folder)
+    collate = model.collator("train")
+    together = model(collate(mixed()))
+    alone = [model(collate([conversation])) for conversation in mixed()]
+    torch.testing.assert_close(together.text, torch.stack([terms.text for terms in alone]).sum(), rtol=1e-4, atol=1e-3)
+    assert int(together.correct) == sum(int(terms.correct) for terms in alone)
+
+
+def test_it_answers_with_the_media_that_are_asked_for(experts: dict[str, Path], t5_folder: Path) -> None:
+    model = compose(experts, t5_folder)
+    asked = [talk([("image", 3), "draw"], ["."]), talk(["hi"], ["hi"])]
+    required = [[Modality.AUDIO, Modality.IMAGE], []]
+    replies = model.answer(model.prompts(asked), Sampling(max_tokens=3), required)
+    assert [piece.modality for piece in replies[0].media()] == [Modality.AUDIO, Modality.IMAGE]
