@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 import torch
 from model.talks import mixed, talk
+from tiny_bert import write_bert
 from tiny_world import SIGNALS, tiny_model
 
 from isthmus.backbones import EncoderDecoderBackbone, LoraSettings
 from isthmus.backbones.base import Sampling
+from isthmus.input_projectors import PFormer
 from isthmus.model import AnyToAny, Backbone, LossWeights
+from isthmus.model.teaching import teach
 from isthmus.types import Modality
 
 EVERYTHING = LossWeights(text=0.5, alignment=2.0, denoising=0.25)
@@ -90,3 +93,33 @@ def test_it_answers_with_the_media_that_are_asked_for(experts: dict[str, Path], 
     required = [[Modality.AUDIO, Modality.IMAGE], []]
     replies = model.answer(model.prompts(asked), Sampling(max_tokens=3), required)
     assert [piece.modality for piece in replies[0].media()] == [Modality.AUDIO, Modality.IMAGE]
+
+
+def test_a_teacher_learns_by_what_it_writes(experts: dict[str, Path], t5_folder: Path, tmp_path: Path) -> None:
+    language_model = compose(experts, t5_folder, inputs=(), outputs=()).backbone.language_model
+    write_bert(tmp_path)
+    teacher = PFormer(language_model.width, checkpoint=tmp_path, positions=3, feature_width=5)
+    texts = ["a red seven", "two"]
+    found = teach(teacher, language_model, texts)
+    prompts, _ = teacher(*teacher.tokenize(texts))
+    expected, count = torch.zeros(()), 0
+    for text, prompt in zip(texts, prompts, strict=True):
+        ids = [*language_model.tokenizer(text, add_special_tokens=False)["input_ids"], 2]
+        theirs = language_model.llm(inputs_embeds=prompt[None], labels=torch.tensor([ids]))
+        wide = language_model.logits(theirs_states(language_model, prompt, ids))
+        torch.testing.assert_close(wide[:, : language_model.vocabulary.base_size], theirs.logits[0])
+        expected = expected + torch.nn.functional.cross_entropy(wide, torch.tensor(ids), reduction="sum")
+        count += len(ids)
+    assert int(found.tokens) == count
+    torch.testing.assert_close(found.text, expected, rtol=1e-4, atol=1e-4)
+    (gradient,) = torch.autograd.grad(found.text, [next(p for p in teacher.parameters() if p.ndim == 2)])
+    assert gradient.abs().sum() > 0
+
+
+def theirs_states(language_model: Any, prompt: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """(L, E) the decoder's final states, in one pass of the library's whole model."""
+    output = language_model.llm(
+        inputs_embeds=prompt[None], labels=torch.tensor([ids]), output_hidden_states=True, return_dict=True
+    )
+    states: torch.Tensor = output.decoder_hidden_states[-1][0]
+    return states

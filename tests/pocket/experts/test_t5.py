@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -30,16 +31,13 @@ def test_every_answer_is_paired_with_what_precedes_it() -> None:
     assert second[1] == [tokenizer.eos_token_id]
 
 
-def test_the_loss_is_a_function_of_the_step_and_of_answers_alone() -> None:
+def test_the_loss_is_a_function_of_the_step_and_of_answers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t5, "NOISE", 0.0)
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
     llm = t5.build_llm(tokenizer)
     loss = t5.AnswerLoss(llm, tokenizer, 0)
-    t5.NOISE, noise = 0.0, t5.NOISE
-    try:
-        value, again = loss(5).detach(), t5.AnswerLoss(llm, tokenizer, 0)(5).detach()
-    finally:
-        t5.NOISE = noise
+    value, again = loss(5).detach(), t5.AnswerLoss(llm, tokenizer, 0)(5).detach()
     torch.testing.assert_close(value, again)
     total, count = torch.zeros(()), 0
     with torch.no_grad():
