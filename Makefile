@@ -18,7 +18,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-fast test-timm lint format pocket clean
+.PHONY: help setup quickstart test test-fast test-timm lint format benchmarks pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,7 +40,7 @@ test-fast: $(VENV)/.installed  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extra `timm`, in .venv-timm (5 GB)
-	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m timm tests/encoders
+	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m timm tests/encoders tests/test_sweep.py
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .
@@ -51,6 +51,10 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
 format: $(VENV)/.installed-dev  ## sort imports and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+benchmarks: export OMP_NUM_THREADS ?= $(CORES)
+benchmarks: $(VENV)/.installed  ## measure against baselines, the short form; tables, and JSON under runs/benchmarks
+	$(BIN)/python -m benchmarks
 
 pocket: export OMP_NUM_THREADS ?= $(CORES)
 pocket: $(VENV)/.installed  ## train the embedded experts from nothing (an hour or two; their weights are in the repository)

@@ -14,6 +14,7 @@ from isthmus.model import Reply
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.judges.audio import AudioJudge
 from isthmus.pocket.judges.image import ImageJudge
+from isthmus.pocket.judges.points import PointsJudge
 from isthmus.pocket.judges.text import TextJudge
 from isthmus.pocket.judges.video import VideoJudge
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, draw
@@ -25,7 +26,13 @@ VALUES = {"digit": 10, "colour": len(COLOURS), "motion": len(MOTIONS)}
 def pocket_judges(repository: Path) -> dict[str, Judge]:
     """The judges as they are shipped."""
     folder = repository / "checkpoints/pocket/judges"
-    return {"image": ImageJudge(folder), "video": VideoJudge(folder), "audio": AudioJudge(), "text": TextJudge()}
+    return {
+        "image": ImageJudge(folder),
+        "video": VideoJudge(folder),
+        "audio": AudioJudge(),
+        "points": PointsJudge(folder),
+        "text": TextJudge(),
+    }
 
 
 def batch_of(details: Sequence[Mapping[str, Any]]) -> Batch:

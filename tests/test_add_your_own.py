@@ -109,6 +109,7 @@ def fit(folder: str, *extra: str) -> Path:
     return Path(folder, "encoder_alignment")
 
 
+@pytest.mark.slow
 def test_the_config_trains_a_stage_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
     trained = fit("runs/trained")

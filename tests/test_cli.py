@@ -173,7 +173,7 @@ def test_a_run_brings_what_its_config_leaves_out(logger: str, tmp_path: Path, tr
 def test_the_weights_rebuild_their_model(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")  # the experts are found beside the runs
     model = AnyToAny.from_checkpoint(trained / "stage3/instruction_tuning")
-    assert not model.training and model.outputs == ["image", "video", "audio"]
+    assert not model.training and model.outputs == ["image", "video", "audio", "points"]
 
 
 def test_measuring(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

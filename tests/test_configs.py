@@ -22,7 +22,7 @@ NAMES = sorted(
     for path in CONFIGS.rglob("*.yaml")
     if path.parent.name not in ("engines", "experts")
 )
-EXPERTS = ("imagebind", "point_bert", "llama", "stable_diffusion", "zeroscope", "audioldm")
+EXPERTS = ("imagebind", "point_bert", "llama", "stable_diffusion", "zeroscope", "audioldm", "shap_e")
 Compose = Callable[[str], Any]
 
 
@@ -80,7 +80,8 @@ def test_composes(name: str, compose: Compose, clone: Path, monkeypatch: pytest.
 
 def test_stages_are_defined_once() -> None:
     stages = read("pocket.yaml")["training"]["stages"]
-    assert list(stages) == ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
+    paper = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
+    assert list(stages) == [*paper, "preference_tuning", "reward_tuning"]
     for name in NAMES:
         training = read(name)["training"]
         assert name == "pocket.yaml" or "stages" not in training, name
@@ -93,6 +94,8 @@ def test_each_stage_starts_from_what_the_last_one_writes() -> None:
         own = read(name)["training"]
         assert own.get("init_from") == expected, name
         expected = f"{own['folder']}/{own['run'][-1]}"
+    for name in ("preference.yaml", "grpo.yaml"):
+        assert read(name)["training"]["init_from"] == expected, name
 
 
 def test_one_stage_and_the_curriculum_hold_the_same_stages(compose: Compose) -> None:
@@ -117,6 +120,10 @@ def test_the_shipped_experts_fit_the_shipped_data(repository: Path, monkeypatch:
     check(cli)
     # Nothing that the sources draw is longer than the sequences that the config allows.
     collate = cli.model.collator("train")
-    for source in cli.datamodule.sources.values():
+    (switch,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, StageSwitch)]
+    # An objective has batches of its own kind, of prompts or of pairs.
+    mixed = {name for stage in switch.stages.values() if stage.objective is None for name in stage.data or ()}
+    assert mixed >= {"describe", "draw", "any_to_any", "arithmetic", "text"}
+    for name in sorted(mixed):
         for index in range(100):
-            assert collate.sample(source[index]).ids
+            assert collate.sample(cli.datamodule.sources[name][index]).ids

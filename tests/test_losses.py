@@ -6,7 +6,15 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.losses import alignment_loss, text_loss
+from isthmus.losses import (
+    alignment_loss,
+    diffusion_preference_loss,
+    group_advantages,
+    policy_loss,
+    preference_loss,
+    text_loss,
+    token_losses,
+)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 64])
@@ -90,3 +98,63 @@ def test_alignment_refuses_other_shapes_and_forms() -> None:
         alignment_loss(torch.zeros(1, 77, 768), torch.zeros(1, 77, 1024))
     with pytest.raises(ValueError, match="unknown form 'cosine'; known: mse, norm"):
         alignment_loss(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), form="cosine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("chunk", [2, 64])
+def test_token_losses_are_the_terms_of_the_text_loss(chunk: int) -> None:
+    hidden, weight = torch.randn(7, 5, requires_grad=True), torch.randn(11, 5)
+    labels = torch.randint(11, (7,))
+    losses, correct = token_losses(hidden, lambda states: states @ weight.T, labels, chunk)
+    torch.testing.assert_close(losses, F.cross_entropy(hidden @ weight.T, labels, reduction="none"))
+    assert torch.equal(correct, (hidden @ weight.T).argmax(-1) == labels)
+    losses.square().sum().backward()
+    assert hidden.grad is not None and hidden.grad.any()
+
+
+def test_preference_losses_follow_their_equations() -> None:
+    ratios, tokens = (torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.5])), (torch.tensor([2, 4]), torch.tensor([1, 5]))
+    loss, margin = preference_loss(ratios, tokens, 0.2)
+    torch.testing.assert_close(margin, torch.tensor([0.1, -0.5]))
+    torch.testing.assert_close(loss, torch.log1p(torch.exp(-margin)))
+    by_token = torch.tensor([0.5 - 0.5, -0.5 - 0.1])
+    loss, _ = preference_loss(ratios, tokens, 0.2, "sigmoid_norm")
+    torch.testing.assert_close(loss, torch.log1p(torch.exp(-0.2 * by_token)))
+    loss, _ = preference_loss(ratios, tokens, 0.2, "ipo")
+    torch.testing.assert_close(loss, (by_token - 2.5) ** 2)
+    with pytest.raises(ValueError, match="unknown form 'hinge'"):
+        preference_loss(ratios, tokens, 0.2, "hinge")  # type: ignore[arg-type]
+
+
+def test_diffusion_preference_favours_the_lower_error_of_the_chosen_medium() -> None:
+    better, worse = torch.tensor([-0.1], requires_grad=True), torch.tensor([0.1], requires_grad=True)
+    loss, margin = diffusion_preference_loss(better, worse, 5.0)
+    torch.testing.assert_close(loss, torch.log1p(torch.exp(torch.tensor([-1.0]))))
+    assert margin == 1
+    loss.backward()
+    assert better.grad is not None and worse.grad is not None and better.grad > 0 > worse.grad
+
+
+def test_group_advantages_have_no_mean_and_unit_deviation() -> None:
+    advantages = group_advantages(torch.tensor([[0.0, 1.0, 5.0], [2.0, 2.0, 2.0]]))
+    torch.testing.assert_close(advantages.mean(1), torch.zeros(2))
+    torch.testing.assert_close(advantages[0].std(), torch.tensor(1.0), atol=1e-3, rtol=0)
+    assert not advantages[1].any()
+
+
+def test_the_policy_loss_is_clipped_and_adds_the_divergence() -> None:
+    policy = torch.tensor([[-1.0, -1.0, 7.0], [-1.0, -1.0, -1.0]], requires_grad=True)
+    old = torch.tensor([[-1.5, -1.0, 0.0], [-1.0, -0.5, -1.0]])
+    reference = torch.tensor([[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.5]])
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    advantages = torch.tensor([2.0, -1.0])
+    losses, divergences = policy_loss(policy, old, reference, mask, advantages, clip=0.2, kl=0.1)
+    apart = torch.tensor([[0.0, -1.0], [0.0, -0.5]])
+    divergence = apart.exp() - apart - 1
+    # e^0.5 counts as 1.2 where it would gain, e^-0.5 as 0.8 where it would lose less.
+    first = -(2 * 1.2 + 2 * 1.0) / 2 + 0.1 * divergence[0].sum() / 2
+    second = (1.0 + 0.8 + 1.0) / 3 + 0.1 * divergence[1].sum() / 3
+    torch.testing.assert_close(losses, torch.stack([first, second]))
+    torch.testing.assert_close(divergences, torch.stack([divergence[0].sum() / 2, divergence[1].sum() / 3]))
+    losses.sum().backward()
+    assert policy.grad is not None and policy.grad[0, 2] == 0
+    assert policy.grad[1, 1] == 0  # clipped, and at the reference

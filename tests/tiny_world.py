@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from tiny_pipelines import KINDS, write_pipeline
+from tiny_shap_e import write_shap_e
 
 from isthmus.backbones import CausalBackbone, LoraSettings
 from isthmus.encoders.checkpoint import save_checkpoint
@@ -91,6 +92,32 @@ def write_llm(folder: Path) -> None:
     llm.save_pretrained(folder)
 
 
+def write_t5(folder: Path) -> None:
+    """A random T5 with the tokenizer and the template of the tiny Llama."""
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    write_llm(folder)
+    (folder / "model.safetensors").unlink()
+    config = T5Config(
+        vocab_size=len(AutoTokenizer.from_pretrained(folder)),
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_heads=2,
+        pad_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+    )
+    torch.manual_seed(11)
+    llm = T5ForConditionalGeneration(config)
+    for name, parameter in llm.named_parameters():
+        if "norm" not in name:  # sharp, as the Llama is, but for attention, which T5 doesn't scale down
+            scale = 2.0 if "shared" in name else 0.3 if name.endswith((".q.weight", ".k.weight")) else 1.0
+            parameter.data.normal_(0, scale)
+    llm.save_pretrained(folder)
+
+
 def tiny_experts(folder: Path) -> dict[str, Path]:
     """Writes every expert of the pocket set below ``folder``; expert -> its folder."""
     with torch.random.fork_rng(devices=[]):
@@ -145,5 +172,7 @@ def tiny_clone(folder: Path) -> Path:
     pocket.mkdir(parents=True)
     for expert, path in paths.items():
         (pocket / names.get(expert, expert)).symlink_to(path)
+    write_shap_e(pocket / "shap_e")
+    write_t5(folder / "checkpoints" / "pocket-t5")
     (pocket / "judges").symlink_to(Path(__file__).resolve().parents[1] / "checkpoints" / "pocket" / "judges")
     return folder

@@ -1,4 +1,4 @@
-"""Losses as plain functions of tensors: text cross-entropy and alignment. A generator's denoising loss is its own."""
+"""Losses as plain functions of tensors: text, alignment, preference. A generator's denoising loss is its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 AlignmentForm = Literal["mse", "norm"]
+PreferenceForm = Literal["sigmoid", "sigmoid_norm", "ipo"]
 
 
 def text_loss(
@@ -32,19 +33,36 @@ def text_loss(
         The sum of the cross-entropies () in float32 (0 without targets), and which targets were the likeliest token
         (P,) bool, without gradient.
     """
+    losses, correct = _pieces(hidden, head, labels, chunk, "sum")
+    return (losses[0], correct[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.cat(correct))
+
+
+def token_losses(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
+    """As :func:`text_loss`, but the cross-entropy (P,) of each target position: its negative log-probability."""
+    losses, correct = _pieces(hidden, head, labels, chunk, "none")
+    return torch.cat(losses), torch.cat(correct)
+
+
+def _pieces(
+    hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, chunk: int, reduction: str
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Losses, and which targets were the likeliest token, of each chunk."""
 
     def piece(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         logits = head(states).float()
-        return F.cross_entropy(logits, wanted, reduction="sum"), logits.detach().argmax(-1) == wanted
+        return F.cross_entropy(logits, wanted, reduction=reduction), logits.detach().argmax(-1) == wanted
 
     if len(labels) <= chunk:
-        return piece(hidden, labels)
+        loss, hits = piece(hidden, labels)
+        return [loss], [hits]
     losses, correct = [], []
     for states, wanted in zip(torch.split(hidden, chunk), torch.split(labels, chunk), strict=True):
         loss, hits = checkpoint(piece, states, wanted, use_reentrant=False, preserve_rng_state=False)
         losses.append(loss)
         correct.append(hits)
-    return torch.stack(losses).sum(), torch.cat(correct)
+    return losses, correct
 
 
 def alignment_loss(
@@ -85,3 +103,90 @@ def alignment_loss(
     if mask is None:
         return distances.mean(-1)
     return (distances * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def preference_loss(
+    ratios: tuple[Tensor, Tensor], tokens: tuple[Tensor, Tensor], beta: float, form: PreferenceForm = "sigmoid"
+) -> tuple[Tensor, Tensor]:
+    """Direct preference optimisation, for each pair. The forms have the names of ``trl``.
+
+    ``sigmoid``: -log sigmoid(beta (r_w - r_l)), r being the log-ratio of policy and reference (DPO, arXiv 2305.18290,
+    equation 7). ``sigmoid_norm``: the same with each log-ratio divided by its answer's tokens, so that length is worth
+    nothing by itself. ``ipo``: (r_w - r_l - 1 / (2 beta))^2 with ratios by token (arXiv 2310.12036, equation 17).
+
+    Args:
+        ratios: (n,) of the chosen and (n,) of the rejected answers: log-probabilities of all target positions summed,
+            minus the reference's.
+        tokens: (n,) and (n,), how many positions these are.
+        beta: how strongly the policy is held to the reference (in ``ipo``: tau).
+        form: which of the losses.
+
+    Returns:
+        (n,) losses, and (n,) margins beta (r_w - r_l) without gradient: above 0 where the pair is ranked right.
+
+    Raises:
+        ValueError: ``form`` is unknown.
+    """
+    chosen, rejected = ratios
+    if form in ("sigmoid_norm", "ipo"):
+        chosen, rejected = (ratio / count.clamp(min=1) for ratio, count in zip(ratios, tokens, strict=True))
+    margin = chosen - rejected
+    match form:
+        case "sigmoid" | "sigmoid_norm":
+            loss = -F.logsigmoid(beta * margin)
+        case "ipo":
+            loss = (margin - 1 / (2 * beta)).square()
+        case _:
+            raise ValueError(f"preference_loss: unknown form '{form}'; known: sigmoid, sigmoid_norm, ipo")
+    return loss, (beta * margin).detach()
+
+
+def diffusion_preference_loss(chosen: Tensor, rejected: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Diffusion-DPO for each pair of media: -log sigmoid(-beta (d_w - d_l)) (Wallace et al., arXiv 2311.12908, eq. 14).
+
+    Args:
+        chosen: (c,) d_w, the denoising error of the chosen medium minus the reference's at the same noise and timestep.
+        rejected: (c,) d_l, likewise.
+        beta: theirs times the number of timesteps; since errors are means over a latent's elements, thousands.
+
+    Returns:
+        (c,) losses, and (c,) margins without gradient.
+    """
+    margin = -beta * (chosen - rejected)
+    return -F.logsigmoid(margin), margin.detach()
+
+
+def group_advantages(rewards: Tensor, epsilon: float = 1e-4) -> Tensor:
+    """(B, G) rewards -> advantages (B, G): each group's mean taken off, divided by its deviation plus ``epsilon``.
+
+    A group of equal rewards has none. Source: DeepSeekMath, arXiv 2402.03300, section 4.1.2.
+    """
+    centred = rewards - rewards.mean(1, keepdim=True)
+    return centred / (rewards.std(1, keepdim=True) + epsilon)
+
+
+def policy_loss(
+    policy: Tensor, old: Tensor, reference: Tensor, mask: Tensor, advantages: Tensor, clip: float, kl: float
+) -> tuple[Tensor, Tensor]:
+    """The clipped policy loss of GRPO with its KL term, for each answer (arXiv 2402.03300, equations 3 and 4).
+
+    Args:
+        policy: (R, T) log-probabilities of the sampled tokens; those of ``mask`` count.
+        old: (R, T) the same when they were sampled, without gradient.
+        reference: (R, T) the same under the reference, without gradient.
+        mask: (R, T) bool.
+        advantages: (R,) one an answer.
+        clip: the ratio of policy and old policy counts within 1 - clip and 1 + clip.
+        kl: the weight of the KL term.
+
+    Returns:
+        (R,) losses and (R,) KL terms, each a mean over an answer's tokens. The KL is the estimator exp(x) - x - 1 of
+        x = log reference - log policy, unbiased and never negative.
+    """
+    ratio = ((policy - old) * mask).exp()
+    weighed = advantages[:, None]
+    gained = torch.minimum(ratio * weighed, ratio.clamp(1 - clip, 1 + clip) * weighed)
+    apart = (reference - policy) * mask
+    divergence = apart.exp() - apart - 1
+    count = mask.sum(1).clamp(min=1)
+    return ((kl * divergence - gained) * mask).sum(1) / count, (divergence.detach() * mask).sum(1) / count

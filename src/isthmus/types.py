@@ -7,6 +7,7 @@ S signal tokens of a medium, C condition tokens, K condition width. Masks are bo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -60,15 +61,16 @@ class Media:
 
     def __post_init__(self) -> None:
         array, shape = self.array, self.array.shape
+        is_rate = self.rate is not None and 0 < self.rate < math.inf
         match self.modality:
             case Modality.IMAGE:
                 fits = array.dtype == np.uint8 and array.ndim == 3 and shape[2] == 3
                 wanted = "(height, width, 3) uint8"
             case Modality.VIDEO:
-                fits = array.dtype == np.uint8 and array.ndim == 4 and shape[3] == 3 and bool(self.rate)
+                fits = array.dtype == np.uint8 and array.ndim == 4 and shape[3] == 3 and is_rate
                 wanted = "(frames, height, width, 3) uint8 with a frame rate"
             case Modality.AUDIO:
-                fits = array.dtype == np.float32 and array.ndim == 1 and bool(self.rate)
+                fits = array.dtype == np.float32 and array.ndim == 1 and is_rate
                 wanted = "(samples,) float32 with a sample rate"
             case Modality.POINTS:
                 fits = array.dtype == np.float32 and array.ndim == 2 and shape[1] in (3, 6)
@@ -118,20 +120,42 @@ class Condition:
 
 
 @dataclass
+class Encoded:
+    """What a cache knows of one input medium.
+
+    Attributes:
+        key: names it in the cache.
+        count: N, as ``Encoder.token_count`` has it.
+        tokens: (N, D); None where the cache doesn't hold it.
+        mask: (N,), likewise.
+        seconds: what decoding and preprocessing took, where it doesn't.
+    """
+
+    key: str
+    count: int = 0
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    seconds: float = 0.0
+
+
+@dataclass
 class MediaBatch:
     """The n input media of one modality in a batch.
 
     Attributes:
-        inputs: what ``Encoder.preprocess`` gave, stacked: each tensor (n, ...).
+        inputs: what ``Encoder.preprocess`` gave, stacked: each tensor (n, ...); with a cache, of those media alone that
+            it doesn't hold.
         rows: (n,) the sequence that each medium stands in.
         starts: (n,) its first position there.
         lengths: (n,) how many positions it takes (M).
+        cached: n, what a cache knows of each medium; None where there's no cache.
     """
 
     inputs: dict[str, Tensor]
     rows: Tensor
     starts: Tensor
     lengths: Tensor
+    cached: list[Encoded] | None = None
 
 
 @dataclass
@@ -192,7 +216,7 @@ class Batch:
             return {name: move(tensor) for name, tensor in tensors.items()}
 
         media = {
-            modality: MediaBatch(move_all(own.inputs), move(own.rows), move(own.starts), move(own.lengths))
+            modality: MediaBatch(move_all(own.inputs), move(own.rows), move(own.starts), move(own.lengths), own.cached)
             for modality, own in self.media.items()
         }
         signals = {

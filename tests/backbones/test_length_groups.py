@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Iterator
+from itertools import combinations, permutations
 from typing import Any
 
 import pytest
@@ -17,24 +17,45 @@ from isthmus.backbones.length_groups import length_groups
 Build = Callable[..., CausalBackbone]
 
 
-def cost(sizes: list[tuple[int, int]], launch: int) -> int:
-    return sum(rows * length + launch for rows, length in sizes)
+Row = tuple[int, int]
+"""Length, and the first position that learns."""
+
+
+def cost(groups: list[list[Row]], launch: int) -> int:
+    """Twice the positions that run: those before the first that learns have no backward pass and count half."""
+    return sum(
+        len(rows) * (2 * max(length - first for length, first in rows) + max(first for _, first in rows)) + 2 * launch
+        for rows in groups
+    )
+
+
+def splits(rows: list[Row]) -> Iterator[list[list[Row]]]:
+    """Every way to cut a row of rows."""
+    for size in range(len(rows)):
+        for cuts in combinations(range(1, len(rows)), size):
+            yield [rows[start:end] for start, end in zip((0, *cuts), (*cuts, len(rows)), strict=True)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 50)), min_size=1, max_size=7), st.integers(0, 60))
+def test_the_split_is_the_cheapest(drawn: list[Row], launch: int) -> None:
+    groups = length_groups([length for length, _ in drawn], [first for _, first in drawn], launch)
+    assert sorted(row for group in groups for row in group.rows) == list(range(len(drawn)))
+    reached = [(length, min(first, length)) for length, first in drawn]
+    for group in groups:
+        assert list(zip(group.lengths, group.firsts, strict=True)) == [reached[row] for row in group.rows]
+        assert group.length == max(group.lengths) and group.first == min(group.firsts)
+    found = cost([[reached[row] for row in group.rows] for group in groups], launch)
+    ordered = sorted(reached, key=lambda row: (row[0] - row[1], row[0]))
+    assert found == min(cost(split, launch) for split in splits(ordered))
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(0, 60))
-def test_the_split_is_the_cheapest(lengths: list[int], launch: int) -> None:
-    groups = length_groups(lengths, list(range(len(lengths))), launch)
-    assert sorted(row for group in groups for row in group.rows) == list(range(len(lengths)))
-    for group in groups:
-        assert group.length == max(lengths[row] for row in group.rows)
-        assert group.first == min(group.rows)
-    ordered, count = sorted(lengths), len(lengths)
-    splits = [cuts for size in range(count) for cuts in combinations(range(1, count), size)]
-    cheapest = min(
-        cost([(end - start, ordered[end - 1]) for start, end in zip((0, *cuts), (*cuts, count), strict=True)], launch)
-        for cuts in splits
-    )
-    assert cost([(len(group.rows), group.length) for group in groups], launch) == cheapest
+def test_where_all_learns_no_split_of_any_order_is_cheaper(lengths: list[int], launch: int) -> None:
+    groups = length_groups(lengths, [0] * len(lengths), launch)
+    rows = [(length, 0) for length in lengths]
+    found = cost([[rows[row] for row in group.rows] for group in groups], launch)
+    orders = permutations(rows) if len(rows) <= 4 else [tuple(sorted(rows)), tuple(rows)]
+    assert all(found <= cost(split, launch) for order in orders for split in splits(list(order)))
 
 
 @pytest.mark.parametrize("skips", [True, False])

@@ -202,6 +202,19 @@ def test_incomplete_weights_are_refused(copied: Path) -> None:
         CausalBackbone(copied).materialize()
 
 
+def test_the_damaged_file_of_several_is_named(copied: Path) -> None:
+    whole = CausalBackbone(copied)
+    whole.materialize()
+    (copied / "model.safetensors").unlink()
+    whole.llm.save_pretrained(copied, max_shard_size="10KB")
+    shards = sorted(copied.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    shards[1].write_bytes(shards[1].read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"backbone checkpoint \S+: can't be read as safetensors .* again") as caught:
+        CausalBackbone(copied).materialize()
+    assert [str(shard) in str(caught.value) for shard in shards] == [shard == shards[1] for shard in shards]
+
+
 def test_lora_settings_are_checked(llm_folder: Any, kit: Any) -> None:
     with pytest.raises(ValueError, match="found rank 0"):
         LoraSettings(rank=0)

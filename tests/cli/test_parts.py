@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -16,12 +17,15 @@ import pytest
 from torch import nn
 
 from isthmus import cli
+from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import LanguageBackbone
+from isthmus.cli.inner_parts import INNER
 from isthmus.cli.part_table import KINDS, PARTS, Part
 from isthmus.cli.parts import as_json, as_text
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
 from isthmus.input_projectors.base import InputProjector
+from isthmus.model import InputSide
 from isthmus.output_projectors.base import OutputProjector
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "parts"
@@ -117,15 +121,32 @@ def test_the_docs_have_every_part_and_no_other(room: str) -> None:
     assert found == rows, f"the table of docs/parts/{room}.md should be:\n" + "\n".join(rows)
 
 
+def test_what_stands_within_a_part_is_there_and_has_its_argument() -> None:
+    owners = {"input_side": InputSide, "language_model": CausalBackbone}
+    for part in INNER:
+        assert inspect.isclass(named(part)) and not issubclass(named(part), tuple(BASES.values()))
+        owner, argument = part.within.split(".")
+        accepted = str(inspect.signature(owners[owner]).parameters[argument].annotation)
+        # The teacher's is a factory, as every bridge's is.
+        assert accepted == "TeacherFactory | None" if owner == "input_side" else part.name in accepted
+
+
+def test_the_docs_have_what_stands_within_parts() -> None:
+    rows = [f"| `{p.name}` | `{p.within}` | {p.takes} | {p.gives} | {p.weights} | {p.checkpoint} |" for p in INNER]
+    lines = (DOCS / "README.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("| `")] == rows, "docs/parts/README.md:\n" + "\n".join(rows)
+
+
 def test_text_and_json_hold_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["parts"])
     table = capsys.readouterr().out
     cli.main(["parts", "--json"])
     objects = json.loads(capsys.readouterr().out)
-    assert [found["class_path"] for found in objects] == [part.class_path for part in PARTS]
-    assert [found["kind"] for found in objects] == [part.kind for part in PARTS]
-    assert all(any(line.startswith(part.class_path) for line in table.splitlines()) for part in PARTS)
-    assert all(part.checkpoint in table and part.weights in table for part in PARTS)
+    everything = (*PARTS, *INNER)
+    assert [found["class_path"] for found in objects] == [part.class_path for part in everything]
+    assert [found["kind"] for found in objects] == [part.kind for part in everything]
+    assert all(any(line.startswith(part.class_path) for line in table.splitlines()) for part in everything)
+    assert all(part.checkpoint in table and part.weights in table for part in everything)
 
 
 def test_columns_are_aligned_and_empty_kinds_left_out() -> None:
@@ -141,3 +162,14 @@ def test_listing_parts_is_light() -> None:
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "isthmus.encoders.imagebind.ImageBind" in ran.stdout
     assert not [name for name in HEAVY if f"'{name}'" in ran.stderr]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_who_leaves_early_is_no_error(options: list[str]) -> None:
+    """As ``isthmus parts --json | head``; here the reader is gone before the first line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = f"from isthmus import cli; cli.main({['parts', *options]})"
+    ran = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr.decode()) == (141, "")

@@ -90,3 +90,18 @@ def test_two_torchrun_nodes_learn_what_one_process_learns(experts: Path, alone: 
     errors = [node.communicate(timeout=300)[1].decode() for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(error[-2000:] for error in errors)
     assert_like_one_process(tmp_path, alone)
+
+
+def test_two_ranks_prefer_what_one_process_prefers(experts: Path, tmp_path: Path) -> None:
+    for devices in (1, 2):
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        options = json.dumps(OPTIONS | {"devices": devices, "names": ["decoder_alignment", "preference_tuning"]})
+        finished = subprocess.run(
+            [sys.executable, str(RUNS), str(experts), str(folder), options],
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    assert_like_one_process(tmp_path / "2", result(tmp_path / "1", 0))

@@ -86,6 +86,71 @@ def test_published_files_have_published_sizes() -> None:
     assert PointBert("ulip1.pt", published="ulip1").preprocess(scan)["points"].shape == (8192, 3)
 
 
+XYZ = PointBertConfig(
+    points=64,
+    colored=False,
+    trans_dim=16,
+    depth=1,
+    num_heads=2,
+    group_size=8,
+    num_group=8,
+    encoder_dims=16,
+    embed_dim=8,
+)
+
+
+def nested(weights: dict[str, Tensor], nesting: str) -> dict[str, Any]:
+    """A point tower's weights as ULIP's training saves them, SLIP's other towers beside it, or out of all nesting."""
+    if nesting == "flat":
+        return dict(weights)
+    others = ("visual.cls_token", "transformer.resblocks.0.ln_1.bias", "token_embedding.weight", "ln_final.bias")
+    others += ("positional_embedding", "text_projection", "image_projection")
+    prefix = "module." if nesting == "distributed" else ""
+    stored = {f"{prefix}{key}": value for key, value in weights.items()}
+    stored |= {f"{prefix}{key}": torch.ones(2, 2) for key in others}
+    training = {"optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]}, "scaler": {}, "best_acc1": 60.4}
+    return {"epoch": 249, "state_dict": stored, "args": argparse.Namespace(lr=1e-3, model="ULIP_PointBERT")} | training
+
+
+@pytest.mark.parametrize("nesting", ["distributed", "one process", "flat"])
+@torch.no_grad()
+def test_ulip1_is_read_from_its_nesting(nesting: str, tmp_path: Path) -> None:
+    """Places alone, three features a point; colours of a cloud are left out."""
+    torch.manual_seed(5)
+    original = PointBertModel(XYZ).eval()
+    torch.save(nested(original.state_dict(), nesting), tmp_path / "ulip1.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"point_bert": asdict(XYZ)}))
+    encoder = PointBert(tmp_path, published="ulip1")
+    cloud = encoder.preprocess(CLOUD)["points"][None]
+    assert cloud.shape == (1, 64, 3)
+    torch.testing.assert_close(encoder(Modality.POINTS, {"points": cloud}).tokens[:, 0], original(cloud))
+    plain = Media(Modality.POINTS, CLOUD.array[:, :3])
+    assert torch.equal(encoder.preprocess(plain)["points"][None], cloud)
+
+
+@torch.no_grad()
+def test_ulip1_at_its_published_size(tmp_path: Path, layout: Callable[[str], dict[str, tuple[int, ...]]]) -> None:
+    """The file's own keys and shapes, 8,192 points or, by a config, 1,024; and the sizes of the wrong generation."""
+    torch.manual_seed(0)
+    stored = {key: torch.zeros(shape) for key, shape in layout("ulip1_pointbert_8k_xyz").items()}
+    stored = {key: torch.randn(value.shape) * 0.02 if value.ndim > 1 else value for key, value in stored.items()}
+    stored |= {key: torch.ones_like(value) for key, value in stored.items() if key.endswith("running_var")}
+    file = tmp_path / "ulip1.pt"
+    torch.save({"epoch": 249, "state_dict": stored, "args": argparse.Namespace(lr=1e-3)}, file)
+    encoder = PointBert(file, published="ulip1")
+    inputs = encoder.preprocess(Media(Modality.POINTS, np.random.default_rng(1).random((9000, 3), dtype=np.float32)))
+    assert inputs["points"].shape == (8192, 3) and encoder.width(Modality.POINTS) == 512
+    features = encoder(Modality.POINTS, {"points": inputs["points"][None]})
+    assert features.tokens.shape == (1, 1, 512) and features.tokens.isfinite().all()
+    (tmp_path / "config.json").write_text(json.dumps({"point_bert": {"points": 1024}}))
+    few = PointBert(tmp_path, tokens="patch", published="ulip1")
+    inputs = few.preprocess(Media(Modality.POINTS, np.random.default_rng(1).random((3000, 3), dtype=np.float32)))
+    assert inputs["points"].shape == (1024, 3)
+    assert few(Modality.POINTS, {"points": inputs["points"][None]}).tokens.shape == (1, 513, 384)
+    with pytest.raises(ValueError, match=r"ulip1\.pt: found ulip1's published sizes; .*ulip2: .*`published` to ulip1"):
+        PointBert(file).load()
+
+
 def test_refusals(checkpoint: Path, tmp_path: Path, small_point_bert: PointBertConfig) -> None:
     few = Media(Modality.POINTS, CLOUD.array[:5], source="few.ply")
     with pytest.raises(ValueError, match=r"few\.ply: points: found 5; expected at least 8"):

@@ -116,6 +116,47 @@ def test_published_layout(
 
 
 @timm_test
+@pytest.mark.parametrize("name", ["eva_giant_patch14_clip_224", "eva02_large_patch14_clip_224"])
+def test_epsilon_of_every_norm_of_eva(name: str) -> None:
+    with shapes_only():
+        encoder = TimmVision(name, "nowhere.safetensors")
+        encoder.load()
+    norms = [part for part in encoder.model.modules() if isinstance(part, torch.nn.LayerNorm)]
+    inner = 2 if name.startswith("eva02") else 0  # within attention and feed-forward
+    assert len(norms) == (2 + inner) * len(encoder.model.blocks) + 1
+    assert {norm.eps for norm in norms} == {1e-6}
+
+
+@timm_test
+def test_constants_of_nfnet_f6() -> None:
+    """Brock et al., arXiv 2102.06171: alpha 0.2, GELU scaled to keep the variance, gates doubled, a gain a block."""
+    from timm.layers import ScaledStdConv2dSame
+    from timm.models.nfnet import GammaAct
+
+    with shapes_only():
+        encoder = TimmVision("dm_nfnet_f6", "nowhere.safetensors")
+        encoder.load()
+    model = encoder.model
+    convolutions = [part for part in model.modules() if isinstance(part, ScaledStdConv2dSame)]
+    assert {conv.eps for conv in convolutions} == {1e-5} and {conv.gain.ndim for conv in convolutions} == {4}
+    acts = [part for part in model.modules() if isinstance(part, GammaAct)]
+    places = torch.linspace(-8, 8, 16001, dtype=torch.float64)
+    density, activated = torch.distributions.Normal(0.0, 1.0).log_prob(places).exp(), F.gelu(places)
+    mean, square = (float(torch.trapezoid(density * value, places)) for value in (activated, activated.square()))
+    gamma = (square - mean**2) ** -0.5
+    assert {round(act.gamma, 6) for act in acts} == {1.701504}  # theirs was estimated from samples
+    assert acts[0].gamma == pytest.approx(gamma, rel=1e-3)
+    blocks = [block for stage in model.stages for block in stage]
+    assert [len(stage) for stage in model.stages] == [7, 14, 42, 21]
+    assert {(block.alpha, block.attn_gain) for block in blocks} == {(0.2, 2.0)}
+    variance = 1.0
+    for stage in model.stages:
+        for place, block in enumerate(stage):
+            assert block.beta == pytest.approx(variance**-0.5)
+            variance = (1.0 if place == 0 else variance) + block.alpha**2
+
+
+@timm_test
 @torch.no_grad()
 def test_another_resolution(tmp_path: Path) -> None:
     """As timm itself loads the file into a larger model: position embeddings resampled."""

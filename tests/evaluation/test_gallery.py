@@ -124,7 +124,7 @@ def test_the_page_is_well_formed_and_cells_lead_to_their_conversations(page: Pag
     assert page.open == []
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     links = [link["href"][1:] for link in page.all("a")]
-    assert len(ids) == len(set(ids)) == 23 and set(links) == set(ids)
+    assert len(ids) == len(set(ids)) == 28 and set(links) == set(ids)
     assert len(page.all("article")) == len(measurement.samples)
     wrong = [article for article in page.all("article") if article["class"] == "wrong"]
     assert len(wrong) == 2

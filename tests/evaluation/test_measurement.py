@@ -90,7 +90,7 @@ def test_accuracies_equal_a_plain_recount(measured: Measurement, judges: dict[st
     report = measured.matrix()
     found = recounted(judges)
     assert {cell for task, cell in found if task == "matrix"} == set(report["cells"])
-    assert len(report["cells"]) == 20
+    assert len(report["cells"]) == 25
     assert (
         {cell for task, cell in found if task == "arithmetic"}
         == set(report["arithmetic"])
@@ -185,7 +185,7 @@ def test_the_table_has_a_line_for_every_cell(measured: Measurement) -> None:
 
 
 def test_samples_are_a_random_choice_of_each_cell(measured: Measurement) -> None:
-    assert len(measured.samples) == 2 * 23
+    assert len(measured.samples) == 2 * 28
     assert all(sample.messages[-1].role == "user" for sample in measured.samples)
     digits = {sample.verdict.expectation.values["digit"] for sample in measured.samples}
     assert len(digits) >= 4, "in every cell the digits take turns: the first ones are always zero and one"
@@ -283,7 +283,7 @@ def test_a_judge_that_is_missing_or_blind_is_named(judges: dict[str, Judge], mod
     with pytest.raises(ValueError, match=r"judges\.audio: reads digit; expected colour too"):
         Measurement(judges, VALUES).add(model, batch_of([details]), [Reply([])])
     without = {name: judge for name, judge in judges.items() if name != "audio"}
-    with pytest.raises(ValueError, match="judges: found image, video, text; expected one for audio"):
+    with pytest.raises(ValueError, match="judges: found image, video, points, text; expected one for audio"):
         Measurement(without, VALUES).add(model, batch_of([details]), [Reply([])])
 
 

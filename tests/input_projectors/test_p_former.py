@@ -122,3 +122,8 @@ def test_faults_are_clear(bert: Path, tmp_path: Path) -> None:
     (copy / "config.json").write_text(json.dumps(config | {"vocab_size": 90}))
     with pytest.raises(ValueError, match="vocab_size 90"):
         PFormer(10, copy, pretrained=False)
+    (copy / "config.json").write_text(json.dumps(config))
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"bert/model\.safetensors: can't be read as safetensors .* again"):
+        PFormer(10, copy)

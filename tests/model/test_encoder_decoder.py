@@ -9,7 +9,7 @@ import pytest
 import torch
 from model.talks import mixed, talk
 from tiny_bert import write_bert
-from tiny_world import SIGNALS, tiny_model
+from tiny_world import SIGNALS, tiny_model, write_t5
 
 from isthmus.backbones import EncoderDecoderBackbone, LoraSettings
 from isthmus.backbones.base import Sampling
@@ -22,28 +22,9 @@ EVERYTHING = LossWeights(text=0.5, alignment=2.0, denoising=0.25)
 
 
 @pytest.fixture(scope="module")
-def t5_folder(experts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random T5 with the tokenizer and the template of the tiny Llama."""
-    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
-
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("t5")
-    tokenizer = AutoTokenizer.from_pretrained(experts["llama"])
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(11)
-    llm = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(tokenizer),
-            d_model=16,
-            d_kv=8,
-            d_ff=24,
-            num_layers=2,
-            num_heads=2,
-            pad_token_id=0,
-            eos_token_id=2,
-            decoder_start_token_id=0,
-        )
-    )
-    llm.save_pretrained(folder)
+    write_t5(folder)
     return folder
 
 
@@ -98,12 +79,14 @@ def test_it_answers_with_the_media_that_are_asked_for(experts: dict[str, Path], 
 def test_a_teacher_learns_by_what_it_writes(experts: dict[str, Path], t5_folder: Path, tmp_path: Path) -> None:
     language_model = compose(experts, t5_folder, inputs=(), outputs=()).backbone.language_model
     write_bert(tmp_path)
-    teacher = PFormer(language_model.width, checkpoint=tmp_path, positions=3, feature_width=5)
+    teacher = PFormer(language_model.width, checkpoint=tmp_path, positions=3, feature_width=5).eval()  # hides nothing
     texts = ["a red seven", "two"]
     found = teach(teacher, language_model, texts)
     prompts, _ = teacher(*teacher.tokenize(texts))
     expected, count = torch.zeros(()), 0
-    for text, prompt in zip(texts, prompts, strict=True):
+    words = language_model.llm.get_input_embeddings().weight
+    loud = prompts * words.square().mean().sqrt() / prompts.square().mean(-1, keepdim=True).sqrt()
+    for text, prompt in zip(texts, loud, strict=True):
         ids = [*language_model.tokenizer(text, add_special_tokens=False)["input_ids"], 2]
         theirs = language_model.llm(inputs_embeds=prompt[None], labels=torch.tensor([ids]))
         wide = language_model.logits(theirs_states(language_model, prompt, ids))

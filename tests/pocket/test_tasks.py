@@ -89,7 +89,7 @@ def test_media_are_drawn_from_the_split(split: str, monkeypatch: pytest.MonkeyPa
         lambda: PocketSource("dev"),
         lambda: Describe(size=0),
         lambda: Describe(modalities=["text"]),
-        lambda: Draw(modalities=["points"]),
+        lambda: Draw(modalities=["text"]),
         lambda: AnyToAny(outputs=[]),
         lambda: Arithmetic(inputs=["smell"]),
         lambda: MatrixCells(per_cell=0),
@@ -118,7 +118,7 @@ def test_what_is_drawn_is_said_first_and_told_in_its_own_modality() -> None:
     for i in range(60):
         conversation = Draw(with_content=i % 2 == 0)[i]
         (medium,) = media_of(conversation, "assistant")
-        assert medium.modality == tuple(DONE)[i % 3]
+        assert medium.modality == tuple(DONE)[i % 4]
         assert text_of(conversation, "assistant") == [f"{medium.caption}, {DONE[Modality(medium.modality)]}"]
         assert (medium.media is not None) == (i % 2 == 0)
         assert not media_of(conversation, "user")
@@ -180,7 +180,7 @@ def test_attributes_named_in_a_request_go_into_what_is_made() -> None:
 def test_sums_are_right(index: int) -> None:
     random = np.random.default_rng(index)
     first, second = dialogues.draw_pair(random)
-    exchange = dialogues.add(random, DIGITS[first], DIGITS[second], first + second, OUTPUTS[index % 4])
+    exchange = dialogues.add(random, DIGITS[first], DIGITS[second], first + second, OUTPUTS[index % 5])
     asked = [word.strip("?") for part in exchange.user if isinstance(part, str) for word in part.split()]
     numbers = [DIGITS.index(word) for word in asked if word in DIGITS]
     said = [word.strip(",") for word in str(exchange.assistant[0]).split()]
@@ -232,7 +232,7 @@ def test_every_kind_of_text_has_prompts_in_every_split_and_no_prompt_in_two() ->
 
 def test_the_matrix_is_balanced_and_its_details_are_plain() -> None:
     source = MatrixCells(per_cell=10, text_skill=12)
-    assert len(source) == 10 * (5 * 4 + 3) + 12
+    assert len(source) == 10 * (5 * 5 + 3) + 12
     cells: dict[str, Counter[int]] = {}
     for i in range(len(source)):
         conversation = source[i]

@@ -15,16 +15,25 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from tiny_world import tiny_experts, tiny_model
+from tiny_world import OUTPUTS, tiny_experts, tiny_model
 
 from isthmus.backbones import LoraSettings
 from isthmus.data.module import ConversationDataModule
-from isthmus.model import AnyToAny, LossWeights
+from isthmus.data.schema import Conversation
+from isthmus.model import AnyToAny, LossWeights, Reply
 from isthmus.pocket import tasks
-from isthmus.training import Stage, StageSwitch
+from isthmus.pocket.preferences import PreferredAnswers
+from isthmus.training import GroupPolicy, Preference, Stage, StageSwitch
 
 NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
 STEPS = {"encoder_alignment": 5, "decoder_alignment": 4, "instruction_tuning": 6}
+PREFERENCES = ["decoder_alignment", "preference_tuning", "reward_tuning"]
+MADE = ("image", "audio")
+
+
+def most_tokens(prompt: Conversation, reply: Reply) -> float:
+    """A reward for long answers and for media."""
+    return float(reply.tokens + 5 * len(reply.media()))
 
 
 def stages(denoising: float = 0.5) -> dict[str, Stage]:
@@ -49,6 +58,22 @@ def stages(denoising: float = 0.5) -> dict[str, Stage]:
             steps=6,
             optimizer=optimizer,
             decay="cosine",
+        ),
+        "preference_tuning": Stage(
+            ["output_projectors", "signal_rows", "lora"],
+            objective=Preference(media=float(denoising > 0), media_beta=5.0, chosen=0.1),
+            data={"preferences": 1.0},
+            steps=4,
+            batch_size=4,
+            optimizer=optimizer,
+        ),
+        "reward_tuning": Stage(
+            ["signal_rows", "lora"],
+            objective=GroupPolicy({"tokens": most_tokens}, group=3, max_tokens=6, steps=1),
+            data={"any_to_any": 1.0},
+            steps=3,
+            batch_size=2,
+            optimizer=optimizer,
         ),
     }
 
@@ -78,8 +103,9 @@ def data() -> ConversationDataModule:
     """The pocket world's tasks."""
     sources = {
         "describe": tasks.Describe(size=40),
-        "draw": tasks.Draw(size=30, with_content=True),
-        "any_to_any": tasks.AnyToAny(size=40),
+        "draw": tasks.Draw(size=30, modalities=OUTPUTS, with_content=True),
+        "any_to_any": tasks.AnyToAny(size=40, outputs=("text", *OUTPUTS)),
+        "preferences": PreferredAnswers(size=40, outputs=MADE),
     }
     return ConversationDataModule(sources, batch_size=8, seed=5)
 
@@ -98,7 +124,9 @@ def fit(
     """Runs the stages; the model and what happened."""
     model = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0), max_tokens=1024)
     diary = Diary(folder, kill_at)
-    switch = StageSwitch(stages(denoising), names, folder, None if init_from is None else Path(init_from))
+    switch = StageSwitch(
+        stages(denoising), NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
+    )
     saver = ModelCheckpoint(
         folder / "checkpoints", filename="{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False
     )

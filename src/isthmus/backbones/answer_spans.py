@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.layout import run_positions
+from isthmus.backbones.length_groups import length_groups
 from isthmus.types import IGNORED, MEDIA, Batch
 from isthmus.vocabulary import Vocabulary
 
@@ -31,6 +32,21 @@ class AnswerSpans:
         steps = torch.arange(int(self.lengths.max()), device=self.rows.device)
         mask = steps < self.lengths[:, None]
         return (self.starts[:, None] + steps).where(mask, self.starts[:, None]), mask
+
+    def groups(self, launch: int) -> list[AnswerSpans]:
+        """The answers that run together: alike in length and, among these, in what is read before them.
+
+        Args:
+            launch: what a pass costs besides, in positions, see :func:`~isthmus.backbones.length_groups.length_groups`.
+        """
+        lengths, starts = torch.stack([self.lengths, self.starts]).tolist()
+        parted = []
+        for alike in length_groups(lengths, [0] * len(lengths), launch):
+            own = [starts[answer] for answer in alike.rows]
+            for group in length_groups(own, [0] * len(own), launch):
+                chosen = torch.tensor([alike.rows[place] for place in group.rows], device=self.rows.device)
+                parted.append(AnswerSpans(self.rows[chosen], self.starts[chosen], self.lengths[chosen]))
+        return parted
 
 
 def answer_spans(batch: Batch, vocabulary: Vocabulary) -> AnswerSpans:

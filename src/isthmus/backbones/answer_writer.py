@@ -59,6 +59,7 @@ class AnswerWriter:
             self._append_run(block, self.starts[column - self.vocabulary.base_size], forced=False)
         elif column in self.ends:
             self.is_finished = True
+            self.answer.ids.append(column)
         else:
             self._text.append(column)
             block.append(column)
@@ -69,6 +70,7 @@ class AnswerWriter:
                 self._append_run(block, modality, forced=True)
             self._flush()
         self.answer.tokens += len(block)
+        self.answer.ids += block
         return block
 
     def receive(self, states: Tensor) -> None:

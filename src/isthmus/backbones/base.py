@@ -24,11 +24,13 @@ class BackboneOutput:
         correct: (P,) bool, which labelled positions, in the order of ``labels != IGNORED``, were the likeliest token;
             None where it would cost another pass.
         signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
+        token_losses: (P,) the cross-entropy of each labelled position, where they were asked for.
     """
 
     text_loss: Tensor
     correct: Tensor | None
     signals: dict[Modality, Tensor]
+    token_losses: Tensor | None = None
 
 
 @dataclass
@@ -62,11 +64,15 @@ class SignalRun:
 
 @dataclass
 class Answer:
-    """A decoded answer: text pieces and signal runs in order; why it ended ('end' or 'length')."""
+    """A decoded answer: text pieces and signal runs in order; why it ended ('end' or 'length').
+
+    ``ids`` are those that were written, the end token and whole runs included.
+    """
 
     pieces: list[str | SignalRun] = field(default_factory=list)
     ended: str = "end"
     tokens: int = 0
+    ids: list[int] = field(default_factory=list)
 
 
 class LanguageBackbone(nn.Module):
@@ -89,8 +95,13 @@ class LanguageBackbone(nn.Module):
         """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
-        """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``."""
+    def forward(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+    ) -> BackboneOutput:
+        """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``.
+
+        ``by_token``: whether the loss of each labelled position is wanted too.
+        """
         raise NotImplementedError
 
     def generate(

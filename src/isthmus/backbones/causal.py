@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
+from isthmus.backbones.layer_checkpoints import checkpoint_layers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import check_requests
@@ -21,8 +22,11 @@ from isthmus.backbones.lora import LoraSettings, set_lora_dropout
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.quantization import QuantizationSettings
 from isthmus.backbones.sampling import Sampler
-from isthmus.losses import text_loss
+from isthmus.losses import text_loss, token_losses
 from isthmus.types import IGNORED, Batch, Modality
+
+SHORT_PREFIX = 32
+"""A pass over fewer positions costs more than the gradients that it spares."""
 
 
 class CausalBackbone(PretrainedBackbone):
@@ -36,6 +40,8 @@ class CausalBackbone(PretrainedBackbone):
         skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
+        gradient_checkpointing: layers keep their inputs alone and compute the rest again in the backward pass: less
+            memory for a third more work. Passes that go on from a prefix's keys and values, which are short, don't.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
 
@@ -53,9 +59,11 @@ class CausalBackbone(PretrainedBackbone):
         fusion: FusionSettings | None = None,
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
         self.skip_prefix_gradients = skip_prefix_gradients
+        self.gradient_checkpointing = gradient_checkpointing
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
         self.fusion: GatedFusion | None = None
@@ -73,11 +81,15 @@ class CausalBackbone(PretrainedBackbone):
         return AutoModelForCausalLM
 
     def _build_layers(self) -> None:
+        if self.gradient_checkpointing:
+            checkpoint_layers(decoder_layers(self.llm))
         if self.fusion_settings is not None:
             layers = decoder_layers(self.llm)
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
-    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
+    def forward(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+    ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
         The position before a label predicts it. A run's states are the final hidden states at its own positions plus
@@ -86,6 +98,7 @@ class CausalBackbone(PretrainedBackbone):
         Args:
             batch: ids (B, T), mask, labels, places of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
+            by_token: whether the loss of each labelled position is wanted too.
 
         Raises:
             ValueError: the batch contradicts itself or ``media``; see :func:`isthmus.backbones.layout.check_batch`.
@@ -102,13 +115,16 @@ class CausalBackbone(PretrainedBackbone):
         else:  # fused media are told by their rows, so all rows run together
             assert self.fusion is not None
             reached = self.fusion.firsts(seen, firsts)
-            groups = [LengthGroup(list(range(len(batch))), batch.ids.shape[1], min(reached))]
+            rows, length = len(batch), batch.ids.shape[1]
+            groups = [LengthGroup(list(range(rows)), [length] * rows, [min([*reached, length])] * rows)]
         with self._seeing(seen):
             hidden = self._grouped(embeddings, batch.mask, groups)
 
         predicted = batch.labels[:, 1:] != IGNORED
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
-        loss, correct = text_loss(hidden[:, :-1][predicted], self.logits, columns)
+        measured = token_losses if by_token else text_loss
+        losses, correct = measured(hidden[:, :-1][predicted], self.logits, columns)
+        loss = losses.sum()
         # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
         # its batch has.
         for own in [*self.rows.parameters(), *([] if self.fusion is None else self.fusion.parameters())]:
@@ -118,7 +134,7 @@ class CausalBackbone(PretrainedBackbone):
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
             signals[modality] = hidden[places] + embeddings[places]
-        return BackboneOutput(loss, correct, signals)
+        return BackboneOutput(loss, correct, signals, losses if by_token else None)
 
     @torch.no_grad()
     def generate(
@@ -201,34 +217,56 @@ class CausalBackbone(PretrainedBackbone):
         return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
 
     def _grouped(self, embeddings: Tensor, mask: Tensor, groups: Sequence[LengthGroup]) -> Tensor:
-        """Final states (B, T, E), zero beyond a group's length; rows of like length run together."""
+        """Final states (B, T, E), of no meaning beyond a row's length; rows of like length run together."""
         total = embeddings.shape[1]
         if len(groups) == 1 and groups[0].length == total:
-            return self._hidden(embeddings, mask, groups[0].first)
+            return self._hidden(embeddings, mask, groups[0])
         parts = []
         for group in groups:
             rows = torch.tensor(group.rows, device=mask.device)
-            states = self._hidden(
-                embeddings[rows, : group.length], mask[rows, : group.length], min(group.first, group.length)
-            )
+            states = self._hidden(embeddings[rows, : group.length], mask[rows, : group.length], group)
             parts.append(F.pad(states, (0, 0, 0, total - group.length)))
         order = torch.tensor([row for group in groups for row in group.rows], device=mask.device)
         return torch.cat(parts)[order.argsort()]
 
-    def _hidden(self, embeddings: Tensor, mask: Tensor, prefix: int) -> Tensor:
-        """Final states (B, T, E); the first ``prefix`` positions, before anything trainable, without autograd."""
+    def _hidden(self, embeddings: Tensor, mask: Tensor, group: LengthGroup) -> Tensor:
+        """Final states (B, T, E) of a group.
+
+        Each row's positions before its first trainable input run without autograd. The rest of the rows, brought to
+        begin together, go on from their keys and values.
+        """
         from transformers import DynamicCache
 
         length = embeddings.shape[1]
         positions = torch.arange(length, device=mask.device).expand_as(mask)
-        if prefix == 0:
+        firsts = [group.first] * len(group.firsts) if self._counts_slots else group.firsts
+        prefix = max(firsts)
+        if prefix * len(firsts) < SHORT_PREFIX:
             return self._transform(embeddings, mask, positions, None)
+        tail = max(own - first for own, first in zip(group.lengths, firsts, strict=True))
         cache = DynamicCache(config=self.config)
+        starts = torch.tensor(firsts, device=mask.device)[:, None]
+        columns = positions[:, :prefix]
         with torch.no_grad():
-            before = self._transform(embeddings[:, :prefix], mask[:, :prefix], positions[:, :prefix], cache)
-        if prefix == length:
-            return before
-        return torch.cat([before, self._transform(embeddings[:, prefix:], mask, positions[:, prefix:], cache)], dim=1)
+            # A row that learns from its start on shows one position here: an empty softmax would give NaN.
+            shown = mask[:, :prefix] & (columns < starts.clamp(min=1))
+            before = self._transform(embeddings[:, :prefix], shown, columns, cache)
+        if tail == 0:
+            return F.pad(before, (0, 0, 0, length - prefix))
+        places = starts + torch.arange(tail, device=mask.device)
+        follows = places < mask.sum(1, keepdim=True)
+        places = places.clamp(max=length - 1)
+        slots = torch.cat([mask[:, :prefix] & (columns < starts), follows], dim=1)
+        after = self._transform(_pick(embeddings, places), slots, places, cache)
+        sources = torch.where(positions < starts, positions, prefix + positions - starts).clamp(max=prefix + tail - 1)
+        return _pick(torch.cat([before, after], dim=1), sources)
+
+    @property
+    def _counts_slots(self) -> bool:
+        """Whether attention sees cache slots rather than positions: slots that the mask hides shrink its window."""
+        kinds = getattr(self.config.get_text_config(), "layer_types", None) or []
+        window = getattr(self.config.get_text_config(), "sliding_window", None)
+        return self.fusion is not None or bool(window) or any("full" not in kind for kind in kinds)
 
     def _transform(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """The LLM without its head: (B, L, E) -> final, normalised states (B, L, E)."""
@@ -242,3 +280,8 @@ class CausalBackbone(PretrainedBackbone):
             use_cache=cache is not None,
         ).last_hidden_state
         return hidden
+
+
+def _pick(states: Tensor, places: Tensor) -> Tensor:
+    """(B, T, E) at places (B, L) -> (B, L, E)."""
+    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))

@@ -1,4 +1,4 @@
-"""An LLM's folder: its configuration and its tokenizer, read without its weights."""
+"""An LLM's folder: its configuration and its tokenizer, read without its weights; which files are damaged."""
 
 from __future__ import annotations
 
@@ -72,3 +72,17 @@ def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None
             "Use the tokenizer that belongs to these weights."
         )
     return tokenizer
+
+
+def damaged_weights(folder: Path) -> list[Path]:
+    """The folder's safetensors whose header or length is wrong; the library's own error doesn't name them."""
+    from safetensors import SafetensorError, safe_open
+
+    damaged = []
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError:
+            damaged.append(file)
+    return damaged

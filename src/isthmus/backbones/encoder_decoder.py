@@ -9,18 +9,21 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.aligned_decoding import decode_aligned
-from isthmus.backbones.answer_spans import answer_spans
+from isthmus.backbones.answer_spans import AnswerSpans, answer_spans
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
+from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.limits import check_requests
 from isthmus.backbones.lora import set_lora_dropout
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.sampling import Sampler
-from isthmus.losses import text_loss
+from isthmus.losses import text_loss, token_losses
 from isthmus.types import IGNORED, Batch, Modality
 
 KINDS = ("t5", "mt5")
 """``model_type`` of the LLMs whose parts are named and scaled the way this file expects. UL2 and Flan-T5 are t5."""
+TINY = 1e-12
+"""Mean squares below this are raised to it: a projected position of zeros stays zero."""
 
 
 class EncoderDecoderBackbone(PretrainedBackbone):
@@ -28,7 +31,8 @@ class EncoderDecoderBackbone(PretrainedBackbone):
 
     Batches are those of a decoder-only LLM: a conversation in reading order with labels on its answers. Each trained
     answer becomes a pair: the encoder reads all that stands before it (earlier turns, media, untrained runs), the
-    decoder writes it after the start token. A conversation with several trained answers is encoded once for each.
+    decoder writes it after the start token. A conversation with several trained answers is encoded once for each;
+    answers of like length run together.
     """
 
     def _check_kind(self) -> None:
@@ -44,15 +48,19 @@ class EncoderDecoderBackbone(PretrainedBackbone):
 
         return AutoModelForSeq2SeqLM
 
-    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
+    def forward(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+    ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
-        A run's states are the decoder's final hidden states at its own tokens plus their input embeddings (NExT-GPT,
+        Projected positions are brought to the root mean square of the LLM's embedding first: their direction counts. A
+        run's states are the decoder's final hidden states at its own tokens plus their input embeddings (NExT-GPT,
         arXiv 2309.05519). Where nothing trains before the answers, the encoder runs without autograd.
 
         Args:
             batch: ids (B, T), mask, labels, places of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
+            by_token: whether the loss of each labelled position is wanted too.
 
         Raises:
             ValueError: the batch contradicts itself or ``media``, see :func:`isthmus.backbones.layout.check_batch`; or
@@ -61,36 +69,39 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         assert self.is_loaded, "materialize() comes first"
         extents = check_batch(batch, media, self.vocabulary, self.rows)
         adapts = self._prepare_adapters()
-        embeddings = splice_media(self.embed(batch.ids), batch, media)
-        spans = answer_spans(batch, self.vocabulary)
-        rows, starts = spans.rows, spans.starts
+        embeddings = self._embedded(batch, media)
         # A zero from every row: in a distributed run each process has its gradient, whatever its batch has.
         zero = torch.stack([0.0 * own.sum() for own in self.rows.parameters()]).sum()
-        if len(rows) == 0:
-            return BackboneOutput(zero, batch.labels.new_zeros(0, dtype=torch.bool), {})
+        spans = answer_spans(batch, self.vocabulary)
+        if len(spans.rows) == 0:
+            none = batch.labels.new_zeros(0, dtype=torch.bool)
+            return BackboneOutput(zero, none, {}, zero.new_zeros(0) if by_token else None)
 
-        learns = adapts or any(
-            extents.firsts[row] < start for row, start in zip(rows.tolist(), starts.tolist(), strict=True)
-        )
-        longest = int(starts.max())
-        seen = torch.arange(longest, device=rows.device) < starts[:, None]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-            memory = self._encode(embeddings[rows, :longest], seen)
+        firsts = torch.tensor(extents.firsts, device=batch.ids.device)
+        launch = LAUNCH.get(batch.ids.device.type, LAUNCH_ELSEWHERE)
+        # Of every position of an answer, which of all states predicts it; the next one is its own.
+        before = torch.zeros_like(batch.ids)
+        states: list[Tensor] = []
+        count = 0
+        for group in spans.groups(launch):
+            columns, inside = group.columns()
+            learns = adapts or bool((firsts[group.rows] < group.starts).any())
+            hidden = self._answers(embeddings, group, columns, learns)
+            order = count + torch.arange(hidden[..., 0].numel(), device=hidden.device).view(hidden.shape[:2])
+            rows = group.rows[:, None].expand_as(columns)
+            before[rows[inside], columns[inside]] = order[:, :-1][inside]
+            states.append(hidden.flatten(0, 1))
+            count += order.numel()
+        final = torch.cat(states)
 
-        columns, inside = spans.columns()
-        written = embeddings[rows[:, None], columns]
-        hidden = self._decode(torch.cat([self._begin(len(rows)), written], 1), memory, seen, None)
-
-        labels = batch.labels[rows[:, None], columns].where(inside, IGNORED)
-        predicted = labels != IGNORED
-        loss, correct = text_loss(hidden[:, :-1][predicted], self.logits, self.rows.columns(labels[predicted]))
-        states = torch.zeros_like(embeddings, dtype=hidden.dtype)
-        states = states.index_put((rows[:, None].expand_as(columns)[inside], columns[inside]), hidden[:, 1:][inside])
+        predicted = batch.labels != IGNORED
+        measured = token_losses if by_token else text_loss
+        losses, correct = measured(final[before[predicted]], self.logits, self.rows.columns(batch.labels[predicted]))
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-            signals[modality] = states[places] + embeddings[places]
-        return BackboneOutput(loss + zero, correct, signals)
+            signals[modality] = final[before[places] + 1] + embeddings[places]
+        return BackboneOutput(losses.sum() + zero, correct, signals, losses if by_token else None)
 
     @torch.no_grad()
     def generate(
@@ -114,7 +125,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         writers = self._writers([1] * len(batch), sampling, owed, permitted)
         if self.lora:
             set_lora_dropout(self.llm, False)
-        memory = self._encode(splice_media(self.embed(batch.ids), batch, media), batch.mask)
+        memory = self._encode(self._embedded(batch, media), batch.mask)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
 
         def run(embeddings: Tensor) -> Tensor:
@@ -124,16 +135,46 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         sampler = Sampler(sampling, len(batch))
         return decode_aligned(last, run, self.embed, self._scores(permitted), sampler, writers)
 
-    def logits(self, states: Tensor) -> Tensor:
-        """(p, E) final states -> (p, base vocabulary + first signal tokens); a tied T5 scales states."""
-        tied = getattr(self.config, "scale_decoder_outputs", False)
-        return super().logits(states * self.width**-0.5 if tied else states)
+    def _build_layers(self) -> None:
+        # The new tokens' output rows meet states as they are: divided ones would let them learn many times slower.
+        self.rows.run_starts.data.mul_(self._head_scale())
+
+    def _head_scale(self) -> float:
+        """A tied T5 divides its states by the root of the width before its head."""
+        return float(self.width**-0.5) if getattr(self.config, "scale_decoder_outputs", False) else 1.0
+
+    def _head(self, states: Tensor) -> Tensor:
+        return super()._head(states * self._head_scale())
+
+    def _embedded(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Tensor:
+        """(B, T, E): the batch as the encoder and the decoder take it in, every projected position as loud as a word.
+
+        T5 never scales its residual stream, and its words are tens of times as loud as what a fresh projector gives:
+        beside them it would hardly be heard.
+        """
+        loud = {}
+        for modality, (projected, mask) in media.items():
+            loudness = projected.float().square().mean(-1, keepdim=True).clamp(min=TINY).sqrt()
+            loud[modality] = (projected * (self.rows.loudness / loudness), mask)
+        return splice_media(self.embed(batch.ids), batch, loud)
 
     def _begin(self, count: int) -> Tensor:
         """(count, 1, E): the start token's embedding."""
         start = getattr(self.config, "decoder_start_token_id", None)
         start = self.config.pad_token_id if start is None else start
         return self.embed(torch.full((count, 1), start, device=self.rows.media_tags.device))
+
+    def _answers(self, embeddings: Tensor, spans: AnswerSpans, columns: Tensor, learns: bool) -> Tensor:
+        """(B, T, E) and A answers, the longest of L tokens -> the decoder's final states (A, 1 + L, E).
+
+        Position 0 is the start token's. ``learns``: whether a gradient has to reach what is read.
+        """
+        longest = int(spans.starts.max())
+        seen = torch.arange(longest, device=columns.device) < spans.starts[:, None]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
+            memory = self._encode(embeddings[spans.rows, :longest], seen)
+        written = embeddings[spans.rows[:, None], columns]
+        return self._decode(torch.cat([self._begin(len(columns)), written], 1), memory, seen, None)
 
     def _encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """(A, L, E) -> what the decoder attends to (A, L, E)."""

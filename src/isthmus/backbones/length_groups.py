@@ -12,18 +12,36 @@ LAUNCH_ELSEWHERE = 4096
 
 @dataclass(frozen=True)
 class LengthGroup:
-    """Rows that run together: their numbers, the longest one's length, and the first position that learns in any."""
+    """Rows that run together.
+
+    Attributes:
+        rows: their numbers.
+        lengths: of each of them.
+        firsts: of each of them, the first position that learns, its length at most.
+    """
 
     rows: list[int]
-    length: int
-    first: int
+    lengths: list[int]
+    firsts: list[int]
+
+    @property
+    def length(self) -> int:
+        """The longest one's length."""
+        return max(self.lengths)
+
+    @property
+    def first(self) -> int:
+        """The first position that learns in any."""
+        return min(self.firsts)
 
 
 def length_groups(lengths: Sequence[int], firsts: Sequence[int], launch: int) -> list[LengthGroup]:
-    """Splits rows, sorted by length, where the padding that is saved outweighs a further pass.
+    """Splits rows where the padding that is saved outweighs a further pass.
 
-    Minimises the sum over groups of (rows x longest row + ``launch``): exact, by dynamic programming over the distinct
-    lengths.
+    Minimises the sum over groups of (rows x (longest tail + half the longest prefix) + ``launch``), where a row's
+    prefix, up to the first position that learns, has no backward pass. Rows are sorted by tail, then by length; among
+    the splits of this order the best is found by dynamic programming. Where every row learns from its start on, it is
+    the best of all.
 
     Args:
         lengths: of each row.
@@ -31,27 +49,29 @@ def length_groups(lengths: Sequence[int], firsts: Sequence[int], launch: int) ->
         launch: what a pass costs besides, in positions.
 
     Returns:
-        Groups in order of length; every row is in one of them.
+        Groups in that order; every row is in one of them.
     """
-    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-    # Rows of equal length are never parted: ends[i] is where the i-th distinct length stops.
-    ends = [place + 1 for place in range(len(order)) if place + 1 == len(order) or _differ(lengths, order, place)]
+    reached = [min(first, length) for first, length in zip(firsts, lengths, strict=True)]
+    tails = [length - first for first, length in zip(reached, lengths, strict=True)]
+    order = sorted(range(len(lengths)), key=lambda row: (tails[row], lengths[row]))
+    # Alike rows are never parted: ends[i] is where the i-th distinct kind of row stops.
+    kinds = [(tails[row], lengths[row]) for row in order]
+    ends = [place for place in range(1, len(order) + 1) if place == len(order) or kinds[place] != kinds[place - 1]]
     best, cut = [0], [0]
     for number, end in enumerate(ends, 1):
-        costs = [
-            best[before] + (end - (ends[before - 1] if before else 0)) * lengths[order[end - 1]] + launch
-            for before in range(number)
-        ]
+        costs = [0] * number
+        prefix = 0
+        for before in reversed(range(number)):
+            start = ends[before - 1] if before else 0
+            prefix = max(prefix, reached[order[start]])
+            # Twice the cost, so that it stays a whole number. The last row's tail is the longest.
+            costs[before] = best[before] + (end - start) * (2 * tails[order[end - 1]] + prefix) + 2 * launch
         cheapest = min(range(number), key=costs.__getitem__)
         best.append(costs[cheapest])
         cut.append(cheapest)
     groups, number = [], len(ends)
     while number:
-        rows = order[ends[cut[number] - 1] if cut[number] else 0 : ends[number - 1]]
-        groups.append(LengthGroup(rows, lengths[rows[-1]], min(firsts[row] for row in rows)))
+        rows = sorted(order[ends[cut[number] - 1] if cut[number] else 0 : ends[number - 1]])
+        groups.append(LengthGroup(rows, [lengths[row] for row in rows], [reached[row] for row in rows]))
         number = cut[number]
     return groups[::-1]
-
-
-def _differ(lengths: Sequence[int], order: Sequence[int], place: int) -> bool:
-    return lengths[order[place]] != lengths[order[place + 1]]

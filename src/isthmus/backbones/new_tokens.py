@@ -27,6 +27,9 @@ class NewTokenRows(nn.Module):
         vocabulary: ids of the new tokens.
         embedding: ids -> (..., E), the LLM's embedding; a module, as some LLMs scale what they look up.
         head: (base_size, E) the LLM's head. On the meta device the rows are too.
+
+    Attributes:
+        loudness: root mean square of the LLM's embedding; 1 on the meta device.
     """
 
     def __init__(self, vocabulary: Vocabulary, embedding: Callable[[Tensor], Tensor], head: Tensor) -> None:
@@ -39,6 +42,7 @@ class NewTokenRows(nn.Module):
             drawn = mean.expand(rows, -1).clone()
         else:
             drawn = mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu")
+        self.loudness = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
         starts = vocabulary.starts()
         self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
         self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import LanguageBackbone, Sampling
-from isthmus.backbones.checkpoint import read_config, read_tokenizer
+from isthmus.backbones.checkpoint import damaged_weights, read_config, read_tokenizer
 from isthmus.backbones.limits import answer_limits
 from isthmus.backbones.lora import (
     LoraSettings,
@@ -115,6 +115,8 @@ class PretrainedBackbone(LanguageBackbone):
         self.train(self.training)
 
     def _read_weights(self) -> Any:
+        from safetensors import SafetensorError
+
         stored: dict[str, Any] = (
             {} if self.quantization is None else {"quantization_config": library_config(self.quantization, self.dtype)}
         )
@@ -124,6 +126,11 @@ class PretrainedBackbone(LanguageBackbone):
                 llm, report = self._library().from_pretrained(
                     self.checkpoint, local_files_only=True, dtype=self.dtype, output_loading_info=True, **stored
                 )
+        except SafetensorError as error:
+            files = ", ".join(map(str, damaged_weights(self.checkpoint))) or self.checkpoint
+            raise ValueError(
+                f"backbone checkpoint {files}: can't be read as safetensors ({error}). Download it again."
+            ) from error
         except (OSError, RuntimeError) as error:
             raise ValueError(f"backbone checkpoint {self.checkpoint}: its weights can't be read: {error}") from error
         if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
@@ -146,14 +153,17 @@ class PretrainedBackbone(LanguageBackbone):
 
     def logits(self, states: Tensor) -> Tensor:
         """(p, E) final states -> (p, base vocabulary + first signal tokens), scaled and capped as the LLM does."""
-        scores = torch.cat(
-            [self.llm.get_output_embeddings()(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1
-        )
+        scores = torch.cat([self._head(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1)
         scores = (
             scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
         )  # Cohere; Granite
         if cap := getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
             scores = torch.tanh(scores / cap) * cap
+        return scores
+
+    def _head(self, states: Tensor) -> Tensor:
+        """(p, E) -> (p, base vocabulary), the LLM's own head."""
+        scores: Tensor = self.llm.get_output_embeddings()(states)
         return scores
 
     def ends(self) -> set[int]:

@@ -6,7 +6,7 @@ import sys
 
 from jsonargparse import ArgumentParser
 
-from isthmus.cli.errors import user_errors
+from isthmus.cli.errors import reader_may_leave, user_errors
 from isthmus.cli.plain import COMMANDS
 
 TRAINING = {
@@ -30,12 +30,19 @@ def main(args: list[str] | None = None) -> None:
     if args[:1] and args[0] in TRAINING:
         train(args)
         return
+    if args[:1] == ["cache"]:
+        with user_errors():
+            from isthmus.cli.cache import fill
+
+            fill(args[1:])
+        return
     parser = ArgumentParser(prog="isthmus", description="Any-to-any multimodal language models.")
     commands = parser.add_subcommands()
     for name, says in TRAINING.items():
         commands.add_subcommand(name, ArgumentParser(), help=says)
+    commands.add_subcommand("cache", ArgumentParser(), help="compute what stages need of frozen parts, ahead of fit")
     for name, command in COMMANDS.items():
-        commands.add_subcommand(name, command.parser(), help=command.says)
+        command.add_to(commands, name)
     chosen = parser.parse_args(args)
-    with user_errors():
+    with user_errors(), reader_may_leave():
         COMMANDS[chosen.subcommand].run(chosen[chosen.subcommand])

@@ -43,3 +43,19 @@ def user_errors() -> Iterator[None]:
             raise
         print(f"error: {worded}\n(ISTHMUS_DEBUG=1 shows where)", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Ends without a word where whoever read stdout has left, as ``| head`` does.
+
+    Raises:
+        SystemExit: with code 141, as of a program that SIGPIPE ends.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would be written, and fail, once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None

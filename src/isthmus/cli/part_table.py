@@ -17,7 +17,6 @@ OURS = "Apache-2.0 (here)"
 TRANSFORMERS = "Apache-2.0 (transformers)"
 DIFFUSERS = "Apache-2.0 (diffusers)"
 TRAINED = "trained here"
-ALL_MEDIA = "image, video, audio, points"
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ class Part:
         weights: licence of the published weights.
         checkpoint: what it reads, and an example that can be downloaded.
         extra: of pyproject.toml, where the base install isn't enough.
+        within: the argument of another part that it is given to, where it is none of the five kinds itself.
     """
 
     class_path: str
@@ -42,11 +42,12 @@ class Part:
     weights: str
     checkpoint: str
     extra: str = ""
+    within: str = ""
 
     @property
     def kind(self) -> str:
-        """What it is, by its room."""
-        return KINDS[self.class_path.split(".")[1]]
+        """What it is, by its room; or what it stands within."""
+        return f"within {self.within}" if self.within else KINDS[self.class_path.split(".")[1]]
 
     @property
     def name(self) -> str:
@@ -116,7 +117,7 @@ ENCODERS = (
         gives="F (B, N, D): 1 token, or 513 patches",
         widths="1280 pooled (ULIP-1: 512); patches 384",
         code=OURS,
-        weights="BSD-3-Clause",
+        weights="none stated; its code is BSD-3-Clause",
         checkpoint="ULIP-2's or ULIP-1's .pt, or a folder of config.json and weights",
     ),
     Part(
@@ -328,6 +329,15 @@ GENERATORS = (
         code=DIFFUSERS,
         weights="Stability AI Community License",
         checkpoint="a StableAudioPipeline folder, as of stabilityai/stable-audio-open-1.0",
+    ),
+    Part(
+        "isthmus.generators.shap_e.ShapE",
+        takes="H (B, 1, K)",
+        gives="points",
+        widths="(1, 768)",
+        code=DIFFUSERS,
+        weights="MIT",
+        checkpoint="a ShapEPipeline folder, as of openai/shap-e",
     ),
 )
 

@@ -1,14 +1,16 @@
-"""The plain commands and their options: ``isthmus generate``, ``isthmus chat`` and ``isthmus parts``."""
+"""The plain commands and their options: ``isthmus generate``, ``chat``, ``parts`` and ``data``."""
 
 from __future__ import annotations
 
 from argparse import Action
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+
+from isthmus.cli import data_lint
 
 PIECES = {
     "text": "words",
@@ -28,11 +30,21 @@ class Piece(Action):
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it does, its options, and the function that runs it."""
+    """A command: what it does, its options, the function that runs it, and the commands below it."""
 
     says: str
     parser: Callable[[], ArgumentParser]
     run: Callable[[Namespace], None]
+    below: Mapping[str, Command] = field(default_factory=dict)
+
+    def add_to(self, commands: Any, name: str) -> None:
+        """Adds the command to a parser's subcommands, and those below it to its own."""
+        parser = self.parser()
+        commands.add_subcommand(name, parser, help=self.says)
+        if self.below:
+            inner = parser.add_subcommands()
+            for below, command in self.below.items():
+                command.add_to(inner, below)
 
 
 def _common(says: str) -> ArgumentParser:
@@ -92,6 +104,14 @@ def _parts(options: Namespace) -> None:
     print(as_json() if options.json else as_text())
 
 
+def _data_parser() -> ArgumentParser:
+    return ArgumentParser(description="Looks after sets of conversations.")
+
+
+def _data(options: Namespace) -> None:
+    DATA[options.subcommand].run(options[options.subcommand])
+
+
 def _pipeline(options: Namespace) -> Any:
     from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
@@ -102,8 +122,12 @@ def _pipeline(options: Namespace) -> Any:
     return Pipeline.open(options.model, options.device, sampling, options.steps, options.guidance)
 
 
+DATA: dict[str, Command] = {
+    "lint": Command("report what is in a set, and its faults", data_lint.parser, data_lint.run),
+}
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "parts": Command("list encoders, projectors, backbones and generators", _parts_parser, _parts),
+    "data": Command("look after sets of conversations", _data_parser, _data, DATA),
 }

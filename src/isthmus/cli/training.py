@@ -179,8 +179,8 @@ def _companions(trainer: Any) -> list[pl.Callback]:
     return companions
 
 
-def run(args: list[str] | None = None) -> None:
-    """Runs a subcommand; ``args`` are the command line's if None."""
+def prepare_logging() -> None:
+    """Shows the package's messages, once, whatever the number of processes."""
     logger = logging.getLogger("isthmus")
     if not logger.handlers:
         handler = logging.StreamHandler()
@@ -189,4 +189,9 @@ def run(args: list[str] | None = None) -> None:
     # Every process of a distributed run would say the same.
     logger.setLevel(logging.INFO if getattr(rank_zero_only, "rank", None) in (None, 0) else logging.WARNING)
     hush()
+
+
+def run(args: list[str] | None = None) -> None:
+    """Runs a subcommand; ``args`` are the command line's if None."""
+    prepare_logging()
     Command(args)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 
 from torch import Tensor
 
+from isthmus.data.cache.media import MediumCache
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
@@ -34,6 +36,7 @@ class Collator:
         targets: which of the assistant's turns are trained upon.
         generation_prompt: makes prompts for decoding instead: answers at the end are cut off and nothing is a target.
         limits: caps on media files.
+        cached: by modality, where features of media may lie; what does is neither decoded nor preprocessed.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Collator:
         targets: Targets = "all",
         generation_prompt: bool = False,
         limits: MediaLimits = DEFAULT_LIMITS,
+        cached: Mapping[Modality, MediumCache] | None = None,
     ) -> None:
         if max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
@@ -59,6 +63,7 @@ class Collator:
         self.targets: Targets = "none" if generation_prompt else targets
         self.generation_prompt = generation_prompt
         self.limits = limits
+        self.cached = dict(cached or {})
 
     def __call__(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch; the first fault is raised."""
@@ -83,11 +88,10 @@ class Collator:
                     sample.labels += [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
                 case MediaSegment(modality, index):
                     begin, end = vocabulary.tags(modality)
-                    inputs = self.preprocess[modality](self._decoded(given[index]))
-                    length = self.positions(modality, inputs)
-                    sample.media.append(SampleMedium(modality, inputs, len(sample.ids) + 1, length))
-                    sample.ids += [begin, *[MEDIA_POSITION] * length, end]
-                    sample.labels += [IGNORED] * (length + 2)
+                    medium = self._medium(given[index], len(sample.ids) + 1)
+                    sample.media.append(medium)
+                    sample.ids += [begin, *[MEDIA_POSITION] * medium.length, end]
+                    sample.labels += [IGNORED] * (medium.length + 2)
                 case SignalSegment(modality, index, target):
                     if target:
                         sample.runs.append(self._run(modality, made[index], index, len(sample.ids), conversation, name))
@@ -134,6 +138,19 @@ class Collator:
                     )
                 (made if is_output else given).append(item)
         return given, made
+
+    def _medium(self, item: MediumItem, start: int) -> SampleMedium:
+        modality, cache, known = item.modality, self.cached.get(item.modality), None
+        if cache is not None:
+            assert item.media is not None, "the schema gives every input medium a file"
+            known = cache.find(item.media, self.limits)
+            if known.tokens is not None:
+                return SampleMedium(modality, {}, start, cache.positions(known.count), known)
+        began = perf_counter()
+        inputs = self.preprocess[modality](self._decoded(item))
+        if cache is not None and known is not None:
+            known.seconds, known.count = perf_counter() - began, cache.count(inputs)
+        return SampleMedium(modality, inputs, start, self.positions(modality, inputs), known)
 
     def _decoded(self, item: MediumItem) -> Media:
         if isinstance(item.media, Path):

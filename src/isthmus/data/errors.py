@@ -15,6 +15,7 @@ class Fault(StrEnum):
     TEMPLATE = "template"
     RESERVED_TEXT = "reserved text"
     NO_TARGET = "no target"
+    EQUAL_PAIR = "equal pair"
     TOO_LONG = "too long"
     UNSERVED = "unserved modality"
     SHAPE = "shape"

@@ -12,7 +12,6 @@ from isthmus.data.collate import Collator
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.samples import Sample
 from isthmus.data.schedule import Reference, Schedule
-from isthmus.data.schema import Conversation
 from isthmus.data.sources import ConversationSource
 from isthmus.types import Batch
 
@@ -72,7 +71,7 @@ class Steps(Dataset[Fetched]):
                 details = {"id": name, "seed": reference.seed, **conversation.details, "source": reference.source}
                 if reference.repeated or attempt:
                     details["repeated"] = True
-                return self.collator.sample(Conversation(conversation.messages, details))
+                return self.collator.sample(replace(conversation, details=details))
             except ValueError as error:
                 fault = DataError(error.fault if isinstance(error, DataError) else Fault.OTHER, f"{name}: {error}")
                 if self.on_error == "raise":

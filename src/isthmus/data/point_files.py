@@ -1,19 +1,25 @@
-"""Point clouds to and from files: npy, npz and ply."""
+"""Point clouds to and from files: npy, npz, ply, and meshes by their surface."""
 
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from isthmus.data import mesh_files
 from isthmus.data.errors import DataError
 from isthmus.data.limits import MediaLimits, corrupt
+from isthmus.data.mesh_files import read_mesh
 from isthmus.types import Media, Modality
 
 Array = np.ndarray[Any, Any]
+
+_LONGEST_HEADER = 10_000
+"""Bytes of an npy header: numpy's own limit for files that aren't trusted."""
 
 _MEND = "save the cloud as float32 (points, 3 or 6): xyz and, if it has colours, rgb in [0, 1]"
 
@@ -22,12 +28,13 @@ def read_points(path: Path, limits: MediaLimits) -> Media:
     """A file -> (P, 3 or 6) float32.
 
     ``npy`` holds such an array; ``npz`` one called ``points``, or ``xyz`` and perhaps ``rgb``; ``ply`` x, y, z and
-    perhaps red, green, blue of its vertices. Whole-numbered colours are divided by 255.
+    perhaps red, green, blue of its vertices. Whole-numbered colours are divided by 255. Of ``glb``, ``gltf``, ``obj``
+    and ``off``, points on the surface (:mod:`isthmus.data.mesh_files`).
 
     Raises:
         DataError: over a limit, or not a readable point cloud.
     """
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".ply": _read_ply}
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".ply": _read_ply, **dict.fromkeys(mesh_files.ENDINGS, read_mesh)}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise corrupt(path, "point cloud", f"the ending {path.suffix!r} is none of {', '.join(readers)}", _MEND)
@@ -47,9 +54,33 @@ def read_points(path: Path, limits: MediaLimits) -> Media:
     return Media(Modality.POINTS, points, source=str(path))
 
 
+def read_rows(path: Path, limits: MediaLimits) -> Array:
+    """A file of many clouds -> (rows, P, 3 or 6): an ``npy``, or the array ``points`` of an ``npz``.
+
+    Raises:
+        DataError: over a limit, or not such an array.
+    """
+    try:
+        array = _read_npz(path, limits) if path.suffix.lower() == ".npz" else _read_npy(path, limits)
+        if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] not in (3, 6) or not array.size:
+            raise ValueError(f"found {array.shape} {array.dtype}")
+    except DataError:
+        raise
+    except Exception as error:  # zip, zlib and header parsers raise whatever hostile bytes lead them to
+        raise corrupt(path, "file of clouds", error, "save an array (rows, points, 3 or 6) as 'points'") from error
+    return array
+
+
 def _declared(file: BinaryIO, path: Path, limits: MediaLimits) -> None:
     """Holds an npy header against the limits; the file stands after it."""
     version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        # numpy takes memory for all that this length declares, and compares it with its own limit after that.
+        start = file.tell()
+        (length,) = struct.unpack("<I", file.read(4))
+        file.seek(start)
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header declares {length} bytes of itself")
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(file)
     if dtype.hasobject:

@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 
 from isthmus.data.errors import DataError, Fault
-from isthmus.types import IGNORED, MEDIA, Batch, MediaBatch, Modality, SignalBatch
+from isthmus.types import IGNORED, MEDIA, Batch, Encoded, MediaBatch, Modality, SignalBatch
 
 
 @dataclass
 class SampleMedium:
-    """An input medium of one sample: its preprocessed tensors and the positions that it takes."""
+    """An input medium of one sample: its preprocessed tensors, the positions that it takes, and what a cache knows."""
 
     modality: Modality
     inputs: dict[str, Tensor]
     start: int
     length: int
+    cached: Encoded | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a cache holds its features, so that it has no inputs."""
+        return self.cached is not None and self.cached.tokens is not None
 
 
 @dataclass
@@ -77,10 +83,11 @@ def stack(samples: Sequence[Sample]) -> Batch:
 
 def _media_batch(media: list[tuple[int, SampleMedium]]) -> MediaBatch:
     return MediaBatch(
-        _stack([medium.inputs for _, medium in media], f"inputs of {media[0][1].modality}"),
+        _stack([medium.inputs for _, medium in media if not medium.is_held], f"inputs of {media[0][1].modality}"),
         torch.tensor([row for row, _ in media]),
         torch.tensor([medium.start for _, medium in media]),
         torch.tensor([medium.length for _, medium in media]),
+        None if media[0][1].cached is None else [medium.cached for _, medium in media if medium.cached is not None],
     )
 
 

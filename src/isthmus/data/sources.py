@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from pathlib import Path
+from typing import Any
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.schema import Conversation, parse_conversation
@@ -24,6 +25,10 @@ class ConversationSource:
 
     def __getitem__(self, index: int) -> Conversation:
         raise NotImplementedError  # a subclass's duty
+
+    def where(self, index: int) -> str:
+        """What a report calls the ``index``-th conversation: the file and line, where there is a file."""
+        return f"{self.name}/{index}"
 
 
 class JsonLines(ConversationSource):
@@ -75,15 +80,26 @@ class JsonLines(ConversationSource):
         Raises:
             DataError: the line isn't JSON, or isn't a conversation; named with its number.
         """
-        where = f"{self.path}:{self._lines[index]}"
+        raw, where = self.raw(index)
+        return parse_conversation(raw, where, self.root)
+
+    def where(self, index: int) -> str:
+        return f"{self.path}:{self._lines[index]}"
+
+    def raw(self, index: int) -> tuple[Any, str]:
+        """What stands in the ``index``-th line that isn't blank, unparsed, and the line's name in errors.
+
+        Raises:
+            DataError: the line isn't JSON.
+        """
+        where = self.where(index)
         # Opened anew each time: worker processes share no file position.
         with self.path.open("rb") as file:
             file.seek(self._offsets[index])
             line = file.readline()
         try:
-            raw = json.loads(line)
+            return json.loads(line), where
         except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
             raise DataError(
                 Fault.SCHEMA, f"{where}: found no JSON ({error}); expected one object a line. Mend: correct the line."
             ) from error
-        return parse_conversation(raw, where, self.root)

@@ -19,7 +19,7 @@ from isthmus.data.errors import DataError
 from isthmus.data.limits import MediaLimits, corrupt
 from isthmus.types import Media, Modality
 
-_MEND = "replace the file with an intact MP4, MOV, WebM, MKV, AVI or GIF"
+_MEND = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, GIF or WebP"
 
 
 def read_video(path: Path, limits: MediaLimits) -> Media:
@@ -31,6 +31,11 @@ def read_video(path: Path, limits: MediaLimits) -> Media:
     with path.open("rb") as file:
         container = _container_format(path, file)
         try:
+            if container == "animation":
+                from isthmus.data.animation_files import read_animation
+
+                pictures, rate = read_animation(path, limits)
+                return Media(Modality.VIDEO, pictures, rate=rate, source=str(path))
             # Titles in an old encoding are no reason to refuse a video.
             with av.open(file, mode="r", format=container, metadata_errors="replace") as opened:
                 return _decode(opened, path, limits)
@@ -51,6 +56,8 @@ def _container_format(path: Path, file: BinaryIO) -> str:
         return "avi"
     if head.startswith((b"GIF87a", b"GIF89a")):
         return "gif"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "animation"
     raise corrupt(path, "video", "its first bytes are of no known container", _MEND)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_clips import resampled
 from isthmus.encoders.base import Encoder
+from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -38,6 +39,8 @@ class AudioFrameEncoder(Encoder):
     """
 
     modalities = (Modality.AUDIO,)
+    mend = "Raise the encoder's `seconds`, or cut recordings into pieces"
+    """What lets it hear more of a recording."""
 
     def __init__(self, checkpoint: Path, tokens: Tokens, sample_rate: int, seconds: float, shortest: int) -> None:
         super().__init__()
@@ -50,6 +53,7 @@ class AudioFrameEncoder(Encoder):
         self.sample_rate = sample_rate
         self.longest = int(seconds * sample_rate)
         self.shortest = shortest
+        self.partly_heard = PartlyHeard(f"{type(self).__name__} {checkpoint}")
 
     def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
         """A recording's first ``seconds`` (L,) float32 at ``sample_rate`` -> the tensors that :meth:`frames` takes."""
@@ -66,6 +70,8 @@ class AudioFrameEncoder(Encoder):
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
         """A recording at any rate -> tensors of a fixed size, and how much of them is real.
 
+        Recordings that lose a token's worth or more at their end are counted, and warned of.
+
         Raises:
             ValueError: the medium isn't audio, is too short for one token, or holds values that aren't finite; the
                 message names its source.
@@ -76,7 +82,11 @@ class AudioFrameEncoder(Encoder):
             raise ValueError(
                 f"{medium.source}: audio holds values that aren't finite numbers: repair the recording or leave it out"
             )
-        waveform = resampled(medium.array, medium.rate, self.sample_rate)[: self.longest]
+        whole = resampled(medium.array, medium.rate, self.sample_rate)
+        waveform = whole[: self.longest]
+        if whole.shape[0] - self.longest >= self.shortest:
+            heard = f"the first {self.longest / self.sample_rate:g} s are"
+            self.partly_heard(medium.source, whole.shape[0] / self.sample_rate, heard, self.mend)
         if waveform.shape[0] < self.shortest:
             raise ValueError(
                 f"{medium.source}: audio of {waveform.shape[0]} samples at {self.sample_rate} Hz; expected at least "

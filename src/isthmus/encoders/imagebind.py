@@ -15,6 +15,8 @@ from isthmus.encoders.checkpoint import load_weights, read_config, read_weights,
 from isthmus.encoders.image_transform import image_view
 from isthmus.encoders.imagebind_config import TOWERS, ImageBindConfig
 from isthmus.encoders.imagebind_model import ImageBindModel
+from isthmus.encoders.mel import WINDOW_SECONDS
+from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.encoders.video_frames import video_views
 from isthmus.types import Features, Media, Modality
 
@@ -54,6 +56,7 @@ class ImageBind(Encoder):
         self.modalities = tuple(Modality(name) for name in modalities)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())
+        self.partly_heard = PartlyHeard(f"ImageBind {checkpoint}")
         self._require_towers([TOWER_OF[modality] for modality in self.modalities])
 
     def _require_towers(self, towers: Sequence[str]) -> None:
@@ -91,6 +94,8 @@ class ImageBind(Encoder):
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
         """Image -> vision (3, H, W); video -> vision (views, 3, frames, H, W); audio -> audio (clips, 1, bins, frames).
 
+        Clips are spread evenly over a recording. One that is longer than they are together is counted, and warned of.
+
         Raises:
             ValueError: the medium isn't one of ``modalities``, or it can't be used; the message names its source.
         """
@@ -99,10 +104,17 @@ class ImageBind(Encoder):
             if medium.modality is Modality.IMAGE:
                 return {tower: image_view(medium.array, self.config.image_size)}
             assert medium.rate is not None
-            views = video_views if medium.modality is Modality.VIDEO else audio_views
-            return {tower: views(medium.array, medium.rate, self.config)}
+            if medium.modality is Modality.VIDEO:
+                return {tower: video_views(medium.array, medium.rate, self.config)}
+            views = audio_views(medium.array, medium.rate, self.config)
         except ValueError as error:
             raise ValueError(f"{medium.source}: {error}") from error
+        seconds, clips = medium.array.shape[0] / medium.rate, self.config.audio_clips
+        if seconds - clips * self.config.audio_clip_seconds >= WINDOW_SECONDS:
+            heard = f"{clips} clips of {self.config.audio_clip_seconds:g} s are"
+            mend = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
+            self.partly_heard(medium.source, seconds, heard, mend)
+        return {tower: views}
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """1 (``pooled``), or the patches and the class token of every clip (``patch``)."""

@@ -67,8 +67,20 @@ class PointBert(Encoder):
         weights = {key: value for key, value in read_weights(file).items() if not key.startswith(OTHER_TOWERS)}
         with torch.device("meta"):
             model = PointBertModel(self.config)
-        load_weights(model, weights, file)
+        try:
+            load_weights(model, weights, file)
+        except ValueError as error:
+            if name := published_name(weights):
+                raise ValueError(
+                    f"{file}: found {name}'s published sizes; expected those of {self._sizes_from()}: set the "
+                    f"encoder's `published` to {name}, and leave out a config.json that says otherwise"
+                ) from error
+            raise
         self.model = model
+
+    def _sizes_from(self) -> str:
+        known = [name for name, config in PUBLISHED.items() if config == self.config]
+        return known[0] if known else str(self.checkpoint / "config.json")
 
     def width(self, modality: Modality) -> int:
         """D: of the joint space (``pooled``), or of the transformer (``patch``)."""
@@ -106,3 +118,14 @@ class PointBert(Encoder):
             self.load(cloud.device)
         tokens = self.model(cloud).unsqueeze(1) if self.tokens == "pooled" else self.model.tokens(cloud)
         return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+
+def published_name(weights: Mapping[str, Tensor]) -> str | None:
+    """Whose published model these are the keys and shapes of, the point tower's alone; None if of neither."""
+    found = {key: value.shape for key, value in weights.items()}
+    for name, config in PUBLISHED.items():
+        with torch.device("meta"):
+            expected = {key: value.shape for key, value in PointBertModel(config).state_dict().items()}
+        if found == expected:
+            return name
+    return None

@@ -81,7 +81,7 @@ def read_model(
 
     if is_shapes_only():
         config = options.pop("config", None) or kind.config_class.from_pretrained(folder, local_files_only=True)
-        return kind(config, **options)
+        return kind(config, **options).to("meta")  # some of its tensors ask for no device, and stand on the CPU
     try:
         with _reports_hidden():
             loaded: Any = kind.from_pretrained(

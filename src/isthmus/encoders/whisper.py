@@ -43,6 +43,7 @@ class Whisper(AudioFrameEncoder):
     """
 
     model: WhisperEncoder
+    mend = "Cut recordings into pieces"
 
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame") -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor

@@ -15,6 +15,7 @@ _SAMPLER_CLASSES: dict[str, str] = {
     "dpmsolver++": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
 }
+_KNOWN_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample")
 _DETERMINISTIC = {
     "DDIMScheduler",
@@ -95,6 +96,9 @@ def sampling_scheduler(shipped: Any, sampler: str | None) -> Any:
     if sampler is None:
         return shipped
     kind: Any = getattr(diffusers, _SAMPLER_CLASSES[sampler])
+    if shipped.config.beta_schedule not in _KNOWN_BETAS:
+        # Shap-E's "exp" has no name among the others, but its numbers will do.
+        return kind.from_config(shipped.config, trained_betas=shipped.betas.tolist())
     return kind.from_config(shipped.config)
 
 

@@ -113,6 +113,7 @@ def vocabulary_loss(prompts: Tensor, embeddings: Tensor, chunk: int = 1024) -> T
 
 def _read(folder: Path, pretrained: bool) -> tuple[Any, Any]:
     """The tokenizer, and BERT without its pooler."""
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     if not (folder / "config.json").is_file():
@@ -137,6 +138,11 @@ def _read(folder: Path, pretrained: bool) -> tuple[Any, Any]:
             bert, report = loaded
             if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
                 raise ValueError(f"found no weights for {len(missing)} tensors {missing[:3]}")
+    except SafetensorError as error:  # it doesn't name the file
+        files = ", ".join(str(file) for file in sorted(folder.glob("*.safetensors")))
+        raise ValueError(
+            f"P-Former checkpoint {files}: can't be read as safetensors ({error}). Download the folder again"
+        ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"P-Former checkpoint {folder}: it can't be read as a BERT: {error}") from error
     absent = [name for name in ("cls_token", "mask_token", "pad_token") if getattr(tokenizer, name) is None]

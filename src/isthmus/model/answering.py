@@ -91,7 +91,7 @@ def _reply(answered: Answer, media: Mapping[tuple[int, int], Media], row: int) -
                 forced.append(piece.modality)
         else:
             content.append(piece)
-    return Reply(content, forced, answered.ended, answered.tokens)
+    return Reply(content, forced, answered.ended, answered.tokens, answered.ids)
 
 
 def converse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from isthmus.data.schema import Conversation
 from isthmus.input_projectors.p_former import PFormer
 from isthmus.model.answering import answer, converse
 from isthmus.model.backbone import Backbone
+from isthmus.model.frozen_cache import CacheSettings, FrozenCache
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
+from isthmus.model.objective import Objective
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
+from isthmus.model.reference import Reference
 from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
 from isthmus.types import IGNORED, Batch, Modality, is_shapes_only
@@ -42,6 +45,7 @@ class AnyToAny(pl.LightningModule):
         output_side: generators and output projectors; None for a model that answers in text alone.
         seed: of the initial values of all that is trained.
         sampling: how answers are drawn where a request doesn't say.
+        cache: where training keeps encoder features and caption conditions; None computes them each time.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class AnyToAny(pl.LightningModule):
         output_side: OutputSide | None = None,
         seed: int = 0,
         sampling: Sampling | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -58,11 +63,15 @@ class AnyToAny(pl.LightningModule):
         self.output_side = output_side
         self.seed = seed
         self.sampling = sampling or Sampling()
+        self.cache_settings = cache
         self.loss_weights = LossWeights()
         self.optimizer_factory: OptimizerFactory | None = None
         self.scheduler_factory: SchedulerFactory | None = None
+        self.objective: Objective | None = None
+        self.reference: Reference | None = None
         self.configuration: dict[str, Any] | None = None
         self._is_built = False
+        self._cache: FrozenCache | None = None
 
     def configure_model(self) -> None:
         """Builds all that is trained, and the LLM; frozen experts load on first use.
@@ -122,7 +131,7 @@ class AnyToAny(pl.LightningModule):
             terms.imitation = imitate(self.teacher, batch, projected)
         if output.correct is not None:
             terms.correct = output.correct.sum()
-            terms.called = self._called(batch, batch.labels[targets], output.correct)
+            terms.called = self.called(batch, batch.labels[targets], output.correct)
         if self.output_side is None or not weights.alignment + weights.denoising:
             return terms
         signals = {modality: states for modality, states in output.signals.items() if weights.factor(modality)}
@@ -137,7 +146,8 @@ class AnyToAny(pl.LightningModule):
                 terms.denoising[modality] = self.output_side.denoising(modality, states, runs)
         return terms
 
-    def _called(self, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
+    def called(self, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
+        """By modality, the share of runs whose first signal token was the likeliest, of labels (P,) and hits (P,)."""
         shares = {}
         for modality in batch.signals:
             first = labels == self.backbone.language_model.vocabulary.signal_ids(modality)[0]
@@ -146,7 +156,11 @@ class AnyToAny(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch."""
-        return self._step(batch, "train")
+        if self.objective is None:
+            return self._step(batch, "train")
+        outcome = self.objective.step(self, batch)
+        self._log(outcome.shared | outcome.own, "train", len(batch), set(outcome.shared))
+        return outcome.loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The same loss on validation data."""
@@ -164,7 +178,6 @@ class AnyToAny(pl.LightningModule):
             distributed.all_reduce(counts)  # the strategy's own reduce would add a barrier to every step
         # DDP averages gradients over processes: times the world, a sum over the global batch stays a sum.
         loss = terms.total(self.loss_weights, counts) * world
-        size, syncs = len(batch), world > 1
         values = {"loss": loss, "text_loss": terms.text * world / counts[0].clamp(min=1)}
         if terms.correct is not None:
             values["text_accuracy"] = terms.correct * world / counts[0].clamp(min=1)
@@ -181,21 +194,31 @@ class AnyToAny(pl.LightningModule):
         if terms.imitation is not None:
             for modality, distance in terms.imitation.distances.items():
                 values[f"imitation_{modality}"] = distance / terms.imitation.media.clamp(min=1)
-        shared = {name: value.detach().float() for name, value in values.items()}
         # Not every process meets every modality in a step: only what all of them log may be reduced across them.
         everywhere = {"loss", "text_loss", "text_accuracy"}
         everywhere |= {"teaching_contrastive", "teaching_vocabulary", "teaching_text"}
+        self._log(values, split, len(batch), everywhere)
+        return loss
+
+    def _log(self, values: Mapping[str, Tensor], split: str, size: int, everywhere: Collection[str]) -> None:
+        """Logs a step's figures; those that every process has are averaged over them."""
+        shared = {name: value.detach().float() for name, value in values.items()}
+        world = self.trainer.world_size
+        together = [name for name in shared if name in everywhere] if world > 1 and split == "train" else []
+        if together:  # at once: Lightning's own reduction takes a barrier for each
+            sums = torch.stack([shared[name] for name in together])
+            distributed.all_reduce(sums)
+            shared |= dict(zip(together, sums / world, strict=True))
         for name, value in shared.items():
             self.log(
                 f"{split}/{name}",
                 value,
                 batch_size=size,
-                prog_bar=name in ("loss", "text_accuracy"),
-                sync_dist=syncs and name in everywhere,
+                prog_bar=name in ("loss", "text_accuracy", "preference_accuracy", "reward"),
+                sync_dist=world > 1 and split != "train" and name in everywhere,
                 on_step=split == "train",
                 on_epoch=split != "train",
             )
-        return loss
 
     def answer(
         self,
@@ -224,8 +247,11 @@ class AnyToAny(pl.LightningModule):
     def collator(self, split: str) -> Collator:
         """What makes this model's batches, under the present stage. Test batches are prompts."""
         side, weights = self.input_side, self.loss_weights
-        prepares = self.output_side is not None and split != "test" and weights.denoising > 0
-        return Collator(
+        cache = self.cache() if split != "test" else None
+        objective = self.objective if split == "train" else None
+        prepares = split != "test" and weights.denoising > 0 if objective is None else objective.prepares
+        make: Callable[..., Collator] = Collator if objective is None else objective.collator
+        return make(
             planner=self.backbone.planner,
             preprocess={} if side is None else side.preprocessors(),
             positions=_no_media if side is None else side.positions,
@@ -233,7 +259,20 @@ class AnyToAny(pl.LightningModule):
             prepare=self.output_side.preparers() if prepares and self.output_side is not None else {},
             max_tokens=self.backbone.max_tokens,
             generation_prompt=split == "test",
+            cached=None if side is None or cache is None else side.cached(),
         )
+
+    def cache(self) -> FrozenCache | None:
+        """What training keeps of frozen parts; its folder is made when it is first asked for."""
+        if self.cache_settings is None:
+            return None
+        if self._cache is None:
+            self._cache = FrozenCache(self.cache_settings)
+            for side in (self.input_side, self.output_side):
+                if side is not None:
+                    side.cache = self._cache
+        self._cache.precision = "32-true" if self._trainer is None else str(self._trainer.precision)
+        return self._cache
 
     def prompts(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch of prompts on the model's device."""

@@ -31,7 +31,9 @@ class Backbone(pl.LightningModule):
         """E."""
         return self.language_model.width
 
-    def forward(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> BackboneOutput:
-        """The summed text loss, and the states S (r, S, E) of the trained signal runs."""
-        output: BackboneOutput = self.language_model(batch, media)
+    def forward(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+    ) -> BackboneOutput:
+        """The summed text loss, that of each target if ``by_token``, and the states S (r, S, E) of trained runs."""
+        output: BackboneOutput = self.language_model(batch, media, by_token)
         return output

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from isthmus.data.cache.media import MediumCache
 from isthmus.encoders.base import Encoder
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.p_former import PFormer
+from isthmus.model.frozen_cache import FrozenCache
 from isthmus.model.gaps import without_gaps
-from isthmus.types import Batch, Media, MediaBatch, Modality
+from isthmus.types import Batch, Features, Media, MediaBatch, Modality
 
 ProjectorFactory = Callable[[int, int], InputProjector]
 """D, E -> a projector."""
@@ -61,6 +64,7 @@ class InputSide(pl.LightningModule):
         self.teacher_factory = teacher
         self.teacher: PFormer | None = None
         self.fused: frozenset[Modality] = frozenset()
+        self.cache: FrozenCache | None = None
 
     def build(self, width: int, fused: Collection[Modality] = ()) -> None:
         """Makes the projectors, from each encoder's width to the LLM's E, and their teacher.
@@ -100,19 +104,35 @@ class InputSide(pl.LightningModule):
 
     def positions(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """M, the LLM positions of one preprocessed medium, known without running anything."""
-        if modality in self.fused:
-            return 0
-        return self.projector(modality).positions(self.encoder(modality).token_count(modality, inputs))
+        return self.positions_of(modality, self.encoder(modality).token_count(modality, inputs))
+
+    def positions_of(self, modality: Modality, count: int) -> int:
+        """M of a medium of ``count`` encoder tokens N."""
+        return 0 if modality in self.fused else self.projector(modality).positions(count)
+
+    def cached(self) -> dict[Modality, MediumCache]:
+        """By modality, where data workers look for features; empty without a cache."""
+        if self.cache is None:
+            return {}
+        found = {m: self.cache.medium(self.encoder(m), m, partial(self.positions_of, m)) for m in self.serving}
+        return {modality: medium for modality, medium in found.items() if medium is not None}
 
     def forward(self, media: Mapping[Modality, MediaBatch]) -> dict[Modality, tuple[Tensor, Tensor]]:
         """By modality P (n, M, E) and its mask (n, M). An encoder is loaded when its first medium comes."""
         projected = {}
         for modality, batch in media.items():
-            encoder = self.encoder(modality)
-            encoder.load(self.device)
-            features = encoder(modality, batch.inputs)
+            features = self.features(modality, batch)
             projected[modality] = self.projector(modality)(features)
         return projected
+
+    def features(self, modality: Modality, batch: MediaBatch) -> Features:
+        """F of one modality: from the cache, as far as it holds them, and of the encoder, which is loaded for them."""
+        encoder = self.encoder(modality)
+        if batch.cached is not None and self.cache is not None:
+            return self.cache.features(encoder, modality, batch, self.device)
+        encoder.load(self.device)
+        features: Features = encoder(modality, batch.inputs)
+        return features
 
     def closed(self, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Batch:
         """The batch, without the positions that its media were given and didn't take.

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from isthmus.generators.base import Generator
+from isthmus.model.frozen_cache import FrozenCache
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
 from isthmus.types import Condition, Media, Modality, SignalBatch
@@ -42,6 +43,7 @@ class OutputSide(pl.LightningModule):
             )
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
+        self.cache: FrozenCache | None = None
 
     def build(self, width: int, signals: Mapping[Modality, int]) -> None:
         """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
@@ -77,7 +79,9 @@ class OutputSide(pl.LightningModule):
 
         Without gradient, on this side's device.
         """
-        return self.generator(modality).condition(captions).to(self.device)
+        generator = self.generator(modality)
+        heard = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
+        return heard.to(self.device)
 
     def denoising(self, modality: Modality, projected: Condition, runs: SignalBatch) -> Tensor:
         """(c,) the denoising error of the runs that bring their medium, given H."""

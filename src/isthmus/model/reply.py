@@ -16,12 +16,14 @@ class Reply:
         forced: media that were required but that the LLM didn't ask for by itself.
         ended: ``end``, or ``length`` where the limit cut the text.
         tokens: how many tokens were decoded.
+        ids: what was written, token by token: the end token, where it came, and whole runs included.
     """
 
     content: list[str | Media] = field(default_factory=list)
     forced: list[Modality] = field(default_factory=list)
     ended: str = "end"
     tokens: int = 0
+    ids: list[int] = field(default_factory=list)
 
     @property
     def text(self) -> str:

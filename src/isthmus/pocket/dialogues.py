@@ -20,7 +20,12 @@ Attribute = Literal["digit", "colour", "motion"]
 UNSAID = "unsaid"
 """The answer to a question about an attribute that the input doesn't determine."""
 
-DONE: dict[Modality, str] = {Modality.IMAGE: "drawn", Modality.VIDEO: "filmed", Modality.AUDIO: "played"}
+DONE: dict[Modality, str] = {
+    Modality.IMAGE: "drawn",
+    Modality.VIDEO: "filmed",
+    Modality.AUDIO: "played",
+    Modality.POINTS: "carved",
+}
 """What an answer says right before a medium. The word alone tells which one follows, so that a frozen LLM, whose new
 output rows are linear in its last state, can begin the right run of signal tokens there and nowhere else."""
 OUTPUTS: tuple[Modality, ...] = (Modality.TEXT, *DONE)
@@ -35,6 +40,7 @@ MAKE: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("{} draw it", "draw {}", "draw this {}", "{} make an image of it"),
     Modality.VIDEO: ("{} film it", "film {}", "film this {}", "{} make a video of it"),
     Modality.AUDIO: ("{} play it", "play {}", "play this {}", "{} make a sound of it"),
+    Modality.POINTS: ("{} carve it", "carve {}", "carve this {}", "{} make a solid of it"),
 }
 ADD: dict[Modality, tuple[str, ...]] = {
     Modality.TEXT: (
@@ -47,12 +53,14 @@ ADD: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("{} {} draw their sum", "draw the sum of {} and {}", "draw {} plus {}"),
     Modality.VIDEO: ("{} {} film their sum", "film the sum of {} and {}", "film {} plus {}"),
     Modality.AUDIO: ("{} {} play their sum", "play the sum of {} and {}", "play {} plus {}"),
+    Modality.POINTS: ("{} {} carve their sum", "carve the sum of {} and {}", "carve {} plus {}"),
 }
 AGAIN: dict[Modality, tuple[str, ...]] = {
     Modality.TEXT: ("describe it", "now describe it", "what is it?"),
     Modality.IMAGE: ("draw it", "now draw it", "make an image of it"),
     Modality.VIDEO: ("film it", "now film it", "make a video of it"),
     Modality.AUDIO: ("play it", "now play it", "make a sound of it"),
+    Modality.POINTS: ("carve it", "now carve it", "make a solid of it"),
 }
 """What is asked about the medium of an earlier turn."""
 
@@ -161,7 +169,7 @@ def make_two(random: Random, source: Shown) -> Exchange:
 
 
 def add(random: Random, first: Shown | str, second: Shown | str, total: int, output: Modality) -> Exchange:
-    """Asks for the sum of two, said, drawn, filmed or played. It has no colour: neither of the two decides it."""
+    """Asks for the sum of two, said, drawn, filmed, played or carved. It has no colour: neither of them decides it."""
     said: tuple[Part, ...] = (DIGITS[total],) if output is Modality.TEXT else answer(Concept(total), output)
     return Exchange(fill(pick(random, ADD[output]), first, second), said)
 

@@ -181,7 +181,7 @@ SMALL_TALK = (
     ("hello", "hello"),
     ("hi", "hello"),
     ("thank you", "you are welcome"),
-    ("what can you do?", "i can describe, draw, film and play digits"),
+    ("what can you do?", "i can describe, draw, film, play and carve digits"),
     ("who are you?", "a small model of digits"),
 )
 
@@ -204,6 +204,7 @@ ORDERS: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("draw", "show me an image of", "make an image of"),
     Modality.VIDEO: ("film", "show me a video of", "make a video of"),
     Modality.AUDIO: ("play", "let me hear", "make"),
+    Modality.POINTS: ("carve", "show me", "make"),
 }
 
 

@@ -21,7 +21,7 @@ class References(PocketSource):
         split: of the scans.
         size: how many, of all modalities together.
         seed: of all that is drawn.
-        modalities: of the answers; text, image, video and audio by default.
+        modalities: of the answers; text and all media by default.
     """
 
     name = "references"

@@ -107,7 +107,7 @@ class Draw(PocketSource):
         split: ``train``, ``validation`` or ``test``.
         size: how many conversations.
         seed: of all that is drawn.
-        modalities: of the media; image, video and audio by default.
+        modalities: of the media; all four by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
     """
 
@@ -138,7 +138,7 @@ class AnyToAny(PocketSource):
         size: how many conversations.
         seed: of all that is drawn.
         inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; text, image, video and audio by default.
+        outputs: what is asked for; text and all media by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
     """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from isthmus.pocket.experts import audioldm, imagebind, llama, point_bert, stable_diffusion, zeroscope
+from isthmus.pocket.experts import audioldm, bert, imagebind, llama, point_bert, shap_e, stable_diffusion, zeroscope
 from isthmus.pocket.judges import training as judges
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
     figures: dict[str, dict[str, float]] = {}
     judges.train(out / "judges", effort, seed)
     figures["llama"] = llama.train(out / "llama", effort, seed, scratch)
+    bert.write(out / "bert")
     figures["imagebind"] = imagebind.train(out / "imagebind", effort, seed, scratch)
     figures["point_bert"] = point_bert.train(out / "point_bert", effort, seed, scratch, out / "imagebind")
     figures["audioldm"] = audioldm.train(out / "audioldm", effort, seed, scratch)
@@ -39,6 +40,8 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
     figures["stable_diffusion"] = stable_diffusion.measure(out / "stable_diffusion", out / "judges", count)
     zeroscope.train(out / "zeroscope", out / "stable_diffusion", effort, seed, scratch)
     figures["zeroscope"] = zeroscope.measure(out / "zeroscope", out / "judges", count)
+    shap_e.train(out / "shap_e", effort, seed, scratch)
+    figures["shap_e"] = shap_e.measure(out / "shap_e", out / "judges", count)
     return figures
 
 

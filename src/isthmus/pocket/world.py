@@ -100,7 +100,8 @@ def draw_scan(digit: int, split: Split, random: Random) -> Array:
     return scan
 
 
-def _resized(ink: Array, side: int) -> Array:
+def resized(ink: Array, side: int) -> Array:
+    """A scan (8, 8) as (side, side) ink in [0, 1], with a margin that lets strokes at its border fade out."""
     from PIL import Image
 
     # One pixel of margin, so that strokes at the scan's border fade out instead of ending in an edge.
@@ -109,7 +110,8 @@ def _resized(ink: Array, side: int) -> Array:
     return resized
 
 
-def _tint(colour: str | None, random: Random) -> Array:
+def tinted(colour: str | None, random: Random) -> Array:
+    """(3,) sRGB in [0, 1]: a shade of this colour, or of any."""
     hue = HUES[colour] if colour else HUES[COLOURS[random.integers(len(COLOURS))]]
     hue = (hue + random.uniform(-0.02, 0.02)) % 1.0
     return np.array(colorsys.hsv_to_rgb(hue, random.uniform(0.85, 1.0), random.uniform(0.85, 1.0)), dtype=np.float32)
@@ -144,26 +146,26 @@ def _painted(ink: Array, tint: Array, random: Random) -> Array:
 
 def draw_image(concept: Concept, split: Split, random: Random) -> Media:
     """A (32, 32, 3) image of the digit in its colour, near the centre."""
-    glyph = _resized(draw_scan(concept.digit, split, random), int(random.integers(25, 30)))
+    glyph = resized(draw_scan(concept.digit, split, random), int(random.integers(25, 30)))
     x, y = SIZE / 2 + random.uniform(-1.5, 1.5, 2)
-    return Media(Modality.IMAGE, _painted(_place(glyph, x, y), _tint(concept.colour, random), random))
+    return Media(Modality.IMAGE, _painted(_place(glyph, x, y), tinted(concept.colour, random), random))
 
 
 def draw_video(concept: Concept, split: Split, random: Random) -> Media:
     """(8, 32, 32, 3): the digit crosses the middle in its direction, by about nine pixels in all."""
-    glyph = _resized(draw_scan(concept.digit, split, random), int(random.integers(22, 25)))
+    glyph = resized(draw_scan(concept.digit, split, random), int(random.integers(22, 25)))
     motion = concept.motion or tuple(MOTIONS)[random.integers(len(MOTIONS))]
     step = np.array(MOTIONS[motion]) * random.uniform(1.2, 1.4)
     middle = SIZE / 2 + random.uniform(-0.5, 0.5, 2)
     times = np.arange(FRAMES) - (FRAMES - 1) / 2
     ink = np.stack([_place(glyph, *(middle + step * time)) for time in times])
-    return Media(Modality.VIDEO, _painted(ink, _tint(concept.colour, random), random), rate=FRAMES_PER_SECOND)
+    return Media(Modality.VIDEO, _painted(ink, tinted(concept.colour, random), random), rate=FRAMES_PER_SECOND)
 
 
 def draw_points(concept: Concept, split: Split, random: Random) -> Media:
     """(384, 6): the strokes extruded to a slab, turned about the upright axis by up to 40 degrees, tinted."""
     side = 32
-    ink = _resized(draw_scan(concept.digit, split, random), side)
+    ink = resized(draw_scan(concept.digit, split, random), side)
     weights = np.where(ink > 0.35, ink, 0.0).ravel().astype(np.float64)
     cells = random.choice(side * side, size=POINTS, p=weights / weights.sum())
     rows, columns = np.divmod(cells, side)
@@ -175,7 +177,7 @@ def draw_points(concept: Concept, split: Split, random: Random) -> Media:
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     lean = np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]])
     place = np.stack([x, y, z], axis=1) @ (turn @ lean).T
-    shade = _tint(concept.colour, random) + random.normal(0, 0.02, (POINTS, 3))
+    shade = tinted(concept.colour, random) + random.normal(0, 0.02, (POINTS, 3))
     return Media(Modality.POINTS, np.concatenate([place, np.clip(shade, 0, 1)], axis=1).astype(np.float32))
 
 

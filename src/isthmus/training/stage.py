@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from isthmus.model.losses import LossWeights
+from isthmus.model.objective import Objective
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against
 
@@ -36,6 +37,8 @@ class Stage:
         optimizer: made anew over what trains, so that no moment of another stage lives on.
         warm_up: share of the steps over which the learning rate rises.
         decay: how it falls afterwards.
+        objective: what it learns by instead, on training batches of its own kind; ``losses`` then are those of
+            validation alone.
     """
 
     trains: list[str]
@@ -47,6 +50,7 @@ class Stage:
     optimizer: OptimizerCallable = default_optimizer
     warm_up: float = 0.1
     decay: Literal["linear", "cosine", "constant"] = "linear"
+    objective: Objective | None = None
 
     def __post_init__(self) -> None:
         if not self.trains:

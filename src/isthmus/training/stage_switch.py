@@ -19,6 +19,7 @@ from isthmus.data.module import ConversationDataModule
 from isthmus.data.seeds import derive_seed
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import load_bundle, save_bundle
+from isthmus.model.reference import Reference
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
 
@@ -59,6 +60,7 @@ class StageSwitch(pl.Callback):
         self.init_from = None if init_from is None else Path(init_from)
         self.index = 0
         self._resumed_at: int | None = None
+        self._reference: Reference | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +97,8 @@ class StageSwitch(pl.Callback):
         self.index = index
         stage = self.stage
         set_trainable(model, stage.trains, self.name)
-        model.loss_weights = stage.losses
+        model.loss_weights, model.objective = stage.losses, stage.objective
+        model.reference = self._reference = None
         _hide_frozen(model)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
@@ -103,13 +106,17 @@ class StageSwitch(pl.Callback):
         updates = max(len(mixture) // trainer.accumulate_grad_batches, 1)
         model.optimizer_factory = stage.optimizer
         model.scheduler_factory = stage.scheduler(updates)
-        if model.output_side is not None and not stage.losses.alignment + stage.losses.denoising:
+        makes = stage.objective is not None and stage.objective.makes
+        if model.output_side is not None and not makes and not stage.losses.alignment + stage.losses.denoising:
             model.output_side.release()
         log.info("entered stage '%s' (%d of %d): %d batches", self.name, index + 1, len(self.names), len(mixture))
 
     def state_dict(self) -> dict[str, Any]:
-        """The names of the run's stages, and where it is among them."""
-        return {"names": self.names, "index": self.index}
+        """The names of the run's stages, where it is among them, and the reference where the stage has one."""
+        state: dict[str, Any] = {"names": self.names, "index": self.index}
+        if self._reference is not None:
+            state["reference"] = {name: tensor.cpu() for name, tensor in self._reference.tensors.items()}
+        return state
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -123,7 +130,10 @@ class StageSwitch(pl.Callback):
                 "the stages that it was started with, or begin a stage from its weights with training.init_from."
             )
         self._resumed_at = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        self.enter(trainer, _any_to_any(pl_module), min(self._resumed_at, len(self.names) - 1))
+        model = _any_to_any(pl_module)
+        self.enter(trainer, model, min(self._resumed_at, len(self.names) - 1))
+        if "reference" in state and self.index == state["index"]:
+            model.reference = self._reference = Reference(state["reference"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mends the loops where a checkpoint was written at a stage's very last batch."""
@@ -147,7 +157,10 @@ class StageSwitch(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Randomness as a pure function of where the run stands."""
+        """Randomness as a pure function of where the run stands; a stage's first batch finds its reference."""
+        model = _any_to_any(pl_module)
+        if model.objective is not None and model.reference is None:
+            model.reference = self._reference = Reference.of(model)
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -93,7 +93,7 @@ def test_unwarped_pictures_are_the_worlds() -> None:
     for number, side, x, y in [(0, 25, 16.0, 16.0), (7, 28, 15.25, 17.5), (40, 22, 12.0, 16.5)]:
         glyph = handwriting.warped(bank.ink[[number]], bank.ink[[3]], strength=0.0)
         picture = handwriting.placed(glyph, torch.tensor([side]), torch.tensor([[[x, y]]]))[0, 0]
-        expected = torch.from_numpy(world._place(world._resized(ink[number], side), x, y))
+        expected = torch.from_numpy(world._place(world.resized(ink[number], side), x, y))
         assert (picture - expected).abs().mean() < 0.01
         assert (picture - expected).abs().max() < 0.2
 

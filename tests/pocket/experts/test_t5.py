@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_world import tiny_clone
 from torch.nn import functional
 
 from isthmus.backbones import EncoderDecoderBackbone
 from isthmus.backbones.base import Sampling
+from isthmus.cli.training import Command
 from isthmus.data.planning import Planner
 from isthmus.data.schema import Conversation, Message, TextItem
 from isthmus.pocket.experts import t5
@@ -72,3 +76,27 @@ def test_training_writes_an_llm_that_the_backbone_reads(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "a red seven"}]
     (plain,) = t5.reply(backbone.llm, backbone.tokenizer, [chat])
     assert plain.startswith("".join(str(piece) for piece in answer.pieces))
+
+
+def test_its_config_puts_it_in_the_llamas_place_and_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_clone(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(Command, "fit", lambda self, **_: None)
+
+    def composed(*more: str) -> Any:
+        return Command(["fit", "-c", "curriculum.yaml", *more, "--trainer.accelerator=cpu"])
+
+    cli, plain = composed("-c", "experts/pocket_t5.yaml"), composed()
+    assert isinstance(cli.model.backbone.language_model, EncoderDecoderBackbone)
+    own, other = cli.config["fit"], plain.config["fit"]
+    for config in (own, other):
+        del config.training.folder
+        config.model.backbone.init_args.pop("language_model")
+    assert own.model == other.model and own.data == other.data and own.training == other.training
+    settings = plain.model.backbone.language_model.lora
+    assert cli.model.backbone.language_model.lora == settings
+    for model in (cli.model, plain.model):
+        model.configure_model()
+    assert cli.model.parts().keys() == plain.model.parts().keys()

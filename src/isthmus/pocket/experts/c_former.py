@@ -163,7 +163,7 @@ def edits(found: Sequence[int], wanted: Sequence[int]) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/c_former"))
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket-c_former"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))

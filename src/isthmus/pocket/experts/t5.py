@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.data.seeds import derive_seed
@@ -40,7 +40,11 @@ Pair = tuple[list[int], list[int]]
 
 log = logging.getLogger(__name__)
 
-STEPS = 2400
+STEPS = 1400
+WORD_SCALE = 0.05
+"""Standard deviation of embedding and head at the start."""
+DISTANCE_BIAS = 1.5
+"""Standard deviation of the attention's biases of distance at the start."""
 
 
 def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
@@ -52,6 +56,7 @@ def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
         "eos_token_id": tokenizer.eos_token_id,
         "decoder_start_token_id": tokenizer.pad_token_id,
     }
+    untied: dict[str, Any] = {"tie_word_embeddings": False}  # which the signature doesn't name
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=128,
@@ -65,8 +70,18 @@ def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
         dropout_rate=0.0,
         feed_forward_proj="gated-gelu",
         **ids,
+        **untied,
     )
     llm = T5ForConditionalGeneration(config)
+    # Words as loud as a fresh projector's media, and a head of their own (T5 1.1's form): at the library's start, 1,
+    # what training adds to a word is lost beside what was drawn, and media can't come near it.
+    nn.init.normal_(llm.shared.weight, std=WORD_SCALE)
+    llm.lm_head.weight = nn.Parameter(torch.empty_like(llm.lm_head.weight).normal_(std=WORD_SCALE))
+    # At the library's start, about a tenth, the biases of distance leave the order of words all but unheard, and in so
+    # short a training they hardly grow: which of two requests came first, or which colour, stays a guess.
+    for name, parameter in llm.named_parameters():
+        if "relative_attention_bias" in name:
+            nn.init.normal_(parameter, std=DISTANCE_BIAS)
     llm.generation_config.update(max_new_tokens=32, do_sample=False, **ids)
     return llm
 
@@ -81,7 +96,7 @@ def pairs(rows: Sequence[Sequence[int]]) -> list[list[Pair]]:
 
 
 class AnswerLoss:
-    """The loss of a step, a pure function of its number: cross-entropy of one answer of each chat."""
+    """The loss of a step, a pure function of its number: cross-entropy of answers, each as likely to be drawn."""
 
     def __init__(self, llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.llm = llm
@@ -97,8 +112,9 @@ class AnswerLoss:
         if group != self.group:
             random = np.random.default_rng(derive_seed("t5", self.seed, group))
             chats = pairs(encode(self.tokenizer, [draw_corpus(random) for _ in range(GROUP * BATCH)]))
-            chosen = [answers[random.integers(len(answers))] for answers in chats]
-            self.pairs = sorted(chosen, key=lambda pair: len(pair[0]))
+            answers = [pair for chat in chats for pair in chat]
+            chosen = random.permutation(len(answers))[: GROUP * BATCH]
+            self.pairs = sorted((answers[number] for number in chosen), key=lambda pair: len(pair[0]))
             self.order = [int(number) for number in random.permutation(GROUP)]
             self.group = group
         first = self.order[place] * BATCH
@@ -177,7 +193,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None 
 def main() -> None:
     """The command ``python -m isthmus.pocket.experts.t5``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/t5"))
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket-t5"))
     parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--snapshots", type=Path, default=None, help="folder in which an interrupted run goes on")

@@ -143,6 +143,8 @@ def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: 
     snapshot = scratch / "video_denoiser.pt" if scratch else None
     steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
     unet = train_denoiser(image_unet, vae, encoder, tokenizer, steps, seed, snapshot, pool)
+    # On disk in float16, as the published checkpoint; loading makes float32 of it.
+    unet.to(torch.float16)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
     pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
     save_tokenizer(tokenizer, out / "tokenizer")

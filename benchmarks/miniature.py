@@ -1,0 +1,131 @@
+"""The 7B system in miniature: the same classes, and the same shares of the work for encoder, LLM, head and projector.
+
+A width of 128 stands for Vicuna's 4096, and everything else is scaled so that a token of the LLM and a medium of the
+encoder keep their relation (:mod:`benchmarks.proportions` counts both). Weights are random: how long a step takes
+doesn't depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.savings import ReadyFeatures, Savings, SavingsBackbone
+from isthmus.backbones import LoraSettings
+from isthmus.encoders.checkpoint import save_checkpoint
+from isthmus.encoders.imagebind_config import ImageBindConfig
+from isthmus.encoders.imagebind_model import ImageBindModel
+from isthmus.generators.audioldm import AudioLDM
+from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.generators.zeroscope import ZeroScope
+from isthmus.input_projectors import Linear
+from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
+from isthmus.output_projectors import TinyTransformer
+from isthmus.types import Modality
+
+WORDS = 280
+"""Words that the tokenizer knows besides those of the template."""
+SIDE = 32
+"""Pixels a side of pictures and frames."""
+IMAGEBIND = ImageBindConfig(
+    modalities=("vision", "audio"),
+    out_embed_dim=32,
+    image_size=SIDE,
+    vision_patch_size=8,
+    vision_embed_dim=204,
+    vision_num_blocks=6,
+    vision_num_heads=4,
+    audio_num_mel_bins=36,
+    audio_target_len=36,
+    audio_embed_dim=116,
+    audio_num_blocks=4,
+    audio_num_heads=4,
+    audio_drop_path=0.0,
+)
+POCKET = Path("checkpoints/pocket")
+PROJECTOR_WIDTH = {Modality.IMAGE: 16, Modality.VIDEO: 16, Modality.AUDIO: 16}
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '# Human : ' if message.role == 'user' else ' . # Assist ant : ' }}{{ message.content }}"
+    "{{ ' . ' + eos_token if message.role == 'assistant' else '' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' . # Assist ant : ' }}{% endif %}"
+)
+"""As many tokens as NExT-GPT v1's prompt has."""
+
+
+def write_llm(folder: Path, width: int = 128, layers: int = 10) -> Path:
+    """A random Llama of Vicuna's shape, over words; the folder."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", "#", "Human", ":", ".", "Assist", "ant"]
+    pieces += [f"w{number}" for number in range(WORDS)]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(pieces),
+        hidden_size=width,
+        intermediate_size=width * 11008 // 4096,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        max_position_embeddings=2048,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def write_encoder(folder: Path) -> Path:
+    """A random ImageBind; the folder."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        save_checkpoint(folder, "imagebind", IMAGEBIND, ImageBindModel(IMAGEBIND).state_dict())
+    return folder
+
+
+def write_experts(folder: Path) -> dict[str, Path]:
+    """Expert -> its folder. Generators, of which a step needs the text conditioners alone, are the embedded ones."""
+    return {"llama": write_llm(folder / "llama"), "imagebind": write_encoder(folder / "imagebind")}
+
+
+def build(paths: Mapping[str, Path], savings: Savings | None = None, lora: bool = False, **backbone: Any) -> AnyToAny:
+    """The miniature, built: NExT-GPT v1's bridges around the experts.
+
+    Args:
+        paths: of LLM and encoder.
+        savings: which of our savings are on; all of them if None.
+        lora: whether the LLM has adapters: of rank 1, the share of the work that rank 32 has in the 7B model.
+        backbone: further arguments of the backbone.
+    """
+    settings = LoraSettings(rank=1, alpha=1, dropout=0.0) if lora else None
+    language_model = SavingsBackbone(paths["llama"], savings=savings or Savings(), lora=settings, **backbone)
+    inputs = InputSide([ReadyFeatures(paths["imagebind"])], dict.fromkeys(("image", "video", "audio"), Linear))
+    generators = [
+        StableDiffusion(POCKET / "stable_diffusion"),
+        ZeroScope(POCKET / "zeroscope"),
+        AudioLDM(POCKET / "audioldm"),
+    ]
+    outputs = OutputSide(generators, {modality: bridge_out(modality) for modality in PROJECTOR_WIDTH})
+    model = AnyToAny(Backbone(language_model, max_tokens=2048), inputs, outputs)
+    model.configure_model()
+    return model
+
+
+def bridge_out(modality: Modality) -> partial[TinyTransformer]:
+    """NExT-GPT's output projector, narrower."""
+    width = PROJECTOR_WIDTH[modality]
+    return partial(TinyTransformer, width=width, feed_forward=4 * width)

@@ -1,0 +1,89 @@
+"""Our backbone and encoder with each saving behind a switch, so that what it brings can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isthmus.backbones import CausalBackbone
+from isthmus.backbones.base import BackboneOutput
+from isthmus.backbones.length_groups import LengthGroup
+from isthmus.encoders.imagebind import ImageBind
+from isthmus.types import IGNORED, Batch, Features, Modality
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What a step spares itself.
+
+    Attributes:
+        cached_features: frozen encoders don't run; a batch brings what they say.
+        target_logits: only positions before a target meet the output head.
+        prefix_without_gradients: positions before anything that trains run without autograd.
+        length_groups: rows of like length run together.
+        rows_only: of embedding and head, the new tokens' rows alone train.
+    """
+
+    cached_features: bool = True
+    target_logits: bool = True
+    prefix_without_gradients: bool = True
+    length_groups: bool = True
+    rows_only: bool = True
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Every saving."""
+        return [field.name for field in fields(cls)]
+
+    def without(self, name: str) -> Savings:
+        """These, but for one. While the whole embedding trains there is no prefix that nothing trainable precedes."""
+        off = {name: False} | ({"prefix_without_gradients": False} if name == "rows_only" else {})
+        return replace(self, **off)
+
+
+class SavingsBackbone(CausalBackbone):
+    """The project's backbone, with ``savings`` to switch off; arguments are those of :class:`CausalBackbone`."""
+
+    def __init__(
+        self, checkpoint: Path, signals: Mapping[str, int] | None = None, savings: Savings | None = None, **options: Any
+    ) -> None:
+        super().__init__(checkpoint, signals, **options)
+        self.savings = savings or Savings()
+        self.skip_prefix_gradients &= self.savings.prefix_without_gradients
+        self._states: Tensor | None = None
+
+    def forward(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+    ) -> BackboneOutput:
+        """The backbone's own; without ``target_logits`` all other positions meet the head too, and its backward."""
+        output = super().forward(batch, media, by_token)
+        if not self.savings.target_logits:
+            assert self._states is not None
+            targets = batch.labels[:, 1:] != IGNORED
+            logits = self.logits(torch.cat([self._states[:, :-1][~targets], self._states[:, -1]])).float()
+            logits.argmax(-1)
+            output.text_loss = output.text_loss + 0.0 * logits.logsumexp(-1).sum()
+        self._states = None
+        return output
+
+    def _launch(self) -> int:
+        return super()._launch() if self.savings.length_groups else 1 << 40
+
+    def _grouped(self, embeddings: Tensor, mask: Tensor, groups: Sequence[LengthGroup]) -> Tensor:
+        self._states = super()._grouped(embeddings, mask, groups)
+        return self._states
+
+
+class ReadyFeatures(ImageBind):
+    """ImageBind, which also takes what it said before: ``tokens`` and ``mask`` in place of preprocessed media."""
+
+    def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:
+        """The encoder's own, or the features that came."""
+        if "tokens" in inputs:
+            return Features(inputs["tokens"], inputs["mask"])
+        return super().forward(modality, inputs)

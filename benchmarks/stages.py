@@ -1,0 +1,200 @@
+"""Our stages against NExT-GPT v1's step, and each of our savings switched off in turn."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.captions import conversations, mixed
+from benchmarks.measuring import Work, flops, interleaved, peak_bytes, ratio
+from benchmarks.miniature import SIDE, WORDS, build, write_experts
+from benchmarks.nextgpt_v1 import NextGPTStep
+from benchmarks.report import report
+from benchmarks.savings import Savings
+from isthmus.model import AnyToAny, LossWeights
+from isthmus.training.stage import default_optimizer
+from isthmus.training.trainable import set_trainable
+from isthmus.types import MEDIA, Batch, Modality
+
+BATCH = {1: 18, 2: 8, 3: 4}
+"""Samples a batch: table 7 of NExT-GPT's paper."""
+SAMPLES = {1: 18, 2: 16, 3: 16}
+"""Samples of each modality in one measurement."""
+TRAINS = {
+    1: ["input_projectors", "media_tags"],
+    2: ["output_projectors", "signal_rows"],
+    3: ["input_projectors", "output_projectors", "media_tags", "signal_rows", "lora"],
+}
+LIMITS = {1: 3.5, 2: 2.0, 3: 1.7}
+"""Samples a second against v1's that we aim at."""
+
+
+@dataclass
+class Contender:
+    """Something that trains over the same samples.
+
+    Attributes:
+        step: a batch -> its loss.
+        batches: of the samples, as it takes them.
+        modules: what it has in memory while it trains.
+    """
+
+    step: Callable[[Batch], Tensor]
+    batches: list[Batch]
+    modules: list[nn.Module]
+
+    def __post_init__(self) -> None:
+        trained = {p: None for module in self.modules for p in module.parameters() if p.requires_grad}
+        self.trained = list(trained)
+        self.optimizer = default_optimizer(self.trained)
+
+    def epoch(self) -> None:
+        """Every sample once."""
+        for batch in self.batches:
+            loss = self.step(batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all weights that it holds."""
+        held = {id(p): p.numel() * p.element_size() for module in self.modules for p in module.parameters()}
+        return sum(held.values())
+
+    @property
+    def positions(self) -> int:
+        """Positions of its batches, padding included."""
+        return sum(batch.ids.numel() for batch in self.batches)
+
+
+def contenders(stage: int, folder: Path, each: int | None = None) -> dict[str, Contender]:
+    """``v1``, ``ours``, and ours ``without`` each saving that matters in this stage."""
+    paths = write_experts(folder)
+    samples = conversations(stage, each or SAMPLES[stage], SIDE, WORDS)
+    size = BATCH[stage]
+
+    def ours(savings: Savings) -> Contender:
+        model = build(paths, savings, lora=stage == 3)
+        set_trainable(model, TRAINS[stage], f"stage {stage}")
+        if not savings.rows_only:
+            llm: Any = model.backbone.language_model.llm
+            llm.get_input_embeddings().weight.requires_grad_(True)
+            llm.get_output_embeddings().weight.requires_grad_(True)
+        model.loss_weights = LossWeights(alignment=0.0 if stage == 1 else 1.0)
+        collate = model.collator("train")
+        batches = [collate(rows) for rows in mixed(samples, size)]
+        _fill_conditions(model, batches, stage)
+        assert model.input_side is not None and model.output_side is not None
+        held: list[nn.Module] = [model.backbone, model.input_side.projectors]
+        held += [] if stage == 1 else [model.output_side.projectors]
+        if savings.cached_features:
+            batches = [with_features(model, batch) for batch in batches]
+        else:
+            held.append(model.input_side.encoders)
+            if stage != 2:
+                model.input_side.encoder(Modality.IMAGE).load()
+
+        def step(batch: Batch) -> Tensor:
+            terms = model(batch)
+            return terms.total(model.loss_weights, terms.counts())
+
+        return Contender(step, batches, held)
+
+    reference = build(paths, lora=False)
+    assert reference.input_side is not None and reference.output_side is not None
+    encoder = reference.input_side.encoder(Modality.IMAGE)
+    encoder.load()
+    collate = reference.collator("train")
+    alone = [collate(rows[at : at + size]) for rows in samples.values() for at in range(0, len(rows), size)]
+    v1 = NextGPTStep(
+        stage,
+        paths["llama"],
+        reference.backbone.language_model.vocabulary,
+        encoder,
+        {m: copy.deepcopy(reference.output_side.projectors[m]) for m in samples},
+        _conditions(reference, alone),
+    )
+    found = {"v1": Contender(lambda batch: v1(batch)[0], alone, [v1]), "ours": ours(Savings())}
+    for name in Savings.names():
+        if (stage == 2 and name == "cached_features") or (stage == 3 and name == "prefix_without_gradients"):
+            continue  # stage 2 takes text alone; LoRA trains from the first position on
+        found[f"without {name}"] = ours(Savings().without(name))
+    return found
+
+
+@torch.no_grad()
+def with_features(model: AnyToAny, batch: Batch) -> Batch:
+    """The batch as the feature cache gives it from the second epoch on: F in place of preprocessed media."""
+    assert model.input_side is not None
+    media = {}
+    for modality, own in batch.media.items():
+        encoder = model.input_side.encoder(modality)
+        encoder.load()
+        features = encoder(modality, own.inputs)
+        media[modality] = replace(own, inputs={"tokens": features.tokens, "mask": features.mask})
+    return replace(batch, media=media)
+
+
+def _fill_conditions(model: AnyToAny, batches: Sequence[Batch], stage: int) -> None:
+    """As after a first epoch: every caption's condition is known."""
+    if stage > 1:
+        _conditions(model, batches)
+
+
+def _conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dict[str, Tensor]]:
+    assert model.output_side is not None
+    found: dict[Modality, dict[str, Tensor]] = {modality: {} for modality in MEDIA}
+    for batch in batches:
+        for modality, runs in batch.signals.items():
+            target = model.output_side.target(modality, runs.captions)
+            found[modality] |= dict(zip(runs.captions, target.tokens, strict=True))
+    return found
+
+
+def measure(stage: int, folder: Path, repetitions: int, each: int | None = None) -> list[dict[str, Any]]:
+    """A row a contender: time, counted work and memory of v1 or of the switched-off one, over ours."""
+    found = contenders(stage, folder, each)
+    works: dict[str, Work] = {name: contender.epoch for name, contender in found.items()}
+    work = {name: flops(run) for name, run in works.items()}  # it makes the optimizers' states, too
+    memory = {name: peak_bytes(run) + state_bytes(found[name]) for name, run in works.items()}
+    seconds = interleaved(works, repetitions) if repetitions else {}
+    ours = found["ours"]
+    rows = []
+    for name, contender in found.items():
+        limit = work[name] / work["ours"]
+        row: dict[str, Any] = {
+            "stage": stage,
+            "against ours": name,
+            "GFLOP a sample": work[name] / 1e9 / (3 * (each or SAMPLES[stage])),
+            "limit by FLOPs": limit,
+            "positions": contender.positions / ours.positions,
+            "memory, ours / its": (memory["ours"] + ours.weights) / (memory[name] + contender.weights),
+            "beyond weights": memory["ours"] / memory[name],
+        }
+        if seconds:
+            faster = ratio(seconds[name], seconds["ours"])
+            row |= {"times slower": faster, "share of limit": faster / limit}
+            row["ms a sample"] = statistics.median(seconds[name]) * 1e3 / (3 * (each or SAMPLES[stage]))
+        rows.append(row)
+    return rows
+
+
+def state_bytes(contender: Contender) -> int:
+    """Bytes that the optimizer keeps from step to step."""
+    states = contender.optimizer.state.values()
+    return sum(t.numel() * t.element_size() for state in states for t in state.values() if isinstance(t, Tensor))
+
+
+def run(folder: Path, repetitions: int = 5) -> Path:
+    """All three stages."""
+    rows = [row for stage in BATCH for row in measure(stage, folder, repetitions)]
+    return report("stages", rows, repetitions=repetitions, goals=LIMITS)

@@ -1,0 +1,1 @@
+"""What frozen experts said, kept on disk: a store, and its keys."""

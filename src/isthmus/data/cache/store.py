@@ -1,0 +1,166 @@
+"""Tensors on disk by key: safetensors in a few SQLite files, for many processes at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+SHARDS = 8
+"""Files: writers of different ones don't wait for each other."""
+
+PATIENCE = 60.0
+"""Seconds that a writer waits for another one."""
+
+Tensors = dict[str, Tensor]
+
+
+class TensorStore:
+    """Tensors by key. What a killed process was writing is not there; all that it had written is.
+
+    SQLite's write-ahead log makes a write whole or void, and orders writers. Its files must be on a disk of this
+    machine: the log doesn't work over a network. A checksum guards each value: a damaged one counts as absent.
+
+    Args:
+        folder: made where it isn't there.
+        max_bytes: of all files together; nothing is added beyond it. What is there stays: items come round once a
+            pass, so that dropping the oldest would drop the very one that comes next.
+
+    Raises:
+        ValueError: ``max_bytes`` below 1, or a folder that can't be made.
+    """
+
+    def __init__(self, folder: str | Path, max_bytes: int) -> None:
+        if max_bytes < 1:
+            raise ValueError(f"cache.max_bytes: found {max_bytes}; expected at least 1. Mend: raise it.")
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self.is_full = False
+        self._process = os.getpid()
+        self._connections: dict[Path, sqlite3.Connection] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cache.folder: {folder}: {error}. Mend: name a folder that can be written.") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_connections": {}}
+
+    def __len__(self) -> int:
+        """How many values it holds."""
+        shards = [self._shard(number) for number in range(SHARDS)]
+        return sum(self._open(file).execute("select count(*) from held").fetchone()[0] for file in shards)
+
+    def get(self, key: str) -> Tensors | None:
+        """The tensors under a key; None where there are none, or where they are damaged."""
+        file = self._file(key)
+        try:
+            row = self._open(file).execute("select sum, value from held where key = ?", (key,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(file, error) from error
+        if row is None or zlib.crc32(row[1]) != row[0]:
+            return None
+        try:
+            return load(row[1])
+        except SafetensorError:
+            return None
+
+    def put(self, values: Mapping[str, Tensors]) -> bool:
+        """Adds or replaces values, those of a file at once. Whether there was room."""
+        shards: dict[Path, list[tuple[str, int, bytes]]] = {}
+        size = 0
+        for key, tensors in values.items():
+            value = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            shards.setdefault(self._file(key), []).append((key, zlib.crc32(value), value))
+            size += len(value)
+        if not self._has_room(size):
+            return False
+        for file, rows in shards.items():
+            connection = self._open(file)
+            try:
+                connection.execute("begin immediate")
+                connection.executemany("insert or replace into held values (?, ?, ?)", rows)
+                connection.execute("commit")
+            except sqlite3.OperationalError as error:  # no space, a read-only folder, a lock that is never released
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                log.warning("cache: %s: %s; nothing more is added in this run", file, error)
+                self.is_full = True
+                return False
+            except sqlite3.DatabaseError as error:
+                raise _damaged(file, error) from error
+        return True
+
+    def size(self) -> int:
+        """Bytes of all its files."""
+        total = 0
+        for file in self.folder.glob("*.sqlite*"):
+            try:
+                total += file.stat().st_size
+            except FileNotFoundError:  # another process has just folded its log into the file
+                continue
+        return total
+
+    def close(self) -> None:
+        """Closes the files; the next use opens them again."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections = {}
+
+    def _has_room(self, more: int) -> bool:
+        if not self.is_full and self.size() + more > self.max_bytes:
+            self.is_full = True
+            log.warning("cache: %s has reached max_bytes = %d; nothing more is added", self.folder, self.max_bytes)
+        return not self.is_full
+
+    def _file(self, key: str) -> Path:
+        return self._shard(zlib.crc32(key.encode()) % SHARDS)
+
+    def _shard(self, number: int) -> Path:
+        return self.folder / f"{number}.sqlite"
+
+    def _open(self, file: Path) -> sqlite3.Connection:
+        if self._process != os.getpid():  # a connection must not cross a fork; closing it here would harm the parent's
+            self._process, self._connections = os.getpid(), {}
+        if file not in self._connections:
+            if not file.exists():
+                _create(file)
+            try:
+                connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+                # A power failure may undo the last writes, and damages none.
+                connection.execute("pragma synchronous = normal")
+            except sqlite3.DatabaseError as error:
+                raise _damaged(file, error) from error
+            self._connections[file] = connection
+        return self._connections[file]
+
+
+def _create(file: Path) -> None:
+    """Made aside and linked into place: of two processes that do so at once, the second finds the first one's."""
+    aside = file.with_name(f"new-{uuid4().hex}")
+    connection = sqlite3.connect(aside, isolation_level=None)
+    connection.execute("pragma page_size = 16384")
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("create table held (key text primary key, sum integer, value blob)")
+    connection.close()
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(f"{file}: found no readable cache ({error}); expected SQLite. Mend: delete the cache's folder.")

@@ -1,0 +1,67 @@
+"""A set in another project's format, record by record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats.records import Records
+from isthmus.data.schema import Conversation, parse_conversation
+from isthmus.data.sources import ConversationSource
+
+
+class RecordSource(ConversationSource):
+    """Conversations made from a file's records, one each; ``source[i]`` reads the i-th record and nothing else.
+
+    Args:
+        records: the indexed file.
+        root: the folder that media paths are relative to and can't leave; the file's own where none is given.
+        target_files: whether the files of media that the assistant makes are read, as denoising targets; their captions
+            alone do for alignment.
+
+    Raises:
+        ValueError: no folder at ``root``.
+    """
+
+    def __init__(self, records: Records, root: str | Path | None, target_files: bool = True) -> None:
+        self.records = records
+        self.root = records.path.parent if root is None else Path(root)
+        self.target_files = target_files
+        self.name = records.path.stem
+        if not self.root.is_dir():
+            raise ValueError(
+                f"{records.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
+                "correct it."
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The ``index``-th record's conversation.
+
+        Raises:
+            DataError: the record isn't of the format, or names a medium that isn't there; with its file and line.
+        """
+        raw, where = self.records.raw(index)
+        chat = self.chat(raw, where, index % len(self))
+        if not self.target_files:
+            for message in chat["messages"]:
+                if message["role"] == "assistant":
+                    message["content"] = [_without_file(item) for item in message["content"]]
+        return parse_conversation(chat, where, self.root)
+
+    def where(self, index: int) -> str:
+        return self.records.where(index)
+
+    def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
+        """A record in the chat-content convention.
+
+        Raises:
+            DataError: a field is missing or wrong.
+        """
+        raise NotImplementedError  # a format's duty
+
+
+def _without_file(item: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in item.items() if key != item["type"] or key == "text"}

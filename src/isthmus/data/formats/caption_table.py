@@ -1,0 +1,81 @@
+"""Tables of captions, of which a row's columns tell the medium's file: what CC3M, WebVid, AudioCaps and Cap3D share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.captions import Captions, Direction
+from isthmus.data.formats.fields import fault
+from isthmus.data.formats.records import CsvRecords
+from isthmus.types import MEDIA, Modality
+
+
+class CaptionTable(RecordSource):
+    """Any table with a caption a row.
+
+    Args:
+        path: the table.
+        modality: of its media.
+        file: the medium's path below ``root``, with column names in braces, as ``{page_dir}/{videoid}.mp4``; ``{row}``
+            is the row's number from 0, and may be formatted: ``{row:09d}.jpg``.
+        caption: the column of captions.
+        columns: their names where the file has no row of names.
+        delimiter: between columns.
+        quoted: whether ``"`` encloses fields.
+        root: the folder of the media.
+        direction: whether media are described, made, or both in turn.
+        describe: instructions instead of the built-in ones.
+        draw: the same for media to be made, each with ``{caption}``.
+        seed: of the choice among instructions.
+        target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
+
+    Raises:
+        ValueError: a column that isn't there, and see :class:`~isthmus.data.formats.records.Records`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        modality: Modality,
+        file: str,
+        caption: str = "caption",
+        columns: Sequence[str] | None = None,
+        delimiter: str = ",",
+        quoted: bool = True,
+        root: str | Path | None = None,
+        direction: Direction = "describe",
+        describe: Sequence[str] | None = None,
+        draw: Sequence[str] | None = None,
+        seed: int = 0,
+        target_files: bool = True,
+    ) -> None:
+        if modality not in MEDIA:
+            raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Mend: choose one.")
+        records = CsvRecords(path, delimiter, columns, quoted)
+        super().__init__(records, root, target_files)
+        self.modality = Modality(modality)
+        self.captions = Captions(direction, describe, draw, seed)
+        self.file = file
+        self.caption = caption
+        # An example row shows now, not at the millionth, whether the columns are there.
+        example = {**dict.fromkeys(records.columns, ""), "row": 0}
+        try:
+            file.format(**example)
+            example[caption]
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{path}: found the columns {', '.join(records.columns)[:200]}; expected {caption!r} and those of the "
+                f"file name {file!r} ({error!r}). Mend: name them as the table does."
+            ) from error
+
+    def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
+        try:
+            name = self.file.format(**{**raw, "row": index})
+        except (ValueError, LookupError) as error:
+            raise fault(
+                where, f"a row doesn't fit {self.file!r} ({error})", "values of its form", "mend the row"
+            ) from error
+        return {"messages": self.captions.messages(self.modality, name, raw[self.caption], index, where)}

@@ -1,0 +1,107 @@
+"""A medium and its caption -> a conversation, one way or the other, its instruction chosen by the record's number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from isthmus.data.formats.fields import Item, fault, made
+from isthmus.data.seeds import derive_seed
+from isthmus.types import MEDIA
+
+Direction = Literal["describe", "draw", "both"]
+"""The medium is given and described; or its caption is given and it is made; or each goes one way by its number."""
+
+_WORDS = {"image": "image", "video": "video", "audio": "recording", "points": "3D shape"}
+
+DESCRIBE = {
+    modality: (
+        f"Describe the {word}.",
+        f"What does this {word} {'sound like' if modality == 'audio' else 'show'}?",
+        f"Write a caption for the {word}.",
+        f"Say in a few words what is in the {word}.",
+    )
+    for modality, word in _WORDS.items()
+}
+DRAW = {
+    modality: (
+        f"Make {article} {word}: {{caption}}",
+        f"Give me {article} {word} of this: {{caption}}",
+        f"I would like {article} {word}. {{caption}}",
+        f"{{caption}} Make that into {article} {word}.",
+    )
+    for modality, word, article in (
+        (modality, word, "an" if word == "image" else "a") for modality, word in _WORDS.items()
+    )
+}
+
+
+class Captions:
+    """Writes pairs of a medium and a caption as conversations.
+
+    Args:
+        direction: which way.
+        describe: instructions instead of :data:`DESCRIBE`'s.
+        draw: instructions instead of :data:`DRAW`'s, each with ``{caption}``.
+        seed: of the choice among them; the same for an index each time.
+
+    Raises:
+        ValueError: another direction, an empty list, or an instruction to draw without ``{caption}``.
+    """
+
+    def __init__(
+        self,
+        direction: Direction = "describe",
+        describe: Sequence[str] | None = None,
+        draw: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if direction not in get_args(Direction):
+            raise ValueError(
+                f"direction: found {direction!r}; expected {', '.join(get_args(Direction))}. Mend: choose one."
+            )
+        for name, chosen in (("describe", describe), ("draw", draw)):
+            if chosen is not None and not chosen:
+                raise ValueError(f"{name}: found no instruction; expected at least one. Mend: leave {name} out.")
+        for instruction in draw or ():
+            if "{caption}" not in instruction:
+                raise ValueError(
+                    f"draw: found {instruction!r}; expected an instruction with {{caption}}. Mend: put it where the "
+                    "caption belongs."
+                )
+        self.direction = direction
+        self.describe = dict.fromkeys(map(str, MEDIA), tuple(describe)) if describe else DESCRIBE
+        self.draw = dict.fromkeys(map(str, MEDIA), tuple(draw)) if draw else DRAW
+        self.seed = seed
+
+    def messages(
+        self, modality: str, medium: Any, caption: str, index: int, where: str, answer: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The two turns of a pair.
+
+        Args:
+            modality: of the medium.
+            medium: its path, or itself, decoded.
+            caption: what it shows.
+            index: the record's number, which chooses the instruction.
+            where: the record's file and line.
+            answer: what a description should say instead of the caption: a label, for one.
+
+        Raises:
+            DataError: a caption without words.
+        """
+        if not caption.strip():
+            raise fault(f"{where}: caption", "found no words", "what the medium shows", "caption it, or take it out")
+        way = self.direction
+        if way == "both":
+            way = "draw" if derive_seed("direction", self.seed, index) % 2 else "describe"
+        listed = (self.draw if way == "draw" else self.describe)[modality]
+        instruction = listed[derive_seed("instruction", self.seed, index) % len(listed)]
+        caption = caption.strip()
+        if way == "draw":
+            user: list[Item] = [{"type": "text", "text": instruction.replace("{caption}", caption)}]
+            assistant: list[Item] = [{**made(modality, caption), modality: medium}]
+        else:
+            user = [{"type": modality, modality: medium}, {"type": "text", "text": instruction}]
+            assistant = [{"type": "text", "text": caption if answer is None else answer}]
+        return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]

@@ -1,0 +1,46 @@
+"""LLaVA's JSON: one image, video or recording a record, and a dialogue that says where it belongs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.fields import given, has_mark, mapping, placed, text, texts, turns, unplaced
+from isthmus.data.formats.records import JsonRecords
+from isthmus.types import MEDIA
+
+
+class Llava(RecordSource):
+    r"""LLaVA's and Video-LLaVA's instruction files; ``image``, ``video``, ``audio`` or ``points`` is a path or a list.
+
+        {"id": "1", "image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
+          {"from": "gpt", "value": "A cat."}]}
+
+    A record without any mark shows its media at the first human turn; a record without media is text alone.
+
+    Args:
+        path: a JSON array, or JSON lines.
+        root: the folder of the media.
+
+    Raises:
+        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+    """
+
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        super().__init__(JsonRecords(path), root)
+
+    def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
+        record = mapping(raw, where)
+        waiting = {str(kind): [given(kind, name) for name in texts(record, [kind], where)] for kind in MEDIA}
+        messages, marked = [], False
+        for turn, role, place in turns(record, ("conversations", "conversation"), where):
+            said = text(turn, ["value", "content"], place)
+            # The assistant of these sets makes no media: a mark there is text.
+            content = [{"type": "text", "text": said}] if role == "assistant" else placed(said, waiting, place)
+            marked = marked or (role != "assistant" and has_mark(said))
+            messages.append({"role": role, "content": content})
+        rest = unplaced(waiting, marked, where)
+        first = next((message for message in messages if message["role"] == "user"), messages[0])
+        first["content"] = [*rest, *first["content"]]
+        return {"messages": messages, "id": text(record, ["id"], where, default=str(index))}

@@ -1,0 +1,46 @@
+"""MMC4's documents: sentences, and images assigned to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.fields import fault, mapping, text, texts
+from isthmus.data.formats.interleaved import document
+from isthmus.data.formats.records import JsonRecords
+
+
+class MMC4(RecordSource):
+    """One document a line; an image stands before the sentence that it is matched with.
+
+        {"text_list": ["A cat.", "It sleeps."], "image_info": [{"image_name": "1.png", "matched_text_index": 0}]}
+
+    Args:
+        path: JSON lines.
+        root: the folder of the images.
+
+    Raises:
+        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+    """
+
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        super().__init__(JsonRecords(path), root)
+
+    def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
+        record = mapping(raw, where)
+        sentences = texts(record, ["text_list"], where)
+        before: dict[int, list[tuple[str, str]]] = {}
+        listed = record.get("image_info")
+        if not isinstance(listed, list):
+            raise fault(f"{where}: image_info", "found no list", "a list of images", "check that the file is MMC4")
+        for i, entry in enumerate(listed):
+            place = f"{where}: image_info[{i}]"
+            described = mapping(entry, place)
+            at = described.get("matched_text_index")
+            if not isinstance(at, int) or not 0 <= at < len(sentences):
+                found = f"found matched_text_index {at!r}"
+                raise fault(place, found, f"a number below {len(sentences)}, of a sentence", "mend it")
+            before.setdefault(at, []).append(("image", text(described, ["image_name"], place)))
+        pieces = [piece for i, said in enumerate(sentences) for piece in [*before.get(i, []), ("text", said)]]
+        return {"messages": document(pieces, where)}

@@ -1,0 +1,64 @@
+"""ShareGPT-like JSON, as LLaMA-Factory reads it: a dialogue, media in lists beside it, marks in the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.fields import Item, fault, given, mapping, placed, text, texts, turns, unplaced
+from isthmus.data.formats.records import JsonRecords
+from isthmus.types import MEDIA
+
+
+class ShareGPT(RecordSource):
+    """Dialogues under ``messages`` (role, content) or ``conversations`` (from, value).
+
+        {"messages": [{"role": "user", "content": "<image>Who are they?"}, {"role": "assistant", "content": "..."}],
+          "images": ["1.jpg"]}
+
+    Media are under ``images``, ``videos``, ``audios`` and ``points``, one for each mark. LLaMA-Factory's newer form,
+    with content as a list of ``{"type": "image_url", "value": "1.jpg"}``, is read too.
+
+    Args:
+        path: a JSON array, or JSON lines.
+        root: the folder of the media.
+
+    Raises:
+        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+    """
+
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        super().__init__(JsonRecords(path), root)
+
+    def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
+        record = mapping(raw, where)
+        names = {kind: "points" if kind == "points" else f"{kind}s" for kind in MEDIA}
+        waiting = {
+            str(kind): [given(kind, name) for name in texts(record, [field], where)] for kind, field in names.items()
+        }
+        shown = any(waiting.values())
+        messages = []
+        if system := text(record, ["system"], where, default=""):
+            messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
+        for turn, role, place in turns(record, ("messages", "conversations"), where):
+            if isinstance(turn.get("content"), list):
+                content = [_listed(item, f"{place}.content[{i}]") for i, item in enumerate(turn["content"])]
+            else:
+                said = text(turn, ["content", "value"], place)
+                # Without media a "<video>" is a piece of HTML.
+                is_text = role == "assistant" or not shown
+                content = [{"type": "text", "text": said}] if is_text else placed(said, waiting, place)
+            messages.append({"role": role, "content": content})
+        if rest := unplaced(waiting, False, where):
+            found = f"found {len(rest)} more media than marks such as <{rest[0]['type']}>"
+            raise fault(where, found, "one mark a medium", "add the mark where the medium belongs")
+        return {"messages": messages, "id": text(record, ["id"], where, default=str(index))}
+
+
+def _listed(raw: Any, where: str) -> Item:
+    item = mapping(raw, where)
+    kind = text(item, ["type"], where).removesuffix("_url")
+    if kind not in (*MEDIA, "text"):
+        raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(MEDIA)}", "rename the type")
+    return {"type": kind, kind: text(item, ["value", kind], where)}

@@ -1,0 +1,55 @@
+"""WebVid's comma-separated table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from isthmus.data.formats.caption_table import CaptionTable
+from isthmus.data.formats.captions import Direction
+from isthmus.types import Modality
+
+
+class WebVid(CaptionTable):
+    """Captions under ``name``, videos by their page and number.
+
+        videoid,name,page_idx,page_dir,duration,contentUrl
+        21179416,Aerial shot of a winter forest,6036,006001_006050,PT00H00M11S,https://example.org/1.mp4
+
+    Args:
+        path: the table.
+        root: the folder of the media.
+        file: the medium's path below ``root``, with column names in braces.
+        direction: whether media are described, made, or both in turn.
+        describe: instructions instead of the built-in ones.
+        draw: the same for media to be made, each with ``{caption}``.
+        seed: of the choice among instructions.
+        target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
+
+    Raises:
+        ValueError: see :class:`~isthmus.data.formats.caption_table.CaptionTable`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        root: str | Path | None = None,
+        file: str = "{page_dir}/{videoid}.mp4",
+        direction: Direction = "describe",
+        describe: Sequence[str] | None = None,
+        draw: Sequence[str] | None = None,
+        seed: int = 0,
+        target_files: bool = True,
+    ) -> None:
+        super().__init__(
+            path,
+            Modality.VIDEO,
+            file,
+            caption="name",
+            root=root,
+            direction=direction,
+            describe=describe,
+            draw=draw,
+            seed=seed,
+            target_files=target_files,
+        )

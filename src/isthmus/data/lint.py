@@ -1,0 +1,274 @@
+"""Reads whole sets as training would, and tells what is in them, what is wrong, and what would be skipped."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.limits import MediaLimits
+from isthmus.data.media import DEFAULT_LIMITS, read_media
+from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.seeds import permuted
+from isthmus.data.sources import ConversationSource
+from isthmus.types import Media, Modality
+
+SLOWEST = 1.0
+"""Frames a second below which a video is a finding: its delays are wrong, or it is a slide show."""
+
+EXAMPLES = 20
+"""How many findings of a kind are told in full; all are counted."""
+
+
+class Severity(StrEnum):
+    """What a finding means for training."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+SEVERITIES: dict[str, Severity] = {
+    **{str(fault): Severity.ERROR for fault in Fault},
+    "duplicate conversation": Severity.WARNING,
+    "duplicate medium": Severity.WARNING,
+    "long text": Severity.WARNING,
+    "only a prompt": Severity.WARNING,
+    "slow video": Severity.WARNING,
+}
+"""Kind of finding -> severity. A conversation with an error is skipped, or ends the run; one with a warning is used."""
+
+
+@dataclass
+class Finding:
+    """A kind of finding: how many there are, and the first of them."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, message: str) -> None:
+        """Counts one."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(message)
+
+
+@dataclass
+class SourceReport:
+    """What lint says of one set.
+
+    Attributes:
+        size: conversations in the set.
+        read: how many of them lint looked at.
+        usable: those without an error.
+        kinds: what these hold, as ``text given``, ``image made``.
+        findings: by kind, each one of :data:`SEVERITIES`.
+        lengths: by measure: ``text characters``, ``image pixels``, ``video frames``,
+            ``video seconds``, ``video frames a second``,
+            ``audio seconds``, ``points points``.
+    """
+
+    size: int
+    read: int = 0
+    usable: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, Finding] = field(default_factory=dict)
+    lengths: dict[str, array[float]] = field(default_factory=dict)
+
+    def count(self, severity: Severity) -> int:
+        """How many findings are of a severity."""
+        return sum(found.count for kind, found in self.findings.items() if SEVERITIES[kind] is severity)
+
+    def add(self, kind: str, message: str) -> None:
+        """One more finding of a kind."""
+        self.findings.setdefault(kind, Finding()).add(message)
+
+    def measure(self, name: str, value: float) -> None:
+        """One more length."""
+        self.lengths.setdefault(name, array("d")).append(value)
+
+    def spread(self) -> dict[str, tuple[float, float, float]]:
+        """Measure -> its least, median and largest."""
+        return {name: (min(of), median(of), max(of)) for name, of in self.lengths.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        return {
+            "size": self.size,
+            "read": self.read,
+            "usable": self.usable,
+            "kinds": dict(sorted(self.kinds.items())),
+            "findings": {
+                kind: {"severity": SEVERITIES[kind], "count": found.count, "examples": found.examples}
+                for kind, found in sorted(self.findings.items())
+            },
+            "lengths": {
+                name: dict(zip(("min", "median", "max"), of, strict=True)) for name, of in self.spread().items()
+            },
+        }
+
+
+class Linter:
+    """Lints sets, one after the other; duplicates are found across them too.
+
+    Of each conversation and of each file, 16 bytes of hash and number are kept, and no content.
+
+    Args:
+        limits: caps on media, as in training.
+        longest: characters of one text above which it is a finding.
+        decode: whether media are read, or only looked for.
+    """
+
+    def __init__(self, limits: MediaLimits = DEFAULT_LIMITS, longest: int = 32_768, decode: bool = True) -> None:
+        self.limits = limits
+        self.longest = longest
+        self.decode = decode
+        self._sources: list[ConversationSource] = []
+        self._seen: dict[str, dict[int, int]] = {"duplicate conversation": {}, "duplicate medium": {}}
+        self._files: dict[int, int] = {}  # path -> content
+
+    def lint(
+        self,
+        source: ConversationSource,
+        sample: int | None = None,
+        progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    ) -> SourceReport:
+        """Reads a set, in order.
+
+        Args:
+            source: the set.
+            sample: how many conversations, drawn by a fixed seed; all where none is given.
+            progress: wraps the indices, as a progress bar does.
+        """
+        size = len(source)
+        report = SourceReport(size)
+        self._sources.append(source)
+        indices: Iterable[int] = range(size)
+        if sample is not None and sample < size:
+            indices = sorted(permuted(i, size, 0) for i in range(sample))
+        for index in progress(indices):
+            report.read += 1
+            try:
+                self._conversation(source, index, report)
+            except ValueError as error:
+                kind = error.fault if isinstance(error, DataError) else Fault.OTHER
+                where, said = source.where(index), str(error)
+                report.add(kind, said if said.startswith(where) else f"{where}: {said}")
+            else:
+                report.usable += 1
+        return report
+
+    def _conversation(self, source: ConversationSource, index: int, report: SourceReport) -> None:
+        conversation = source[index]
+        where = source.where(index)
+        if all(message.role != "assistant" for message in conversation.messages):
+            # What a test asks, or a training by rewards; a stage on answers has nothing to learn from it.
+            report.add("only a prompt", f"{where}: found no assistant's turn, which training on answers would skip")
+        elif not _has_target(conversation):
+            raise DataError(
+                Fault.NO_TARGET,
+                f"{where}: found no words and no media in an assistant's turn; expected something to train on. "
+                "Mend: add the answer, or take the conversation out.",
+            )
+        whole = blake2b(digest_size=8)
+        # What a conversation holds counts only once all of it could be read.
+        kinds, lengths = Counter[str](), list[tuple[str, float]]()
+        for message in conversation.messages:
+            whole.update(f"\0{message.role}".encode())
+            side = "made" if message.role == "assistant" else "given"
+            for item in message.content:
+                if isinstance(item, TextItem):
+                    kinds[f"text {side}"] += 1
+                    lengths.append(("text characters", len(item.text)))
+                    whole.update(b"\0t" + item.text.encode("utf-8", "surrogatepass"))
+                    if len(item.text) > self.longest:
+                        report.add("long text", f"{where}: found a text of {len(item.text)} characters")
+                    continue
+                kinds[f"{item.modality} {side}"] += 1
+                whole.update(f"\0{item.modality}{item.caption}".encode("utf-8", "surrogatepass"))
+                if item.media is not None:
+                    whole.update(str(self._medium(item, lengths)).encode())
+        report.kinds += kinds
+        for name, value in lengths:
+            report.measure(name, value)
+        report.kinds["turns"] += len(conversation.messages)
+        place = len(self._sources) - 1 << 40 | index
+        self._double("duplicate conversation", int.from_bytes(whole.digest(), "big"), place, report)
+        for rate in (value for name, value in lengths if name == "video frames a second" and value < SLOWEST):
+            report.add("slow video", f"{where}: found a video of {rate:.3g} frames a second")
+        for message in conversation.messages:
+            for item in message.content:
+                if isinstance(item, MediumItem) and item.media is not None and self.decode:
+                    self._double("duplicate medium", self._content(item.media), place, report, _name(item.media))
+
+    def _medium(self, item: MediumItem, lengths: list[tuple[str, float]]) -> int | str:
+        """Reads a medium and measures it; returns the hash of its content, or its path where media aren't read."""
+        assert item.media is not None
+        if not self.decode:
+            return str(item.media) if isinstance(item.media, Path) else _digest(item.media.array.tobytes())
+        media = item.media if isinstance(item.media, Media) else read_media(item.media, item.modality, self.limits)
+        match media.modality:
+            case Modality.IMAGE:
+                lengths.append(("image pixels", media.array.shape[0] * media.array.shape[1]))
+            case Modality.VIDEO:
+                assert media.rate is not None
+                lengths += [("video frames", len(media.array)), ("video seconds", len(media.array) / media.rate)]
+                lengths.append(("video frames a second", media.rate))
+            case Modality.AUDIO:
+                assert media.rate is not None
+                lengths.append(("audio seconds", len(media.array) / media.rate))
+            case _:
+                lengths.append(("points points", len(media.array)))
+        return self._content(item.media)
+
+    def _content(self, media: Media | Path) -> int:
+        if isinstance(media, Media):
+            return _digest(media.array.tobytes())
+        key = _digest(str(media).encode("utf-8", "surrogateescape"))
+        if key not in self._files:
+            self._files[key] = _digest(media.read_bytes())
+        return self._files[key]
+
+    def _double(self, kind: str, content: int, place: int, report: SourceReport, name: str = "") -> None:
+        first = self._seen[kind].setdefault(content, place)
+        if first == place:
+            return
+        earlier = self._sources[first >> 40].where(first & (1 << 40) - 1)
+        here = self._sources[place >> 40].where(place & (1 << 40) - 1)
+        report.add(kind, f"{here}: {name + ' is ' if name else ''}the same as at {earlier}")
+
+
+def lint_all(
+    sources: Mapping[str, ConversationSource],
+    linter: Linter,
+    sample: int | None = None,
+    progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
+) -> dict[str, SourceReport]:
+    """Lints sets by name; ``progress`` wraps each one's indices."""
+    return {
+        name: linter.lint(source, sample, lambda indices, name=name: progress(name, indices))  # type: ignore[misc]
+        for name, source in sources.items()
+    }
+
+
+def _has_target(conversation: Conversation) -> bool:
+    return any(
+        isinstance(item, MediumItem) or item.text.strip() != ""
+        for message in conversation.messages
+        if message.role == "assistant"
+        for item in message.content
+    )
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
+
+
+def _name(media: Media | Path) -> str:
+    return media.source if isinstance(media, Media) else str(media)

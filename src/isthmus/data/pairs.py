@@ -1,0 +1,117 @@
+"""Two answers to one prompt, of which one is preferred, and their place in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.collate import Collator
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.samples import Sample, stack
+from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, TextItem
+from isthmus.types import Batch, Media
+
+
+@dataclass(frozen=True)
+class Pair(Conversation):
+    """A conversation that ends in the chosen answer, and the answer that was rejected in its place.
+
+    As a conversation it is instruction data: an ordinary stage learns the chosen answer.
+    """
+
+    rejected: Message = field(default_factory=lambda: Message("assistant", ()))
+
+    def other(self) -> Conversation:
+        """The same conversation with the rejected answer at its end."""
+        return Conversation((*self.messages[:-1], self.rejected), self.details)
+
+
+def check_pair(pair: Pair, where: str) -> None:
+    """Refuses pairs that teach nothing.
+
+    Raises:
+        DataError: an answer isn't the assistant's or is empty, or both are the same.
+    """
+    chosen = pair.messages[-1] if pair.messages else Message("user", ())
+    for side, message in (("chosen", chosen), ("rejected", pair.rejected)):
+        if message.role != "assistant":
+            raise DataError(
+                Fault.SCHEMA,
+                f"{where}: {side}: found a turn of the {message.role}; expected the assistant's answer. Mend: end the "
+                "conversation with it.",
+            )
+        if not any(isinstance(item, MediumItem) or item.text.strip() for item in message.content):
+            raise DataError(
+                Fault.SCHEMA,
+                f"{where}: {side}: found neither text nor media; expected an answer. Mend: fill it, or drop the pair.",
+            )
+    if len(chosen.content) == len(pair.rejected.content) and all(
+        _is_same(*items) for items in zip(chosen.content, pair.rejected.content, strict=True)
+    ):
+        raise DataError(
+            Fault.EQUAL_PAIR,
+            f"{where}: chosen and rejected: found the same answer twice; expected two that differ. Mend: drop the "
+            "pair.",
+        )
+
+
+def _is_same(one: ContentItem, other: ContentItem) -> bool:
+    if isinstance(one, TextItem) or isinstance(other, TextItem):
+        return one == other
+    return (one.modality, one.caption) == (other.modality, other.caption) and _is_same_medium(one.media, other.media)
+
+
+def _is_same_medium(one: Any, other: Any) -> bool:
+    if isinstance(one, Media) and isinstance(other, Media):
+        return one.rate == other.rate and np.array_equal(one.array, other.array)
+    return bool(one == other)
+
+
+@dataclass
+class PairSample(Sample):
+    """The chosen side of a pair, laid out, and the rejected one."""
+
+    rejected: Sample = field(default_factory=Sample)
+
+
+class PairCollator(Collator):
+    """Makes batches of pairs: n chosen answers, then the n rejected ones in the same order, (2n, T).
+
+    Runs that stand in the same place of both answers share a seed, and with it their noise. Arguments are those of
+    :class:`~isthmus.data.collate.Collator`; ``targets`` should be ``last``, since the answers alone differ.
+    """
+
+    def sample(self, conversation: Conversation) -> PairSample:
+        """Lays out both sides.
+
+        Raises:
+            DataError: it isn't a pair, the pair teaches nothing (:func:`check_pair`), or a side is at fault.
+        """
+        name = f"conversation {conversation.details.get('id', '')}".rstrip()
+        if not isinstance(conversation, Pair):
+            raise DataError(
+                Fault.SCHEMA,
+                f"{name}: found a conversation with one answer; expected a pair. Mend: give a stage that learns "
+                "preferences sources of isthmus.data.preferences alone.",
+            )
+        check_pair(conversation, name)
+        chosen = super().sample(conversation)
+        rejected = super().sample(self._like(conversation, chosen))
+        return PairSample(**vars(chosen), rejected=rejected)
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Chosen rows, then rejected rows."""
+        others = [sample.rejected for sample in samples if isinstance(sample, PairSample)]
+        assert len(others) == len(samples), "a batch of pairs holds pairs alone"
+        return stack([*samples, *others])
+
+    def _like(self, pair: Pair, chosen: Sample) -> Conversation:
+        """The rejected side, with the seed of the chosen one's first run where the source gave none."""
+        other = pair.other()
+        if "seed" in other.details or not chosen.runs:
+            return other
+        first = sum(isinstance(i, MediumItem) for m in pair.messages[:-1] if m.role == "assistant" for i in m.content)
+        return replace(other, details={**other.details, "seed": chosen.runs[0].seed - first})

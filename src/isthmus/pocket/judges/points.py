@@ -1,0 +1,85 @@
+"""The judge of point clouds: the digit by the digit reader on the cloud's front view, the colour by hue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from isthmus.pocket.judges.base import MediaJudge, Reading
+from isthmus.pocket.judges.digit_reader import ILLEGIBLE, load_reader
+from isthmus.pocket.judges.image import colour_of, digit_of
+from isthmus.types import Media, Modality
+
+VIEW = 22
+"""Pixels along a side of the front view: few enough for a few hundred points to make strokes."""
+MARGIN = 4
+BLOT = 0.7
+"""Standard deviation of the blot that a point makes, in pixels."""
+LEANS = (-0.25, -0.125, 0.0, 0.125, 0.25)
+"""Radians by which the view is turned in its own plane: the world's solids lean so far."""
+MOST_YAW = 0.9
+"""Radians: a solid seen from farther aside isn't read from its front."""
+
+
+def faced(places: Tensor) -> Tensor:
+    """(P, 3) places turned about the upright axis until the solid is flattest, centred: its strokes' plane faces ahead.
+
+    The angle is that of the least spread along the line of sight, in closed form.
+    """
+    centred = places - places.mean(0)
+    x, z = centred[:, 0], centred[:, 2]
+    # Spread along z after a turn: least where twice the angle is opposite to this direction.
+    angle = 0.5 * torch.atan2(2 * (x * z).sum(), (x * x).sum() - (z * z).sum())
+    angle = angle if float(angle.abs()) <= MOST_YAW else torch.zeros(())
+    return torch.stack([x * angle.cos() + z * angle.sin(), centred[:, 1], z * angle.cos() - x * angle.sin()], dim=1)
+
+
+def front_view(places: Tensor, lean: float) -> Tensor:
+    """(P, 3) centred places -> ink (VIEW, VIEW) in [0, 1], upright, each point a small blot."""
+    turn = torch.tensor(lean)
+    x = places[:, 0] * turn.cos() - places[:, 1] * turn.sin()
+    y = places[:, 0] * turn.sin() + places[:, 1] * turn.cos()
+    reach = torch.stack([x.abs().max(), y.abs().max()]).max().clamp(min=1e-6)
+    scale = (VIEW / 2 - MARGIN) / reach
+    columns, rows = VIEW / 2 + x * scale - 0.5, VIEW / 2 - y * scale - 0.5
+    axis = torch.arange(VIEW, dtype=places.dtype)
+    across = torch.exp(-((axis[None] - columns[:, None]) ** 2) / (2 * BLOT**2))
+    along = torch.exp(-((axis[None] - rows[:, None]) ** 2) / (2 * BLOT**2))
+    density = along.T @ across
+    covered = density[density > 0.1 * density.max()]
+    return (density / covered.median().clamp(min=1e-6)).clamp(0, 1)
+
+
+class PointsJudge(MediaJudge):
+    """Reads digit and colour of clouds with any number of points; without colours, the digit alone.
+
+    Args:
+        folder: where the digit reader's weights lie.
+
+    Raises:
+        ValueError: they are missing or another network's.
+    """
+
+    modality = Modality.POINTS
+    attributes = ("digit", "colour")
+
+    def __init__(self, folder: str | Path) -> None:
+        self.reader = load_reader(Path(folder))
+
+    def many(self, media: Sequence[Media]) -> list[Reading]:
+        """Cloud by cloud."""
+        self.check(media)
+        return [self._read(torch.from_numpy(medium.array).float()) for medium in media]
+
+    def _read(self, cloud: Tensor) -> Reading:
+        places = faced(cloud[:, :3])
+        views = torch.stack([front_view(places, lean) for lean in LEANS])
+        probabilities = self.reader.probabilities(views)
+        # The mean over all leans weighs each by how sure it is; none is read where no lean is legible.
+        is_legible = digit_of(probabilities[int(probabilities[:, :ILLEGIBLE].amax(1).argmax())]) is not None
+        digit = int(probabilities[:, :ILLEGIBLE].mean(0).argmax()) if is_legible else None
+        colour = colour_of(cloud[:, 3:], torch.ones(len(cloud))) if cloud.shape[1] == 6 else None
+        return {"digit": digit, "colour": colour}

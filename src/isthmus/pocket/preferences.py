@@ -1,0 +1,86 @@
+"""Pairs of answers about the pocket world: the right one, and one that shows something else or no medium at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from numpy.random import Generator as Random
+
+from isthmus.data.pairs import Pair
+from isthmus.pocket.dialogues import DONE, Dialogue, Exchange, Part, Shown
+from isthmus.pocket.language import SOURCES
+from isthmus.pocket.tasks import AnyToAny, PocketSource, conversation
+from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
+from isthmus.types import Modality
+
+OUTPUTS = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
+
+
+class PreferredAnswers(PocketSource):
+    """Instruction data whose last answer has a rejected counterpart.
+
+    Seven in ten are wrong about a digit, a colour or a motion, in words and medium alike; the others, where a medium
+    was asked for, say what it would show and don't make it.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many pairs.
+        seed: of all that is drawn.
+        inputs: what the user gives; text and all media by default.
+        outputs: what is asked for; text, image, video and audio by default.
+        with_content: whether the answers' media are drawn too, which the media term of DPO needs.
+    """
+
+    name = "preferences"
+
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        inputs: Sequence[str] = SOURCES,
+        outputs: Sequence[str] = OUTPUTS,
+        with_content: bool = True,
+    ) -> None:
+        super().__init__(split, size, seed)
+        self.with_content = with_content
+        self._answered = AnyToAny(split, size, seed, inputs, outputs)
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        return self._answered.dialogue(index, random)
+
+    def __getitem__(self, index: int) -> Pair:
+        """The pair, its media drawn; the rejected answer's with their own scans."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
+        random = self.random(index)
+        dialogue = self.dialogue(index, random)
+        chosen = conversation(dialogue, self.split, random, self.with_content)
+        worse = (Exchange(("",), worse_answer(dialogue[-1].assistant, random)),)
+        rejected = conversation(worse, self.split, random, self.with_content)
+        return Pair(chosen.messages, chosen.details, rejected.messages[-1])
+
+
+def worse_answer(parts: Sequence[Part], random: Random) -> tuple[Part, ...]:
+    """The answer with another digit, colour or motion, or its words alone."""
+    if random.random() < 0.3 and any(isinstance(part, Shown) for part in parts):
+        said = "".join(part for part in parts if isinstance(part, str))
+        return (re.sub(rf", ({'|'.join(DONE.values())})", "", said),)
+    words = {word for part in parts for word in (part if isinstance(part, str) else part.caption).split()}
+    kinds = [kind for kind in (DIGITS, COLOURS, tuple(MOTIONS)) if words & set(kind)]
+    if not kinds:
+        return (DIGITS[random.integers(10)],)
+    kind = kinds[random.integers(len(kinds))]
+    shift = int(random.integers(1, len(kind)))
+    other = {word: kind[(place + shift) % len(kind)] for place, word in enumerate(kind)}
+    return tuple(_changed(part, other) for part in parts)
+
+
+def _changed(part: Part, other: Mapping[str, str]) -> Part:
+    if isinstance(part, str):
+        return re.sub(r"\w+", lambda word: other.get(word[0], word[0]), part)
+    was = part.concept
+    digit = DIGITS.index(other.get(DIGITS[was.digit], DIGITS[was.digit]))
+    colour, motion = ((None if word is None else other.get(word, word)) for word in (was.colour, was.motion))
+    return Shown(part.modality, Concept(digit, colour, motion))

@@ -1,0 +1,62 @@
+"""The fast step by work, never by time: FLOPs, positions and bytes, against NExT-GPT v1's step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import proportions, stages
+from benchmarks.savings import Savings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Row by contender of one stage, over a batch of each modality."""
+    folder = tmp_path_factory.mktemp("experts")
+    rows = stages.measure(request.param, folder, repetitions=0, each=stages.BATCH[request.param])
+    return {row["against ours"]: row for row in rows} | {"stage": request.param}
+
+
+def test_ours_takes_less_work_and_memory_than_v1(found: dict[str, Any]) -> None:
+    least = {1: 2.8, 2: 1.6, 3: 1.6}[found["stage"]]
+    assert found["v1"]["limit by FLOPs"] >= least
+    assert found["v1"]["beyond weights"] < 1
+
+
+def test_every_saving_saves(found: dict[str, Any]) -> None:
+    switched_off = {name for name in found if name.startswith("without ")}
+    assert {"without target_logits", "without length_groups", "without rows_only"} <= switched_off
+    for name in switched_off:
+        assert found[name]["limit by FLOPs"] > 1, name
+        assert found[name]["beyond weights"] <= 1, name
+
+
+def test_cached_features_spare_the_encoder(found: dict[str, Any]) -> None:
+    if found["stage"] == 2:
+        pytest.skip("stage 2 takes text alone")
+    spared = found["without cached_features"]["GFLOP a sample"] - found["ours"]["GFLOP a sample"]
+    encoder = 2 * proportions.miniature()["encoder"] / 1e9
+    assert spared == pytest.approx(encoder, rel=0.02)
+
+
+def test_a_saving_changes_no_loss(tmp_path: Path) -> None:
+    """Each contender learns from the same loss: savings are about how it is computed."""
+    losses = {}
+    for name, contender in stages.contenders(2, tmp_path, each=3).items():
+        if name != "v1":
+            with torch.no_grad():
+                losses[name] = float(sum(contender.step(batch) for batch in contender.batches))
+    assert len(losses) == len(Savings.names())  # ours, and all but cached features
+    for name, loss in losses.items():
+        assert loss == pytest.approx(losses["ours"], rel=1e-5), name
+
+
+def test_the_miniature_keeps_the_full_size_proportions() -> None:
+    full, mini = proportions.shares(proportions.full_size()), proportions.shares(proportions.miniature())
+    assert full.keys() == mini.keys()
+    for part, share in full.items():
+        assert mini[part] == pytest.approx(share, rel=0.2), part

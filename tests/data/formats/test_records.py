@@ -1,0 +1,150 @@
+"""Indexing: every record where it is, by line, however large the file; what is broken is one record's fault."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.data.errors import DataError
+from isthmus.data.formats import records as module
+from isthmus.data.formats.records import CsvRecords, JsonRecords, Records
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def written(folder: Path, data: str | bytes, name: str = "a.json") -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def everything(records: Records) -> list[Any]:
+    return [records.raw(i)[0] for i in range(len(records))]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+@given(values=st.lists(VALUES, min_size=1, max_size=6), indent=st.sampled_from([None, 2]), ascii_only=st.booleans())
+def test_arrays_come_back_element_by_element(
+    tmp_path_factory: pytest.TempPathFactory, chunk: int, values: list[Any], indent: int | None, ascii_only: bool
+) -> None:
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        records = JsonRecords(written(tmp_path_factory.mktemp("array"), text.encode("utf-8", "replace")))
+    assert everything(records) == json.loads(text.encode("utf-8", "replace"))
+
+
+def test_lines_and_arrays_name_their_lines(tmp_path: Path) -> None:
+    lines = JsonRecords(written(tmp_path, '\n{"a": 1}\n\n{"a": 2}\n'))
+    assert [lines.raw(i)[1].rpartition(":")[2] for i in (0, 1)] == ["2", "4"]
+    array = JsonRecords(written(tmp_path, '\ufeff\n[\n {"a":\n  "ü"},\n {"a": 2}\n]\n', "b.json"))
+    assert [array.raw(i) for i in (0, 1)] == [
+        ({"a": "ü"}, f"{tmp_path / 'b.json'}:3"),
+        ({"a": 2}, f"{tmp_path / 'b.json'}:5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tail", "line", "says"),
+    [
+        (', {"a": ', 3, "no JSON"),
+        ("", 3, "end before"),
+        (' {"a": 2}]', 3, "between two records"),
+        (", nonsense]", 3, "no JSON"),
+        (', {"a": "' + "x" * 50, 3, "no JSON"),
+    ],
+)
+def test_a_broken_array_is_good_up_to_where_it_breaks(tmp_path: Path, tail: str, line: int, says: str) -> None:
+    path = written(tmp_path, '[\n {"a": 1}\n' + tail)
+    records = JsonRecords(path)
+    assert len(records) == 2 and records.raw(0)[0] == {"a": 1}
+    for index in (1, -1):
+        with pytest.raises(DataError, match=f"{path.name}:{line}: found .*{says}"):
+            records.raw(index)
+
+
+def test_a_line_cut_in_half_is_that_lines_fault(tmp_path: Path) -> None:
+    records = JsonRecords(written(tmp_path, '{"a": 1}\n{"a": \n{"a": 3}\n'))
+    assert (records.raw(0)[0], records.raw(2)[0]) == ({"a": 1}, {"a": 3})
+    with pytest.raises(DataError, match=r"a\.json:2: found no JSON"):
+        records.raw(1)
+
+
+@pytest.mark.parametrize("array", [True, False])
+def test_wrong_encodings(tmp_path: Path, array: bool) -> None:
+    text = '[{"a": "é"},\n {"a": "b"}]' if array else '{"a": "é"}\n{"a": "b"}'
+    records = JsonRecords(written(tmp_path, text.encode("latin-1")))
+    assert records.raw(1)[0] == {"a": "b"}
+    with pytest.raises(DataError, match=r"a\.json:1: found bytes that aren't UTF-8"):
+        records.raw(0)
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):
+        with pytest.raises(ValueError, match="UTF-16"):
+            JsonRecords(written(tmp_path, text.encode(encoding)))
+
+
+@given(rows=st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2, max_size=2), max_size=6))
+def test_tables_come_back_row_by_row(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([["a", "b"], *rows])
+    path = written(tmp_path_factory.mktemp("table"), "\ufeff" + buffer.getvalue())
+    if not rows:
+        with pytest.raises(ValueError, match="no records"):
+            CsvRecords(path)
+        return
+    assert everything(CsvRecords(path)) == [{"a": a, "b": b} for a, b in rows]
+
+
+def test_a_bad_row_is_that_rows_fault(tmp_path: Path) -> None:
+    records = CsvRecords(written(tmp_path, 'a,b\n1,2\n1,2,3\n"two\nlines",4\n"x"y,5\n6,7\n'))
+    assert len(records) == 5
+    assert [records.raw(i)[0] for i in (0, 2, 4)] == [
+        {"a": "1", "b": "2"},
+        {"a": "two\nlines", "b": "4"},
+        {"a": "6", "b": "7"},
+    ]
+    with pytest.raises(DataError, match=r"a\.json:3: found 3 fields for the 2 columns a, b"):
+        records.raw(1)
+    with pytest.raises(DataError, match=r"a\.json:6: found no row"):
+        records.raw(3)
+
+
+def test_an_open_quote_is_told(tmp_path: Path) -> None:
+    records = CsvRecords(written(tmp_path, 'a,b\n1,2\n"1,2\n3,4\n'))
+    assert len(records) == 2
+    with pytest.raises(DataError, match=r"a\.json:3: found no row"):
+        records.raw(1)
+
+
+def test_no_file_and_no_records(tmp_path: Path) -> None:
+    for data in (b"", b"\n \n", b"[ ]", b"\xef\xbb\xbf"):
+        with pytest.raises(ValueError, match="no records"):
+            JsonRecords(written(tmp_path, data))
+    with pytest.raises(ValueError, match="no file"):
+        JsonRecords(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("array", [True, False])
+def test_an_index_costs_sixteen_bytes_a_record(tmp_path: Path, array: bool) -> None:
+    count = 30_000
+    lines = [json.dumps({"id": i, "caption": "x" * 40}) for i in range(count)]
+    path = written(tmp_path, "[" + ",\n".join(lines) + "]" if array else "\n".join(lines))
+    tracemalloc.start()
+    records = JsonRecords(path)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A million: 16 MB and what arrays reserve in growing, well below 200 MB.
+    assert len(records) == count and held < 24 * count and peak < 24 * count + 12 * (1 << 20)
+    assert records.raw(count - 1)[0]["id"] == count - 1

@@ -1,0 +1,142 @@
+"""Lint counts what is there, and tells each fault by file and line, once, with what it would do to training."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from isthmus.data.lint import Linter, Severity, lint_all
+from isthmus.data.sources import JsonLines
+
+
+def asked(*content: dict[str, Any] | str, answer: Any = "yes") -> dict[str, Any]:
+    items = [{"type": "text", "text": item} if isinstance(item, str) else item for item in content]
+    return {"messages": [{"role": "user", "content": items}, {"role": "assistant", "content": answer}]}
+
+
+def shown(kind: str, name: str) -> dict[str, Any]:
+    return {"type": kind, kind: name}
+
+
+def lines(folder: Path, *records: Any, name: str = "set") -> JsonLines:
+    path = folder / f"{name}.jsonl"
+    texts = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
+    return JsonLines(path)
+
+
+def bomb() -> bytes:
+    """A PNG of 100 megapixels that is 60 bytes long."""
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 9)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def hour(path: Path) -> None:
+    """A video of 3,600 seconds in four frames."""
+    with av.open(str(path), "w") as opened:
+        stream: Any = opened.add_stream("libx264", rate=1)
+        stream.height = stream.width = 16
+        stream.pix_fmt = "yuv420p"
+        for k in range(4):
+            frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+            frame.pts = 1200 * k
+            opened.mux(stream.encode(frame))
+        opened.mux(stream.encode())
+
+
+def test_counts_and_lengths(tmp_path: Path) -> None:
+    for k, size in enumerate((4, 6, 8)):
+        Image.fromarray(np.full((size, size, 3), k, np.uint8)).save(tmp_path / f"{k}.png")
+    soundfile.write(tmp_path / "1.wav", np.zeros(4000), 8000)
+    source = lines(
+        tmp_path,
+        *(asked(shown("image", f"{k}.png"), "who?") for k in range(3)),
+        asked(shown("audio", "1.wav"), answer=[{"type": "image", "caption": "a cat", "image": "0.png"}]),
+    )
+    report = Linter().lint(source)
+    assert (report.size, report.read, report.usable) == (4, 4, 4)
+    assert report.kinds == {
+        "turns": 8, "text given": 3, "text made": 3, "image given": 3, "image made": 1, "audio given": 1,
+    }  # fmt: skip
+    spread = report.spread()
+    assert spread["image pixels"] == (16, 26, 64) and spread["audio seconds"] == (0.5, 0.5, 0.5)
+    assert spread["text characters"] == (3, 3.5, 4)
+    # 0.png stands in two conversations.
+    assert report.findings["duplicate medium"].count == 1
+
+
+def test_every_bad_input_is_counted_and_told_with_file_and_line(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    hour(tmp_path / "hour.mp4")
+    np.save(tmp_path / "nan.npy", np.array([[0, 0, np.nan]], np.float32))
+    good = asked(shown("image", "good.png"))
+    records = [
+        (good, None),
+        (asked(shown("image", "cut.png")), "corrupt"),
+        (asked(shown("image", "bomb.png")), "limit"),
+        (asked(shown("video", "hour.mp4")), "limit"),
+        (asked(shown("points", "nan.npy")), "corrupt"),
+        (json.dumps(good)[:40], "schema"),
+        (asked(shown("image", "../set.jsonl")), "path"),
+        (asked(shown("image", "absent.png")), "path"),
+        (asked("draw", answer=[{"type": "image", "caption": ""}]), "schema"),
+        (asked("x" * 100_000), "long text"),
+        (asked("who?", answer=" "), "no target"),
+        ({"messages": [{"role": "user", "content": "who?"}]}, "only a prompt"),
+        (good, "duplicate conversation"),
+    ]
+    source = lines(tmp_path, *(record for record, _ in records))
+    report = Linter().lint(source)
+    told = {(kind, text) for kind, found in report.findings.items() for text in found.examples}
+    for number, (_, kind) in enumerate(records, start=1):
+        if kind is not None:
+            start = f"{source.path}:{number}: "
+            assert [text for found, text in told if found == kind and text.startswith(start)], (number, kind, told)
+    assert (report.read, report.usable) == (13, 4)
+    assert report.count(Severity.ERROR) == 9
+    assert report.count(Severity.WARNING) == 4  # the long text; the prompt; the last line's conversation and its image
+    assert report.as_dict()["findings"]["limit"] == {
+        "severity": "error", "count": 2, "examples": report.findings["limit"].examples,
+    }  # fmt: skip
+
+
+def test_duplicates_are_found_by_content_and_across_sets(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    train = lines(tmp_path, asked(shown("image", "a.png"), "who?"), name="train")
+    test = lines(tmp_path, asked(shown("image", "b.png"), "what?"), name="test")
+    reports = lint_all({"train": train, "test": test}, Linter())
+    assert not reports["train"].findings
+    (example,) = reports["test"].findings["duplicate medium"].examples
+    assert example == f"{test.path}:1: {tmp_path / 'b.png'} is the same as at {train.path}:1"
+
+
+def test_a_sample_and_a_quick_look(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    source = lines(tmp_path, *(asked(shown("image", "a.png"), str(k)) for k in range(50)))
+    assert Linter().lint(source, sample=10).count(Severity.ERROR) == 10
+    report = Linter(decode=False).lint(source)
+    assert report.usable == 50 and not report.findings
+
+
+@pytest.mark.parametrize("sample", [None, 3])
+def test_progress_sees_every_index(tmp_path: Path, sample: int | None) -> None:
+    source = lines(tmp_path, *(asked(str(k)) for k in range(7)))
+    seen: list[int] = []
+    Linter().lint(source, sample, lambda indices: (seen.append(i) or i for i in indices))  # type: ignore[func-returns-value]
+    assert len(seen) == (sample or 7) and seen == sorted(set(seen))

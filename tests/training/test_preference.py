@@ -1,0 +1,203 @@
+"""DPO over text and media: against trl, against a plain second computation, and its faults."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pairs import batch_of, media_pairs, ready, text_pairs
+from torch import Tensor
+
+from isthmus.backbones.lora import inject_lora, lora_parameters
+from isthmus.losses import PreferenceForm
+from isthmus.model import AnyToAny
+from isthmus.model.objective import Outcome
+from isthmus.model.scores import score
+from isthmus.training import Preference
+from isthmus.training.preference import content_pairs
+from isthmus.types import IGNORED, Batch
+
+
+def step(model: AnyToAny, batch: Batch) -> Outcome:
+    """A step as one process takes it."""
+    model._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    assert model.objective is not None
+    return model.objective.step(model, batch)
+
+
+def gradients(model: AnyToAny) -> dict[str, Tensor]:
+    return {name: own.grad.clone() for name, own in model.named_owned() if own.grad is not None}
+
+
+def plain_llm(model: AnyToAny, embedding: Tensor, head: Tensor) -> Any:
+    """The model's LLM as transformers' own class, its vocabulary the columns that the model predicts."""
+    from transformers import AutoModelForCausalLM
+
+    backbone: Any = model.backbone.language_model
+    llm = AutoModelForCausalLM.from_pretrained(backbone.checkpoint, local_files_only=True)
+    llm.resize_token_embeddings(len(head), mean_resizing=False)
+    with torch.no_grad():
+        llm.get_input_embeddings().weight.copy_(embedding)
+        llm.get_output_embeddings().weight.copy_(head)
+    llm.requires_grad_(False)
+    inject_lora(llm, backbone.lora)
+    return llm
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "sigmoid_norm", "ipo"])
+def test_loss_and_gradients_equal_trl(experts: dict[str, Path], tmp_path: Path, form: PreferenceForm) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    model = ready(experts, Preference(form, beta=0.3), ["lora", "signal_rows"], inputs=(), outputs=())
+    batch = batch_of(model, text_pairs())
+    outcome = step(model, batch)
+    outcome.loss.backward()
+
+    backbone: Any = model.backbone.language_model
+    rows, starts = backbone.llm.get_input_embeddings().weight, backbone.rows.run_starts
+    unused = torch.zeros_like(starts)  # rows of tokens that no text has
+
+    def llm(own: list[Tensor], head: Tensor) -> Any:
+        made = plain_llm(model, torch.cat([rows, unused]), torch.cat([backbone.llm.lm_head.weight, head]).detach())
+        with torch.no_grad():
+            for parameter, value in zip(lora_parameters(made), own, strict=True):
+                parameter.copy_(value)
+        return made
+
+    assert model.reference is not None
+    kept = model.reference.tensors
+    policy = llm(model.backbone.language_model.parts()["lora"], starts)
+    reference = llm([kept[name] for name in kept if name.startswith("lora:")], kept["signal_rows:1"])
+    settings = DPOConfig(str(tmp_path), loss_type=[form], beta=0.3, use_cpu=True, report_to=[], bf16=False)
+    words = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    tokenizer = backbone.tokenizer
+    trainer = DPOTrainer(policy, reference, settings, train_dataset=words, processing_class=tokenizer)
+    given = {
+        "input_ids": batch.ids,
+        "attention_mask": batch.mask.long(),
+        "completion_mask": (batch.labels != IGNORED).long(),
+    }
+    expected = trainer._compute_loss(trainer.model, given, False)
+    expected.backward()
+
+    torch.testing.assert_close(outcome.loss, expected, atol=1e-5, rtol=1e-5)
+    found = [own.grad for own in model.backbone.language_model.parts()["lora"]]
+    for own, theirs in zip(found, lora_parameters(policy), strict=True):
+        assert own is not None and theirs.grad is not None and own.abs().max() > 1e-6
+        torch.testing.assert_close(own, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_reference_is_the_model_as_it_was(experts: dict[str, Path]) -> None:
+    model = ready(experts, Preference())
+    batch = batch_of(model, media_pairs())
+    assert model.reference is not None
+    modes = [module.training for module in model.modules()]
+    present = {name: own.clone() for name, own in model.named_owned()}
+    with model.reference(model):
+        before = score(model, batch).text
+        assert not before.requires_grad and not model.backbone.training
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(own, present[name]) for name, own in model.named_owned())
+    assert not torch.allclose(score(model, batch).text, before)
+    with torch.no_grad():
+        for name, own in model.named_owned():
+            own.copy_(model.reference.tensors.get(name, own))
+    assert torch.equal(score(model, batch).text, before)
+    assert step(model, batch).loss.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_scores_are_sums_over_full_logits(experts: dict[str, Path]) -> None:
+    model = ready(experts, Preference())
+    batch = batch_of(model, media_pairs())
+    assert model.input_side is not None
+    scores = score(model, batch)
+    backbone: Any = model.backbone.language_model
+    embeddings = backbone.embed(batch.ids)
+    positions = torch.arange(batch.ids.shape[1]).expand_as(batch.ids)
+    logits = backbone.logits(backbone._transform(embeddings, batch.mask, positions, None)).log_softmax(-1)
+    for row in range(len(batch)):
+        places = (batch.labels[row] != IGNORED).nonzero()[:, 0]
+        columns = backbone.rows.columns(batch.labels[row, places])
+        expected = logits[row, places - 1].gather(-1, columns[:, None]).sum()
+        torch.testing.assert_close(scores.text[row], expected, atol=1e-4, rtol=1e-5)
+        assert scores.counts[row] == len(places)
+
+
+def test_the_media_term_equals_a_plain_computation_and_reaches_the_bridges(experts: dict[str, Path]) -> None:
+    model = ready(experts, Preference(text=0.0, media=1.0, media_beta=7.0))
+    batch = batch_of(model, media_pairs())
+    outcome = step(model, batch)
+    assert model.reference is not None
+    with model.reference(model):
+        before = score(model, batch, True)
+    now = score(model, batch, True)
+    losses = []
+    for modality, runs in batch.signals.items():
+        assert runs.rows.tolist() == [runs.rows[0], runs.rows[0] + 3]  # one run a side
+        assert runs.seeds[0] == runs.seeds[1]  # the same noise
+        chosen, rejected = now.denoising[modality] - before.denoising[modality]
+        losses.append(-F.logsigmoid(-7.0 * (chosen - rejected)))
+    torch.testing.assert_close(outcome.loss, torch.stack(losses).mean())
+    outcome.loss.backward()
+    moved = {name.split(":")[0] for name, own in gradients(model).items() if own.abs().max() > 0}
+    assert {"lora", "signal_rows", "output_projectors.image", "output_projectors.audio"} <= moved
+
+
+def test_contents_without_a_counterpart_count_for_nothing(experts: dict[str, Path]) -> None:
+    from dataclasses import replace
+
+    from pairs import without_media
+
+    model = ready(experts, Preference(media=1.0))
+    first, *others = media_pairs()
+    whole, alone = others, [replace(first, rejected=without_media(first.rejected)), *others]
+    media = [step(model, batch_of(model, pairs)).own["media_loss"] for pairs in (whole, alone)]
+    torch.testing.assert_close(media[0], media[1])
+    runs = batch_of(model, [alone[0]]).signals["image"]  # type: ignore[index]
+    assert content_pairs(runs, 1) == ([], [])
+
+
+def test_training_prefers_the_chosen_answers(experts: dict[str, Path]) -> None:
+    model = ready(experts, Preference(media=1.0, media_beta=5.0, chosen=0.1))
+    batch = batch_of(model, media_pairs())
+    optimizer = torch.optim.AdamW([own for own in model.parameters() if own.requires_grad], lr=1e-2)
+    outcomes = []
+    for _ in range(12):
+        outcome = step(model, batch)
+        optimizer.zero_grad()
+        outcome.loss.backward()
+        optimizer.step()
+        outcomes.append(outcome)
+    assert outcomes[-1].loss < outcomes[0].loss
+    assert outcomes[-1].shared["reward_margin"] > outcomes[0].shared["reward_margin"] + 0.5
+    assert outcomes[-1].own["media_accuracy"] == 1
+    assert outcomes[-1].shared["chosen_loss"] < outcomes[0].shared["chosen_loss"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"form": "hinge"}, r"preference.form: found 'hinge'"),
+        ({"beta": 0.0}, r"preference.beta: found 0.0"),
+        ({"media_beta": -1.0}, "media_beta"),
+        ({"text": 0.0}, "text or media above"),
+        ({"chosen": -1.0}, "none below 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Preference(**settings)
+
+
+def test_a_reference_of_another_stage_is_refused(experts: dict[str, Path]) -> None:
+    model = ready(experts, Preference())
+    assert model.reference is not None
+    model.reference.tensors.popitem()
+    with pytest.raises(ValueError, match="with the stage that the run was started with"):
+        step(model, batch_of(model, media_pairs()))
