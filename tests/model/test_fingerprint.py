@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.model.fingerprint import EDGE, fingerprint
+from isthmus.model.fingerprint import BLOCK, EDGE, WHOLE, fingerprint
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_it_changes_with_weights_names_and_configuration(expert: Path, change: C
     assert fingerprint(expert) != before
 
 
-def test_of_a_large_file_both_ends_and_the_size_count(tmp_path: Path) -> None:
+def test_of_a_large_file_ends_blocks_and_size_count(tmp_path: Path) -> None:
     def sparse(name: str, size: int, at: int) -> str:
         file = tmp_path / name / "large.pt"
         file.parent.mkdir()
@@ -78,12 +78,50 @@ def test_of_a_large_file_both_ends_and_the_size_count(tmp_path: Path) -> None:
             stream.write(b"\1")
         return fingerprint(file)
 
-    size = 5 * EDGE
+    size = WHOLE + 5 * EDGE
     prints = [
         sparse(name, size + more, at)
         for name, more, at in [("a", 0, 0), ("b", 0, EDGE - 1), ("c", 0, size - EDGE), ("d", 0, size - 1), ("e", 1, 0)]
     ]
-    assert len(set(prints)) == 5
+    # No stretch as long as two blocks' distance goes unseen.
+    gap = size // 32
+    prints += [sparse(f"middle{at}", size, at) for at in (EDGE, EDGE + BLOCK - 1, size - EDGE - 1)]
+    assert len(set(prints)) == 8
+
+    def stretched(name: str, at: int) -> str:
+        file = tmp_path / name
+        with file.open("wb") as stream:
+            stream.truncate(size)
+            stream.seek(at)
+            stream.write(b"\1" * gap)
+        return fingerprint(file.rename(tmp_path / "large.pt"))
+
+    ats = range(EDGE, size - EDGE - gap, gap)
+    assert len({stretched(f"stretched{at}", at) for at in ats}) == len(ats)
+
+
+def test_of_a_smaller_file_every_byte_counts(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pt"
+    data = bytearray(4 * EDGE)
+    file.write_bytes(data)
+    before = fingerprint(file)
+    data[2 * EDGE] = 1
+    file.write_bytes(data)
+    assert fingerprint(file) != before
+
+
+def test_of_the_same_large_file_it_is_the_same(tmp_path: Path) -> None:
+    def sparse(name: str, size: int, at: int) -> str:
+        file = tmp_path / name / "large.pt"
+        file.parent.mkdir()
+        with file.open("wb") as stream:
+            stream.truncate(size)
+            stream.seek(at)
+            stream.write(b"\1")
+        return fingerprint(file)
+
+    size = WHOLE + 5 * EDGE
+    prints = [sparse("a", size, 0)]
     assert sparse("f", size, 0) == prints[0]
 
 

@@ -128,7 +128,7 @@ def _key(model: AnyToAny, modality: Modality, items: Sequence[_Item], readings: 
     assert model.output_side is not None
     generator = model.output_side.generator(modality)
     # How a generator samples is part of what it makes; not every kind of generator has all of these settings.
-    settings = [getattr(generator, name, None) for name in ("steps", "guidance", "sampler")]
+    settings = [getattr(generator, name, None) for name in ("steps", "guidance", "sampler", "frames", "points", "grid")]
     parts = [fingerprint(generator.checkpoint), settings, [item.caption for item in items], list(readings)]
     return sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

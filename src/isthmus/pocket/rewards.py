@@ -11,6 +11,7 @@ from isthmus.evaluation.scoring import Expectation, judge_replies
 from isthmus.model import Reply
 from isthmus.pocket.judges.audio import AudioJudge
 from isthmus.pocket.judges.image import ImageJudge
+from isthmus.pocket.judges.points import PointsJudge
 from isthmus.pocket.judges.text import TextJudge
 from isthmus.pocket.judges.video import VideoJudge
 from isthmus.pocket.world import COLOURS
@@ -33,6 +34,7 @@ class JudgesVerdict:
             "image": ImageJudge(folder),
             "video": VideoJudge(folder),
             "audio": AudioJudge(),
+            "points": PointsJudge(folder),
         }
         self.judges: dict[str, Judge] = judges
         self.unrequested = unrequested
