@@ -80,3 +80,10 @@ def mixed(by_modality: dict[Modality, list[Conversation]], size: int) -> Iterato
     rows = [row for triple in zip(*by_modality.values(), strict=True) for row in triple]
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def alone(by_modality: dict[Modality, list[Conversation]], size: int) -> Iterator[list[Conversation]]:
+    """The same samples in batches of ``size`` that hold one modality each."""
+    for rows in by_modality.values():
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]

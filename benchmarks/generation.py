@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.captions import words
 from benchmarks.measuring import interleaved, ratio
-from benchmarks.miniature import POCKET, WORDS, write_llm
+from benchmarks.miniature import NARROW, POCKET, write_llm
 from benchmarks.report import report
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import Sampling
@@ -47,7 +47,7 @@ def text_works(folder: Path) -> tuple[dict[str, Any], torch.nn.Module]:
     backbone.materialize()
     backbone.eval()
     generator = np.random.default_rng(0)
-    text = [words(PROMPT_TOKENS, generator, WORDS) for _ in range(PROMPTS)]
+    text = [words(PROMPT_TOKENS, generator, NARROW.words) for _ in range(PROMPTS)]
     ids: Tensor = backbone.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
     mask = torch.ones_like(ids, dtype=torch.bool)
     batch = Batch(ids, mask, torch.full_like(ids, -100))

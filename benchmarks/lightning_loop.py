@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from benchmarks.captions import conversations, mixed
 from benchmarks.measuring import now, ratio
-from benchmarks.miniature import SIDE, WORDS, build, write_experts
+from benchmarks.miniature import SIDE, WIDE, build, write_experts
 from benchmarks.report import report
 from benchmarks.stages import BATCH, TRAINS, with_features
 from isthmus.data.module import ConversationDataModule
@@ -128,12 +128,12 @@ def run(folder: Path, repetitions: int = 5, steps: int = STEPS) -> Path:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
     rows = []
-    paths = write_experts(folder)
+    paths = write_experts(folder, WIDE)
     for number in (1, 3):
-        model = build(paths, lora=number == 3)
+        model = build(paths, lora=number == 3, size=WIDE)
         stage = Stage(TRAINS[number], LossWeights(alignment=0.0 if number == 1 else 1.0), steps=steps)
         collate = model.collator("train")
-        samples = conversations(number, BATCH[number], SIDE, WORDS)
+        samples = conversations(number, BATCH[number], SIDE, WIDE.words)
         batches = [with_features(model, collate(rows_)) for rows_ in mixed(samples, BATCH[number])]
         lightning, hand = [], []
         for round_ in range(repetitions + 1):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import flops
-from benchmarks.miniature import IMAGEBIND, WORDS, bridge_out
+from benchmarks.miniature import WIDE, Size, bridge_out
 from benchmarks.report import report
 from isthmus.encoders.imagebind_config import ImageBindConfig
 from isthmus.encoders.imagebind_model import ImageBindModel
@@ -33,20 +33,20 @@ def shares(work: dict[str, float]) -> dict[str, float]:
 
 def full_size() -> dict[str, float]:
     """Forward multiply-adds of a sample by part: ImageBind-huge, Vicuna-7B, its head, NExT-GPT's output projectors."""
-    return _work(ImageBindConfig(), (4096, 11008, 32, 32, 32000), FULL_CONDITIONS, lambda _: TinyTransformer)
+    return _work(ImageBindConfig(), (4096, 11008, 32, 32, 32000), FULL_CONDITIONS, TinyTransformer)
 
 
-def miniature(width: int = 128, layers: int = 10) -> dict[str, float]:
+def miniature(size: Size = WIDE) -> dict[str, float]:
     """The same of the miniature."""
-    sizes = (width, width * 11008 // 4096, layers, width // 32, WORDS + 10)
-    return _work(IMAGEBIND, sizes, POCKET_CONDITIONS, bridge_out)
+    sizes = (size.width, size.width * 11008 // 4096, size.layers, size.heads, size.words + 10)
+    return _work(size.imagebind, sizes, POCKET_CONDITIONS, bridge_out(size))
 
 
 def _work(
     encoder: ImageBindConfig,
     llm: tuple[int, int, int, int, int],
     conditions: dict[Modality, tuple[int, int]],
-    bridge: Callable[[Modality], Callable[..., nn.Module]],
+    bridge: Callable[..., nn.Module],
 ) -> dict[str, float]:
     from transformers import LlamaConfig, LlamaModel
 
@@ -81,7 +81,7 @@ def _work(
         projecting = []
         for modality, shape in conditions.items():
             signals = DEFAULT_SIGNALS[modality]
-            projector: Any = bridge(modality)(hidden, signals, shape)  # in train mode: eval has a kernel of its own
+            projector: Any = bridge(hidden, signals, shape)  # in train mode: eval has a kernel of its own
             projecting.append(flops(partial(projector, torch.zeros(1, signals, hidden))))
         scoring = flops(lambda: head(torch.zeros(TOKENS, hidden)))
     count = len(views)

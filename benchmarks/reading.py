@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.captions import MODALITIES, caption_tokens, words
 from benchmarks.measuring import interleaved, now, ratio
-from benchmarks.miniature import WORDS, build, write_experts
+from benchmarks.miniature import NARROW, build, write_experts
 from benchmarks.report import report
 from isthmus.data.loader import ConversationLoader
 from isthmus.data.mixture import Mixture
@@ -42,7 +42,7 @@ def write_records(file: Path, count: int) -> Path:
     generator = np.random.default_rng(0)
     lines = []
     for _ in range(1000):
-        text = words(caption_tokens(MODALITIES[int(generator.integers(3))], generator), generator, WORDS)
+        text = words(caption_tokens(MODALITIES[int(generator.integers(3))], generator), generator, NARROW.words)
         said = [{"type": "text", "text": text}]
         asked = [{"type": "text", "text": "w1 w2 w3 w4"}]
         record = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}

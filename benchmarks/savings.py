@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import BackboneOutput
-from isthmus.backbones.length_groups import LengthGroup
 from isthmus.encoders.imagebind import ImageBind
 from isthmus.types import IGNORED, Batch, Features, Modality
 
@@ -25,14 +24,14 @@ class Savings:
         cached_features: frozen encoders don't run; a batch brings what they say.
         target_logits: only positions before a target meet the output head.
         prefix_without_gradients: positions before anything that trains run without autograd.
-        length_groups: rows of like length run together.
+        packing: no position is padding.
         rows_only: of embedding and head, the new tokens' rows alone train.
     """
 
     cached_features: bool = True
     target_logits: bool = True
     prefix_without_gradients: bool = True
-    length_groups: bool = True
+    packing: bool = True
     rows_only: bool = True
 
     @classmethod
@@ -55,7 +54,8 @@ class SavingsBackbone(CausalBackbone):
         super().__init__(checkpoint, signals, **options)
         self.savings = savings or Savings()
         self.skip_prefix_gradients &= self.savings.prefix_without_gradients
-        self._states: Tensor | None = None
+        self.packer = self.packer if self.savings.packing else None
+        self._last: Tensor | None = None
 
     def forward(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
@@ -63,20 +63,20 @@ class SavingsBackbone(CausalBackbone):
         """The backbone's own; without ``target_logits`` all other positions meet the head too, and its backward."""
         output = super().forward(batch, media, by_token)
         if not self.savings.target_logits:
-            assert self._states is not None
+            assert self._last is not None
             targets = batch.labels[:, 1:] != IGNORED
-            logits = self.logits(torch.cat([self._states[:, :-1][~targets], self._states[:, -1]])).float()
+            logits = self.logits(torch.cat([self._last[:, :-1][~targets], self._last[:, -1]])).float()
             logits.argmax(-1)
             output.text_loss = output.text_loss + 0.0 * logits.logsumexp(-1).sum()
-        self._states = None
+        self._last = None
         return output
 
     def _launch(self) -> int:
-        return super()._launch() if self.savings.length_groups else 1 << 40
+        return super()._launch() if self.savings.packing else 1 << 40
 
-    def _grouped(self, embeddings: Tensor, mask: Tensor, groups: Sequence[LengthGroup]) -> Tensor:
-        self._states = super()._grouped(embeddings, mask, groups)
-        return self._states
+    def _states(self, *of: Any) -> Tensor:
+        self._last = super()._states(*of)
+        return self._last
 
 
 class ReadyFeatures(ImageBind):

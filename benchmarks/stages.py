@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.captions import conversations, mixed
+from benchmarks.captions import alone, conversations, mixed
 from benchmarks.measuring import Work, flops, interleaved, peak_bytes, ratio
-from benchmarks.miniature import SIDE, WORDS, build, write_experts
+from benchmarks.miniature import SIDE, WIDE, Size, build, write_experts
 from benchmarks.nextgpt_v1 import NextGPTStep
 from benchmarks.report import report
 from benchmarks.savings import Savings
@@ -76,14 +76,17 @@ class Contender:
         return sum(batch.ids.numel() for batch in self.batches)
 
 
-def contenders(stage: int, folder: Path, each: int | None = None) -> dict[str, Contender]:
-    """``v1``, ``ours``, and ours ``without`` each saving that matters in this stage."""
-    paths = write_experts(folder)
-    samples = conversations(stage, each or SAMPLES[stage], SIDE, WORDS)
-    size = BATCH[stage]
+def contenders(stage: int, folder: Path, each: int | None = None, size: Size = WIDE) -> dict[str, Contender]:
+    """``v1``, ``ours``, ours ``without`` each saving that matters in this stage, and with gradient checkpointing.
 
-    def ours(savings: Savings) -> Contender:
-        model = build(paths, savings, lora=stage == 3)
+    Our batches mix the modalities, but in stage 2: there a bridge runs for every modality of a batch, so each has one.
+    """
+    paths = write_experts(folder, size)
+    samples = conversations(stage, each or SAMPLES[stage], SIDE, size.words)
+    rows_a_batch = BATCH[stage]
+
+    def ours(savings: Savings, **backbone: Any) -> Contender:
+        model = build(paths, savings, lora=stage == 3, size=size, **backbone)
         set_trainable(model, TRAINS[stage], f"stage {stage}")
         if not savings.rows_only:
             llm: Any = model.backbone.language_model.llm
@@ -91,7 +94,7 @@ def contenders(stage: int, folder: Path, each: int | None = None) -> dict[str, C
             llm.get_output_embeddings().weight.requires_grad_(True)
         model.loss_weights = LossWeights(alignment=0.0 if stage == 1 else 1.0)
         collate = model.collator("train")
-        batches = [collate(rows) for rows in mixed(samples, size)]
+        batches = [collate(rows) for rows in (alone if stage == 2 else mixed)(samples, rows_a_batch)]
         _fill_conditions(model, batches, stage)
         assert model.input_side is not None and model.output_side is not None
         held: list[nn.Module] = [model.backbone, model.input_side.projectors]
@@ -109,25 +112,26 @@ def contenders(stage: int, folder: Path, each: int | None = None) -> dict[str, C
 
         return Contender(step, batches, held)
 
-    reference = build(paths, lora=False)
+    reference = build(paths, lora=False, size=size)
     assert reference.input_side is not None and reference.output_side is not None
     encoder = reference.input_side.encoder(Modality.IMAGE)
     encoder.load()
     collate = reference.collator("train")
-    alone = [collate(rows[at : at + size]) for rows in samples.values() for at in range(0, len(rows), size)]
+    by_modality = [collate(rows) for rows in alone(samples, rows_a_batch)]
     v1 = NextGPTStep(
         stage,
         paths["llama"],
         reference.backbone.language_model.vocabulary,
         encoder,
         {m: copy.deepcopy(reference.output_side.projectors[m]) for m in samples},
-        _conditions(reference, alone),
+        _conditions(reference, by_modality),
     )
-    found = {"v1": Contender(lambda batch: v1(batch)[0], alone, [v1]), "ours": ours(Savings())}
+    found = {"v1": Contender(lambda batch: v1(batch)[0], by_modality, [v1]), "ours": ours(Savings())}
     for name in Savings.names():
         if (stage == 2 and name == "cached_features") or (stage == 3 and name == "prefix_without_gradients"):
             continue  # stage 2 takes text alone; LoRA trains from the first position on
         found[f"without {name}"] = ours(Savings().without(name))
+    found["with gradient_checkpointing"] = ours(Savings(), gradient_checkpointing=True)
     return found
 
 
@@ -160,9 +164,11 @@ def _conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dic
     return found
 
 
-def measure(stage: int, folder: Path, repetitions: int, each: int | None = None) -> list[dict[str, Any]]:
+def measure(
+    stage: int, folder: Path, repetitions: int, each: int | None = None, size: Size = WIDE
+) -> list[dict[str, Any]]:
     """A row a contender: time, counted work and memory of v1 or of the switched-off one, over ours."""
-    found = contenders(stage, folder, each)
+    found = contenders(stage, folder, each, size)
     works: dict[str, Work] = {name: contender.epoch for name, contender in found.items()}
     work = {name: flops(run) for name, run in works.items()}  # it makes the optimizers' states, too
     memory = {name: peak_bytes(run) + state_bytes(found[name]) for name, run in works.items()}

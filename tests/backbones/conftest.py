@@ -15,6 +15,7 @@ from transformers import (
     Gemma2Config,
     GlmConfig,
     LlamaConfig,
+    MistralConfig,
     MT5Config,
     OPTConfig,
     PreTrainedTokenizerFast,
@@ -53,6 +54,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "opt-350m": lambda: OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=12, do_layer_norm_before=False),
     "glm": lambda: GlmConfig(**GATED, head_dim=8),
     "cohere": lambda: CohereConfig(**GATED, logit_scale=0.25),
+    "mistral": lambda: MistralConfig(**GATED, sliding_window=5),
     "gemma2": lambda: Gemma2Config(**GATED, head_dim=8, final_logit_softcapping=0.2, query_pre_attn_scalar=8),
 }
 READER: dict[str, Any] = {

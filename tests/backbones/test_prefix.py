@@ -39,6 +39,7 @@ def run(
 @pytest.mark.parametrize(
     ("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 5e-6)], ids=["double", "single"]
 )
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "grouped"])
 @pytest.mark.parametrize("family", ["llama", "qwen2", "opt", "opt-350m", "gemma2"])
 @pytest.mark.parametrize(
     "trains",
@@ -52,11 +53,11 @@ def run(
     ids="+".join,
 )
 def test_same_loss_and_gradients_with_and_without(
-    family: str, trains: list[str], dtype: torch.dtype, rounding: float, build: Build, kit: Any
+    family: str, trains: list[str], packing: bool, dtype: torch.dtype, rounding: float, build: Build, kit: Any
 ) -> None:
     results = []
     for skips in (True, False):
-        backbone = build(family, lora=kit["lora"](), skip_prefix_gradients=skips).to(dtype)
+        backbone = build(family, lora=kit["lora"](), skip_prefix_gradients=skips, packing=packing).to(dtype)
         batch, media = kit["conversation_batch"](backbone, text=20)
         media = {modality: (projected.to(dtype), mask) for modality, (projected, mask) in media.items()}
         torch.manual_seed(5)
@@ -67,7 +68,7 @@ def test_same_loss_and_gradients_with_and_without(
     for gradient, plain in zip(gradients, plain_gradients, strict=True):
         assert gradient is not None and plain is not None
         assert (gradient - plain).norm() <= rounding * plain.norm()
-    assert kept == plain_kept if "lora" in trains else kept < 0.8 * plain_kept
+    assert kept == plain_kept if "lora" in trains else kept < 0.85 * plain_kept
 
 
 def test_the_prefix_ends_where_training_begins(build: Build, kit: Any) -> None:
@@ -92,7 +93,7 @@ def test_the_prefix_ends_where_training_begins(build: Build, kit: Any) -> None:
 
 
 def test_evaluation_runs_in_one_pass(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = build()
+    backbone = build(packing=False)
     batch, media = kit["conversation_batch"](backbone, text=20)
     lengths: list[int] = []
     plain = backbone._transform

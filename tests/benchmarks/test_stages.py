@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks import proportions, stages
+from benchmarks.miniature import NARROW, WIDE, Size
 from benchmarks.savings import Savings
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Row by contender of one stage, over a batch of each modality."""
     folder = tmp_path_factory.mktemp("experts")
-    rows = stages.measure(request.param, folder, repetitions=0, each=stages.BATCH[request.param])
+    rows = stages.measure(request.param, folder, repetitions=0, each=stages.BATCH[request.param], size=NARROW)
     return {row["against ours"]: row for row in rows} | {"stage": request.param}
 
 
@@ -29,34 +30,41 @@ def test_ours_takes_less_work_and_memory_than_v1(found: dict[str, Any]) -> None:
 
 def test_every_saving_saves(found: dict[str, Any]) -> None:
     switched_off = {name for name in found if name.startswith("without ")}
-    assert {"without target_logits", "without length_groups", "without rows_only"} <= switched_off
+    assert {"without target_logits", "without packing", "without rows_only"} <= switched_off
     for name in switched_off:
         assert found[name]["limit by FLOPs"] > 1, name
         assert found[name]["beyond weights"] <= 1, name
+
+
+def test_checkpointing_trades_work_for_memory(found: dict[str, Any]) -> None:
+    """Checkpointing runs the layers once more, and spares memory for it."""
+    assert found["with gradient_checkpointing"]["limit by FLOPs"] > 1
+    assert found["with gradient_checkpointing"]["beyond weights"] > 1.5
 
 
 def test_cached_features_spare_the_encoder(found: dict[str, Any]) -> None:
     if found["stage"] == 2:
         pytest.skip("stage 2 takes text alone")
     spared = found["without cached_features"]["GFLOP a sample"] - found["ours"]["GFLOP a sample"]
-    encoder = 2 * proportions.miniature()["encoder"] / 1e9
+    encoder = 2 * proportions.miniature(NARROW)["encoder"] / 1e9
     assert spared == pytest.approx(encoder, rel=0.02)
 
 
 def test_a_saving_changes_no_loss(tmp_path: Path) -> None:
     """Each contender learns from the same loss: savings are about how it is computed."""
     losses = {}
-    for name, contender in stages.contenders(2, tmp_path, each=3).items():
+    for name, contender in stages.contenders(2, tmp_path, each=3, size=NARROW).items():
         if name != "v1":
             with torch.no_grad():
                 losses[name] = float(sum(contender.step(batch) for batch in contender.batches))
-    assert len(losses) == len(Savings.names())  # ours, and all but cached features
+    assert len(losses) == len(Savings.names()) + 1  # ours, all but cached features, and with checkpointing
     for name, loss in losses.items():
         assert loss == pytest.approx(losses["ours"], rel=1e-5), name
 
 
-def test_the_miniature_keeps_the_full_size_proportions() -> None:
-    full, mini = proportions.shares(proportions.full_size()), proportions.shares(proportions.miniature())
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_the_miniature_keeps_the_full_size_proportions(size: Size) -> None:
+    full, mini = proportions.shares(proportions.full_size()), proportions.shares(proportions.miniature(size))
     assert full.keys() == mini.keys()
     for part, share in full.items():
         assert mini[part] == pytest.approx(share, rel=0.2), part

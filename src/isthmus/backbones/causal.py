@@ -19,6 +19,7 @@ from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import check_requests
 from isthmus.backbones.lora import LoraSettings, set_lora_dropout
+from isthmus.backbones.packing import Packer
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.quantization import QuantizationSettings
 from isthmus.backbones.sampling import Sampler
@@ -39,9 +40,12 @@ class CausalBackbone(PretrainedBackbone):
         dtype: likewise.
         skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
+        packing: rows run one after another without padding where the LLM can (:mod:`isthmus.backbones.packing`); in
+            groups of like length otherwise. Loss and gradients are the same.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
         gradient_checkpointing: layers keep their inputs alone and compute the rest again in the backward pass: less
-            memory for a third more work. Passes that go on from a prefix's keys and values, which are short, don't.
+            memory for a third more work. Where rows aren't packed, passes that go on from a prefix's keys and values,
+            which are short, don't.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
 
@@ -56,6 +60,7 @@ class CausalBackbone(PretrainedBackbone):
         lora: LoraSettings | None = None,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         skip_prefix_gradients: bool = True,
+        packing: bool = True,
         fusion: FusionSettings | None = None,
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
@@ -63,6 +68,7 @@ class CausalBackbone(PretrainedBackbone):
     ) -> None:
         super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
         self.skip_prefix_gradients = skip_prefix_gradients
+        self.packer = Packer() if packing and fusion is None else None
         self.gradient_checkpointing = gradient_checkpointing
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
@@ -106,19 +112,12 @@ class CausalBackbone(PretrainedBackbone):
         assert self.is_loaded, "materialize() comes first"
         media, seen = self._part(batch, media)
         extents = check_batch(batch, media, self.vocabulary, self.rows)
+        self._try_packing()
         adapts = self._prepare_adapters()
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
         firsts = extents.firsts if skips else [0] * len(extents.firsts)
-        if seen is None:
-            groups = length_groups(extents.lengths, firsts, self._launch())
-        else:  # fused media are told by their rows, so all rows run together
-            assert self.fusion is not None
-            reached = self.fusion.firsts(seen, firsts)
-            rows, length = len(batch), batch.ids.shape[1]
-            groups = [LengthGroup(list(range(rows)), [length] * rows, [min([*reached, length])] * rows)]
-        with self._seeing(seen):
-            hidden = self._grouped(embeddings, batch.mask, groups)
+        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen)
 
         predicted = batch.labels[:, 1:] != IGNORED
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
@@ -212,6 +211,28 @@ class CausalBackbone(PretrainedBackbone):
             yield
         finally:
             self.fusion.seen = self.fusion.positions = None
+
+    def _states(
+        self, embeddings: Tensor, mask: Tensor, lengths: list[int], firsts: list[int], seen: Seen | None
+    ) -> Tensor:
+        """Final states (B, T, E), of no meaning beyond a row's length; each row learns from its first on."""
+        if seen is not None:  # fused media are told by their rows, so all rows run together
+            assert self.fusion is not None
+            reached = self.fusion.firsts(seen, firsts)
+            rows, length = mask.shape
+            groups = [LengthGroup(list(range(rows)), [length] * rows, [min([*reached, length])] * rows)]
+            with self._seeing(seen):
+                return self._grouped(embeddings, mask, groups)
+        if self.packer is not None:
+            return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX)
+        return self._grouped(embeddings, mask, length_groups(lengths, firsts, self._launch()))
+
+    def _try_packing(self) -> None:
+        """Before the first pass: does this LLM run packed rows?"""
+        if self.packer is not None:
+            if self.lora:
+                set_lora_dropout(self.llm, False)
+            self.packer = self.packer if self.packer.fits(self.llm) else None
 
     def _launch(self) -> int:
         return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)

@@ -19,7 +19,7 @@ OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # 
 
 def default_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
     """AdamW at the learning rate and weight decay of NExT-GPT's first two stages (arXiv 2309.05519, table 7)."""
-    return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3)
+    return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3, fused=True)
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Stage:
         trains: parts, such as ``lora``, ``input_projectors`` or ``output_projectors.image``; a name stands for all
             below it.
         losses: weights of the objective's terms.
-        data: weights by training source; every source by its size if None.
+        data: weights by training source, as :func:`isthmus.data.shares.weigh` takes them; by size if None.
         steps: length in batches; or
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.
@@ -43,7 +43,7 @@ class Stage:
 
     trains: list[str]
     losses: LossWeights = field(default_factory=LossWeights)
-    data: Mapping[str, float] | None = None
+    data: Mapping[str, float | None] | None = None
     steps: int | None = None
     epochs: float | None = None
     batch_size: int | None = None

@@ -1,0 +1,142 @@
+"""Some rows of a packed pass: their queries, keys and values from packed positions to padded rows, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RowBlock:
+    """Positions ``starts[r]`` to ``ends[r]`` of R rows, N positions in all.
+
+    Args:
+        starts: of each row, its first position here.
+        ends: of each row, one past its last position.
+        device: where they are.
+        before: the block that ran what lies before; it must have been told to keep its keys.
+        keeps: whether the block that follows needs this one's keys and values.
+
+    Attributes:
+        rows: (N,), of each position its row.
+        positions: (N,), its place in this row.
+        count: N.
+        queries: of the row that has most of them here.
+        slots: keys of the row that has most of them, with those before.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        device: torch.device,
+        before: RowBlock | None = None,
+        keeps: bool = False,
+    ) -> None:
+        counts = [end - start for start, end in zip(starts, ends, strict=True)]
+        self.before, self.keeps = before, keeps
+        self.kept: dict[tuple[int, int], Tensor] = {}
+        self.size, self.count, self.queries, self.slots = len(counts), sum(counts), max(counts), max(ends)
+        self.is_full = self.count == self.size * self.queries
+        self.is_causal = not any(starts)
+        firsts, lengths = torch.tensor(starts), torch.tensor(counts)
+        rows = torch.arange(self.size).repeat_interleave(lengths)
+        offsets = torch.arange(self.count) - (lengths.cumsum(0) - lengths)[rows]
+        facts = torch.stack([rows, offsets, firsts[rows] + offsets]).to(device, non_blocking=True)
+        self.rows, self._offsets, self.positions = facts
+        self._firsts = firsts.to(device, non_blocking=True)
+        self._masks: dict[int | None, Tensor] = {}
+
+    def mask(self, window: int | None) -> Tensor | None:
+        """(R, 1, queries, slots), true where a query sees a slot; None if attention is plainly causal.
+
+        A position sees all before it and none behind: slots that hold no key of the row lie behind all its own.
+        """
+        if self.is_causal and window is None:
+            return None
+        if window not in self._masks:
+            slots = torch.arange(self.slots, device=self.rows.device)
+            places = (self._firsts[:, None] + torch.arange(self.queries, device=self.rows.device))[..., None]
+            seen = slots <= places
+            if window is not None:
+                seen &= slots > places - window
+            self._masks[window] = seen[:, None]
+        return self._masks[window]
+
+    def query_rows(self, query: Tensor) -> Tensor:
+        """(1, H, N, D) -> (R, H, queries, D), of no meaning behind a row's last."""
+        flat = _flat(query)
+        if not self.is_full:
+            flat = _Spread.apply(flat, None, *self._query_places)  # type: ignore[no-untyped-call]
+        return _rows(flat, self.size, query.shape[1])
+
+    def key_rows(self, layer: int, which: int, new: Tensor) -> Tensor:
+        """(1, H, N, D) -> (R, H, slots, D), behind those of the block before; of no meaning behind a row's last.
+
+        Args:
+            layer: of the LLM.
+            which: 0 for keys, 1 for values.
+            new: of this pass.
+        """
+        flat = _flat(new)
+        if self.keeps:
+            self.kept[layer, which] = flat
+        kept = None if self.before is None else self.before.kept[layer, which]
+        if kept is not None or not self.is_full:
+            flat = _Spread.apply(flat, kept, *self._key_places)  # type: ignore[no-untyped-call]
+        return _rows(flat, self.size, new.shape[1])
+
+    def packed(self, rows: Tensor) -> Tensor:
+        """(R, queries, ...) -> (1, N, ...), the inverse for queries."""
+        flat = rows.reshape(self.size * self.queries, *rows.shape[2:])
+        return (flat if self.is_full else flat.index_select(0, self._query_places[1]))[None]
+
+    @cached_property
+    def _query_places(self) -> tuple[Tensor, Tensor]:
+        own = self.rows * self.queries + self._offsets
+        return _sources(own, self.size * self.queries), own
+
+    @cached_property
+    def _key_places(self) -> tuple[Tensor, Tensor]:
+        own = every = self.rows * self.slots + self.positions
+        if self.before is not None:
+            every = torch.cat([self.before.rows * self.slots + self.before.positions, own])
+        return _sources(every, self.size * self.slots), own
+
+
+class _Spread(torch.autograd.Function):
+    """Rows from packed positions, and back: a gather each way.
+
+    Places that nobody fills hold some other position's numbers: nothing attends to them, or reads what they attended
+    to, so their gradients are zero and needn't be added up.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, new: Tensor, kept: Tensor | None, sources: Tensor, places: Tensor) -> Tensor:
+        """(N, E), and (K, E) that come first -> (R * L, E)."""
+        ctx.save_for_backward(places)
+        return (new if kept is None else torch.cat([kept, new])).index_select(0, sources)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        """(R * L, E) -> (N, E)."""
+        (places,) = ctx.saved_tensors
+        return gradients[0].index_select(0, places), None, None, None
+
+
+def _sources(places: Tensor, count: int) -> Tensor:
+    """(count,): which of ``places`` each one is; 0 where it is none of them."""
+    return places.new_zeros(count).index_copy(0, places, torch.arange(len(places), device=places.device))
+
+
+def _flat(packed: Tensor) -> Tensor:
+    """(1, H, N, D) -> (N, H * D)."""
+    return packed[0].transpose(0, 1).flatten(1)
+
+
+def _rows(flat: Tensor, rows: int, heads: int) -> Tensor:
+    """(R * L, H * D) -> (R, H, L, D)."""
+    return flat.view(rows, -1, heads, flat.shape[1] // heads).transpose(1, 2)
