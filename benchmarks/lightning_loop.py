@@ -47,26 +47,26 @@ class ReadyData(ConversationDataModule):
 
     def __init__(self, batches: list[Batch]) -> None:
         super().__init__({"ready": Ready(10_000)}, batch_size=1)
-        self.batches = batches
+        self.ready = batches
 
     def train_dataloader(self) -> Any:
         """As many batches as there are steps."""
         assert self.stage is not None
-        return Looped(self.batches, len(self.stage))
+        return Looped(self.ready, len(self.stage))
 
 
 class Looped:
     """Batches over and over, for so many steps."""
 
     def __init__(self, batches: list[Batch], steps: int) -> None:
-        self.batches = batches
+        self.ready = batches
         self.steps = steps
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.batches[step % len(self.batches)] for step in range(self.steps))
+        return (self.ready[step % len(self.ready)] for step in range(self.steps))
 
 
 class Clock(pl.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny_manifest import write_set
 from tiny_world import tiny_clone
 
 from isthmus.cli.training import Command
+from isthmus.pocket.judges.digit_reader import save_weights
+from isthmus.pocket.judges.speech import FILE, SpeechReader
 from isthmus.training import StageSwitch
 from isthmus.training.trainable import select_parts
 
@@ -43,7 +47,19 @@ def composed(name: str, folder: Path) -> Any:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny experts where the configs look for the embedded ones."""
-    return tiny_clone(tmp_path_factory.mktemp("clone"))
+    folder = tiny_clone(tmp_path_factory.mktemp("clone"))
+    write_own_digits(folder)
+    return folder
+
+
+def write_own_digits(folder: Path) -> None:
+    """What digits.yaml looks for: a user's set, and experts and judges for it."""
+    write_set(folder / "data" / "digits")
+    pocket, own = folder / "checkpoints" / "pocket", folder / "checkpoints" / "digits"
+    shutil.copytree(pocket / "judges", own / "judges")
+    save_weights(SpeechReader(), own / "judges" / FILE)
+    for expert in ("imagebind", "point_bert", "stable_diffusion", "zeroscope", "audioldm"):
+        (own / expert).symlink_to(pocket / expert)
 
 
 @pytest.fixture(scope="module")

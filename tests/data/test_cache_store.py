@@ -92,6 +92,57 @@ def test_stays_below_its_bound_and_says_so_once(tmp_path: Path, caplog: pytest.L
     assert store.get("0") is not None
 
 
+def test_drops_what_was_used_longest_ago_and_never_what_this_run_uses(tmp_path: Path) -> None:
+    bound = 3_000_000
+    first = TensorStore(tmp_path, bound)
+    number = 0
+    while first.put({str(number): {"x": torch.full((10_000,), float(number))}}):
+        number += 1
+    first.close()
+    second = TensorStore(tmp_path, bound)
+    used = [str(each) for each in range(5)]  # the ones that were written first, so the oldest but for their use
+    assert all(second.get(key) is not None for key in used)
+    added = 0
+    while second.put({f"new {added}": {"x": torch.full((10_000,), float(added))}}):
+        added += 1
+        assert added < 1000
+    assert second.dropped > 0 and added >= number - len(used) - 10
+    assert all(second.get(key) is not None for key in used)
+    assert all(second.get(f"new {each}") is not None for each in range(added))
+    assert second.get("5") is None
+    second.close()
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= bound * 1.1
+
+
+def test_drops_in_the_order_of_use(tmp_path: Path) -> None:
+    made = TensorStore(tmp_path, 3_000_000)
+    for number in range(12):
+        assert made.put({str(number): {"x": torch.zeros(10_000)}})
+        time.sleep(0.002)
+    assert made.get("0") is not None  # used last of all
+    made.close()
+    again = TensorStore(tmp_path, 3_000_000)
+    again.began = time.time() + 1
+    again._drop(3 * 40_000)
+    assert [again.get(str(number)) is None for number in range(12)] == [False, True, True, True] + [False] * 8
+
+
+def test_a_cache_without_times_of_use_gets_them(tmp_path: Path) -> None:
+    store = TensorStore(tmp_path, 1 << 30)
+    store.put({"a": {"x": torch.ones(3)}})
+    store.close()
+    for file in tmp_path.glob("*.sqlite"):
+        connection = sqlite3.connect(file)
+        connection.execute("drop table uses")
+        connection.commit()
+        connection.close()
+    again = TensorStore(tmp_path, 1 << 30)
+    assert again.get("a") is not None
+    assert again._drop(1) == 0  # it was used in this run
+    again.began = time.time() + 1
+    assert again._drop(1) > 0 and again.get("a") is None
+
+
 def test_a_damaged_value_counts_as_absent_and_can_be_replaced(tmp_path: Path) -> None:
     store = TensorStore(tmp_path, 1 << 30)
     store.put({"a": {"x": torch.ones(100)}})

@@ -12,6 +12,7 @@ from data.conversations import Numbers, make_collator
 
 from isthmus.data.collate import Collator
 from isthmus.data.errors import DataError, Fault
+from isthmus.data.grouping import Grouping
 from isthmus.data.loader import ConversationLoader
 from isthmus.data.mixture import Mixture
 from isthmus.data.schedule import InOrder
@@ -141,6 +142,16 @@ def test_bad_samples_are_replaced_counted_and_reported(
     assert loader.skipped == {"reserved text": skipped} and skipped > 3
     [record] = caplog.records
     assert f"one, rank 0: skipped {skipped} bad samples: {skipped} reserved text (first: " in record.getMessage()
+
+
+def test_in_batches_by_modality_a_bad_sample_is_replaced_by_its_like(collator: Collator) -> None:
+    labels = {"a": ["text", "image"] * 5}
+    schedule = Mixture("one", {"a": 10}, {"a": 1.0}, 5, 4, grouping=Grouping("homogeneous", labels))
+    loader = ConversationLoader(schedule, {"a": Numbers("a", 10, bad=(3, 4, 5))}, collator, on_error="skip")
+    for step, batch in enumerate(loader):
+        wanted = [reference.index for reference in schedule.batch(step)]
+        assert [d["index"] for d in batch.details] == [{3: 7, 4: 6, 5: 7}.get(index, index) for index in wanted]
+    assert loader.skipped.total() == 2 * 4
 
 
 def test_counts_survive_a_resume(collator: Collator) -> None:

@@ -10,12 +10,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from data.conversations import Numbers
+from jsonargparse import ArgumentParser
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from isthmus.data.collate import Collator
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sources import ConversationSource
+from isthmus.training import Stage
 from isthmus.types import Batch, Modality
+
+LINE = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
 
 @dataclass(frozen=True)
@@ -215,3 +219,42 @@ def test_skipped_samples_are_reported_when_a_stage_is_broken_off(
     assert data.skipped == {"reserved text": 1} and not caplog.records
     data.teardown("fit")
     assert "one, rank 0: skipped 1 bad samples: 1 reserved text" in caplog.text
+
+
+def test_mixtures_are_told_in_yaml(collator: Collator, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINE * 9, encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text(LINE, encoding="utf-8")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(ConversationDataModule, "data")
+    parser.add_class_arguments(Stage, "stage")
+    config = f"""
+data:
+  sources:
+    a: {{class_path: isthmus.data.sources.JsonLines, init_args: {{path: {tmp_path}/a.jsonl}}}}
+    b: {{class_path: isthmus.data.sources.JsonLines, init_args: {{path: {tmp_path}/b.jsonl}}}}
+  batch_size: 2
+  temperature: 2.0
+  batches: homogeneous
+  modality_shares: {{text: 1}}
+stage: {{trains: [lora], steps: 3, data: {{a: null, b: null}}}}
+"""
+    made = parser.instantiate_classes(parser.parse_string(config))
+    stage = made.data.set_stage("one", made.stage.data, made.stage.steps)
+    assert "{'a': (9, 3), 'b': (1, 1)}, 3 steps of 2, seed 0, homogeneous by {'text': 1}" in stage.fingerprint
+    assert "{'a': (9, 9), 'b': (1, 1)}" in module_of(made.data.sources).set_stage("one", steps=3).fingerprint
+
+
+def module_of(sources: dict[str, ConversationSource]) -> ConversationDataModule:
+    return ConversationDataModule(sources, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batches": "sorted"}, "batches: found 'sorted'; expected mixed, balanced, homogeneous"),
+        ({"modality_shares": {"image": 1.0}}, "modality_shares: found them with batches = 'mixed'"),
+    ],
+)
+def test_other_batches_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"{said}.* Mend: "):
+        ConversationDataModule({}, **changes)

@@ -69,6 +69,21 @@ def test_training_from_the_cache_is_training_online(
     assert own is not None and own.misses == 0 and own.hits > 0
 
 
+def test_held_media_of_the_pocket_world_are_not_drawn(
+    experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from isthmus.pocket.worlds import DrawnWorld
+
+    source, settings = Describe(size=16), CacheSettings(tmp_path, trial=0)
+    expected = losses(build(experts, settings), source)
+
+    def refused(*_: object) -> Media:
+        raise AssertionError("a held medium was drawn")
+
+    monkeypatch.setattr(DrawnWorld, "draw", refused)
+    assert torch.equal(torch.stack(losses(build(experts, settings), source)), torch.stack(expected))
+
+
 def test_a_batch_of_hits_and_misses_keeps_its_order(experts: dict[str, Path], tmp_path: Path) -> None:
     source, settings = Describe(size=8, modalities=["image"]), CacheSettings(tmp_path, trial=0)
     model = build(experts, settings)
@@ -98,12 +113,58 @@ def test_a_held_file_is_not_decoded(experts: dict[str, Path], tmp_path: Path) ->
     batch = model.collator("train")([talk])
     model.input_side(batch.media)
     collator = model.collator("train")
-    collator.limits = MediaLimits(pixels=1)  # whatever is decoded now fails
+    collator.preprocess = {}  # whatever is preprocessed now fails
+    collator.preprocess[Modality.IMAGE] = _refused
     again = collator([talk])
     assert torch.equal(again.ids, batch.ids)
     Image.fromarray(np.full((20, 20, 3), 91, np.uint8)).save(file)
-    with pytest.raises(DataError, match="pixels"):
+    with pytest.raises(AssertionError, match="preprocessed"):
         collator([talk])
+
+
+def _refused(medium: Media) -> dict[str, torch.Tensor]:
+    raise AssertionError(f"{medium.source} was preprocessed")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "limits"),
+    [
+        ("seven.png", Modality.IMAGE, MediaLimits(pixels=100)),
+        ("seven.png", Modality.IMAGE, MediaLimits(bytes=10)),
+        ("seven.wav", Modality.AUDIO, MediaLimits(seconds=0.1)),
+        ("seven.npy", Modality.POINTS, MediaLimits(points=10)),
+        ("seven.gif", Modality.VIDEO, MediaLimits(frames=1)),
+    ],
+)
+def test_a_held_file_passes_no_lower_cap(
+    name: str, kind: Modality, limits: MediaLimits, experts: dict[str, Path], tmp_path: Path
+) -> None:
+    from isthmus.data.media import save_media
+    from isthmus.pocket.world import Concept, draw
+
+    made = draw(kind, Concept(7), "train", np.random.default_rng(0))
+    said = Message("user", (MediumItem(kind, save_media(made, tmp_path / name)), TextItem("what?")))
+    talk = Conversation((said, Message("assistant", (TextItem("seven"),))))
+    model = build(experts, CacheSettings(tmp_path / "cache", trial=0))
+    assert model.input_side is not None
+    model.input_side(model.collator("train")([talk]).media)
+    collator = model.collator("train")
+    known = collator([talk]).media[kind].cached
+    assert known is not None and known[0].tokens is not None
+    collator.limits = limits
+    with pytest.raises(DataError, match=r"expected at most .* raise limits"):
+        collator([talk])
+
+
+def test_how_a_generator_samples_leaves_its_conditions_alone(experts: dict[str, Path], tmp_path: Path) -> None:
+    from isthmus.generators.stable_diffusion import StableDiffusion
+
+    for steps, guidance, found in ((4, 2.0, 0), (9, 2.0, 1), (4, 7.5, 1)):
+        model = build(experts, CacheSettings(tmp_path, trial=0))
+        cache = model.cache()
+        assert cache is not None
+        cache.condition(StableDiffusion(experts["image"], steps=steps, guidance=guidance), ["a seven"])
+        assert cache.hits == found
 
 
 def test_wrong_weights_never_hit(experts: dict[str, Path], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from isthmus.backbones import LoraSettings
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.schema import Conversation
 from isthmus.model import AnyToAny, LossWeights, Reply
+from isthmus.model.frozen_cache import CacheSettings
 from isthmus.pocket import tasks
 from isthmus.pocket.preferences import PreferredAnswers
 from isthmus.training import GroupPolicy, Preference, Stage, StageSwitch
@@ -119,10 +120,12 @@ def fit(
     kill_at: int | None = None,
     denoising: float = 0.5,
     extra: Sequence[pl.Callback] = (),
+    cache: str | None = None,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
     model = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0), max_tokens=1024)
+    model.cache_settings = None if cache is None else CacheSettings(Path(cache), trial=0)
     diary = Diary(folder, kill_at)
     switch = StageSwitch(
         stages(denoising), NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
@@ -159,7 +162,9 @@ def main() -> None:
     names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
     model, diary = fit({name: experts / name for name in names}, folder, **options)
     rank = model.trainer.global_rank
-    torch.save({"weights": model.state_dict(), "losses": diary.losses}, folder / f"rank_{rank}.pt")
+    cache = model.cache()
+    found = [] if cache is None else [cache.hits, cache.misses]
+    torch.save({"weights": model.state_dict(), "losses": diary.losses, "found": found}, folder / f"rank_{rank}.pt")
 
 
 if __name__ == "__main__":

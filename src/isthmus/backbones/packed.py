@@ -45,8 +45,10 @@ class PackedPass:
         before: PackedPass | None = None,
         keeps: bool = False,
     ) -> None:
-        earlier = [None] * (len(cuts) + 1) if before is None else before.blocks
-        self.blocks = [
+        earlier: list[RowBlock | None] = [None] * (len(cuts) + 1)
+        if before is not None:
+            earlier = list(before.blocks)
+        self.blocks: list[RowBlock] = [
             RowBlock(starts[first:last], ends[first:last], device, block, keeps)
             for (first, last), block in zip(pairwise([0, *cuts, len(starts)]), earlier, strict=True)
         ]
@@ -104,7 +106,7 @@ def packed_attention(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if packed is None:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, sliding_window=sliding_window, **options
         )
     return packed.attend(module, (query, key, value), sliding_window, options), None

@@ -42,7 +42,7 @@ def run(options: Namespace) -> None:
 
     sets = open_sets(options.specs, options.format, options.root, options.option)
     linter = Linter(longest=options.longest, decode=not options.quick)
-    reports = lint_all(sets, linter, options.sample, _bar)
+    reports = lint_all(sets, linter, options.sample, bar)
     print(as_json(reports) if options.json else as_text(reports))
     if fails(reports, options.fail_on):
         raise SystemExit(1)
@@ -84,9 +84,9 @@ def _block(name: str, report: SourceReport) -> str:
     return "\n".join(lines)
 
 
-def _bar(name: str, indices: Iterable[int]) -> Iterable[int]:
+def bar(name: str, indices: Iterable[int]) -> Iterable[int]:
+    """A progress bar over a set; none where stderr is a file."""
     from tqdm import tqdm
 
-    # No bar where stderr is a file.
-    bar: Iterable[int] = tqdm(indices, desc=name, unit="conversation", disable=None, leave=False)
-    return bar
+    shown: Iterable[int] = tqdm(indices, desc=name, unit="conversation", disable=None, leave=False)
+    return shown

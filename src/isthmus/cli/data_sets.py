@@ -14,6 +14,7 @@ from isthmus.cli.configs import find_config
 from isthmus.data.sources import ConversationSource
 
 SPLITS = ("sources", "validation", "test")
+OWN = {"JsonLines": "isthmus.data.sources.JsonLines", "Shards": "isthmus.data.streaming.Shards"}
 
 
 def open_sets(
@@ -23,7 +24,7 @@ def open_sets(
 
     Args:
         specs: files of one format, or configs (``.yaml``).
-        form: the format: a name in :mod:`isthmus.data.formats`, ``JsonLines``, or a class's whole path.
+        form: the format: a name in :mod:`isthmus.data.formats`, ``JsonLines``, ``Shards``, or a class's whole path.
         root: the media's folder, for files.
         options: further arguments of the format, as ``direction=draw``.
 
@@ -63,10 +64,10 @@ def _class_path(name: str) -> str:
 
     if "." in name:
         return name
-    if name == "JsonLines":
-        return "isthmus.data.sources.JsonLines"
+    if name in OWN:
+        return OWN[name]
     if name not in formats.__all__:
-        raise ValueError(f"--format: found {name!r}; expected one of JsonLines, {', '.join(formats.__all__)}")
+        raise ValueError(f"--format: found {name!r}; expected one of {', '.join([*OWN, *formats.__all__])}")
     return f"isthmus.data.formats.{name}"
 
 

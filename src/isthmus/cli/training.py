@@ -20,6 +20,7 @@ from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate
+from isthmus.training.input_wait import InputWait
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def _companions(trainer: Any) -> list[pl.Callback]:
     if trainer.logger is not False:
         if not any(isinstance(each, LearningRateMonitor) for each in own):
             companions.append(LearningRateMonitor("step"))
-        companions.append(TokenRate())
+        companions += [TokenRate(), InputWait()]
     return companions
 
 

@@ -16,6 +16,7 @@ from isthmus.data.planning import Planner, Targets
 from isthmus.data.samples import Sample, SampleMedium, SampleRun, stack
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import derive_seed
+from isthmus.data.stored import StoredFile
 from isthmus.types import IGNORED, Batch, Media, Modality
 from isthmus.vocabulary import MEDIA_POSITION, MediaSegment, SignalSegment, TextSegment
 
@@ -153,7 +154,7 @@ class Collator:
         return SampleMedium(modality, inputs, start, self.positions(modality, inputs), known)
 
     def _decoded(self, item: MediumItem) -> Media:
-        if isinstance(item.media, Path):
+        if isinstance(item.media, Path | StoredFile):
             return read_media(item.media, item.modality, self.limits)
         assert item.media is not None, "the schema gives every input medium a file"
         return item.media

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -63,8 +64,10 @@ class Steps(Dataset[Fetched]):
 
     def _sample(self, reference: Reference, skipped: list[DataError]) -> Sample:
         source = self.sources[reference.source]
-        for attempt in range(min(_ATTEMPTS, len(source))):
-            index = (reference.index + attempt) % len(source)
+        items = range(len(source)) if reference.among is None else reference.among
+        place = bisect_left(items, reference.index)
+        for attempt in range(min(_ATTEMPTS, len(items))):
+            index = items[(place + attempt) % len(items)]
             name = f"{reference.source}/{index}"
             try:
                 conversation = source[index]

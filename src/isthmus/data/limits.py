@@ -33,7 +33,7 @@ class MediaLimits:
                     f"limits.{name}: found {getattr(self, name)}; expected a number above 0. Mend: raise it."
                 )
 
-    def check(self, path: Path, **measured: float) -> None:
+    def check(self, path: Path | str, **measured: float) -> None:
         """Compares measurements with the caps of the same names.
 
         Raises:

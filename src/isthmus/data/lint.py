@@ -18,6 +18,7 @@ from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import permuted
 from isthmus.data.sources import ConversationSource
+from isthmus.data.stored import StoredFile
 from isthmus.types import Media, Modality
 
 SLOWEST = 1.0
@@ -147,24 +148,46 @@ class Linter:
             progress: wraps the indices, as a progress bar does.
         """
         size = len(source)
-        report = SourceReport(size)
-        self._sources.append(source)
+        report = self.begin(source)
         indices: Iterable[int] = range(size)
         if sample is not None and sample < size:
             indices = sorted(permuted(i, size, 0) for i in range(sample))
         for index in progress(indices):
-            report.read += 1
-            try:
-                self._conversation(source, index, report)
-            except ValueError as error:
-                kind = error.fault if isinstance(error, DataError) else Fault.OTHER
-                where, said = source.where(index), str(error)
-                report.add(kind, said if said.startswith(where) else f"{where}: {said}")
-            else:
-                report.usable += 1
+            self.look(source, index, report)
         return report
 
-    def _conversation(self, source: ConversationSource, index: int, report: SourceReport) -> None:
+    def begin(self, source: ConversationSource) -> SourceReport:
+        """The report of another set, still empty; :meth:`look` fills it."""
+        self._sources.append(source)
+        return SourceReport(len(source))
+
+    def look(
+        self,
+        source: ConversationSource,
+        index: int,
+        report: SourceReport,
+        use: Callable[[Conversation], None] = lambda conversation: None,
+    ) -> bool:
+        """Reads one conversation and reports on it; returns whether it is usable.
+
+        Args:
+            source: the set that :meth:`begin` was last called with.
+            index: the conversation.
+            report: of the set.
+            use: what is done with a conversation that has no fault; a fault that it raises is one of the conversation.
+        """
+        report.read += 1
+        try:
+            use(self._conversation(source, index, report))
+        except ValueError as error:
+            kind = error.fault if isinstance(error, DataError) else Fault.OTHER
+            where, said = source.where(index), str(error)
+            report.add(kind, said if said.startswith(where) else f"{where}: {said}")
+            return False
+        report.usable += 1
+        return True
+
+    def _conversation(self, source: ConversationSource, index: int, report: SourceReport) -> Conversation:
         conversation = source[index]
         where = source.where(index)
         if all(message.role != "assistant" for message in conversation.messages):
@@ -206,12 +229,13 @@ class Linter:
             for item in message.content:
                 if isinstance(item, MediumItem) and item.media is not None and self.decode:
                     self._double("duplicate medium", self._content(item.media), place, report, _name(item.media))
+        return conversation
 
     def _medium(self, item: MediumItem, lengths: list[tuple[str, float]]) -> int | str:
         """Reads a medium and measures it; returns the hash of its content, or its path where media aren't read."""
         assert item.media is not None
         if not self.decode:
-            return str(item.media) if isinstance(item.media, Path) else _digest(item.media.array.tobytes())
+            return _digest(item.media.array.tobytes()) if isinstance(item.media, Media) else str(item.media)
         media = item.media if isinstance(item.media, Media) else read_media(item.media, item.modality, self.limits)
         match media.modality:
             case Modality.IMAGE:
@@ -227,9 +251,11 @@ class Linter:
                 lengths.append(("points points", len(media.array)))
         return self._content(item.media)
 
-    def _content(self, media: Media | Path) -> int:
+    def _content(self, media: Media | Path | StoredFile) -> int:
         if isinstance(media, Media):
             return _digest(media.array.tobytes())
+        if isinstance(media, StoredFile):
+            return _digest(media.data)
         key = _digest(str(media).encode("utf-8", "surrogateescape"))
         if key not in self._files:
             self._files[key] = _digest(media.read_bytes())
@@ -270,5 +296,5 @@ def _digest(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
-def _name(media: Media | Path) -> str:
+def _name(media: Media | Path | StoredFile) -> str:
     return media.source if isinstance(media, Media) else str(media)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -36,6 +37,9 @@ class ConversationLoader:
         world: so many; it takes items rank, rank + world, ... of each global batch.
         on_error: what a bad sample does.
 
+    Attributes:
+        waited: seconds that whoever trains has waited for batches.
+
     Raises:
         ValueError: a global batch with fewer items than processes.
     """
@@ -59,6 +63,7 @@ class ConversationLoader:
         self.workers = workers
         self.rank = rank
         self.skipped: Counter[str] = Counter()
+        self.waited = 0.0
         self._examples: dict[str, str] = {}
         self._steps = Steps(schedule, sources, collator, rank, world, on_error)
         self._begin_at = 0
@@ -84,7 +89,7 @@ class ConversationLoader:
             collate_fn=_unchanged,
             generator=torch.Generator(),
         )
-        for fetched in loader:
+        for fetched in self._timed(loader):
             self._count(fetched.skipped)
             if fetched.error is not None:
                 self.report()
@@ -95,6 +100,13 @@ class ConversationLoader:
                 self.report()  # Lightning doesn't ask for more after the last one
             assert fetched.batch is not None
             yield fetched.batch
+
+    def _timed(self, loader: DataLoader[Fetched]) -> Iterator[Fetched]:
+        began = perf_counter()
+        for fetched in loader:
+            self.waited += perf_counter() - began
+            yield fetched
+            began = perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """How many batches have been handed over, and of which schedule."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
 from isthmus.data.paths import resolve_path
+from isthmus.data.stored import StoredFile
 from isthmus.types import Media, Modality
 
 DEFAULT_LIMITS = MediaLimits()
@@ -21,7 +23,7 @@ ENDINGS: dict[Modality, tuple[str, ...]] = {
 
 
 def read_media(
-    path: str | Path,
+    path: str | Path | StoredFile,
     modality: Modality,
     limits: MediaLimits = DEFAULT_LIMITS,
     root: Path | None = None,
@@ -30,7 +32,7 @@ def read_media(
     """Decodes a file. Nothing is fetched from a network, unpickled, or decoded before its header has passed the limits.
 
     Args:
-        path: relative to ``root``, which it can't leave; a trusted path where there's no root.
+        path: relative to ``root``, which it can't leave; a trusted path where there's no root; or a shard's file.
         modality: what to read it as.
         limits: caps on its size.
         root: the folder that holds it.
@@ -39,6 +41,8 @@ def read_media(
     Raises:
         DataError: an escape, an absent file, a limit, or a file that can't be decoded.
     """
+    if isinstance(path, StoredFile):
+        return _read_stored(path, modality, limits, sample_rate)
     resolved = resolve_path(path, root, str(path))
     limits.check(resolved, bytes=resolved.stat().st_size)
     # A modality's library loads when it is first read.
@@ -63,6 +67,18 @@ def read_media(
             raise DataError(
                 Fault.SCHEMA, f"{path}: found {modality}; expected a medium. Mend: text isn't read from files."
             )
+
+
+def _read_stored(file: StoredFile, modality: Modality, limits: MediaLimits, sample_rate: float | None) -> Media:
+    limits.check(file.name, bytes=len(file.data))
+    with file.on_disk() as path:
+        try:
+            media = read_media(path, modality, limits, None, sample_rate)
+        except DataError as error:
+            # What is wrong is wrong with the shard's file, whose name a user can find.
+            said = error.message.replace(str(path.resolve()), file.name).replace(str(path), file.name)
+            raise DataError(error.fault, said) from error
+    return replace(media, source=file.name)
 
 
 def save_media(media: Media, path: str | Path) -> Path:

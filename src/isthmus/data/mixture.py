@@ -1,9 +1,8 @@
 """Which conversation stands where in a stage: a pure function of (seed, stage, step), with no state to lose.
 
-Sources are interleaved evenly: the k-th item of a source with share w is due at (k + 1 - u) / w, u being its own seeded
-phase, and items are taken in the order in which they are due. So after n items a source has given n w, within one or
-so, and how many it has given is known for any n at once. Each source is walked in a new order each pass, so that each
-item comes once a pass.
+Sources are interleaved evenly by their shares (:mod:`isthmus.data.interleaving`), and each is walked in a new order at
+each pass, so that each item comes once a pass. With a grouping, modalities are interleaved instead, in every batch or
+from batch to batch, and within a modality the sources.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
+from isthmus.data.grouping import Grouping
+from isthmus.data.interleaving import Interleaving
+from isthmus.data.orders import Stretches
 from isthmus.data.schedule import Reference
-from isthmus.data.seeds import derive_seed, permuted
-
-_PHASES = 997
-"""In how many parts a phase divides the wait between two items."""
+from isthmus.data.seeds import derive_seed
+from isthmus.data.streams import Mixed, Walked
 
 
 class Mixture:
@@ -30,9 +30,12 @@ class Mixture:
         steps: how many batches; or
         epochs: as many as draw this many times the number of items in the sources together.
         seed: of all orders.
+        stretches: by source, which of its items are to be near to one another.
+        grouping: how modalities are spread over batches; as chance has it where none is given.
 
     Raises:
-        ValueError: an unknown or empty source, a weight that isn't above zero, not exactly one length.
+        ValueError: an unknown or empty source, a weight that isn't above zero, not exactly one length, or a grouping's
+            shares that don't fit the sources.
     """
 
     def __init__(
@@ -44,26 +47,11 @@ class Mixture:
         steps: int | None = None,
         epochs: float | None = None,
         seed: int = 0,
+        stretches: Mapping[str, Stretches | None] | None = None,
+        grouping: Grouping | None = None,
     ) -> None:
         where = f"stage '{name}'"
-        if not weights:
-            raise ValueError(
-                f"{where}: mixture: found no source; expected some of {', '.join(sizes) or 'none'}. Mend: name one."
-            )
-        for source, weight in weights.items():
-            if source not in sizes:
-                raise ValueError(
-                    f"{where}: mixture: found '{source}'; the sources are {', '.join(sizes) or 'none'}. "
-                    "Mend: rename it."
-                )
-            if sizes[source] < 1:
-                raise ValueError(
-                    f"{where}: source '{source}': found no items; expected at least one. Mend: fill it or leave it out."
-                )
-            if not 0 < weight < math.inf:
-                raise ValueError(
-                    f"{where}: mixture.{source}: found {weight}; expected a weight above 0. Mend: leave the source out."
-                )
+        _check(where, sizes, weights)
         if batch_size < 1:
             raise ValueError(f"{where}: batch_size: found {batch_size}; expected at least 1. Mend: raise it.")
         length = steps if steps is not None else epochs
@@ -75,63 +63,65 @@ class Mixture:
         self.name = name
         self.batch_size = batch_size
         self.seed = seed
-        self._names = sorted(weights)
-        self._sizes = [sizes[source] for source in self._names]
-        # Whole numbers: with floats, a tie could fall one way when counted from the start, the other from the middle.
-        exact = [
-            Fraction(weights[source]).limit_denominator(1_000_000) or Fraction(1, 1_000_000) for source in self._names
-        ]
-        common = math.lcm(*(share.denominator for share in exact))
-        self._shares = [int(share * common) for share in exact]
-        self._phases = [derive_seed(seed, name, source, "phase") % (_PHASES - 1) + 1 for source in self._names]
-        # A time in units in which every source's items are due at whole numbers.
-        unit = math.lcm(*self._shares)
-        self._waits = [unit // share for share in self._shares]
-        items = Fraction(length).limit_denominator(1_000_000) * sum(self._sizes)
+        own = {source: sizes[source] for source in sorted(weights)}
+        near = {source: of for source, of in (stretches or {}).items() if of is not None and source in own}
+        walks = {
+            source: Walked(source, range(size), near.get(source), seed, (name, source)) for source, size in own.items()
+        }
+        mixed = Mixed(walks, weights, seed, name)
+        items = Fraction(length).limit_denominator(1_000_000) * sum(own.values())
         self.steps = math.ceil(items / batch_size) if steps is None else steps
-        self.fingerprint = (
-            f"{name}: {dict(zip(self._names, zip(self._sizes, self._shares, strict=True), strict=True))}, "
-            f"{self.steps} steps of {batch_size}, seed {seed}"
-        )
+        shares = dict(zip(own, zip(own.values(), mixed.interleaving.shares, strict=True), strict=True))
+        self.fingerprint = f"{name}: {shares}, {self.steps} steps of {batch_size}, seed {seed}"
+        for source, of in near.items():
+            self.fingerprint += f", {source} in windows of {of.window} of {len(of.sizes)} stretches"
+        self._is_homogeneous = grouping is not None and grouping.kind == "homogeneous"
+        self._groups = {"": mixed}
+        if grouping is not None:
+            exact = dict(zip(own, mixed.interleaving.shares, strict=True))
+            self._groups = grouping.streams(walks, exact)
+        told = {"": 1} if grouping is None else grouping.weights(where, self._groups)
+        self._turns = Interleaving(told, seed, name, "modality")
+        if grouping is not None:
+            self.fingerprint += f", {grouping.kind} by {dict(zip(self._turns.names, self._turns.shares, strict=True))}"
 
     def __len__(self) -> int:
         return self.steps
 
     def batch(self, step: int) -> list[Reference]:
         """The global batch of a step, in an order that gives every process its share of every source."""
-        counts = self._counts(step * self.batch_size)
-        due: list[tuple[int, int]] = []
-        for _ in range(self.batch_size):
-            source = self._next(counts)
-            due.append((source, counts[source]))
-            counts[source] += 1
+        size = self.batch_size
+        if self._is_homogeneous:
+            counts = self._turns.counts(step)
+            at = self._turns.next(counts)
+            due = self._groups[self._turns.names[at]].part(counts[at] * size, size)
+        else:
+            before, after = self._turns.counts(step * size), self._turns.counts((step + 1) * size)
+            due = [
+                reference
+                for group, begin, end in zip(self._turns.names, before, after, strict=True)
+                for reference in self._groups[group].part(begin, end - begin)
+            ]
         # Even interleaving has a beat; unshuffled, rank 0 of 2 could see nothing but the first of two sources.
         order = sorted(range(len(due)), key=lambda place: derive_seed(self.seed, self.name, step, place, "place"))
-        return [self._reference(*due[place]) for place in order]
+        return [due[place] for place in order]
 
-    def _counts(self, items: int) -> list[int]:
-        """How many of the first ``items`` came from each source."""
-        # By this time fewer than `items` are due: every source is less than one ahead of its share.
-        time, total = max(0, items - len(self._names)), sum(self._shares)
-        counts = [
-            (time * share * _PHASES + phase * total) // (total * _PHASES)
-            for share, phase in zip(self._shares, self._phases, strict=True)
-        ]
-        while sum(counts) < items:
-            counts[self._next(counts)] += 1
-        assert sum(counts) == items
-        return counts
 
-    def _next(self, counts: list[int]) -> int:
-        """The source whose next item is due first; of two at once, the first by name."""
-        due = [
-            ((count + 1) * _PHASES - phase) * wait
-            for count, phase, wait in zip(counts, self._phases, self._waits, strict=True)
-        ]
-        return due.index(min(due))
-
-    def _reference(self, source: int, ordinal: int) -> Reference:
-        name, size = self._names[source], self._sizes[source]
-        walk, position = divmod(ordinal, size)
-        index = permuted(position, size, derive_seed(self.seed, self.name, name, walk))
-        return Reference(name, index, derive_seed(self.seed, self.name, name, ordinal))
+def _check(where: str, sizes: Mapping[str, int], weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise ValueError(
+            f"{where}: mixture: found no source; expected some of {', '.join(sizes) or 'none'}. Mend: name one."
+        )
+    for source, weight in weights.items():
+        if source not in sizes:
+            raise ValueError(
+                f"{where}: mixture: found '{source}'; the sources are {', '.join(sizes) or 'none'}. Mend: rename it."
+            )
+        if sizes[source] < 1:
+            raise ValueError(
+                f"{where}: source '{source}': found no items; expected at least one. Mend: fill it or leave it out."
+            )
+        if not 0 < weight < math.inf:
+            raise ValueError(
+                f"{where}: mixture.{source}: found {weight}; expected a weight above 0. Mend: leave the source out."
+            )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, get_args
 
 import pytorch_lightning as pl
 
 from isthmus.data.collate import Collator
 from isthmus.data.fetch import OnError
+from isthmus.data.grouping import Grouping
 from isthmus.data.loader import ConversationLoader
 from isthmus.data.mixture import Mixture
 from isthmus.data.schedule import InOrder, Schedule
+from isthmus.data.shares import weigh
 from isthmus.data.sources import ConversationSource
+
+Batches = Literal["mixed", "balanced", "homogeneous"]
+"""How modalities are spread over batches: as chance has it, in fixed shares in each, or one to a batch."""
 
 CollatorFactory = Callable[[str], Collator]
 """Split (``train``, ``validation`` or ``test``) -> the collator of the model's present stage."""
@@ -34,9 +39,12 @@ class ConversationDataModule(pl.LightningDataModule):
         workers: processes that decode and collate, for each training process.
         seed: of every order and of every sample's noise.
         on_error: whether a bad sample ends the run, or is counted, reported at the stage's end and replaced.
+        temperature: T of sources that a stage gives no weight (:func:`~isthmus.data.shares.weigh`); 1 is by size.
+        batches: how modalities are spread over batches (:class:`~isthmus.data.grouping.Grouping`).
+        modality_shares: of modalities, where batches aren't ``mixed``, as ``{image: 2, video: 1, text: 1}``.
 
     Raises:
-        ValueError: a number below its least, or another ``on_error``.
+        ValueError: a number below its least, another ``on_error`` or ``batches``, or shares that nobody reads.
     """
 
     def __init__(
@@ -49,8 +57,18 @@ class ConversationDataModule(pl.LightningDataModule):
         workers: int = 0,
         seed: int = 0,
         on_error: OnError = "raise",
+        temperature: float = 1.0,
+        batches: Batches = "mixed",
+        modality_shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        if batches not in get_args(Batches):
+            raise ValueError(f"batches: found {batches!r}; expected {', '.join(get_args(Batches))}. Mend: choose one.")
+        if modality_shares is not None and batches == "mixed":
+            raise ValueError(
+                "modality_shares: found them with batches = 'mixed', which reads none; expected 'balanced' or "
+                "'homogeneous'. Mend: choose one, or leave the shares out."
+            )
         if on_error not in get_args(OnError):
             raise ValueError(
                 f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Mend: choose one."
@@ -66,14 +84,18 @@ class ConversationDataModule(pl.LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.on_error: OnError = on_error
+        self.temperature = temperature
+        self.batches: Batches = batches
+        self.modality_shares = modality_shares
         self.collator_factory: CollatorFactory | None = None
         self.stage: Mixture | None = None
         self._loader: ConversationLoader | None = None
+        self._labels: dict[str, Sequence[str]] = {}
 
     def set_stage(
         self,
         name: str,
-        mixture: Mapping[str, float] | None = None,
+        mixture: Mapping[str, float | None] | None = None,
         steps: int | None = None,
         epochs: float | None = None,
         batch_size: int | None = None,
@@ -82,7 +104,8 @@ class ConversationDataModule(pl.LightningDataModule):
 
         Args:
             name: the stage.
-            mixture: weights by source; every source by its size where none is given.
+            mixture: weights by source, as :func:`~isthmus.data.shares.weigh` takes them; every source by its size
+                where none are given.
             steps: how many batches; or
             epochs: as many as draw this many times the number of items of the mixture's sources together.
             batch_size: in place of the module's.
@@ -91,8 +114,11 @@ class ConversationDataModule(pl.LightningDataModule):
             ValueError: see :class:`~isthmus.data.mixture.Mixture`.
         """
         sizes = {source: len(items) for source, items in self.sources.items()}
+        weights = weigh(f"stage '{name}'", sizes, mixture, self.temperature)
         size = self.batch_size if batch_size is None else batch_size
-        self.stage = Mixture(name, sizes, sizes if mixture is None else mixture, size, steps, epochs, self.seed)
+        stretches = {source: items.stretches for source, items in self.sources.items()}
+        grouping = self._grouping([source for source in weights if source in sizes])
+        self.stage = Mixture(name, sizes, weights, size, steps, epochs, self.seed, stretches, grouping)
         return self.stage
 
     @property
@@ -126,6 +152,15 @@ class ConversationDataModule(pl.LightningDataModule):
         """Reports skipped samples of a stage that was broken off."""
         if self._loader is not None:
             self._loader.report()
+
+    def _grouping(self, sources: Sequence[str]) -> Grouping | None:
+        if self.batches == "mixed":
+            return None
+        for source in sources:
+            if source not in self._labels:
+                self._labels[source] = self.sources[source].labels()
+        labels = {source: self._labels[source] for source in sources}
+        return Grouping(self.batches, labels, self.modality_shares)
 
     def _in_order(
         self, sources: Mapping[str, ConversationSource], split: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from isthmus.data.seeds import derive_seed
@@ -19,12 +19,14 @@ class Reference:
         index: the item in it.
         seed: of whatever is drawn for it, such as denoising noise; differs from pass to pass.
         repeated: stands in for an item that isn't there, to give a process something to do; not to be counted.
+        among: the items of the source that may stand in its place where it is bad, in rising order; None is all.
     """
 
     source: str
     index: int
     seed: int
     repeated: bool = False
+    among: Sequence[int] | None = field(default=None, compare=False, repr=False)
 
 
 class Schedule(Protocol):

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.paths import resolve_path
+from isthmus.data.stored import StoredFile
 from isthmus.types import MEDIA, Media, Modality
 
 Role = Literal["system", "user", "assistant"]
@@ -37,12 +38,13 @@ class MediumItem:
 
     Attributes:
         modality: any of :data:`isthmus.types.MEDIA`.
-        media: decoded, or the path of its file; None for one to be generated that has no file.
+        media: decoded, or the path of its file, or the file's bytes in a shard; None for one to be generated that has
+            no file.
         caption: what a generated medium shows.
     """
 
     modality: Modality
-    media: Media | Path | None = None
+    media: Media | Path | StoredFile | None = None
     caption: str | None = None
 
 
@@ -158,15 +160,17 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
     return MediumItem(modality, _medium(value, modality, raw.get("rate"), f"{where}.{kind}", root), caption)
 
 
-def _medium(value: Any, modality: Modality, rate: Any, where: str, root: Path | None) -> Media | Path | None:
+def _medium(
+    value: Any, modality: Modality, rate: Any, where: str, root: Path | None
+) -> Media | Path | StoredFile | None:
     if rate is not None and (
         isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf")
     ):
         raise _fault(
             f"{where}: rate", f"found {rate!r}", "frames or samples a second, a number above 0", "mend the rate"
         )
-    if value is None:
-        return None
+    if value is None or isinstance(value, StoredFile):
+        return value
     if isinstance(value, str | Path):
         return resolve_path(value, root, where)
     # Only conversations made in memory get here; importing it lazily keeps a scan of text files light.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from array import array
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.schema import Conversation, parse_conversation
+from isthmus.data.line_index import line_index
+from isthmus.data.orders import Stretches
+from isthmus.data.schema import Conversation, MediumItem, parse_conversation
+from isthmus.types import MEDIA, Modality
+
+TEXT = str(Modality.TEXT)
 
 
 class ConversationSource:
@@ -29,6 +34,31 @@ class ConversationSource:
     def where(self, index: int) -> str:
         """What a report calls the ``index``-th conversation: the file and line, where there is a file."""
         return f"{self.name}/{index}"
+
+    @property
+    def stretches(self) -> Stretches | None:
+        """Parts that are best read one after the other, where an order that jumps about would be slow."""
+        return None
+
+    def labels(self) -> Sequence[str]:
+        """What media each conversation holds, as :func:`media_label` says it. Reads every conversation once.
+
+        One that can't be read is said to hold text: its fault is told when its turn in training comes.
+        """
+        return [self._label(index) for index in range(len(self))]
+
+    def _label(self, index: int) -> str:
+        try:
+            conversation = self[index]
+        except ValueError:
+            return TEXT
+        items = (item for message in conversation.messages for item in message.content)
+        return media_label({item.modality for item in items if isinstance(item, MediumItem)})
+
+
+def media_label(modalities: Collection[Modality]) -> str:
+    """The media that are given or made in a conversation, as ``image`` or ``image+audio``; ``text`` where none is."""
+    return "+".join(modality for modality in MEDIA if modality in modalities) or TEXT
 
 
 class JsonLines(ConversationSource):
@@ -57,16 +87,8 @@ class JsonLines(ConversationSource):
                 f"{self.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
                 "correct it."
             )
-        self._offsets = array("q")
-        self._lines = array("q")
-        offset = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    self._offsets.append(offset)
-                    self._lines.append(number)
-                offset += len(line)
-        if not self._offsets:
+        self._offsets, self._lines = line_index(self.path)
+        if not len(self._offsets):
             raise ValueError(
                 f"{self.path}: found no lines; expected conversations, one JSON object a line. Mend: fill the file."
             )

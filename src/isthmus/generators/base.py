@@ -18,6 +18,8 @@ class Generator(FrozenExpert):
 
     modality: Modality
     checkpoint: Path
+    sampling_settings: tuple[str, ...] = ("steps", "guidance", "batch_size")
+    """Attributes that only :meth:`generate` reads: a condition is the same whatever they are."""
 
     @property
     def condition_shape(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from isthmus.data.cache.files import FileDigests
 from isthmus.data.cache.media import MediumCache
 from isthmus.data.cache.store import Tensors, TensorStore
 from isthmus.encoders.base import Encoder
@@ -32,7 +33,8 @@ class CacheSettings:
 
     Attributes:
         folder: on a disk of this machine; each machine of a run has its own.
-        max_bytes: of all files together; nothing is added beyond it.
+        max_bytes: of all files together. Where it is reached, what was used longest ago is dropped, as far as it wasn't
+            used in this run; where nothing else is left, nothing is added.
         storage: ``exact`` as they were computed, or half the size: rounded, and given back as float32.
         trial: after so many items of a kind, reading them back is held against computing them, and a cache that is
             slower is switched off for that kind until the run ends; 0 keeps it on.
@@ -71,6 +73,7 @@ class FrozenCache:
     def __init__(self, settings: CacheSettings) -> None:
         self.settings = settings
         self.store = TensorStore(settings.folder, settings.max_bytes)
+        self.files = FileDigests(settings.folder)
         self.precision = "32-true"
         self.hits = self.misses = 0
         self._identities: dict[int, str] = {}
@@ -82,12 +85,13 @@ class FrozenCache:
         space = self.namespace(encoder, modality)
         if space in self._off:
             return None
-        return MediumCache(self.store, space, partial(encoder.token_count, modality), positions)
+        return MediumCache(self.store, self.files, space, partial(encoder.token_count, modality), positions)
 
     def namespace(self, part: FrozenExpert, modality: Modality) -> str:
         """What stands before every key of an expert's values."""
         if id(part) not in self._identities:
-            self._identities[id(part)] = identity(part)
+            without = part.sampling_settings if isinstance(part, Generator) else ()
+            self._identities[id(part)] = identity(part, without)
         return f"{self._identities[id(part)]}/{modality}/{self.precision}/{self.settings.storage}"
 
     def features(self, encoder: Encoder, modality: Modality, batch: MediaBatch, device: torch.device) -> Features:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,21 +24,25 @@ OPAQUE = "opaque"
 """Tokenizers and the like: made of the checkpoint's files, and some of them there only once the expert is loaded."""
 
 
-def identity(part: FrozenExpert) -> str:
+def identity(part: FrozenExpert, without: Collection[str] = ()) -> str:
     """A digest that changes with the expert's class, weights, tokenizer and configuration files, and settings.
 
     Settings are its public attributes, and those of experts within it.
 
+    Args:
+        part: the expert.
+        without: settings of its own that don't touch the values in question.
+
     Raises:
         ValueError: a checkpoint without weights.
     """
-    return sha256(json.dumps([VERSION, _described(part)], sort_keys=True).encode()).hexdigest()[:32]
+    return sha256(json.dumps([VERSION, _described(part, without)], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _described(part: FrozenExpert) -> Any:
+def _described(part: FrozenExpert, without: Collection[str] = ()) -> Any:
     settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
     inner = {name: module for name, module in part._modules.items() if isinstance(module, FrozenExpert)}
-    for name in ("training", "is_loaded"):
+    for name in ("training", "is_loaded", *without):
         settings.pop(name, None)
     return [f"{type(part).__module__}.{type(part).__qualname__}", _plain(settings | inner)]
 

@@ -12,8 +12,9 @@ from isthmus.data.schema import Conversation
 from isthmus.pocket import dialogues
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown
 from isthmus.pocket.language import SKILL_PROMPTS, SOURCES, draw_shown, in_words, said, skill_prompts
-from isthmus.pocket.tasks import PocketSource, checked, conversation, held_out, told
+from isthmus.pocket.tasks import PocketSource, checked, conversation, told
 from isthmus.pocket.world import Concept
+from isthmus.pocket.worlds import World
 from isthmus.types import Modality
 
 SUMS: tuple[Modality, ...] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
@@ -36,6 +37,7 @@ class MatrixCells(PocketSource):
         arithmetic: whether to ask for sums of an image and a tone too, as text, image and audio: as far as these are
             among the inputs and outputs.
         text_skill: how many prompts of the LLM's text-only test follow (at most 600).
+        world: where media come from; by default they are drawn.
 
     Raises:
         ValueError: an unknown split or modality, or a number out of range.
@@ -52,6 +54,7 @@ class MatrixCells(PocketSource):
         outputs: Sequence[str] = OUTPUTS,
         arithmetic: bool = True,
         text_skill: int = 0,
+        world: World | None = None,
     ) -> None:
         if per_cell < 1:
             raise ValueError(f"matrix.per_cell: found {per_cell}; expected at least 1. Mend: raise it.")
@@ -63,7 +66,7 @@ class MatrixCells(PocketSource):
         self.cells: list[tuple[Modality | None, Modality]] = [(i, o) for i in self.inputs for o in self.outputs]
         if arithmetic and {Modality.IMAGE, Modality.AUDIO} <= set(self.inputs):
             self.cells += [(None, output) for output in SUMS if output in self.outputs]
-        super().__init__(split, per_cell * len(self.cells) + text_skill, seed)
+        super().__init__(split, per_cell * len(self.cells) + text_skill, seed, world)
 
     def __getitem__(self, index: int) -> Conversation:
         """The prompt.
@@ -86,22 +89,26 @@ class MatrixCells(PocketSource):
                 dialogue, details = self._sum(output, number % 10, random)
             else:
                 dialogue, details = self._cell(given, output, number % 10, random)
-        return Conversation(conversation(dialogue, self.split, random).prompt().messages, details)
+        whole = conversation(dialogue, self.split, random, world=self.world)
+        return Conversation(whole.prompt().messages, details)
 
     def _cell(self, given: Modality, output: Modality, digit: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
         def drawn() -> Dialogue:
             if given is Modality.TEXT and output is not Modality.TEXT:
-                return (told(random, output, digit),)
-            return (dialogues.make(random, draw_shown(random, digit, given), output),)
+                return (told(random, output, digit, self.world),)
+            return (dialogues.make(random, draw_shown(random, digit, given, self.world), output),)
 
-        dialogue = held_out(drawn, self.split)
+        dialogue = self.held_out(drawn, random)
         # A caption says what both sides carry; words that are asked about in words carry all they say.
         shown = next(part for part in (*dialogue[0].assistant, *dialogue[0].user) if isinstance(part, Shown))
         return dialogue, _details("matrix", f"{given}->{output}", output, shown.known, dialogue)
 
     def _sum(self, output: Modality, total: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
         first = int(random.integers(total + 1))
-        places = draw_shown(random, first, Modality.IMAGE), draw_shown(random, total - first, Modality.AUDIO)
+        places = (
+            draw_shown(random, first, Modality.IMAGE, self.world),
+            draw_shown(random, total - first, Modality.AUDIO, self.world),
+        )
         dialogue = (dialogues.add(random, *places, total, output),)
         return dialogue, _details("arithmetic", f"image+audio->{output}", output, Concept(total), dialogue)
 

@@ -18,6 +18,7 @@ from isthmus.data.seeds import derive_seed
 from isthmus.pocket import dialogues
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Attribute, Dialogue, Exchange, Part, Shown, fill, pick
 from isthmus.pocket.world import COLOURS, DIGITS, Split, draw_concept
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import MEDIA, Modality
 
 SKILL_PROMPTS = 600
@@ -25,10 +26,12 @@ SOURCES: tuple[Modality, ...] = (Modality.TEXT, *MEDIA)
 Kind = Callable[[Random], Dialogue]
 
 
-def draw_shown(random: Random, digit: int | None = None, modality: Modality | None = None) -> Shown:
+def draw_shown(
+    random: Random, digit: int | None = None, modality: Modality | None = None, world: World = DRAWN
+) -> Shown:
     """A concept in a modality; digit and modality may be given. Words may leave an attribute unsaid, media can't."""
     modality = modality or SOURCES[random.integers(len(SOURCES))]
-    concept = draw_concept(random, 0.25, 0.35) if modality is Modality.TEXT else draw_concept(random)
+    concept = world.concept(random, 0.25, 0.35) if modality is Modality.TEXT else world.concept(random)
     return Shown(modality, concept if digit is None else replace(concept, digit=digit))
 
 
@@ -192,9 +195,9 @@ def small_talk(random: Random) -> Dialogue:
     return (Exchange((asked,), (said,)),)
 
 
-def order(random: Random, output: Modality, digit: int | None = None) -> Exchange:
+def order(random: Random, output: Modality, digit: int | None = None, world: World = DRAWN) -> Exchange:
     """A request that names what to make in words of its own modality: "draw a red seven", "play the tone of two"."""
-    concept = draw_concept(random, drop_colour=0.25, drop_motion=0.25)
+    concept = world.concept(random, drop_colour=0.25, drop_motion=0.25)
     shown = Shown(output, concept if digit is None else replace(concept, digit=digit))
     verb = pick(random, ORDERS[output])
     return Exchange((f"{verb} {shown.caption}",), dialogues.answer(shown.known, output))
@@ -206,6 +209,20 @@ ORDERS: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("play", "let me hear", "make"),
     Modality.POINTS: ("carve", "show me", "make"),
 }
+
+
+MANNERS = tuple(
+    tone.format("{}" + end)
+    for tone in ("{}", "please {}", "{} please", "now {}", "{} now", "now {} please")
+    for end in ("", ".")
+)
+
+
+def mannered(random: Random, exchange: Exchange) -> Exchange:
+    """The same request in one of several tones: so a world of ten captions has prompts enough to be split by text."""
+    before, after = pick(random, MANNERS).split("{}")
+    user = (before, *exchange.user, after)
+    return Exchange(tuple(part for part in user if part), exchange.assistant)
 
 
 def spoken(parts: Sequence[Part], word: Callable[[Shown], str] = lambda shown: shown.caption) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.pocket.dialogues import OUTPUTS
 from isthmus.pocket.tasks import PocketSource, checked
-from isthmus.pocket.world import draw, draw_concept
+from isthmus.pocket.worlds import World
 from isthmus.types import Modality
 
 
@@ -22,14 +22,20 @@ class References(PocketSource):
         size: how many, of all modalities together.
         seed: of all that is drawn.
         modalities: of the answers; text and all media by default.
+        world: where media come from; by default they are drawn.
     """
 
     name = "references"
 
     def __init__(
-        self, split: str = "test", size: int = 400, seed: int = 0, modalities: Sequence[str] = OUTPUTS
+        self,
+        split: str = "test",
+        size: int = 400,
+        seed: int = 0,
+        modalities: Sequence[str] = OUTPUTS,
+        world: World | None = None,
     ) -> None:
-        super().__init__(split, size, seed)
+        super().__init__(split, size, seed, world)
         self.modalities = checked(modalities, OUTPUTS, "references.modalities")
 
     def __getitem__(self, index: int) -> Conversation:
@@ -43,13 +49,13 @@ class References(PocketSource):
         random = self.random(index)
         number, place = divmod(index, len(self.modalities))
         modality = self.modalities[place]
-        drawn = draw_concept(random, 0.25, 0.25)
+        drawn = self.world.concept(random, 0.25, 0.25)
         said = replace(drawn, digit=number % 10).restricted(modality)
         caption = said.caption(modality)
         item = (
             TextItem(caption)
             if modality is Modality.TEXT
-            else MediumItem(modality, draw(modality, said, self.split, random), caption)
+            else MediumItem(modality, self.world.draw(modality, said, self.split, random), caption)
         )
         expect = {"digit": said.digit, "colour": said.colour, "motion": said.motion}
         return Conversation((Message("assistant", (item,)),), {"expect": expect})

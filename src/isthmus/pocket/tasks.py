@@ -16,21 +16,24 @@ from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, 
 from isthmus.data.seeds import derive_seed
 from isthmus.data.sources import ConversationSource
 from isthmus.pocket import dialogues
+from isthmus.pocket.deferred_world import DeferredWorld
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Dialogue, Exchange, Part, Shown
-from isthmus.pocket.language import SOURCES, belongs, draw_shown, draw_skill, in_words, order
-from isthmus.pocket.world import Split, draw, draw_concept
+from isthmus.pocket.language import SOURCES, belongs, draw_shown, draw_skill, in_words, mannered, order
+from isthmus.pocket.world import Split
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import MEDIA, Modality
 
 MADE: tuple[Modality, ...] = tuple(DONE)
 
 
 class PocketSource(ConversationSource):
-    """Conversations drawn from the pocket world, the same for the same settings, in any process and order.
+    """Conversations about a world of digits, the same for the same settings, in any process and order.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
         size: how many conversations.
         seed: of all that is drawn.
+        world: where media come from; by default they are drawn.
 
     Raises:
         ValueError: an unknown split, or a size below one.
@@ -39,7 +42,7 @@ class PocketSource(ConversationSource):
     name = "pocket"
     with_content = False
 
-    def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0) -> None:
+    def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0, world: World | None = None) -> None:
         if split not in ("train", "validation", "test"):
             raise ValueError(
                 f"{self.name}.split: found {split!r}; expected train, validation or test. Mend: rename it."
@@ -49,12 +52,13 @@ class PocketSource(ConversationSource):
         self.split: Split = split  # type: ignore[assignment]  # checked above
         self.size = size
         self.seed = seed
+        self.world = world or DRAWN
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> Conversation:
-        """The conversation, its media drawn.
+        """The conversation, its media drawn when they are read.
 
         Raises:
             IndexError: outside the source.
@@ -62,7 +66,9 @@ class PocketSource(ConversationSource):
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: no item {index} among {len(self)}")
         random = self.random(index)
-        return conversation(self.dialogue(index, random), self.split, random, self.with_content)
+        dialogue = self.dialogue(index, random)
+        world = self.world if self.world.content is None else DeferredWorld(self.world, random)
+        return conversation(dialogue, self.split, random, self.with_content, world)
 
     def random(self, index: int) -> Random:
         """What item ``index`` is drawn with."""
@@ -71,6 +77,17 @@ class PocketSource(ConversationSource):
     def dialogue(self, index: int, random: Random) -> Dialogue:
         """What item ``index`` says, its media still undrawn."""
         raise NotImplementedError  # a subclass's duty
+
+    def held_out(self, drawn: Callable[[], Dialogue], random: Random) -> Dialogue:
+        """A dialogue of the split; see :func:`held_out`."""
+        if self.world.has_attributes:
+            return held_out(drawn, self.split)
+
+        def varied() -> Dialogue:
+            first, *others = drawn()
+            return (mannered(random, first), *others)
+
+        return held_out(varied, self.split)
 
 
 class Describe(PocketSource):
@@ -81,18 +98,24 @@ class Describe(PocketSource):
         size: how many conversations.
         seed: of all that is drawn.
         modalities: of the media; all four by default.
+        world: where media come from; by default they are drawn.
     """
 
     name = "describe"
 
     def __init__(
-        self, split: str = "train", size: int = 10_000, seed: int = 0, modalities: Sequence[str] = MEDIA
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        modalities: Sequence[str] = MEDIA,
+        world: World | None = None,
     ) -> None:
-        super().__init__(split, size, seed)
+        super().__init__(split, size, seed, world)
         self.modalities = checked(modalities, MEDIA, "describe.modalities")
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
-        source = Shown(self.modalities[index % len(self.modalities)], draw_concept(random))
+        source = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
         names = dialogues.askable(source.known)
         # Whole descriptions teach every attribute at once; single questions keep the LLM answering what it was asked.
         if random.random() < 0.6:
@@ -109,6 +132,7 @@ class Draw(PocketSource):
         seed: of all that is drawn.
         modalities: of the media; all four by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+        world: where media come from; by default they are drawn.
     """
 
     name = "draw"
@@ -120,14 +144,15 @@ class Draw(PocketSource):
         seed: int = 0,
         modalities: Sequence[str] = MADE,
         with_content: bool = False,
+        world: World | None = None,
     ) -> None:
-        super().__init__(split, size, seed)
+        super().__init__(split, size, seed, world)
         self.modalities = checked(modalities, MADE, "draw.modalities")
         self.with_content = with_content
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         output = self.modalities[index % len(self.modalities)]
-        return held_out(lambda: (told(random, output),), self.split)
+        return self.held_out(lambda: (told(random, output, world=self.world),), random)
 
 
 class AnyToAny(PocketSource):
@@ -140,6 +165,7 @@ class AnyToAny(PocketSource):
         inputs: what the user gives; text and all media by default.
         outputs: what is asked for; text and all media by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+        world: where media come from; by default they are drawn.
     """
 
     name = "any_to_any"
@@ -152,8 +178,9 @@ class AnyToAny(PocketSource):
         inputs: Sequence[str] = SOURCES,
         outputs: Sequence[str] = OUTPUTS,
         with_content: bool = False,
+        world: World | None = None,
     ) -> None:
-        super().__init__(split, size, seed)
+        super().__init__(split, size, seed, world)
         self.inputs = checked(inputs, SOURCES, "any_to_any.inputs")
         self.outputs = checked(outputs, OUTPUTS, "any_to_any.outputs")
         self.with_content = with_content
@@ -161,24 +188,25 @@ class AnyToAny(PocketSource):
     def dialogue(self, index: int, random: Random) -> Dialogue:
         place = index % (len(self.inputs) * len(self.outputs))
         given, output = self.inputs[place % len(self.inputs)], self.outputs[place // len(self.inputs)]
-        return held_out(lambda: self._drawn(given, output, random), self.split)
+        return self.held_out(lambda: self._drawn(given, output, random), random)
 
     def _drawn(self, given: Modality, output: Modality, random: Random) -> Dialogue:
         style = random.random()
-        source = draw_shown(random, modality=given)
+        source = draw_shown(random, modality=given, world=self.world)
         if style < 0.2:
             return self._talk(source, output, random)
         if output is Modality.TEXT and given is not Modality.TEXT and style < 0.4:
             names = dialogues.askable(source.known)
             return (dialogues.ask(random, source, names[random.integers(len(names))]),)
-        if style < 0.3 and output in (Modality.IMAGE, Modality.VIDEO):
+        if style < 0.3 and output in (Modality.IMAGE, Modality.VIDEO) and self.world.has_attributes:
             return (dialogues.make_changed(random, source, output),)
         if style < 0.35 and output is not Modality.TEXT and len(self.outputs) == len(OUTPUTS):
             return (dialogues.make_two(random, source),)
         if style < 0.4 and output is not Modality.TEXT and source.concept.digit < 9:
             return (dialogues.make_next(random, source, output),)
         if style < 0.6 and given is Modality.TEXT:
-            return (told(random, output),) if output in DONE else (dialogues.describe(random, source),)
+            asked = told(random, output, world=self.world) if output in DONE else dialogues.describe(random, source)
+            return (asked,)
         return (dialogues.make(random, source, output),)
 
     def _talk(self, source: Shown, output: Modality, random: Random) -> Dialogue:
@@ -186,7 +214,8 @@ class AnyToAny(PocketSource):
         turns: list[Exchange] = [dialogues.make(random, source, output)]
         for _ in range(random.integers(1, 3)):
             if random.random() < 0.3:
-                source = draw_shown(random, modality=self.inputs[random.integers(len(self.inputs))])
+                given = self.inputs[random.integers(len(self.inputs))]
+                source = draw_shown(random, modality=given, world=self.world)
                 turns.append(dialogues.make(random, source, self.outputs[random.integers(len(self.outputs))]))
             else:
                 turns.append(dialogues.follow(random, source, self.outputs))
@@ -203,6 +232,7 @@ class Arithmetic(PocketSource):
         inputs: what either of the two is; text and all media by default.
         outputs: what the sum is asked for as, in turn; text, image and audio by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
+        world: where media come from; by default they are drawn.
     """
 
     name = "arithmetic"
@@ -215,8 +245,9 @@ class Arithmetic(PocketSource):
         inputs: Sequence[str] = SOURCES,
         outputs: Sequence[str] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO),
         with_content: bool = False,
+        world: World | None = None,
     ) -> None:
-        super().__init__(split, size, seed)
+        super().__init__(split, size, seed, world)
         self.inputs = checked(inputs, SOURCES, "arithmetic.inputs")
         self.outputs = checked(outputs, OUTPUTS, "arithmetic.outputs")
         self.with_content = with_content
@@ -230,10 +261,11 @@ class Arithmetic(PocketSource):
             # Half of the sums are the measured kind, a digit that is seen and a tone that is heard.
             if random.random() < 0.5 and {Modality.IMAGE, Modality.AUDIO} <= set(self.inputs):
                 kinds = [Modality.IMAGE, Modality.AUDIO]
-            one, other = draw_shown(random, first, kinds[0]), draw_shown(random, second, kinds[1])
+            one = draw_shown(random, first, kinds[0], self.world)
+            other = draw_shown(random, second, kinds[1], self.world)
             return (dialogues.add(random, one, other, first + second, output),)
 
-        return held_out(drawn, self.split)
+        return self.held_out(drawn, random)
 
 
 class TextOnly(PocketSource):
@@ -245,7 +277,9 @@ class TextOnly(PocketSource):
         return in_words(draw_skill(self.split, random))
 
 
-def conversation(dialogue: Dialogue, split: Split, random: Random, with_content: bool = False) -> Conversation:
+def conversation(
+    dialogue: Dialogue, split: Split, random: Random, with_content: bool = False, world: World = DRAWN
+) -> Conversation:
     """The dialogue with its media drawn from this split: the user's always, the answers' if ``with_content``.
 
     What a caption leaves unsaid is free in the medium.
@@ -255,7 +289,8 @@ def conversation(dialogue: Dialogue, split: Split, random: Random, with_content:
         items: list[ContentItem] = []
         for part in parts:
             if isinstance(part, Shown) and part.modality is not Modality.TEXT:
-                media = draw(part.modality, part.concept, split, random) if with_content or not is_answer else None
+                wanted = with_content or not is_answer
+                media = world.draw(part.modality, part.concept, split, random) if wanted else None
                 items.append(MediumItem(part.modality, media, part.caption if is_answer else None))
                 continue
             text = part.caption if isinstance(part, Shown) else part
@@ -273,11 +308,11 @@ def conversation(dialogue: Dialogue, split: Split, random: Random, with_content:
     return Conversation(tuple(turns))
 
 
-def told(random: Random, output: Modality, digit: int | None = None) -> Exchange:
+def told(random: Random, output: Modality, digit: int | None = None, world: World = DRAWN) -> Exchange:
     """A request in words alone: "draw a red seven", or "a red seven moving left play it"."""
     if random.random() < 0.6:
-        return order(random, output, digit)
-    return dialogues.make(random, draw_shown(random, digit, Modality.TEXT), output)
+        return order(random, output, digit, world)
+    return dialogues.make(random, draw_shown(random, digit, Modality.TEXT, world), output)
 
 
 def held_out(drawn: Callable[[], Dialogue], split: Split) -> Dialogue:

@@ -1,7 +1,8 @@
 """Trains every embedded expert from nothing, one after another: ``python -m isthmus.pocket.train``.
 
 Their weights are part of the repository; this is how they came to be. An hour or two on two cores; an interrupted run
-goes on from its snapshots.
+goes on from its snapshots. With ``--manifest``, experts for a user's own digits are trained on top of the embedded ones
+instead (:mod:`isthmus.pocket.tuning`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 
 from isthmus.pocket.experts import audioldm, bert, imagebind, llama, point_bert, shap_e, stable_diffusion, zeroscope
 from isthmus.pocket.judges import training as judges
+from isthmus.pocket.manifest_world import ManifestWorld
+from isthmus.pocket.tuning import tune
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,29 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket"))
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--out", type=Path, help="default: checkpoints/pocket; to be given with --manifest")
+    parser.add_argument("--scratch", type=Path, help="of interrupted trainings (default: runs and the name of --out)")
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    own = parser.add_argument_group("a user's own digits")
+    own.add_argument("--manifest", type=Path, help="their list: train on its training split")
+    own.add_argument("--start", type=Path, default=Path("checkpoints/pocket"), help="experts to go on from")
+    own.add_argument("--experts", nargs="+", help="only these, in this order (default: all)")
     arguments = parser.parse_args()
+    if arguments.manifest is None and arguments.experts is not None:
+        parser.error("--experts: found without --manifest, where all experts are trained; leave it out")
+    if arguments.manifest is not None and arguments.out is None:
+        parser.error("--out: found none; expected a folder for the experts of --manifest, such as checkpoints/mine")
     logging.basicConfig(level=logging.INFO)
     # Small layers: a second thread costs more than it brings.
     torch.set_num_threads(1)
-    figures = train(arguments.out, arguments.scratch, arguments.effort, arguments.seed)
+    out = arguments.out or Path("checkpoints/pocket")
+    scratch = arguments.scratch or Path("runs") / out.name
+    if arguments.manifest is None:
+        figures = train(out, scratch, arguments.effort, arguments.seed)
+    else:
+        world = ManifestWorld(arguments.manifest)
+        figures = tune(world, out, arguments.start, scratch, arguments.effort, arguments.seed, arguments.experts)
     log.info("measured on test data:\n%s", json.dumps(figures, indent=2))
 
 

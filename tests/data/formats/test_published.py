@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.formats import Alpaca, AudioCaps, NextGPTFolder, NextGPTPairs, ShareGPT
+from isthmus.data.formats import Alpaca, AudioCaps, Llava, NextGPTFolder, NextGPTPairs, ShareGPT
 from isthmus.data.schema import MediumItem
 from isthmus.data.sources import ConversationSource
 
@@ -80,6 +80,12 @@ FILES: list[tuple[str, Callable[[Path], ConversationSource], int, dict[str, int]
     (f"{FACTORY}/alpaca_en_demo.json", Alpaca, 999, {"text given": 999, "text made": 999}),
     (f"{FACTORY}/identity.json", Alpaca, 91, {"text given": 91, "text made": 91}),
     ("tatsu-lab+stanford_alpaca/seed_tasks.jsonl", Alpaca, 175, {"text given": 175, "text made": 175}),
+    (
+        "haotian-liu+LLaVA/playground/data/coco2014_val_qa_eval/qa90_questions.jsonl",
+        Llava,
+        90,
+        {"image given": 90, "text given": 90},
+    ),
     (
         "haotian-liu+LLaVA/playground/data/coco2014_val_gpt4_qa_30x3.jsonl",
         Alpaca,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,12 @@ SHARDS = 8
 PATIENCE = 60.0
 """Seconds that a writer waits for another one."""
 
+NOTED = 256
+"""Reads after which a process writes down what it has used: one write a read would be slower than the read."""
+
+SPARE = 0.05
+"""The share of ``max_bytes`` that is made free at once, so that not every write has to look for what is oldest."""
+
 Tensors = dict[str, Tensor]
 
 
@@ -34,8 +41,10 @@ class TensorStore:
 
     Args:
         folder: made where it isn't there.
-        max_bytes: of all files together; nothing is added beyond it. What is there stays: items come round once a
-            pass, so that dropping the oldest would drop the very one that comes next.
+        max_bytes: of all files together. Where it is reached, what was used longest ago is dropped, as far as nobody
+            has used it since this object was made. What the run itself uses stays: its items come round once a pass,
+            so that dropping the oldest of them would drop the very one that comes next. Where nothing else is left,
+            nothing is added.
 
     Raises:
         ValueError: ``max_bytes`` below 1, or a folder that can't be made.
@@ -47,6 +56,9 @@ class TensorStore:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self.is_full = False
+        self.dropped = 0
+        self.began = time.time()
+        self._noted: set[str] = set()
         self._process = os.getpid()
         self._connections: dict[Path, sqlite3.Connection] = {}
         try:
@@ -55,7 +67,7 @@ class TensorStore:
             raise ValueError(f"cache.folder: {folder}: {error}. Mend: name a folder that can be written.") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_connections": {}}
+        return vars(self) | {"_connections": {}, "_noted": set()}
 
     def __len__(self) -> int:
         """How many values it holds."""
@@ -71,6 +83,9 @@ class TensorStore:
             raise _damaged(file, error) from error
         if row is None or zlib.crc32(row[1]) != row[0]:
             return None
+        self._noted.add(key)
+        if len(self._noted) >= NOTED:
+            self._note()
         try:
             return load(row[1])
         except SafetensorError:
@@ -91,6 +106,8 @@ class TensorStore:
             try:
                 connection.execute("begin immediate")
                 connection.executemany("insert or replace into held values (?, ?, ?)", rows)
+                used = [(key, time.time(), len(value)) for key, _, value in rows]
+                connection.executemany("insert or replace into uses values (?, ?, ?)", used)
                 connection.execute("commit")
             except sqlite3.OperationalError as error:  # no space, a read-only folder, a lock that is never released
                 if connection.in_transaction:
@@ -103,26 +120,89 @@ class TensorStore:
         return True
 
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Bytes of its files and their logs, less what dropped values have left free in them."""
         total = 0
-        for file in self.folder.glob("*.sqlite*"):
+        for number in range(SHARDS):
+            file = self._shard(number)
+            connection = self._open(file)
             try:
-                total += file.stat().st_size
-            except FileNotFoundError:  # another process has just folded its log into the file
-                continue
-        return total
+                pages, free, page = (
+                    connection.execute(f"pragma {name}").fetchone()[0]
+                    for name in ("page_count", "freelist_count", "page_size")
+                )
+            except sqlite3.DatabaseError as error:
+                raise _damaged(file, error) from error
+            log_file = file.with_name(f"{file.name}-wal")
+            total += (pages - free) * page + (log_file.stat().st_size if log_file.exists() else 0)
+        return int(total)
 
     def close(self) -> None:
         """Closes the files; the next use opens them again."""
+        if self._process == os.getpid():
+            self._note()
         for connection in self._connections.values():
             connection.close()
         self._connections = {}
 
     def _has_room(self, more: int) -> bool:
-        if not self.is_full and self.size() + more > self.max_bytes:
+        if self.is_full:
+            return False
+        missing = self.size() + more - self.max_bytes
+        if missing > 0 and self._drop(missing + int(SPARE * self.max_bytes)) < missing:
             self.is_full = True
             log.warning("cache: %s has reached max_bytes = %d; nothing more is added", self.folder, self.max_bytes)
         return not self.is_full
+
+    def _drop(self, wanted: int) -> int:
+        """Drops what was used longest ago, and not since this object was made. How many bytes became free."""
+        self._note()
+        query = "select used, size, key from uses where used < ? order by used"
+        old: list[tuple[float, int, str]] = []
+        for number in range(SHARDS):
+            old += self._open(self._shard(number)).execute(query, (self.began,)).fetchall()
+        chosen: dict[Path, list[tuple[str, float]]] = {}
+        count = freed = 0
+        for used, size, key in sorted(old):
+            if freed >= wanted:
+                break
+            chosen.setdefault(self._file(key), []).append((key, used))
+            freed += size
+            count += 1
+        try:
+            for file, keys in chosen.items():
+                connection = self._open(file)
+                connection.execute("begin immediate")
+                # Another process may have used one in the meantime.
+                gone = [(key,) for key, used in keys if _used(connection, key) == used]
+                connection.executemany("delete from held where key = ?", gone)
+                connection.executemany("delete from uses where key = ?", gone)
+                connection.execute("commit")
+                connection.execute("pragma wal_checkpoint(truncate)")  # or the log would count for what was dropped
+        except sqlite3.OperationalError as error:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            log.warning("cache: %s: %s; nothing could be dropped", file, error)
+            return 0
+        if count:
+            self.dropped += count
+            log.info("cache: %s: %d values that were used longest ago are dropped", self.folder, count)
+        return freed
+
+    def _note(self) -> None:
+        """Writes down which values were used. It is no loss where that fails: they look older than they are."""
+        shards: dict[Path, list[tuple[float, str]]] = {}
+        for key in self._noted:
+            shards.setdefault(self._file(key), []).append((time.time(), key))
+        self._noted = set()
+        for file, rows in shards.items():
+            connection = self._open(file)
+            try:
+                connection.execute("begin immediate")
+                connection.executemany("update uses set used = ? where key = ?", rows)
+                connection.execute("commit")
+            except sqlite3.DatabaseError:
+                if connection.in_transaction:
+                    connection.execute("rollback")
 
     def _file(self, key: str) -> Path:
         return self._shard(zlib.crc32(key.encode()) % SHARDS)
@@ -132,7 +212,7 @@ class TensorStore:
 
     def _open(self, file: Path) -> sqlite3.Connection:
         if self._process != os.getpid():  # a connection must not cross a fork; closing it here would harm the parent's
-            self._process, self._connections = os.getpid(), {}
+            self._process, self._connections, self._noted = os.getpid(), {}, set()
         if file not in self._connections:
             if not file.exists():
                 _create(file)
@@ -140,6 +220,7 @@ class TensorStore:
                 connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
                 # A power failure may undo the last writes, and damages none.
                 connection.execute("pragma synchronous = normal")
+                _add_uses(connection)
             except sqlite3.DatabaseError as error:
                 raise _damaged(file, error) from error
             self._connections[file] = connection
@@ -160,6 +241,21 @@ def _create(file: Path) -> None:
         pass
     finally:
         aside.unlink()
+
+
+def _add_uses(connection: sqlite3.Connection) -> None:
+    """When each value was last used. Apart from the values: to change a row is to write all of it."""
+    if connection.execute("select count(*) from sqlite_master where name = 'uses'").fetchone()[0]:
+        return
+    connection.execute("begin immediate")
+    connection.execute("create table if not exists uses (key text primary key, used real, size integer) without rowid")
+    connection.execute("insert or ignore into uses select key, 0.0, length(value) from held")
+    connection.execute("commit")
+
+
+def _used(connection: sqlite3.Connection, key: str) -> float | None:
+    row = connection.execute("select used from uses where key = ?", (key,)).fetchone()
+    return None if row is None else float(row[0])
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:

@@ -17,7 +17,8 @@ class Llava(RecordSource):
         {"id": "1", "image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
           {"from": "gpt", "value": "A cat."}]}
 
-    A record without any mark shows its media at the first human turn; a record without media is text alone.
+    A record without any mark shows its media at the first human turn; a record without media is text alone. Questions
+    of LLaVA-Bench, ``{"question_id": 0, "image": "1.jpg", "text": "What is it?"}``, are prompts without an answer.
 
     Args:
         path: a JSON array, or JSON lines.
@@ -31,9 +32,11 @@ class Llava(RecordSource):
         super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
-        record = mapping(raw, where)
+        record = named = mapping(raw, where)
         waiting = {str(kind): [given(kind, name) for name in texts(record, [kind], where)] for kind in MEDIA}
         messages, marked = [], False
+        if "text" in record and not {"conversations", "conversation"} & record.keys():
+            record = {"conversations": [{"from": "human", "value": text(record, ["text"], where)}]}
         for turn, role, place in turns(record, ("conversations", "conversation"), where):
             said = text(turn, ["value", "content"], place)
             # The assistant of these sets makes no media: a mark there is text.
@@ -43,4 +46,4 @@ class Llava(RecordSource):
         rest = unplaced(waiting, marked, where)
         first = next((message for message in messages if message["role"] == "user"), messages[0])
         first["content"] = [*rest, *first["content"]]
-        return {"messages": messages, "id": text(record, ["id"], where, default=str(index))}
+        return {"messages": messages, "id": text(named, ["id", "question_id"], where, default=str(index))}

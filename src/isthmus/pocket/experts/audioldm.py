@@ -27,7 +27,9 @@ from isthmus.pocket.experts.audioldm_vocoder import train_vocoder
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.judges.audio import AudioJudge
+from isthmus.pocket.judges.base import MediaJudge
 from isthmus.pocket.world import SAMPLE_RATE, Concept
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ def train_denoiser(
     steps: int,
     seed: int,
     snapshot: Path | None = None,
+    start: Any = None,
 ) -> Any:
     """The denoiser, on cached latents: neither the autoencoder nor the text model runs in a step.
 
@@ -81,9 +84,10 @@ def train_denoiser(
         steps: of training.
         seed: of everything drawn.
         snapshot: where an interrupted run goes on from.
+        start: a denoiser to go on from; it is changed.
     """
     torch.manual_seed(seed)
-    unet: Any = build_denoiser()
+    unet: Any = build_denoiser() if start is None else start.requires_grad_(True)
     means, deviations = encoded(vae, mels)
     schedule: Any = scheduler()
     scale, levels = vae.config.scaling_factor, schedule.alphas_cumprod
@@ -104,7 +108,17 @@ def train_denoiser(
     return averaged.requires_grad_(False)
 
 
-def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
+def train(
+    out: Path,
+    effort: float = 1.0,
+    seed: int = 0,
+    scratch: Path | None = None,
+    world: World = DRAWN,
+    start: Path | None = None,
+    judge: MediaJudge | None = None,
+    vocoder_steps: int = 2500,
+    mel_weight: float = 1.0,
+) -> dict[str, float]:
     """Trains the pipeline's parts, saves them in ``out`` in the layout of ``AudioLDMPipeline``, and measures the whole.
 
     Args:
@@ -112,6 +126,11 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
         effort: scales the steps and the number of tones.
         seed: of everything drawn.
         scratch: folder for snapshots; an interrupted run goes on from them.
+        world: whose sounds it learns.
+        start: a trained pipeline to go on from; its text model stays as it is.
+        judge: of the world's sounds; by default the tones'.
+        vocoder_steps: of the vocoder's training, before ``effort``.
+        mel_weight: see :func:`train_vocoder`.
 
     Returns:
         What :func:`measure` does.
@@ -123,16 +142,26 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     def snapshot(part: str) -> Path | None:
         return scratch / f"audioldm_{part}_{seed}.pt" if scratch else None
 
-    tokenizer = build_tokenizer()
-    encoder = train_text_encoder(tokenizer, scaled(400), seed)
+    first = None if start is None else loaded(start)
+    tokenizer = build_tokenizer() if first is None else first.tokenizer
+    encoder = train_text_encoder(tokenizer, scaled(400), seed) if first is None else first.text_encoder
     with torch.no_grad():
         captions = [Concept(digit).caption(Modality.AUDIO) for digit in range(10)]
         conditions = embedded(encoder, tokenizer, [*captions, ""])
-    sounds, mels, digits = draw_tones(max(int(6000 * min(effort, 1)), 100), "train", seed)
-    vae = train_autoencoder(mels, scaled(1500), seed, snapshot("autoencoder"))
+    sounds, mels, digits = draw_tones(max(int(6000 * min(effort, 1)), 100), "train", seed, world)
+    vae = train_autoencoder(mels, scaled(1500), seed, snapshot("autoencoder"), first and first.vae)
     restored = decoded(vae, encoded(vae, mels)[0])
-    vocoder = train_vocoder(sounds, mels, restored, scaled(2500), seed, snapshot("vocoder"))
-    unet = train_denoiser(vae, mels, digits, conditions, scaled(2500), seed, snapshot("denoiser"))
+    vocoder = train_vocoder(
+        sounds,
+        mels,
+        restored,
+        scaled(vocoder_steps),
+        seed,
+        snapshot("vocoder"),
+        first and first.vocoder,
+        mel_weight,
+    )
+    unet = train_denoiser(vae, mels, digits, conditions, scaled(2500), seed, snapshot("denoiser"), first and first.unet)
     with deprecation_silenced():
         pipeline_class("AudioLDMPipeline")(
             vae=vae,
@@ -142,11 +171,22 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
             scheduler=scheduler(),
             vocoder=vocoder,
         ).save_pretrained(out)
-    return measure(out, count=max(int(500 * min(effort, 1)), 10))
+    return measure(out, count=max(int(500 * min(effort, 1)), 10), world=world, judge=judge)
+
+
+def loaded(folder: Path) -> Any:
+    """The parts of a trained pipeline, by their names there."""
+    with deprecation_silenced():
+        return pipeline_class("AudioLDMPipeline").from_pretrained(folder, local_files_only=True)
 
 
 def measure(
-    folder: Path, count: int = 500, steps: int | None = None, guidance: float | None = None
+    folder: Path,
+    count: int = 500,
+    steps: int | None = None,
+    guidance: float | None = None,
+    world: World = DRAWN,
+    judge: MediaJudge | None = None,
 ) -> dict[str, float]:
     """How often the judge hears the digit: in genuine tones, through the vocoder alone, the autoencoder too, and made.
 
@@ -155,10 +195,12 @@ def measure(
         count: tones of each kind, digits in turn.
         steps: denoising steps; None for the generator's own.
         guidance: likewise.
+        world: whose sounds are the genuine ones.
+        judge: of them; by default the tones'.
     """
-    generator, judge = AudioLDM(folder, steps=steps, guidance=guidance), AudioJudge()
+    generator, judge = AudioLDM(folder, steps=steps, guidance=guidance), judge or AudioJudge()
     generator.load()
-    sounds, mels, digits = draw_tones(count, "test", 0)
+    sounds, mels, digits = draw_tones(count, "test", 0, world)
     with torch.no_grad():
         again = generator.vocoder(mels)
         through = generator.vocoder(decoded(generator.vae, encoded(generator.vae, mels)[0]))
@@ -174,7 +216,7 @@ def measure(
     return {kind: _accuracy(judge, waves, truth) for kind, (waves, truth) in kinds.items()}
 
 
-def _accuracy(judge: AudioJudge, waves: list[np.ndarray[Any, Any]], truth: list[int]) -> float:
+def _accuracy(judge: MediaJudge, waves: list[np.ndarray[Any, Any]], truth: list[int]) -> float:
     readings = judge.many([Media(Modality.AUDIO, wave, rate=float(SAMPLE_RATE)) for wave in waves])
     return float(np.mean([reading["digit"] == digit for reading, digit in zip(readings, truth, strict=True)]))
 

@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from isthmus.generators.log_mel import log_mel
 from isthmus.pocket.experts.fitting import fit
-from isthmus.pocket.world import SAMPLE_RATE, SAMPLES, Split, draw_audio, draw_concept
+from isthmus.pocket.world import SAMPLE_RATE, SAMPLES, Split
+from isthmus.pocket.worlds import DRAWN, World
+from isthmus.types import Modality
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +28,13 @@ WIDTHS = (8, 16, 32, 48)
 PEAK = 0.5
 
 
-def draw_tones(count: int, split: Split, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Waveforms (n, SAMPLES) at AudioLDM's level, their log-mels (n, FRAMES, BINS), and the digits (n,)."""
+def draw_tones(count: int, split: Split, seed: int, world: World = DRAWN) -> tuple[Tensor, Tensor, Tensor]:
+    """The world's sounds: waveforms (n, SAMPLES) at AudioLDM's level, log-mels (n, FRAMES, BINS), and digits (n,)."""
     # The world's tones come from no scan: a split is kept apart by its stream of random numbers.
     random = np.random.default_rng((seed, ("train", "validation", "test").index(split)))
-    concepts = [draw_concept(random) for _ in range(count)]
-    sounds = torch.from_numpy(np.stack([draw_audio(concept, split, random).array for concept in concepts]))
+    concepts = [world.concept(random) for _ in range(count)]
+    drawn = [world.draw(Modality.AUDIO, concept, split, random).array for concept in concepts]
+    sounds = torch.from_numpy(np.stack(drawn))
     sounds = sounds - sounds.mean(1, keepdim=True)
     sounds = sounds * (PEAK / (sounds.abs().amax(1, keepdim=True) + 1e-8))
     return sounds, log_mel(sounds, SAMPLE_RATE, BINS, hop=HOP)[:, :FRAMES], torch.tensor([c.digit for c in concepts])
@@ -63,10 +66,13 @@ def build_autoencoder(mels: Tensor) -> Any:
     return vae
 
 
-def train_autoencoder(mels: Tensor, steps: int, seed: int, snapshot: Path | None = None) -> Any:
-    """AutoencoderKL from 64 x 64 log-mels to 8 x 8 x 4, its latents scaled to unit deviation by ``scaling_factor``."""
+def train_autoencoder(mels: Tensor, steps: int, seed: int, snapshot: Path | None = None, start: Any = None) -> Any:
+    """AutoencoderKL from 64 x 64 log-mels to 8 x 8 x 4, its latents scaled to unit deviation by ``scaling_factor``.
+
+    ``start`` is one to go on from; it is changed.
+    """
     torch.manual_seed(seed)
-    vae = build_autoencoder(mels)
+    vae = build_autoencoder(mels) if start is None else start.requires_grad_(True)
     deviation = float(mels.std())
 
     def loss(step: int) -> Tensor:

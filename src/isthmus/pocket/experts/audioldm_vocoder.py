@@ -49,12 +49,13 @@ def build_vocoder(mels: Tensor) -> Any:
     return vocoder
 
 
-def spectral_loss(made: Tensor, real: Tensor) -> Tensor:
+def spectral_loss(made: Tensor, real: Tensor, mel_weight: float = 1.0) -> Tensor:
     """How far waveforms (B, L) are apart in their magnitudes at three resolutions and in their log-mels.
 
     Source: Yamamoto et al., Parallel WaveGAN, arXiv 1910.11480, section 2.2 (spectral convergence and log magnitude).
     """
-    terms = [functional.l1_loss(log_mel(made, SAMPLE_RATE, BINS, hop=HOP), log_mel(real, SAMPLE_RATE, BINS, hop=HOP))]
+    ours, theirs = (log_mel(wave, SAMPLE_RATE, BINS, hop=HOP) for wave in (made, real))
+    terms = [mel_weight * functional.l1_loss(ours, theirs)]
     for size in SPECTRA:
         window = torch.hann_window(size)
         ours, theirs = (
@@ -67,7 +68,14 @@ def spectral_loss(made: Tensor, real: Tensor) -> Tensor:
 
 
 def train_vocoder(
-    sounds: Tensor, mels: Tensor, restored: Tensor, steps: int, seed: int, snapshot: Path | None = None
+    sounds: Tensor,
+    mels: Tensor,
+    restored: Tensor,
+    steps: int,
+    seed: int,
+    snapshot: Path | None = None,
+    start: Any = None,
+    mel_weight: float = 1.0,
 ) -> Any:
     """A vocoder for genuine spectrograms and for those that come out of the autoencoder.
 
@@ -78,9 +86,14 @@ def train_vocoder(
         steps: of training.
         seed: of everything drawn.
         snapshot: where an interrupted run goes on from.
+        start: a vocoder to begin with instead of a new one; only its statistics of the input are replaced.
+        mel_weight: of the log-mel error beside the three resolutions' ones: speech is told by its formants.
     """
     torch.manual_seed(seed)
     vocoder = build_vocoder(mels)
+    if start is not None:
+        statistics = {name: vocoder.state_dict()[name] for name in ("mean", "scale")}
+        vocoder.load_state_dict(start.state_dict() | statistics)
 
     def loss(step: int) -> Tensor:
         chosen = torch.randint(len(sounds), (BATCH,))
@@ -88,7 +101,7 @@ def train_vocoder(
         heard = torch.where(
             genuine, mels[chosen], restored[chosen] + 0.1 * torch.randn(()) * torch.randn(BATCH, 1, BINS)
         )
-        return spectral_loss(vocoder(heard), sounds[chosen])
+        return spectral_loss(vocoder(heard), sounds[chosen], mel_weight)
 
     averaged = fit("vocoder", vocoder, loss, steps, 2e-3, weight_decay=0.0, average=0.995, snapshot=snapshot, seed=seed)
     return averaged.requires_grad_(False)

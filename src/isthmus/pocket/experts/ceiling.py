@@ -6,17 +6,19 @@ import numpy as np
 
 from isthmus.generators.base import Generator
 from isthmus.pocket.judges.base import MediaJudge
-from isthmus.pocket.world import draw_concept
+from isthmus.pocket.worlds import DRAWN, World
 
 
-def generator_ceiling(generator: Generator, judge: MediaJudge, count: int = 400, seed: int = 0) -> dict[str, float]:
-    """Share of generated media that the judge reads as their caption, by attribute; digits in turn, n = ``count``."""
+def generator_ceiling(
+    generator: Generator, judge: MediaJudge, count: int = 400, seed: int = 0, world: World = DRAWN
+) -> dict[str, float]:
+    """Share of generated media that the judge reads as their caption, by what the world can say; n = ``count``."""
     random = np.random.default_rng(seed)
     modality = generator.modality
-    drawn = [draw_concept(random).restricted(modality) for _ in range(count)]
+    drawn = [world.concept(random).restricted(modality) for _ in range(count)]
     media = generator.generate(generator.condition([concept.caption(modality) for concept in drawn]), range(count))
     readings = judge.many(media)
     return {
         name: float(np.mean([reading[name] == getattr(c, name) for reading, c in zip(readings, drawn, strict=True)]))
-        for name in judge.attributes
+        for name in (judge.attributes if world.has_attributes else ("digit",))
     }

@@ -29,6 +29,7 @@ from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.probing import probe_modality
 from isthmus.pocket.tokenizers import clip_tokenizer, save_tokenizer
 from isthmus.pocket.world import COLOURS, DIGITS, FRAMES, FRAMES_PER_SECOND, MOTIONS, SIZE, Concept, draw_audio
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -228,13 +229,13 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     return measure(out, max(int(2000 * min(effort, 1.0)), 100))
 
 
-def measure(folder: Path, n: int = 2000) -> dict[str, float]:
-    """Accuracies on ``n`` media of the test split of each modality; see :func:`probe_modality`."""
+def measure(folder: Path, n: int = 2000, world: World = DRAWN) -> dict[str, float]:
+    """Accuracies on ``n`` media of the world's test split of each modality; see :func:`probe_modality`."""
     expert = ImageBind(folder)
     figures: dict[str, float] = {}
     for modality in expert.modalities:
         texts = expert.tokenize([Concept(digit).caption(modality) for digit in range(10)])
-        figures |= probe_modality(expert, modality, expert.encode_text(texts), n)
+        figures |= probe_modality(expert, modality, expert.encode_text(texts), n, world=world)
     return figures
 
 

@@ -22,6 +22,7 @@ from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.imagebind import Captions
 from isthmus.pocket.experts.probing import probe_modality
 from isthmus.pocket.world import COLOURS, POINTS, Concept
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 log = logging.getLogger(__name__)
@@ -115,17 +116,18 @@ def train(
     return measure(out, max(int(2000 * min(effort, 1.0)), 100), reader)
 
 
-def measure(folder: Path, n: int = 2000, reader: ImageBind | None = None) -> dict[str, float]:
+def measure(folder: Path, n: int = 2000, reader: ImageBind | None = None, world: World = DRAWN) -> dict[str, float]:
     """Accuracies on ``n`` clouds of the test split; see :func:`probe_modality`.
 
     Args:
         folder: the checkpoint's.
         n: how many clouds are drawn of each split.
         reader: whose text tower reads the captions; by default the ImageBind in the folder beside.
+        world: whose clouds.
     """
     reader = reader or ImageBind(folder.parent / "imagebind")
     texts = reader.tokenize([Concept(digit).caption(Modality.POINTS) for digit in range(10)])
-    return probe_modality(PointBert(folder), Modality.POINTS, reader.encode_text(texts), n)
+    return probe_modality(PointBert(folder), Modality.POINTS, reader.encode_text(texts), n, world=world)
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from isthmus.encoders.base import Encoder
-from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split, draw, draw_concept
+from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 ATTRIBUTES = {
@@ -26,13 +27,15 @@ def labels(concepts: list[Concept], attribute: str) -> Tensor:
     return torch.tensor([values[attribute].index(getattr(concept, attribute)) for concept in concepts])
 
 
-def embedded(encoder: Encoder, modality: Modality, split: Split, n: int, seed: int) -> tuple[Tensor, list[Concept]]:
+def embedded(
+    encoder: Encoder, modality: Modality, split: Split, n: int, seed: int, world: World = DRAWN
+) -> tuple[Tensor, list[Concept]]:
     """Media drawn from one split through the encoder, one pooled token each: (n, D), and what they show."""
     random = np.random.default_rng(seed)
-    concepts = [draw_concept(random) for _ in range(n)]
+    concepts = [world.concept(random) for _ in range(n)]
     rows = []
     for start in range(0, n, 100):
-        media = [encoder.preprocess(draw(modality, c, split, random)) for c in concepts[start : start + 100]]
+        media = [encoder.preprocess(world.draw(modality, c, split, random)) for c in concepts[start : start + 100]]
         inputs = {key: torch.stack([medium[key] for medium in media]) for key in media[0]}
         rows.append(encoder(modality, inputs).tokens[:, 0])
     return torch.cat(rows), concepts
@@ -52,7 +55,9 @@ def zero_shot(embeddings: Tensor, captions: Tensor, truth: Tensor) -> float:
     return float(((embeddings @ captions.T).argmax(1) == truth).float().mean())
 
 
-def probe_modality(encoder: Encoder, modality: Modality, captions: Tensor, n: int, seed: int = 0) -> dict[str, float]:
+def probe_modality(
+    encoder: Encoder, modality: Modality, captions: Tensor, n: int, seed: int = 0, world: World = DRAWN
+) -> dict[str, float]:
     """Test-split figures of one modality, by probes fitted to the train split.
 
     Args:
@@ -61,14 +66,15 @@ def probe_modality(encoder: Encoder, modality: Modality, captions: Tensor, n: in
         captions: (10, D), the embeddings of each digit's caption with no other attribute.
         n: media drawn of each split.
         seed: of what is drawn.
+        world: whose media.
 
     Returns:
         ``<modality>_<attribute>_probe`` for each attribute, and ``<modality>_digit_zero_shot``.
     """
-    train, train_concepts = embedded(encoder, modality, "train", n, seed)
-    test, test_concepts = embedded(encoder, modality, "test", n, seed + 1)
+    train, train_concepts = embedded(encoder, modality, "train", n, seed, world)
+    test, test_concepts = embedded(encoder, modality, "test", n, seed + 1, world)
     figures = {
         f"{modality}_{name}_probe": linear_probe(train, labels(train_concepts, name), test, labels(test_concepts, name))
-        for name in ATTRIBUTES[modality]
+        for name in (ATTRIBUTES[modality] if world.has_attributes else ("digit",))
     }
     return figures | {f"{modality}_digit_zero_shot": zero_shot(test, captions, labels(test_concepts, "digit"))}

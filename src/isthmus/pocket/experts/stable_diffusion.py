@@ -16,7 +16,8 @@ from isthmus.pocket.experts.captions import WIDTH, build_tokenizer, tokenized, t
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.tokenizers import save_tokenizer
-from isthmus.pocket.world import SIZE, draw_concept, draw_image, draw_video
+from isthmus.pocket.world import SIZE
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -41,12 +42,11 @@ def pixels(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.moveaxis(array, -1, -3).astype(np.float32) / 127.5 - 1)
 
 
-def train_autoencoder(steps: int, seed: int, snapshot: Path | None = None) -> AutoencoderKL:
-    """AutoencoderKL from 32 x 32 to 8 x 8 x 4, on images and on single frames of videos."""
+def build_autoencoder() -> AutoencoderKL:
+    """AutoencoderKL from 32 x 32 to 8 x 8 x 4."""
     from diffusers import AutoencoderKL
 
-    torch.manual_seed(seed)
-    vae: Any = AutoencoderKL(
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 48),
@@ -56,9 +56,20 @@ def train_autoencoder(steps: int, seed: int, snapshot: Path | None = None) -> Au
         sample_size=SIZE,
         mid_block_add_attention=False,
     )
+
+
+def train_autoencoder(
+    steps: int, seed: int, snapshot: Path | None = None, world: World = DRAWN, start: AutoencoderKL | None = None
+) -> AutoencoderKL:
+    """The autoencoder, a new one or ``start``, which is changed, on images and on single frames of videos."""
+    torch.manual_seed(seed)
+    vae: Any = build_autoencoder() if start is None else start.requires_grad_(True)
     random = np.random.default_rng(seed)
-    stills = [draw_image(draw_concept(random), "train", random).array for _ in range(4000)]
-    frames = [draw_video(draw_concept(random), "train", random).array for _ in range(500)]
+
+    def drawn(modality: Modality, count: int) -> list[np.ndarray]:
+        return [world.draw(modality, world.concept(random), "train", random).array for _ in range(count)]
+
+    stills, frames = drawn(Modality.IMAGE, 4000), drawn(Modality.VIDEO, 500)
     pool = torch.cat([pixels(np.stack(stills)), pixels(np.concatenate(frames))])
 
     def loss(step: int) -> Tensor:
@@ -99,18 +110,23 @@ def build_denoiser() -> UNet2DConditionModel:
 
 @torch.no_grad()
 def image_pool(
-    vae: AutoencoderKL, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, size: int, seed: int
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    size: int,
+    seed: int,
+    world: World = DRAWN,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Latent means and deviations (n, 4, 8, 8), caption numbers (n,) and every caption's condition; the last is ""."""
     random = np.random.default_rng(seed + 1)
-    concepts = [draw_concept(random, drop_colour=0.25, drop_motion=1.0) for _ in range(size)]
+    concepts = [world.concept(random, drop_colour=0.25, drop_motion=1.0) for _ in range(size)]
     captions = [*sorted({concept.caption(Modality.IMAGE) for concept in concepts}), ""]
     numbers = torch.tensor([captions.index(concept.caption(Modality.IMAGE)) for concept in concepts])
     conditions = encoder(tokenized(tokenizer, captions)).last_hidden_state
     means, deviations = [], []
     for start in range(0, size, 500):
-        arrays = np.stack([draw_image(c, "train", random).array for c in concepts[start : start + 500]])
-        posterior = vae.encode(pixels(arrays)).latent_dist
+        arrays = [world.draw(Modality.IMAGE, c, "train", random).array for c in concepts[start : start + 500]]
+        posterior = vae.encode(pixels(np.stack(arrays))).latent_dist
         means.append(posterior.mean)
         deviations.append(posterior.std)
     return torch.cat(means), torch.cat(deviations), numbers, conditions
@@ -124,12 +140,18 @@ def train_denoiser(
     seed: int,
     snapshot: Path | None = None,
     pool_size: int = 20000,
+    world: World = DRAWN,
+    start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """The denoiser, on cached latents and conditions: neither the autoencoder nor the text model runs in a step."""
+    """The denoiser, on cached latents and conditions: neither the autoencoder nor the text model runs in a step.
+
+    ``start`` is one to go on from; it is changed.
+    """
     torch.manual_seed(seed)
+    first = build_denoiser() if start is None else start.requires_grad_(True)
     # A sixth faster on CPUs.
-    unet = build_denoiser().to(memory_format=torch.channels_last)
-    means, deviations, numbers, conditions = image_pool(vae, encoder, tokenizer, pool_size, seed)
+    unet = first.to(memory_format=torch.channels_last)
+    means, deviations, numbers, conditions = image_pool(vae, encoder, tokenizer, pool_size, seed, world)
     levels = scheduler().alphas_cumprod
     scale = vae.config.scaling_factor
 
@@ -144,18 +166,39 @@ def train_denoiser(
     return averaged
 
 
-def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> None:
-    """Trains the pipeline's four parts and saves them in ``out`` in the layout of ``StableDiffusionPipeline``."""
+def train(
+    out: Path,
+    effort: float = 1.0,
+    seed: int = 0,
+    scratch: Path | None = None,
+    world: World = DRAWN,
+    start: Path | None = None,
+) -> None:
+    """Trains the pipeline's four parts and saves them in ``out`` in the layout of ``StableDiffusionPipeline``.
+
+    Args:
+        out: the pipeline's folder.
+        effort: scales the steps and the number of images.
+        seed: of everything drawn.
+        scratch: folder for snapshots; an interrupted run goes on from them.
+        world: whose images and videos.
+        start: a trained pipeline to go on from; its text model stays as it is.
+    """
     from diffusers import StableDiffusionPipeline
 
     def scaled(steps: int) -> int:
         return max(int(steps * effort), 2)
 
-    tokenizer = build_tokenizer()
-    encoder = train_text_encoder(tokenizer, scaled(300), seed)
-    vae = train_autoencoder(scaled(2000), seed, scratch / "image_autoencoder.pt" if scratch else None)
-    snapshot = scratch / "image_denoiser.pt" if scratch else None
-    unet = train_denoiser(vae, encoder, tokenizer, scaled(5000), seed, snapshot, max(int(20000 * min(effort, 1)), 600))
+    first: Any = None
+    if start is not None:
+        first = StableDiffusionPipeline.from_pretrained(start, local_files_only=True, use_safetensors=True)
+    tokenizer = build_tokenizer() if first is None else first.tokenizer
+    encoder = train_text_encoder(tokenizer, scaled(300), seed) if first is None else first.text_encoder
+    kept = scratch / "image_autoencoder.pt" if scratch else None
+    vae = train_autoencoder(scaled(2000), seed, kept, world, first and first.vae)
+    kept = scratch / "image_denoiser.pt" if scratch else None
+    size = max(int(20000 * min(effort, 1)), 600)
+    unet = train_denoiser(vae, encoder, tokenizer, scaled(5000), seed, kept, size, world, first and first.unet)
     pipeline: Any = StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,
@@ -170,14 +213,16 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     save_tokenizer(tokenizer, out / "tokenizer")
 
 
-def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:
+def measure(
+    folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
+) -> dict[str, float]:
     """The ceiling by attribute: what the judge reads of images drawn from their true captions."""
     from isthmus.generators.stable_diffusion import StableDiffusion
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.image import ImageJudge
 
     generator = StableDiffusion(folder, steps=steps, guidance=guidance, batch_size=50)
-    return generator_ceiling(generator, ImageJudge(judges), count)
+    return generator_ceiling(generator, ImageJudge(judges), count, world=world)
 
 
 def main() -> None:

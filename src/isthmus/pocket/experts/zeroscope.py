@@ -28,7 +28,8 @@ from isthmus.pocket.experts.stable_diffusion import (
     pixels,
 )
 from isthmus.pocket.tokenizers import save_tokenizer
-from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE, draw_concept, draw_video
+from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -76,24 +77,30 @@ def inflate(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
 
 @torch.no_grad()
 def video_pool(
-    vae: AutoencoderKL, encoder: CLIPTextModel, tokenizer: CLIPTokenizer, size: int, seed: int
+    vae: AutoencoderKL,
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    size: int,
+    seed: int,
+    world: World = DRAWN,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Latent means (n, 4, F, 8, 8), caption numbers (n,) and every caption's condition; the last is ""."""
     random = np.random.default_rng(seed + 2)
-    concepts = [draw_concept(random, drop_colour=0.25, drop_motion=0.2) for _ in range(size)]
+    concepts = [world.concept(random, drop_colour=0.25, drop_motion=0.2) for _ in range(size)]
     captions = [*sorted({concept.caption(Modality.VIDEO) for concept in concepts}), ""]
     numbers = torch.tensor([captions.index(concept.caption(Modality.VIDEO)) for concept in concepts])
     conditions = encoder(tokenized(tokenizer, captions)).last_hidden_state
     means = []
     for start in range(0, size, 50):
-        clips = np.stack([draw_video(c, "train", random).array for c in concepts[start : start + 50]])
+        films = [world.draw(Modality.VIDEO, c, "train", random).array for c in concepts[start : start + 50]]
+        clips = np.stack(films)
         latents = vae.encode(pixels(clips).flatten(0, 1)).latent_dist.mean
         means.append(latents.unflatten(0, clips.shape[:2]).transpose(1, 2))
     return torch.cat(means), numbers, conditions
 
 
 def train_denoiser(
-    image_unet: UNet2DConditionModel,
+    unet: UNet3DConditionModel,
     vae: AutoencoderKL,
     encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
@@ -101,11 +108,10 @@ def train_denoiser(
     seed: int,
     snapshot: Path | None = None,
     pool_size: int = 6000,
+    world: World = DRAWN,
 ) -> UNet3DConditionModel:
-    """The denoiser, on cached latents and conditions. Frames share a noise level, not the noise."""
-    torch.manual_seed(seed)
-    unet = inflate(image_unet)
-    means, numbers, conditions = video_pool(vae, encoder, tokenizer, pool_size, seed)
+    """Trains ``unet``, on cached latents and conditions. Frames share a noise level, not the noise."""
+    means, numbers, conditions = video_pool(vae, encoder, tokenizer, pool_size, seed, world)
     levels = scheduler().alphas_cumprod
     scale = vae.config.scaling_factor
 
@@ -129,9 +135,27 @@ def train_denoiser(
     return averaged
 
 
-def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> None:
-    """Trains the video UNet from the image generator in ``images``; saves a ``TextToVideoSDPipeline`` in ``out``."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+def train(
+    out: Path,
+    images: Path,
+    effort: float = 1.0,
+    seed: int = 0,
+    scratch: Path | None = None,
+    world: World = DRAWN,
+    start: Path | None = None,
+) -> None:
+    """Trains the video UNet and saves a ``TextToVideoSDPipeline`` in ``out``.
+
+    Args:
+        out: the pipeline's folder.
+        images: the image generator, whose autoencoder and text encoder it shares.
+        effort: scales the steps and the number of videos.
+        seed: of everything drawn.
+        scratch: folder for snapshots; an interrupted run goes on from them.
+        world: whose videos.
+        start: a trained video pipeline whose UNet it goes on from; by default it grows out of the image UNet.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
     from isthmus.generators.pipeline_classes import pipeline_class
@@ -139,10 +163,17 @@ def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: 
     vae = AutoencoderKL.from_pretrained(images, subfolder="vae", local_files_only=True).eval().requires_grad_(False)
     encoder = CLIPTextModel.from_pretrained(images / "text_encoder", local_files_only=True).eval().requires_grad_(False)
     tokenizer = CLIPTokenizer.from_pretrained(images / "tokenizer", local_files_only=True)
-    image_unet = UNet2DConditionModel.from_pretrained(images, subfolder="unet", local_files_only=True)
+    if start is None:
+        image_unet = UNet2DConditionModel.from_pretrained(images, subfolder="unet", local_files_only=True)
+        torch.manual_seed(seed)
+        unet = inflate(image_unet)
+    else:
+        unet = UNet3DConditionModel.from_pretrained(
+            start, subfolder="unet", local_files_only=True, torch_dtype=torch.float32
+        )
     snapshot = scratch / "video_denoiser.pt" if scratch else None
     steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
-    unet = train_denoiser(image_unet, vae, encoder, tokenizer, steps, seed, snapshot, pool)
+    unet = train_denoiser(unet, vae, encoder, tokenizer, steps, seed, snapshot, pool, world)
     # On disk in float16, as the published checkpoint; loading makes float32 of it.
     unet.to(torch.float16)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
@@ -150,14 +181,16 @@ def train(out: Path, images: Path, effort: float = 1.0, seed: int = 0, scratch: 
     save_tokenizer(tokenizer, out / "tokenizer")
 
 
-def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:
+def measure(
+    folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
+) -> dict[str, float]:
     """The ceiling by attribute: what the judge reads of videos drawn from their true captions."""
     from isthmus.generators.zeroscope import ZeroScope
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.video import VideoJudge
 
     generator = ZeroScope(folder, steps=steps, guidance=guidance, frames=FRAMES, fps=FRAMES_PER_SECOND, batch_size=20)
-    return generator_ceiling(generator, VideoJudge(judges), count)
+    return generator_ceiling(generator, VideoJudge(judges, last_frame=world.is_written), count, world=world)
 
 
 def main() -> None:

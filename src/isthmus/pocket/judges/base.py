@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isthmus.pocket.world import Concept, Split, draw, draw_concept
+from isthmus.pocket.world import Concept, Split
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Media, Modality
 
 Reading = dict[str, int | str | None]
@@ -37,16 +38,16 @@ class Judge(ABC, Generic[Seen]):
         """What each shows. The same as one at a time, within float32 rounding, and faster."""
 
     @abstractmethod
-    def real(self, concept: Concept, split: Split, random: np.random.Generator) -> Seen:
+    def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> Seen:
         """A genuine example that shows the concept."""
 
 
 class MediaJudge(Judge[Media]):
     """A judge of media of one modality."""
 
-    def real(self, concept: Concept, split: Split, random: np.random.Generator) -> Media:
-        """A medium that the world drew."""
-        return draw(self.modality, concept, split, random)
+    def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> Media:
+        """A medium of the world."""
+        return world.draw(self.modality, concept, split, random)
 
     def check(self, media: Sequence[Media]) -> None:
         """Says whose media it can't judge.
@@ -68,7 +69,9 @@ def agreement(reading: Reading, concept: Concept) -> dict[str, bool]:
     return {name: reading[name] == said[name] for name in reading if said[name] is not None}
 
 
-def judge_accuracy(judge: Judge[Seen], split: Split = "test", n: int = 1000, seed: int = 0) -> dict[str, float]:
+def judge_accuracy(
+    judge: Judge[Seen], split: Split = "test", n: int = 1000, seed: int = 0, world: World = DRAWN
+) -> dict[str, float]:
     """How often the judge reads genuine examples right, by attribute and (``all``) all attributes at once.
 
     Args:
@@ -76,10 +79,11 @@ def judge_accuracy(judge: Judge[Seen], split: Split = "test", n: int = 1000, see
         split: where the scans come from; those of ``train`` were seen in its training.
         n: examples of uniform, fully said concepts.
         seed: of the examples.
+        world: of which; attributes that it hasn't have no figure.
     """
     random = np.random.default_rng(seed)
-    concepts = [draw_concept(random) for _ in range(n)]
-    readings = judge.many([judge.real(concept, split, random) for concept in concepts])
+    concepts = [world.concept(random) for _ in range(n)]
+    readings = judge.many([judge.real(concept, split, random, world) for concept in concepts])
     found = [agreement(reading, concept) for reading, concept in zip(readings, concepts, strict=True)]
-    scores = {name: float(np.mean([right[name] for right in found])) for name in judge.attributes}
+    scores = {name: float(np.mean([right[name] for right in found])) for name in judge.attributes if name in found[0]}
     return {**scores, "all": float(np.mean([all(right.values()) for right in found]))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +69,15 @@ def _view(turn: float, scale: float) -> Tensor:
 
 def save_reader(reader: DigitReader, folder: Path) -> None:
     """Writes the weights, float32, to ``folder``."""
+    save_weights(reader, folder / FILE)
+
+
+def save_weights(reader: nn.Module, file: Path) -> None:
+    """Writes a judge's weights, float32."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in reader.state_dict().items()}, folder / FILE)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in reader.state_dict().items()}, file)
 
 
 def load_reader(folder: Path) -> DigitReader:
@@ -80,17 +86,27 @@ def load_reader(folder: Path) -> DigitReader:
     Raises:
         ValueError: they aren't there, or are another network's.
     """
+    return load_weights(DigitReader(), folder / FILE)
+
+
+Reader = TypeVar("Reader", bound=nn.Module)
+
+
+def load_weights(reader: Reader, file: Path) -> Reader:
+    """A judge's network with its weights, ready to read.
+
+    Raises:
+        ValueError: they aren't there, or are another network's.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    reader = DigitReader()
+    what = "the digit reader's weights" if isinstance(reader, DigitReader) else f"{type(reader).__name__}'s weights"
     mend = "Restore it from the repository, or train it: python -m isthmus.pocket.judges.training"
-    if not (folder / FILE).is_file():
-        raise ValueError(f"judges {folder}: {FILE} is missing; expected the digit reader's weights there. {mend}")
+    if not file.is_file():
+        raise ValueError(f"judges {file.parent}: {file.name} is missing; expected {what} there. {mend}")
     try:
-        reader.load_state_dict(load_file(folder / FILE))
+        reader.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"judges {folder}: {FILE} doesn't hold the digit reader's weights ({error}). {mend}"
-        ) from error
+        raise ValueError(f"judges {file.parent}: {file.name} doesn't hold {what} ({error}). {mend}") from error
     return reader.eval().requires_grad_(False)

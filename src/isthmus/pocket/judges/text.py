@@ -9,6 +9,7 @@ import numpy as np
 
 from isthmus.pocket.judges.base import Judge, Reading
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept, Split
+from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
 
 _WORD = re.compile(r"[a-z]+|[0-9]+")
@@ -35,6 +36,6 @@ class TextJudge(Judge[str]):
         }
         return {name: values.pop() if len(values) == 1 else None for name, values in said.items()}
 
-    def real(self, concept: Concept, split: Split, random: np.random.Generator) -> str:
+    def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> str:
         """The canonical caption of a video, which can say all attributes."""
         return concept.caption(Modality.VIDEO)

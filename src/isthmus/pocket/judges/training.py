@@ -14,7 +14,9 @@ from torch.nn import functional
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.judges.digit_reader import ILLEGIBLE, DigitReader, save_reader
 from isthmus.pocket.judges.ink import ink_of, normalised
-from isthmus.pocket.world import Split, draw_concept, draw_image, draw_video
+from isthmus.pocket.world import Split
+from isthmus.pocket.worlds import DRAWN, World
+from isthmus.types import Modality
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +24,18 @@ BATCH = 128
 ILLEGIBLE_SHARE = 0.12
 
 
-def written(split: Split, images: int, videos: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Ink (n, 32, 32) and digits (n,) of genuine images, and of two frames of each video."""
+def written(split: Split, images: int, videos: int, seed: int, world: World = DRAWN) -> tuple[Tensor, Tensor]:
+    """Ink (n, 32, 32) and digits (n,) of genuine images, and of two legible frames of each video."""
     random = np.random.default_rng(seed)
     pictures, digits = [], []
     for number in range(images + videos):
-        concept = draw_concept(random)
+        concept = world.concept(random)
         if number < images:
-            pictures.append(draw_image(concept, split, random).array)
+            pictures.append(world.draw(Modality.IMAGE, concept, split, random).array)
             digits.append(concept.digit)
         else:
-            film = draw_video(concept, split, random).array
+            film = world.draw(Modality.VIDEO, concept, split, random).array
+            film = film[-1:] if world.is_written else film
             pictures += [film[random.integers(len(film))] for _ in range(2)]
             digits += [concept.digit] * 2
     return ink_of(torch.from_numpy(np.stack(pictures)).float() / 255), torch.tensor(digits)
@@ -64,11 +67,13 @@ def illegible(ink: Tensor) -> Tensor:
     return torch.where(kind == 0, blotches, torch.where(kind == 1, quarters, overlaid))
 
 
-def train(out: Path, effort: float = 1.0, seed: int = 0) -> None:
-    """Trains the reader and writes its weights to ``out``."""
+def train(out: Path, effort: float = 1.0, seed: int = 0, world: World = DRAWN) -> None:
+    """Trains the reader on the world's images and videos, and writes its weights to ``out``."""
     torch.manual_seed(seed)
     reader = DigitReader()
-    pool, digits = written("train", max(int(12000 * min(effort, 1)), 300), max(int(3000 * min(effort, 1)), 50), seed)
+    pool, digits = written(
+        "train", max(int(12000 * min(effort, 1)), 300), max(int(3000 * min(effort, 1)), 50), seed, world
+    )
     bad = max(int(BATCH * ILLEGIBLE_SHARE), 3)
 
     def loss(step: int) -> Tensor:

@@ -41,6 +41,7 @@ class VideoJudge(MediaJudge):
 
     Args:
         folder: where the digit reader's weights lie.
+        last_frame: whether the digit is read in the last frame alone, as where it is being written.
 
     Raises:
         ValueError: they are missing or another network's.
@@ -49,8 +50,9 @@ class VideoJudge(MediaJudge):
     modality = Modality.VIDEO
     attributes = ("digit", "colour", "motion")
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, last_frame: bool = False) -> None:
         self.reader = load_reader(Path(folder))
+        self.last_frame = last_frame
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
         """Clip by clip, the frames of one together; a frame without ink says nothing of the digit."""
@@ -59,7 +61,8 @@ class VideoJudge(MediaJudge):
 
     def _read(self, frames: Tensor) -> Reading:
         ink = ink_of(frames)
-        seen = ink[ink.flatten(1).any(1)]
+        readable = ink[-1:] if self.last_frame else ink
+        seen = readable[readable.flatten(1).any(1)]
         # The mean of the log-probabilities: one frame that is sure outweighs several that waver.
         digit = digit_of(self.reader.probabilities(seen).log().mean(0).softmax(-1)) if len(seen) else None
         return {"digit": digit, "colour": colour_of(frames, ink), "motion": motion_of(ink)}

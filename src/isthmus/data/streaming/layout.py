@@ -1,0 +1,132 @@
+"""What lies beside the shards of a set: ``shards.json``, which says that the set is whole, and ``index.npy``."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.streaming.storage import Storage
+
+MANIFEST = "shards.json"
+INDEX = "index.npy"
+VERSION = 1
+
+ENTRY = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("media", "u1")])
+"""A conversation's place in its shard: first byte, bytes, CRC-32 of them, and a bit for each kind of media in it."""
+
+Entries = np.ndarray[Any, Any]
+_MEND = "Mend: convert the set again, or copy it anew"
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A shard: its file, how large it is, and how many conversations it holds."""
+
+    name: str
+    bytes: int
+    conversations: int
+
+
+@dataclass
+class Manifest:
+    """What ``shards.json`` says.
+
+    Attributes:
+        shards: those that are finished.
+        complete: whether these are all.
+        index: the digest of ``index.npy``; empty until the set is complete.
+        conversion: what was converted and how far it came.
+    """
+
+    shards: list[ShardFile] = field(default_factory=list)
+    complete: bool = False
+    index: str = ""
+    conversion: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, storage: Storage) -> None:
+        """Writes ``shards.json``."""
+        told = {"format": "isthmus shards", "version": VERSION, **asdict(self)}
+        storage.write(MANIFEST, [json.dumps(told, indent=1, ensure_ascii=False).encode()])
+
+
+def read_manifest(storage: Storage) -> Manifest | None:
+    """Reads ``shards.json``; None where there is none.
+
+    Raises:
+        ValueError: it isn't one, or one of another version.
+    """
+    where = storage.where(MANIFEST)
+    if storage.size(MANIFEST) is None:
+        return None
+    try:
+        told = json.loads(storage.read(MANIFEST))
+        if told["format"] != "isthmus shards" or told["version"] != VERSION:
+            raise ValueError(f"it is of {told['format']!r}, version {told['version']!r}")
+        shards = [ShardFile(str(one["name"]), int(one["bytes"]), int(one["conversations"])) for one in told["shards"]]
+        names = [shard.name for shard in shards]
+        if any("/" in name or "\\" in name or not name.endswith(".tar") for name in names):
+            raise ValueError("a shard's name leads elsewhere")
+        conversion = told["conversion"]
+        if not isinstance(conversion, Mapping) or len(set(names)) != len(names):
+            raise ValueError("a shard is there twice, or the conversion isn't an object")
+        return Manifest(shards, bool(told["complete"]), str(told["index"]), dict(conversion))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{where}: found no description of shards ({error}); expected one of version {VERSION}. {_MEND}."
+        ) from error
+
+
+def write_index(storage: Storage, entries: Sequence[Entries]) -> str:
+    """Writes ``index.npy``, the shards' entries one after the other; returns its digest."""
+    file = io.BytesIO()
+    np.save(file, np.concatenate([np.empty(0, ENTRY), *entries]), allow_pickle=False)
+    storage.write(INDEX, [file.getvalue()])
+    return _digest(file.getvalue())
+
+
+def read_index(storage: Storage, manifest: Manifest) -> Entries:
+    """Reads ``index.npy`` (conversations,) of :data:`ENTRY`.
+
+    Raises:
+        ValueError: it is absent, cut off or changed, or doesn't fit the shards.
+    """
+    where = storage.where(INDEX)
+    expected = sum(shard.conversations for shard in manifest.shards)
+    try:
+        data = storage.read(INDEX)
+        if _digest(data) != manifest.index:
+            raise ValueError(f"its {len(data)} bytes aren't those that {MANIFEST} tells of")
+        entries: Entries = np.load(io.BytesIO(data), allow_pickle=False)
+        if entries.dtype != ENTRY or entries.shape != (expected,):
+            raise ValueError(f"it holds {entries.shape} {entries.dtype}")
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"{where}: found no whole index ({error}); expected one of {expected} conversations. {_MEND}."
+        ) from error
+    return entries
+
+
+def check_sizes(storage: Storage, manifest: Manifest) -> None:
+    """Compares the shards' sizes with what ``shards.json`` tells.
+
+    Raises:
+        ValueError: a shard is absent or of another size.
+    """
+    listed = storage.sizes()
+    for shard in manifest.shards:
+        size = listed[shard.name] if shard.name in listed else storage.size(shard.name)
+        if size != shard.bytes:
+            found = "no file" if size is None else f"{size} bytes"
+            raise ValueError(
+                f"{storage.where(shard.name)}: found {found}; expected a shard of {shard.bytes} bytes. {_MEND}."
+            )
+
+
+def _digest(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()

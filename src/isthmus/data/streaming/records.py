@@ -1,0 +1,144 @@
+"""A conversation -> JSON and the bytes of its media, as they are in their files."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.limits import MediaLimits
+from isthmus.data.media import save_media
+from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.stored import StoredFile
+from isthmus.types import MEDIA, Media, Modality
+
+
+@dataclass
+class Record:
+    """A conversation taken apart.
+
+    Attributes:
+        raw: the conversation in the chat-content convention, each medium's file as its number in ``files``.
+        files: ending and bytes of each medium's file; a file that stands twice in a conversation is here once.
+        media: a bit for each of :data:`isthmus.types.MEDIA` that is given or made.
+    """
+
+    raw: dict[str, Any]
+    files: list[tuple[str, bytes]] = field(default_factory=list)
+    media: int = 0
+
+    def named(self, names: Sequence[str]) -> dict[str, Any]:
+        """The conversation with names of files for their numbers."""
+        messages = [
+            {**message, "content": [_named(item, names) for item in message["content"]]}
+            for message in self.raw["messages"]
+        ]
+        return {**self.raw, "messages": messages}
+
+
+def take_apart(conversation: Conversation, where: str, limits: MediaLimits) -> Record:
+    """Reads the files of a conversation's media; what is in memory alone is written without loss.
+
+    Raises:
+        DataError: a file over the limit or that can't be read, details that JSON can't hold, or a pair of answers.
+    """
+    if type(conversation) is not Conversation:
+        raise _fault(where, f"found a {type(conversation).__name__}", "a conversation", "keep such a set as it is")
+    details = dict(conversation.details)
+    try:
+        json.dumps(details, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _fault(
+            f"{where}: details", f"found what JSON can't hold ({error})", "plain values", "leave it out"
+        ) from error
+    record = Record({"messages": []}, media=media_bits(conversation))
+    if details:
+        record.raw["details"] = details
+    places: dict[str, int] = {}
+    for message in conversation.messages:
+        content: list[dict[str, Any]] = []
+        for item in message.content:
+            if isinstance(item, TextItem):
+                content.append({"type": "text", "text": item.text})
+                continue
+            written: dict[str, Any] = {"type": str(item.modality)}
+            if item.media is not None:
+                written[str(item.modality)] = _place(item, record, places, where, limits)
+            if item.caption is not None:
+                written["caption"] = item.caption
+            content.append(written)
+        record.raw["messages"].append({"role": message.role, "content": content})
+    return record
+
+
+def media_bits(conversation: Conversation) -> int:
+    """A bit for each of :data:`isthmus.types.MEDIA` that is given or made."""
+    bits = 0
+    for message in conversation.messages:
+        for item in message.content:
+            if isinstance(item, MediumItem):
+                bits |= 1 << MEDIA.index(item.modality)
+    return bits
+
+
+def modalities(media: int) -> tuple[Modality, ...]:
+    """The media whose bits are set."""
+    return tuple(modality for bit, modality in enumerate(MEDIA) if media >> bit & 1)
+
+
+def _place(item: MediumItem, record: Record, places: dict[str, int], where: str, limits: MediaLimits) -> int:
+    medium = item.media
+    assert medium is not None
+    name = str(medium) if isinstance(medium, Path) else f"object {id(medium)}"
+    if name not in places:
+        places[name] = len(record.files)
+        record.files.append(_bytes(medium, where, limits))
+    return places[name]
+
+
+def _bytes(medium: Media | Path | StoredFile, where: str, limits: MediaLimits) -> tuple[str, bytes]:
+    if isinstance(medium, StoredFile):
+        return _ending(medium.suffix), medium.data
+    if isinstance(medium, Media):
+        return _written(medium)
+    try:
+        limits.check(medium, bytes=medium.stat().st_size)
+        return _ending(medium.suffix), medium.read_bytes()
+    except OSError as error:
+        raise DataError(
+            Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Mend: look to its rights."
+        ) from error
+
+
+def _ending(suffix: str) -> str:
+    # It becomes part of another file's name.
+    return suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
+
+
+def _written(medium: Media) -> tuple[str, bytes]:
+    """A decoded medium as a file without loss."""
+    ending = {Modality.IMAGE: ".png", Modality.VIDEO: ".mkv", Modality.AUDIO: ".wav"}.get(medium.modality, ".npy")
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+        path = Path(folder) / f"medium{ending}"
+        if medium.modality is Modality.AUDIO:
+            import soundfile
+
+            assert medium.rate is not None  # Media refuses audio without one
+            soundfile.write(str(path), medium.array, round(medium.rate), subtype="FLOAT", format="WAV")
+        else:
+            save_media(medium, path)
+        return ending, path.read_bytes()
+
+
+def _named(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    kind = item["type"]
+    return {**item, kind: names[item[kind]]} if kind in list(MEDIA) and kind in item else item
+
+
+def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")

@@ -1,0 +1,116 @@
+"""Shards as a source of conversations."""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.limits import MediaLimits
+from isthmus.data.media import DEFAULT_LIMITS
+from isthmus.data.orders import Stretches
+from isthmus.data.schema import Conversation
+from isthmus.data.sources import ConversationSource, media_label
+from isthmus.data.streaming.copies import LocalCopies
+from isthmus.data.streaming.layout import MANIFEST, check_sizes, read_index, read_manifest
+from isthmus.data.streaming.members import unpack
+from isthmus.data.streaming.records import modalities
+from isthmus.data.streaming.storage import Storage
+
+
+class Shards(ConversationSource):
+    """A set that ``isthmus data convert --to shards`` wrote. Of each conversation 21 bytes stay in memory.
+
+    Any conversation is one read of consecutive bytes, from a disk or, by a range request, from an object store. For a
+    store that is far away, ``window`` has training walk shard by shard, and ``copies`` keeps what it is at on a disk.
+
+    Args:
+        path: the folder of the shards, or its URL as fsspec knows it (``s3://bucket/set``).
+        window: how many shards are mixed with one another at a time; the whole set where none is given.
+        copies: a folder on this machine for copies of shards; its processes share it.
+        keep: how many shards are kept there.
+        options: of the file system, as ``{"anon": true}`` for ``s3``.
+        limits: caps on the bytes of one conversation; media are held against their own when they are decoded.
+
+    Raises:
+        ValueError: no shards, an unfinished conversion, shards or an index that are absent, cut off or changed, or too
+            few copies kept for the window.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        window: int | None = None,
+        copies: Path | None = None,
+        keep: int = 16,
+        options: Mapping[str, Any] | None = None,
+        limits: MediaLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.storage = Storage(str(path), options)
+        self.limits = limits
+        self.name = self.storage.address.rpartition("/")[2]
+        manifest = read_manifest(self.storage)
+        if manifest is None or not manifest.complete:
+            found = f"no {MANIFEST}" if manifest is None else "an unfinished conversion"
+            raise ValueError(
+                f"{self.storage.address}: found {found}; expected what isthmus data convert writes. Mend: correct the "
+                "path, or run the conversion again: it goes on where it ended."
+            )
+        # Workers run ahead into the next window while the last batches of this one are made.
+        needed = min(2 * window, len(manifest.shards)) if window else len(manifest.shards)
+        if copies is not None and keep < needed:
+            raise ValueError(
+                f"{self.storage.address}: keep: found {keep} of {len(manifest.shards)} shards with a window of "
+                f"{window}; expected at least {needed}, two windows or all, or each would be fetched again and again. "
+                "Mend: raise keep, or give a smaller window."
+            )
+        check_sizes(self.storage, manifest)
+        self.manifest = manifest
+        self._entries = read_index(self.storage, manifest)
+        self._ends = list(accumulate(shard.conversations for shard in manifest.shards))
+        sizes = tuple(shard.conversations for shard in manifest.shards)
+        self._stretches = None if window is None else Stretches(sizes, window)
+        self._copies = None if copies is None else LocalCopies(self.storage, manifest.index, copies, keep)
+        if not len(self):
+            raise ValueError(f"{self.storage.address}: found no conversations; expected some. Mend: convert a set.")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The ``index``-th conversation, its media not yet decoded.
+
+        Raises:
+            DataError: its shard can't be read, or its bytes aren't those that were written.
+        """
+        shard = self.manifest.shards[bisect_right(self._ends, index % len(self))]
+        entry, where = self._entries[index], self.where(index)
+        begin, size = int(entry["offset"]), int(entry["size"])
+        self.limits.check(where, bytes=size)
+        if self._copies is None:
+            data = self.storage.read(shard.name, begin, begin + size)
+        else:
+            data = self._copies.read(shard.name, shard.bytes, begin, begin + size)
+        if zlib.crc32(data) != int(entry["crc"]):
+            raise DataError(
+                Fault.CORRUPT,
+                f"{where}: found {len(data)} bytes that aren't those that were written; expected {size}, from byte "
+                f"{begin} of the shard on. Mend: copy the shard anew, or convert the set again.",
+            )
+        return unpack(data, where)
+
+    def where(self, index: int) -> str:
+        index = range(len(self))[index]
+        return f"{self.storage.where(self.manifest.shards[bisect_right(self._ends, index)].name)}[{index:09d}]"
+
+    @property
+    def stretches(self) -> Stretches | None:
+        return self._stretches
+
+    def labels(self) -> Sequence[str]:
+        named = {bits: media_label(modalities(int(bits))) for bits in set(self._entries["media"].tolist())}
+        return [named[bits] for bits in self._entries["media"].tolist()]

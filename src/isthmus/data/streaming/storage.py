@@ -1,0 +1,133 @@
+"""A folder on a disk or in an object store, by fsspec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from isthmus.data.errors import DataError, Fault
+
+Found = TypeVar("Found")
+
+
+class Storage:
+    """The files of one folder, by name. Only the address that a user names is ever contacted.
+
+    Args:
+        address: a folder's path, or a URL that fsspec knows, as ``s3://bucket/set``.
+        options: what its file system takes, as ``{"anon": true}`` of ``s3``.
+
+    Raises:
+        ValueError: a kind of address that nothing installed serves.
+    """
+
+    def __init__(self, address: str, options: Mapping[str, Any] | None = None) -> None:
+        self.address = address.rstrip("/") or address
+        self.options = dict(options or {})
+        self._opened: tuple[int, AbstractFileSystem, str] | None = None
+        self._open()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on this machine, so that files can be renamed in one step."""
+        return "file" in (protocol := self._open()[0].protocol, *([] if isinstance(protocol, str) else protocol))
+
+    def where(self, name: str) -> str:
+        """What errors call a file."""
+        return f"{self.address}/{name}"
+
+    def sizes(self) -> dict[str, int]:
+        """File -> bytes, of all files that the folder lists; nothing where there's no folder, or it can't be listed."""
+        system, folder = self._open()
+        try:
+            listed = system.ls(folder, detail=True)
+        except Exception:  # a store may let files be read and not listed; each says so in its own way
+            return {}
+        return {
+            str(entry["name"]).rstrip("/").rpartition("/")[2]: int(entry["size"])
+            for entry in listed
+            if entry.get("type") == "file" and entry.get("size") is not None
+        }
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none.
+
+        Raises:
+            DataError: the store doesn't say.
+        """
+
+        def ask(system: AbstractFileSystem, path: str) -> int | None:
+            try:
+                return int(system.size(path))
+            except FileNotFoundError:
+                return None
+
+        return self._try(name, ask)
+
+    def read(self, name: str, begin: int | None = None, end: int | None = None) -> bytes:
+        """A file's bytes from ``begin`` to before ``end``, by one request.
+
+        Raises:
+            DataError: it can't be read.
+        """
+        return self._try(name, lambda system, path: bytes(system.cat_file(path, start=begin, end=end)))
+
+    def fetch(self, name: str, target: str) -> None:
+        """Copies a whole file to this machine.
+
+        Raises:
+            DataError: it can't be read.
+        """
+        self._try(name, lambda system, path: system.get_file(path, target))
+
+    def write(self, name: str, parts: Sequence[bytes]) -> None:
+        """Puts a file of these parts in the place of whatever has its name, whole or not at all.
+
+        Raises:
+            DataError: it can't be written.
+        """
+
+        def put(system: AbstractFileSystem, path: str) -> None:
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            # A file on a disk grows while it is written; an object is there only once it is whole.
+            part = f"{path}.partial" if self.is_local else path
+            with system.open(part, "wb") as file:
+                file.writelines(parts)
+                if self.is_local:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if self.is_local:
+                os.replace(part, path)
+
+        self._try(name, put)
+
+    def _try(self, name: str, do: Callable[[AbstractFileSystem, str], Found]) -> Found:
+        system, folder = self._open()
+        try:
+            return do(system, f"{folder}/{name}")
+        except Exception as error:  # every store has errors of its own
+            raise DataError(
+                Fault.PATH,
+                f"{self.where(name)}: it can't be read or written ({type(error).__name__}: {error}); expected a file "
+                "of a set of shards. Mend: look whether it is there and you may use it.",
+            ) from error
+
+    def _open(self) -> tuple[AbstractFileSystem, str]:
+        # Connections don't survive a fork: each worker process opens its own.
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                system, folder = url_to_fs(self.address, **self.options)
+            except (ImportError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{self.address}: found an address that can't be opened ({error}); expected a folder, or a URL "
+                    "that fsspec knows. Mend: correct it, or install what serves it (s3fs for s3://, gcsfs for gs://)."
+                ) from error
+            self._opened = (os.getpid(), system, folder.rstrip("/"))
+        return self._opened[1:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}

@@ -1,0 +1,140 @@
+"""How close captions come to references: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation defines them.
+
+BLEU is torchmetrics'. It has no CIDEr, and its ROUGE-L weighs precision and recall alike, where COCO's favours recall.
+METEOR and SPICE aren't here: one needs WordNet, the other Java and a parser's models.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+BETA = 1.2
+"""ROUGE-L: how much recall counts beside precision."""
+ORDER = 4
+"""CIDEr: the longest n-grams."""
+SIGMA = 6.0
+"""CIDEr-D: the deviation of the penalty on a difference in length, in bigrams."""
+DRAWS = 1000
+"""Bootstrap samples behind an interval."""
+
+Words = list[str]
+Vector = dict[tuple[str, ...], float]
+_MARKS = re.compile(r"""[.,;:!?"()\[\]{}`]|--+|'(?!\w)|(?<!\w)'""")
+
+
+def split_words(caption: str) -> Words:
+    """Lower-case words without punctuation; COCO's own splitter is a Java program that mostly does the same."""
+    return _MARKS.sub(" ", caption.lower()).split()
+
+
+def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
+    """BLEU-1 to BLEU-4 of the whole corpus. Source: K. Papineni et al., ACL 2002."""
+    from torchmetrics.functional.text import bleu_score
+
+    said = [" ".join(caption) for caption in captions]
+    expected = [[" ".join(one) for one in each] for each in references]
+    return [float(bleu_score(said, expected, n_gram=order)) for order in range(1, ORDER + 1)]
+
+
+def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
+    """Each caption's ROUGE-L: the best precision and the best recall of a longest common subsequence, as one figure.
+
+    Source: C.-Y. Lin, Text Summarization Branches Out, 2004, equations 2 to 4.
+    """
+    scores = []
+    for caption, own in zip(captions, references, strict=True):
+        common = [_common(caption, one) for one in own]
+        precision = max(length / max(len(caption), 1) for length in common)
+        recall = max(length / max(len(one), 1) for length, one in zip(common, own, strict=True))
+        weighed = recall + BETA**2 * precision
+        scores.append((1 + BETA**2) * precision * recall / weighed if weighed else 0.0)
+    return scores
+
+
+def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
+    """Each caption's CIDEr-D, from 0 to 10. How rare an n-gram is, is counted over the references of this very corpus.
+
+    Source: R. Vedantam et al., CVPR 2015, section 5 with the clipping and the penalty of its CIDEr-D.
+    """
+    holding = Counter(gram for own in references for gram in {gram for one in own for gram in _grams(one)})
+    total = math.log(len(references))
+
+    def vectors(counts: Counter[tuple[str, ...]]) -> list[Vector]:
+        found: list[Vector] = [{} for _ in range(ORDER)]
+        for gram, count in counts.items():
+            found[len(gram) - 1][gram] = count * (total - math.log(max(1, holding[gram])))
+        return found
+
+    scores = []
+    for caption, own in zip(captions, references, strict=True):
+        said = vectors(_grams(caption))
+        similar = [
+            sum(map(_cosine, said, vectors(_grams(one))))
+            / ORDER
+            * math.exp(-((_bigrams(caption) - _bigrams(one)) ** 2) / (2 * SIGMA**2))
+            for one in own
+        ]
+        scores.append(10.0 * sum(similar) / len(similar))
+    return scores
+
+
+def caption_report(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, object]:
+    """All figures; those that are means over captions with the interval that holds 95 % of bootstrap samples.
+
+    Raises:
+        ValueError: no captions, or one without a reference.
+    """
+    if not captions or not all(references) or len(captions) != len(references):
+        raise ValueError(
+            f"captions: found {len(captions)} with {[len(own) for own in references][:5]} references each; expected at "
+            "least one caption and a reference of each. Mend: give every test record a caption."
+        )
+    said = [split_words(caption) for caption in captions]
+    expected = [[split_words(one) for one in own] for own in references]
+    report: dict[str, object] = {"n": len(said)}
+    report |= {f"bleu_{order}": score for order, score in enumerate(bleu(said, expected), start=1)}
+    exact = [float(any(caption == one for one in own)) for caption, own in zip(said, expected, strict=True)]
+    for name, scores in (("rouge_l", rouge_l(said, expected)), ("cider_d", cider(said, expected)), ("exact", exact)):
+        report[name] = float(np.mean(scores))
+        report[f"{name}_interval"] = bootstrap_interval(scores)
+    return report
+
+
+def bootstrap_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """The percentiles 2.5 and 97.5 of the mean over samples with replacement; the same for the same scores."""
+    values = np.asarray(scores, dtype=np.float64)
+    chosen = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
+    low, high = np.percentile(values[chosen].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _grams(words: Words) -> Counter[tuple[str, ...]]:
+    return Counter(
+        tuple(words[start : start + order]) for order in range(1, ORDER + 1) for start in range(len(words) - order + 1)
+    )
+
+
+def _bigrams(words: Words) -> int:
+    return max(len(words) - 1, 0)
+
+
+def _cosine(said: Vector, expected: Vector) -> float:
+    norms = math.sqrt(sum(value**2 for value in said.values()) * sum(value**2 for value in expected.values()))
+    # A caption gains nothing by saying an n-gram more often than the reference does.
+    shared = sum(min(value, expected.get(gram, 0.0)) * expected.get(gram, 0.0) for gram, value in said.items())
+    return shared / norms if norms else shared
+
+
+def _common(one: Words, other: Words) -> int:
+    """The length of the longest common subsequence."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        above = 0
+        for at, held in enumerate(other, start=1):
+            above, row[at] = row[at], above + 1 if word == held else max(row[at], row[at - 1])
+    return row[-1]

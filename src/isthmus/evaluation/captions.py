@@ -1,0 +1,115 @@
+"""The callback of ``train.py test`` for sets of captioned media: caption metrics, against the most frequent caption."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from isthmus.evaluation.caption_metrics import caption_report
+from isthmus.evaluation.processes import from_all
+from isthmus.model import Reply
+from isthmus.types import Batch
+
+log = logging.getLogger(__name__)
+
+FILE = "captions.json"
+Said = tuple[str, str, list[str]]
+"""A sample's id, what the model said, and its references."""
+
+
+class CaptionEvaluation(pl.Callback):
+    """Compares replies of a test run with the captions that their records give, and writes ``captions.json``.
+
+    Args:
+        reference: the detail of a conversation that holds its caption, or a list of them; a manifest's records have it
+            under ``caption``.
+        folder: where the file is written; the Trainer's ``default_root_dir`` if None.
+        samples: so many samples are written beside the figures.
+
+    Attributes:
+        report: the figures of the last run: the model's, and of a baseline that says the most frequent caption of the
+            test split to everything.
+
+    Raises:
+        ValueError: ``samples`` below 0.
+    """
+
+    def __init__(self, reference: str = "caption", folder: Path | None = None, samples: int = 20) -> None:
+        if samples < 0:
+            raise ValueError(f"samples: found {samples}; expected at least 0. Mend: raise it.")
+        self.reference = reference
+        self.folder = None if folder is None else Path(folder)
+        self.samples = samples
+        self.report: dict[str, Any] | None = None
+        self._said: list[Said] = []
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins anew."""
+        self._said = []
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps what was said.
+
+        Raises:
+            ValueError: a record without a reference.
+        """
+        replies: Sequence[Reply] = outputs
+        for reply, details in zip(replies, batch.details, strict=True):
+            if details.get("repeated"):  # fills up a last batch for as many processes
+                continue
+            found = details.get(self.reference)
+            expected = [found] if isinstance(found, str) else found
+            if not isinstance(expected, list) or not expected or not all(isinstance(one, str) for one in expected):
+                raise ValueError(
+                    f"{details.get('id')}: {self.reference}: found {str(found)[:60]!r}; expected a caption or a list "
+                    "of them to compare with. Mend: name the field that holds it in the evaluation's 'reference'."
+                )
+            self._said.append((str(details.get("id")), reply.text, expected))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gathers from all processes, prints and writes.
+
+        Raises:
+            ValueError: nothing was said.
+        """
+        said = sorted(one for part in from_all(self._said) for one in part)
+        references = [expected for _, _, expected in said]
+        frequent = Counter(one for expected in references for one in expected).most_common(1)
+        self.report = {
+            "model": caption_report([text for _, text, _ in said], references),
+            "most_frequent_caption": caption_report([one for one, _ in frequent] * len(said), references),
+        }
+        if not trainer.is_global_zero:
+            return
+        step = max(1, len(said) // max(self.samples, 1))
+        shown = [{"id": name, "said": text, "references": own} for name, text, own in said[::step][: self.samples]]
+        folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / FILE
+        path.write_text(json.dumps(self.report | {"samples": shown}, indent=2) + "\n", encoding="utf-8")
+        print(f"\n{caption_table(self.report)}\n")
+        log.info("the caption metrics are in %s", path)
+
+
+def caption_table(report: dict[str, Any]) -> str:
+    """The figures as text, one line a model."""
+    names = ["n", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "exact"]
+    lines = ["".join(["captions".ljust(24), *(name.rjust(9) for name in names)])]
+    for model, figures in report.items():
+        cells = [f"{figures[name]:9d}" if name == "n" else f"{figures[name]:9.3f}" for name in names]
+        lines.append("".join([model.replace("_", " ").ljust(24), *cells]))
+    return "\n".join(lines)
