@@ -58,10 +58,14 @@ class SavingsBackbone(CausalBackbone):
         self._last: Tensor | None = None
 
     def forward(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        by_token: bool = False,
+        temperature: float = 1.0,
     ) -> BackboneOutput:
         """The backbone's own; without ``target_logits`` all other positions meet the head too, and its backward."""
-        output = super().forward(batch, media, by_token)
+        output = super().forward(batch, media, by_token, temperature)
         if not self.savings.target_logits:
             assert self._last is not None
             targets = batch.labels[:, 1:] != IGNORED

@@ -58,19 +58,20 @@ def drawn(model: AnyToAny, batch: Batch) -> list[Reply]:
     return model.objective._draw(model, batch)
 
 
-def full(model: AnyToAny, batch: Batch) -> Tensor:
+def full(model: AnyToAny, batch: Batch, temperature: float) -> Tensor:
     """(R, T) log-probabilities of the targets, from logits over everything."""
     backbone: Any = model.backbone.language_model
     positions = torch.arange(batch.ids.shape[1]).expand_as(batch.ids)
     states = backbone._transform(backbone.embed(batch.ids), batch.mask, positions, None)
-    logits = backbone.logits(states[:, :-1]).log_softmax(-1)
+    logits = (backbone.logits(states[:, :-1]) / temperature).log_softmax(-1)
     columns = backbone.rows.columns(batch.labels[:, 1:]).clamp(min=0)
     found = logits.gather(-1, columns[..., None])[..., 0]
     return found.where(batch.labels[:, 1:] != IGNORED, 0.0)
 
 
-def test_a_step_equals_a_plain_computation(experts: dict[str, Path]) -> None:
-    model = ready(experts, policy(kl=0.3), TRAINS, inputs=(), outputs=("image",))
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_a_step_equals_a_plain_computation(experts: dict[str, Path], temperature: float) -> None:
+    model = ready(experts, policy(kl=0.3, temperature=temperature), TRAINS, inputs=(), outputs=("image",))
     batch = model.collator("train")(prompts())
     assert len(batch) == 8 and [details["id"] for details in batch.details] == [*[ASKED[0]] * 4, *[ASKED[1]] * 4]
     outcome = step(model, batch)
@@ -81,10 +82,10 @@ def test_a_step_equals_a_plain_computation(experts: dict[str, Path]) -> None:
     replies = drawn(model, batch)
     answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
     rewards = torch.tensor([vowels(batch.details[row][PROMPT], reply) for row, reply in enumerate(replies)])
-    now = full(model, answered)
+    now = full(model, answered, temperature)
     assert model.reference is not None
     with model.reference(model):
-        before = full(model, answered)
+        before = full(model, answered, temperature)
     total = torch.zeros(())
     for row in range(8):
         group = rewards[row // 4 * 4 : row // 4 * 4 + 4]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isthmus.backbones.lora import inject_lora, lora_parameters
 from isthmus.losses import PreferenceForm
-from isthmus.model import AnyToAny
+from isthmus.model import AnyToAny, LossWeights
 from isthmus.model.objective import Outcome
 from isthmus.model.scores import score
 from isthmus.training import Preference
@@ -144,6 +144,22 @@ def test_the_media_term_equals_a_plain_computation_and_reaches_the_bridges(exper
         chosen, rejected = now.denoising[modality] - before.denoising[modality]
         losses.append(-F.logsigmoid(-7.0 * (chosen - rejected)))
     torch.testing.assert_close(outcome.loss, torch.stack(losses).mean())
+    outcome.loss.backward()
+    moved = {name.split(":")[0] for name, own in gradients(model).items() if own.abs().max() > 0}
+    assert {"lora", "signal_rows", "output_projectors.image", "output_projectors.audio"} <= moved
+
+
+def test_the_alignment_term_is_that_of_the_chosen_runs_and_reaches_the_bridges(experts: dict[str, Path]) -> None:
+    plain = step(ready(experts, Preference()), batch_of(ready(experts, Preference()), media_pairs()))
+    model = ready(experts, Preference(alignment=2.0))
+    batch = batch_of(model, media_pairs())
+    outcome = step(model, batch)
+    model.loss_weights = LossWeights(alignment=1.0)
+    distances = model(batch).alignment
+    chosen = torch.cat([distances[m][runs.rows < len(batch) // 2] for m, runs in batch.signals.items()])
+    assert 0 < len(chosen) < sum(map(len, distances.values()))
+    torch.testing.assert_close(outcome.loss, plain.loss + 2.0 * chosen.mean())
+    assert outcome.own["alignment_image"] > 0
     outcome.loss.backward()
     moved = {name.split(":")[0] for name, own in gradients(model).items() if own.abs().max() > 0}
     assert {"lora", "signal_rows", "output_projectors.image", "output_projectors.audio"} <= moved

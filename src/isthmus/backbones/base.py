@@ -96,11 +96,15 @@ class LanguageBackbone(nn.Module):
         raise NotImplementedError
 
     def forward(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        by_token: bool = False,
+        temperature: float = 1.0,
     ) -> BackboneOutput:
         """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``.
 
-        ``by_token``: whether the loss of each labelled position is wanted too.
+        ``by_token``: whether the loss of each labelled position is wanted too. Logits are divided by ``temperature``.
         """
         raise NotImplementedError
 

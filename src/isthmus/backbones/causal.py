@@ -94,7 +94,11 @@ class CausalBackbone(PretrainedBackbone):
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
     def forward(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        by_token: bool = False,
+        temperature: float = 1.0,
     ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
@@ -105,6 +109,7 @@ class CausalBackbone(PretrainedBackbone):
             batch: ids (B, T), mask, labels, places of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
             by_token: whether the loss of each labelled position is wanted too.
+            temperature: logits are divided by it.
 
         Raises:
             ValueError: the batch contradicts itself or ``media``; see :func:`isthmus.backbones.layout.check_batch`.
@@ -122,7 +127,7 @@ class CausalBackbone(PretrainedBackbone):
         predicted = batch.labels[:, 1:] != IGNORED
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
-        losses, correct = measured(hidden[:, :-1][predicted], self.logits, columns)
+        losses, correct = measured(hidden[:, :-1][predicted], self._head_at(temperature), columns)
         loss = losses.sum()
         # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
         # its batch has.

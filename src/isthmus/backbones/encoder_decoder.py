@@ -49,7 +49,11 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         return AutoModelForSeq2SeqLM
 
     def forward(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        by_token: bool = False,
+        temperature: float = 1.0,
     ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
@@ -61,6 +65,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
             batch: ids (B, T), mask, labels, places of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
             by_token: whether the loss of each labelled position is wanted too.
+            temperature: logits are divided by it.
 
         Raises:
             ValueError: the batch contradicts itself or ``media``, see :func:`isthmus.backbones.layout.check_batch`; or
@@ -96,7 +101,8 @@ class EncoderDecoderBackbone(PretrainedBackbone):
 
         predicted = batch.labels != IGNORED
         measured = token_losses if by_token else text_loss
-        losses, correct = measured(final[before[predicted]], self.logits, self.rows.columns(batch.labels[predicted]))
+        columns = self.rows.columns(batch.labels[predicted])
+        losses, correct = measured(final[before[predicted]], self._head_at(temperature), columns)
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])

@@ -161,6 +161,10 @@ class PretrainedBackbone(LanguageBackbone):
             scores = torch.tanh(scores / cap) * cap
         return scores
 
+    def _head_at(self, temperature: float) -> Callable[[Tensor], Tensor]:
+        """:meth:`logits`, divided by the temperature."""
+        return self.logits if temperature == 1 else lambda states: self.logits(states) / temperature
+
     def _head(self, states: Tensor) -> Tensor:
         """(p, E) -> (p, base vocabulary), the LLM's own head."""
         scores: Tensor = self.llm.get_output_embeddings()(states)

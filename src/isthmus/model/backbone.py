@@ -32,8 +32,19 @@ class Backbone(pl.LightningModule):
         return self.language_model.width
 
     def forward(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]], by_token: bool = False
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        by_token: bool = False,
+        temperature: float = 1.0,
     ) -> BackboneOutput:
-        """The summed text loss, that of each target if ``by_token``, and the states S (r, S, E) of trained runs."""
-        output: BackboneOutput = self.language_model(batch, media, by_token)
+        """The summed text loss and the states S (r, S, E) of trained runs.
+
+        Args:
+            batch: conversations, closed over positions that media didn't take.
+            media: by modality P and its mask.
+            by_token: whether the loss of each target is wanted too.
+            temperature: logits are divided by it.
+        """
+        output: BackboneOutput = self.language_model(batch, media, by_token, temperature)
         return output

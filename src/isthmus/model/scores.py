@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from isthmus.model.losses import distance_to
 from isthmus.types import IGNORED, Batch, Modality
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Scores:
         targets: (B, T) bool, where the targets are.
         correct: (P,) bool, which targets were the likeliest token; None where that isn't known.
         denoising: by modality (c,), the denoising error of each content.
+        alignment: by modality (r,), the distance of each run to its caption's condition.
     """
 
     batch: Batch
@@ -30,6 +32,7 @@ class Scores:
     targets: Tensor
     correct: Tensor | None
     denoising: dict[Modality, Tensor] = field(default_factory=dict)
+    alignment: dict[Modality, Tensor] = field(default_factory=dict)
 
     @property
     def text(self) -> Tensor:
@@ -42,11 +45,19 @@ class Scores:
         return self.targets.sum(1)
 
 
-def score(model: AnyToAny, batch: Batch, contents: bool = False) -> Scores:
-    """Scores a batch's answers; ``contents``: those of media that bring their file too."""
+def score(model: AnyToAny, batch: Batch, contents: bool = False, aligned: int = 0, temperature: float = 1.0) -> Scores:
+    """Scores a batch's answers.
+
+    Args:
+        model: whose they are, or might be.
+        batch: conversations with answers.
+        contents: whether media that bring their file are denoised too.
+        aligned: the runs of so many rows, from the first on, are compared with their captions' conditions.
+        temperature: of the log-probabilities.
+    """
     projected = {} if model.input_side is None else model.input_side(batch.media)
     closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
-    output = model.backbone(closed, projected, by_token=True)
+    output = model.backbone(closed, projected, by_token=True, temperature=temperature)
     targets = closed.labels != IGNORED
     assert output.token_losses is not None
     tokens = output.token_losses.new_zeros(targets.shape).masked_scatter(targets, -output.token_losses)
@@ -55,4 +66,11 @@ def score(model: AnyToAny, batch: Batch, contents: bool = False) -> Scores:
         signals = {modality: own for modality, own in output.signals.items() if closed.signals[modality].contents}
         for modality, heard in model.output_side(signals).items():
             scores.denoising[modality] = model.output_side.denoising(modality, heard, closed.signals[modality])
+    if aligned and model.output_side is not None:
+        own = {modality: (runs.rows < aligned).nonzero()[:, 0] for modality, runs in closed.signals.items()}
+        signals = {modality: output.signals[modality][rows] for modality, rows in own.items() if len(rows)}
+        for modality, heard in model.output_side(signals).items():
+            captions = [closed.signals[modality].captions[run] for run in own[modality].tolist()]
+            target = model.output_side.target(modality, captions)
+            scores.alignment[modality] = distance_to(target, heard, model.loss_weights.alignment_form)
     return scores

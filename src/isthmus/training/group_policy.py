@@ -24,7 +24,7 @@ from isthmus.types import Batch
 class GroupPolicy(Objective):
     """GRPO (DeepSeekMath, arXiv 2402.03300). Batches are prompts; each is answered ``group`` times.
 
-    Answers are drawn from the model itself (temperature 1, no top-p), with the key-value cache, and their media made
+    Answers are drawn from the model itself (no top-p), with the key-value cache, and their media made
     together. One update follows each draw, so that the policy that draws is the one that learns, and the clip never
     binds. What is learnt is what was sampled: words, the end, and where a run of signal tokens begins. So a verdict on
     a medium reaches the LLM through what it said before the run and through calling for the medium at all. Output
@@ -39,6 +39,8 @@ class GroupPolicy(Objective):
         kl: weight of the KL term to the reference.
         clip: how far the ratio to the sampling policy counts.
         steps: of the generators; each one's own if None.
+        temperature: of the draws, and of the log-probabilities that are learnt from. A model that hardly varies its
+            answers needs more than 1: equal answers teach nothing.
 
     Raises:
         ValueError: no reward, a weight for one that isn't there, or a number that makes no sense.
@@ -55,6 +57,7 @@ class GroupPolicy(Objective):
         kl: float = 0.04,
         clip: float = 0.2,
         steps: int | None = None,
+        temperature: float = 1.0,
     ) -> None:
         if not rewards:
             raise ValueError("group_policy.rewards: found none; expected at least one. Mend: give a class_path.")
@@ -62,11 +65,11 @@ class GroupPolicy(Objective):
             raise ValueError(
                 f"group_policy.weights: found '{unknown[0]}'; the rewards are {', '.join(rewards)}. Mend: rename it."
             )
-        if group < 2 or max_tokens < 1 or kl < 0 or not 0 < clip < 1:
+        if group < 2 or max_tokens < 1 or kl < 0 or not 0 < clip < 1 or temperature <= 0:
             raise ValueError(
-                f"group_policy: found group {group}, max_tokens {max_tokens}, kl {kl}, clip {clip}; expected a group "
-                "of at least 2, max_tokens of at least 1, kl of at least 0 and a clip between 0 and 1. Mend: correct "
-                "it."
+                f"group_policy: found group {group}, max_tokens {max_tokens}, kl {kl}, clip {clip}, temperature "
+                f"{temperature}; expected a group of at least 2, max_tokens of at least 1, kl of at least 0, a clip "
+                "between 0 and 1 and a temperature above 0. Mend: correct it."
             )
         self.rewards = dict(rewards)
         self.weights = {name: 1.0 for name in rewards} | dict(weights or {})
@@ -75,6 +78,7 @@ class GroupPolicy(Objective):
         self.kl = kl
         self.clip = clip
         self.steps = steps
+        self.temperature = temperature
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -100,8 +104,8 @@ class GroupPolicy(Objective):
 
         answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
         with model.reference(model):
-            before = score(model, answered)
-        now = score(model, answered)
+            before = score(model, answered, temperature=self.temperature)
+        now = score(model, answered, temperature=self.temperature)
         old = now.tokens.detach()
         losses, divergences = policy_loss(now.tokens, old, before.tokens, now.targets, advantages, self.clip, self.kl)
         counts, world = over_processes(model, losses.new_tensor([len(losses)], dtype=torch.float64))
@@ -123,7 +127,7 @@ class GroupPolicy(Objective):
     def _draw(self, model: AnyToAny, batch: Batch) -> list[Reply]:
         """One reply a row. Rows draw from seeds of their own, which the step's random state gives."""
         seed = int(torch.randint(2**30, ()))
-        sampling = Sampling(self.max_tokens, temperature=1.0, seed=seed)
+        sampling = Sampling(self.max_tokens, temperature=self.temperature, seed=seed)
         with resting(model):
             return model.answer(batch, sampling, seeds=[seed + row for row in range(len(batch))], steps=self.steps)
 

@@ -34,6 +34,8 @@ class Preference(Objective):
         media_beta: of the media term.
         chosen: weight of the chosen answers' cross-entropy beside them, which keeps their probability from falling
             along with the rejected ones' (arXiv 2404.19733).
+        alignment: weight of the chosen answers' alignment: what that is to words, this is to media. The distance of
+            their projected signals to their captions' conditions, as in the stages before.
 
     Raises:
         ValueError: a number that makes no sense, or nothing to learn.
@@ -47,6 +49,7 @@ class Preference(Objective):
         media: float = 0.0,
         media_beta: float = 2000.0,
         chosen: float = 0.0,
+        alignment: float = 0.0,
     ) -> None:
         if form not in get_args(PreferenceForm):
             raise ValueError(
@@ -55,10 +58,10 @@ class Preference(Objective):
         for name, value in (("beta", beta), ("media_beta", media_beta)):
             if value <= 0:
                 raise ValueError(f"preference.{name}: found {value}; expected a number above 0. Mend: raise it.")
-        if min(text, media, chosen) < 0 or text + media == 0:
+        if min(text, media, chosen, alignment) < 0 or text + media == 0:
             raise ValueError(
-                f"preference: found weights text {text}, media {media}, chosen {chosen}; expected none below 0, and "
-                "text or media above. Mend: give one a weight."
+                f"preference: found weights text {text}, media {media}, chosen {chosen}, alignment {alignment}; "
+                "expected none below 0, and text or media above. Mend: give one a weight."
             )
         self.form: PreferenceForm = form
         self.beta = beta
@@ -66,7 +69,9 @@ class Preference(Objective):
         self.media = media
         self.media_beta = media_beta
         self.chosen = chosen
-        self.prepares = self.makes = media > 0
+        self.alignment = alignment
+        self.prepares = media > 0
+        self.makes = media + alignment > 0
 
     @property
     def collator(self) -> Callable[..., Collator]:
@@ -76,20 +81,24 @@ class Preference(Objective):
         assert model.reference is not None, "the stage switch takes the reference"
         with model.reference(model):
             before = score(model, batch, self.prepares)
-        now = score(model, batch, self.prepares)
         pairs = len(batch) // 2
+        now = score(model, batch, self.prepares, pairs if self.alignment else 0)
         chosen, rejected = (now.text - before.text).chunk(2)
         tokens = now.counts.chunk(2)
         losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.form)
         media, media_margins = self._media(now, before, pairs)
         likelihood = -now.text[:pairs].sum()
 
+        distances = torch.cat([losses.new_zeros(0), *now.alignment.values()])
         sizes = losses.new_tensor([pairs, len(media)], dtype=torch.float64)
-        counts, world = over_processes(model, torch.cat([sizes, tokens[0].sum().double()[None]]))
+        counts, world = over_processes(
+            model, torch.cat([sizes, tokens[0].sum().double()[None], sizes.new_tensor([len(distances)])])
+        )
         counts = counts.to(losses.dtype)
         text_loss, media_loss = losses.sum() / counts[0] * world, media.sum() / counts[1] * world
         chosen_loss = likelihood / counts[2] * world
         loss = self.text * text_loss + self.media * media_loss + self.chosen * chosen_loss
+        loss = loss + self.alignment * distances.sum() / counts[3].clamp(min=1) * world
         shared = {
             "loss": loss,
             "preference_loss": text_loss,
@@ -102,6 +111,7 @@ class Preference(Objective):
             "rejected_length": tokens[1].float().mean(),
         }
         own = _health(model, now, pairs)
+        own |= {f"alignment_{modality}": values.mean() for modality, values in now.alignment.items()}
         if len(media):
             own |= {"media_loss": media.mean(), "media_accuracy": (media_margins > 0).float().mean()}
         return Outcome(loss, shared, own)
