@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from isthmus.cli import data_convert, data_lint
+from isthmus.cli import data_build, data_convert, data_lint
 
 PIECES = {
     "text": "words",
@@ -124,6 +124,7 @@ def _pipeline(options: Namespace) -> Any:
 
 DATA: dict[str, Command] = {
     "lint": Command("report what is in a set, and its faults", data_lint.parser, data_lint.run),
+    "build": Command("write dialogues over captioned media", data_build.parser, data_build.run),
     "convert": Command("write sets as shards or JSON lines", data_convert.parser, data_convert.run),
 }
 COMMANDS: dict[str, Command] = {

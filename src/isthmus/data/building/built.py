@@ -1,0 +1,138 @@
+"""Instruction dialogues over captioned media, in the manner of MosIT (NExT-GPT, arXiv 2309.05519, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator as Random
+
+from isthmus.data.building.gallery import Gallery
+from isthmus.data.building.kinds import NEEDS_OTHERS, WRITERS, Writing
+from isthmus.data.building.script import Script
+from isthmus.data.building.templates import read_templates
+from isthmus.data.schema import Conversation
+from isthmus.data.seeds import derive_seed, permuted
+from isthmus.data.sources import ConversationSource
+
+TEXT = "text"
+
+
+class BuiltDialogues(ConversationSource):
+    """Dialogues that are written over sets of captioned media: any modality to any, over several turns.
+
+    Kinds: ``describe`` and ``make`` a medium; ``convert`` one into another that shows the same; ``compare`` two in one
+    turn; ``make_two`` in one answer; ``recall`` what a medium of an earlier turn showed; ``remake`` one as another
+    modality; ``clarify`` what is to be made, when nothing was said; ``refuse`` what can't be made; ``offer`` in words.
+    A kind that the sets' media don't allow is left out: without two modalities that show the same there is nothing to
+    convert into.
+
+    Args:
+        sets: captioned media, by name; see :class:`~isthmus.data.building.Gallery` for what counts as a caption.
+        size: how many dialogues, those of text alone included.
+        seed: of all that is drawn.
+        templates: a file in place of the package's own wordings.
+        shares: of kinds, in place of the templates'.
+        text: sets of text alone, by name, whose conversations are mixed in as they are.
+        text_share: which part of all dialogues these are.
+        progress: wraps each set's positions while it is gone through, as a progress bar does.
+
+    Attributes:
+        gallery: the media.
+        kinds: the kinds that are built, with their shares of what isn't text alone.
+
+    Raises:
+        ValueError: a number out of range, an unknown kind, no kind left, no captioned medium, or bad templates.
+    """
+
+    name = "built"
+
+    def __init__(
+        self,
+        sets: dict[str, ConversationSource],
+        size: int = 10_000,
+        seed: int = 0,
+        templates: str | Path | None = None,
+        shares: dict[str, float] | None = None,
+        text: dict[str, ConversationSource] | None = None,
+        text_share: float = 0.0,
+        progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"built.size: found {size}; expected at least 1. Mend: raise it.")
+        if not 0 <= text_share < 1 or bool(text) != bool(text_share):
+            raise ValueError(
+                f"built.text_share: found {text_share} with {len(text or {})} sets of text; expected a share from 0 to "
+                "below 1, above 0 where there are such sets and there alone. Mend: give both or neither."
+            )
+        self.templates = read_templates(templates)
+        self.size, self.seed = size, seed
+        self.gallery = Gallery(sets, progress)
+        self.text, self.text_share = dict(text or {}), text_share
+        self.kinds = self._kinds(_checked(shares or {}))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Conversation:
+        """The dialogue.
+
+        Raises:
+            IndexError: outside the source.
+            DataError: a medium of it can no longer be read.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
+        kind = self.kind(index)
+        if kind == TEXT:
+            return self._text(index)
+        writing = Writing(Script(self.templates), self.gallery, self._random(index, "dialogue"))
+        WRITERS[kind](writing)
+        return Conversation(tuple(writing.script.messages), {"id": f"{self.name}/{index}", "kind": kind})
+
+    def kind(self, index: int) -> str:
+        """Of which kind a dialogue is: one of :attr:`kinds`, or ``text``."""
+        random = self._random(index, "kind")
+        if random.random() < self.text_share:
+            return TEXT
+        total = sum(self.kinds.values())
+        reached = accumulate(share / total for share in self.kinds.values())
+        drawn = random.random()
+        return next((kind for kind, end in zip(self.kinds, reached, strict=True) if drawn < end), list(self.kinds)[-1])
+
+    def _random(self, index: int, what: str) -> Random:
+        return np.random.default_rng(derive_seed("building", self.seed, index, what))
+
+    def _text(self, index: int) -> Conversation:
+        """Text conversations in a drawn order, so that none comes twice before all have come."""
+        total = sum(map(len, self.text.values()))
+        place = permuted(index % total, total, derive_seed("building", self.seed, "text"))
+        for source in self.text.values():
+            if place < len(source):
+                own = source[place]
+                return Conversation(own.messages, {**own.details, "kind": TEXT})
+            place -= len(source)
+        raise AssertionError("a place among all is a place in one of them")
+
+    def _kinds(self, asked: Mapping[str, float]) -> dict[str, float]:
+        shares = {kind: asked.get(kind, share) for kind, share in self.templates.shares.items()}
+        impossible = frozenset() if self.gallery.shared else NEEDS_OTHERS
+        can = {kind: share for kind, share in shares.items() if share and kind not in impossible}
+        if not can:
+            raise ValueError(
+                f"built.shares: found {shares}; expected a kind that can be built of {self.gallery.counts()}, where no "
+                "caption has media of two modalities. Mend: raise the share of another kind."
+            )
+        return can
+
+
+def _checked(shares: Mapping[str, float]) -> Mapping[str, float]:
+    for kind, share in shares.items():
+        if kind not in WRITERS or not 0 <= share < float("inf"):
+            raise ValueError(
+                f"built.shares: found {kind}: {share}; expected a number of at least 0 for {', '.join(WRITERS)}. "
+                "Mend: correct it."
+            )
+    return shares

@@ -1,0 +1,160 @@
+"""How each kind of dialogue is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from numpy.random import Generator as Random
+
+from isthmus.data.building.gallery import Captioned, Gallery
+from isthmus.data.building.script import Filling, Script, with_article
+from isthmus.types import Modality
+
+Choice = TypeVar("Choice")
+
+NEEDS_OTHERS = frozenset({"convert", "remake"})
+"""Kinds that want two modalities that show the same."""
+
+EARLIER = 2
+"""At most so many turns stand between a medium and the turn that refers to it."""
+
+
+@dataclass
+class Writing:
+    """A dialogue in the making, and what it is made of."""
+
+    script: Script
+    gallery: Gallery
+    random: Random
+
+    def pick(self, choices: Sequence[Choice]) -> Choice:
+        """One of the choices."""
+        return choices[int(self.random.integers(len(choices)))]
+
+    def any(self) -> Captioned:
+        """A medium: modalities alike, however many of each there are."""
+        return self.pick(self.gallery.by_modality[self.pick(list(self.gallery.by_modality))])
+
+    def two_alike(self) -> tuple[Captioned, Captioned]:
+        """Media of two modalities that show the same."""
+        alike = self.pick(self.gallery.shared)
+        first, second = (list(alike)[place] for place in self.random.permutation(len(alike))[:2])
+        return self.pick(alike[first]), self.pick(alike[second])
+
+    def turn(self, kind: str, fillings: Mapping[str, Filling], ask: str = "ask", say: str = "say") -> None:
+        """A question and its answer, each in one of the kind's wordings."""
+        turns = self.script.templates.turns[kind]
+        self.script.add("user", self.pick(turns[ask]), fillings)
+        self.script.add("assistant", self.pick(turns[say]), fillings)
+
+    def one(self, medium: Captioned) -> dict[str, Filling]:
+        """What a template may say of one medium."""
+        return {"medium": medium, "caption": medium.caption, **self.words(medium.modality)}
+
+    def words(self, modality: Modality, prefix: str = "") -> dict[str, Filling]:
+        """What a modality is called."""
+        word = self.script.templates.words[modality]
+        return {f"{prefix}word": word, f"a_{prefix}word": with_article(word)}
+
+    def unknown(self) -> dict[str, Filling]:
+        """A thing that can't be made, and what can."""
+        thing = self.pick(self.script.templates.unknown)
+        return {"unknown": thing, "a_unknown": with_article(thing), **self.makeable()}
+
+    def makeable(self) -> dict[str, Filling]:
+        """What can be made, in words."""
+        made = [with_article(self.script.templates.words[modality]) for modality in self.gallery.by_modality]
+        listed = " or ".join(part for part in (", ".join(made[:-1]), made[-1]) if part)
+        return {"makeable": listed}
+
+
+def describe(writing: Writing, medium: Captioned | None = None) -> None:
+    """A medium is told in words."""
+    writing.turn("describe", writing.one(medium or writing.any()))
+
+
+def make(writing: Writing, medium: Captioned | None = None) -> None:
+    """Words become a medium."""
+    writing.turn("make", writing.one(medium or writing.any()))
+
+
+def convert(writing: Writing) -> None:
+    """A medium becomes another that shows the same."""
+    given, made = writing.two_alike()
+    writing.turn("convert", {**writing.one(made), "given": given, **writing.words(given.modality, "given_")})
+
+
+def compare(writing: Writing) -> None:
+    """Two media in one turn are told in words."""
+    writing.turn("compare", _two(writing))
+
+
+def make_two(writing: Writing) -> None:
+    """Two media in one answer."""
+    writing.turn("make_two", _two(writing))
+
+
+def recall(writing: Writing) -> None:
+    """Some turns, then what one of their media showed."""
+    for _ in range(int(writing.random.integers(1, EARLIER + 2))):
+        writing.pick((describe, make))(writing)
+    told = writing.pick(writing.script.shown)
+    ordinal = writing.script.ordinal(told)
+    assert ordinal is not None, "a dialogue has fewer media than there are ordinals"
+    of = {**writing.one(told), "ordinal": ordinal}
+    writing.turn("recall", {name: filling for name, filling in of.items() if name != "medium"})
+
+
+def remake(writing: Writing) -> None:
+    """Some turns, then one of their media as another modality."""
+    given, made = writing.two_alike()
+    before = int(writing.random.integers(EARLIER + 1))
+    at = int(writing.random.integers(before + 1))
+    for place in range(before + 1):
+        writing.pick((describe, make))(writing, given if place == at else None)
+    ordinal = writing.script.ordinal(given)
+    assert ordinal is not None, "a dialogue has fewer media than there are ordinals"
+    writing.turn("remake", {**writing.one(made), "ordinal": ordinal, **writing.words(given.modality, "given_")})
+
+
+def clarify(writing: Writing) -> None:
+    """Nothing was said to make: it is asked for, said, and made."""
+    fillings = writing.one(writing.any())
+    writing.turn("clarify", fillings)
+    writing.turn("clarify", fillings, "then", "made")
+
+
+def refuse(writing: Writing) -> None:
+    """What can't be made isn't."""
+    writing.turn("refuse", {"caption": writing.any().caption, **writing.unknown()})
+
+
+def offer(writing: Writing) -> None:
+    """A question whether something can be made is answered in words."""
+    medium = writing.any()
+    writing.turn("offer", {"caption": medium.caption, **writing.words(medium.modality), **writing.makeable()})
+
+
+def _two(writing: Writing) -> dict[str, Filling]:
+    media = {"first": writing.any(), "second": writing.any()}
+    fillings: dict[str, Filling] = {}
+    for name, medium in media.items():
+        fillings |= {name: medium, f"{name}_caption": medium.caption, **writing.words(medium.modality, f"{name}_")}
+    return fillings
+
+
+WRITERS: dict[str, Callable[[Writing], None]] = {
+    "describe": describe,
+    "make": make,
+    "convert": convert,
+    "compare": compare,
+    "make_two": make_two,
+    "recall": recall,
+    "remake": remake,
+    "clarify": clarify,
+    "refuse": refuse,
+    "offer": offer,
+}
+"""By kind."""
