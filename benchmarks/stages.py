@@ -77,7 +77,7 @@ class Contender:
 
 
 def contenders(stage: int, folder: Path, each: int | None = None, size: Size = WIDE) -> dict[str, Contender]:
-    """``v1``, ``ours``, ours ``without`` each saving that matters in this stage, and with gradient checkpointing.
+    """``v1``, ``ours``, ours ``without`` each saving that matters in this stage, and with layers that are checkpointed.
 
     Our batches mix the modalities, but in stage 2: there a bridge runs for every modality of a batch, so each has one.
     """
@@ -131,7 +131,9 @@ def contenders(stage: int, folder: Path, each: int | None = None, size: Size = W
         if (stage == 2 and name == "cached_features") or (stage == 3 and name == "prefix_without_gradients"):
             continue  # stage 2 takes text alone; LoRA trains from the first position on
         found[f"without {name}"] = ours(Savings().without(name))
-    found["with gradient_checkpointing"] = ours(Savings(), gradient_checkpointing=True)
+    found["without recomputing"] = ours(Savings(), recompute=False)
+    for layers in (1, size.layers):
+        found[f"checkpointing {layers} of {size.layers}"] = ours(Savings(), checkpointed_layers=layers)
     return found
 
 

@@ -193,6 +193,7 @@ class Batch:
         signals: trained signal runs by modality.
         details: one dictionary a sample, passed through untouched (the evaluation's expectations, the sample's origin).
         texts: what the assistant says in words in each sample's trained turns; "" where that is nothing.
+        mixed: conversations of another kind that are learnt in the same step, in their own way.
     """
 
     ids: Tensor
@@ -202,6 +203,7 @@ class Batch:
     signals: dict[Modality, SignalBatch] = field(default_factory=dict)
     details: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    mixed: Batch | None = None
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -230,7 +232,10 @@ class Batch:
             )
             for modality, own in self.signals.items()
         }
-        return Batch(move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts)
+        mixed = None if self.mixed is None else self.mixed.to(device, non_blocking)
+        return Batch(
+            move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts, mixed
+        )
 
     @property
     def target_count(self) -> int:

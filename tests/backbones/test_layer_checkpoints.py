@@ -15,10 +15,10 @@ Build = Callable[..., CausalBackbone]
 @pytest.mark.parametrize("trains", ["lora", "signal_rows"])
 def test_same_loss_and_gradients_and_less_kept(family: str, trains: str, build: Build, kit: Any) -> None:
     results = []
-    for is_on in (True, False):
+    for layers in (2, 0):
         # With dropout: what is computed again has to drop the same.
         lora = LoraSettings(rank=2, alpha=4, dropout=0.5)
-        backbone = build(family, lora=lora, skip_prefix_gradients=False, gradient_checkpointing=is_on)
+        backbone = build(family, lora=lora, skip_prefix_gradients=False, recompute=False, checkpointed_layers=layers)
         batch, media = kit["conversation_batch"](backbone, text=20)
         torch.manual_seed(5)
         kit["awaken"](backbone)
@@ -48,9 +48,17 @@ def test_same_loss_and_gradients_and_less_kept(family: str, trains: str, build: 
 
 def test_a_prefix_is_still_reused(build: Build, kit: Any) -> None:
     found = []
-    for is_on in (True, False):
-        backbone = build("llama", gradient_checkpointing=is_on)
+    for layers in (2, 1, 0):
+        backbone = build("llama", checkpointed_layers=layers)
         batch, media = kit["conversation_batch"](backbone, text=20)
         rows = backbone.rows.signal_rows
         found.append(torch.autograd.grad(backbone(batch, media).text_loss, rows)[0])
-    torch.testing.assert_close(*found)
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1], found[2])
+
+
+def test_layers_that_arent_there_are_refused(build: Build) -> None:
+    with pytest.raises(ValueError, match=r"checkpointed_layers: found 3; the LLM of .* has 2 layers"):
+        build("llama", checkpointed_layers=3)
+    with pytest.raises(ValueError, match=r"checkpointed_layers: found -1; expected at least 0"):
+        build("llama", checkpointed_layers=-1)

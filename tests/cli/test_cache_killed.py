@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_world import tiny_experts
 
 SIZE = 24
@@ -41,6 +42,7 @@ for step in range({SIZE} // 2):
 """
 
 
+@pytest.mark.slow
 def test_no_sample_is_lost_or_computed_twice(tmp_path: Path) -> None:
     experts = tiny_experts(tmp_path / "experts")["llama"].parent
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.cli import main
+from isthmus.cli.data_sets import PAIRS
 
 
 @pytest.fixture
@@ -60,6 +61,17 @@ def test_options_of_a_format_and_configs(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert "a: 1 conversations" in said and "test/b: 1 conversations" in said and "no file at" in said
     assert code("pocket.yaml", "--sample", "2") == 0
+
+
+@pytest.mark.parametrize("form", PAIRS)
+def test_pairs_have_formats_too(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"prompt": "hi", "question": "hi", "messages": [{"role": "user", "content": "hi"}]}
+    answers = {"chosen": "a", "rejected": "a", "response_1": "a", "response_2": "a", "overall_response": 1}
+    if form == "Transcripts":
+        answers = dict.fromkeys(("chosen", "rejected"), "\n\nHuman: hi\n\nAssistant: a")
+    (tmp_path / "pairs.json").write_text(json.dumps([asked | answers]), encoding="utf-8")
+    assert code(str(tmp_path / "pairs.json"), "--format", form) == 1
+    assert "error    equal pair: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

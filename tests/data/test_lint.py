@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image
 
 from isthmus.data.lint import Linter, Severity, lint_all
+from isthmus.data.preferences import PreferenceLines
 from isthmus.data.sources import JsonLines
 
 
@@ -140,3 +141,29 @@ def test_progress_sees_every_index(tmp_path: Path, sample: int | None) -> None:
     seen: list[int] = []
     Linter().lint(source, sample, lambda indices: (seen.append(i) or i for i in indices))  # type: ignore[func-returns-value]
     assert len(seen) == (sample or 7) and seen == sorted(set(seen))
+
+
+def test_pairs_are_looked_at_on_both_sides(tmp_path: Path) -> None:
+    """What makes two pairs the same, and what is broken, may stand in the rejected answer alone."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    turns = [{"role": "user", "content": "draw a cat"}]
+    rejected: list[Any] = [
+        "no",
+        "never",
+        [{"type": "image", "caption": "a dog", "image": "cut.png"}],
+        "a cat",
+        " ",
+        "no",
+    ]
+    path = tmp_path / "pairs.jsonl"
+    pairs = [{"messages": turns, "chosen": "a cat", "rejected": answer} for answer in rejected]
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    report = Linter().lint(PreferenceLines(path))
+    assert (report.read, report.usable) == (6, 3) and report.kinds["text made"] == 6
+    told = {kind: found.examples for kind, found in report.findings.items()}
+    assert set(told) == {"corrupt", "equal pair", "schema", "duplicate conversation"}
+    assert told["corrupt"][0].startswith(f"{path}:3: ") and "cut.png" in told["corrupt"][0]
+    assert told["equal pair"][0].startswith(f"{path}:4: chosen and rejected: found the same answer twice")
+    assert told["schema"][0].startswith(f"{path}:5: rejected: found neither text nor media")
+    assert told["duplicate conversation"] == [f"{path}:6: the same as at {path}:1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from data.conversations import Numbers
 from jsonargparse import ArgumentParser
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from isthmus.data import module as data_module
 from isthmus.data.collate import Collator
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sources import ConversationSource
@@ -219,6 +221,23 @@ def test_skipped_samples_are_reported_when_a_stage_is_broken_off(
     assert data.skipped == {"reserved text": 1} and not caplog.records
     data.teardown("fit")
     assert "one, rank 0: skipped 1 bad samples: 1 reserved text" in caplog.text
+
+
+@pytest.mark.parametrize(("batches", "told"), [("balanced", 2), ("homogeneous", 2), ("mixed", 0)])
+def test_what_a_slow_start_was_spent_on_is_told_once_a_source(
+    batches: Any, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = module(batches=batches)
+    with caplog.at_level(logging.INFO, "isthmus"):
+        data.set_stage("one", steps=3)
+        assert "modalities" not in caplog.text  # it took no second
+        monkeypatch.setattr(data_module, "TOLD", 0.0)
+        data = module(batches=batches)
+        for stage in ("one", "two"):
+            data.set_stage(stage, steps=3)
+    said = [record.getMessage() for record in caplog.records if "for their modalities, in 0.0 s" in record.getMessage()]
+    assert len(said) == told
+    assert not told or said[0].startswith("source 'a': went through its 10 conversations")
 
 
 def test_mixtures_are_told_in_yaml(collator: Collator, tmp_path: Path) -> None:

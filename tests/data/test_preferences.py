@@ -203,3 +203,33 @@ def test_a_batch_holds_chosen_rows_then_rejected_ones(tmp_path: Path) -> None:
         assert torch.equal(batch.ids[row, : begins[row]], batch.ids[row + 2, : begins[row]])
     with pytest.raises(DataError, match="one answer; expected a pair"):
         collator([pairs[0].other()])
+
+
+@pytest.mark.parametrize("other", [" a ", "a\n"])
+def test_answers_that_the_template_makes_equal_are_an_equal_pair(tmp_path: Path, other: str) -> None:
+    """Templates such as Llama 3's strip what is said: the file's answers differ, and the model's don't."""
+    pairs = source(tmp_path, "PreferenceLines", {"messages": ASKED, "chosen": "a", "rejected": other})
+    collator = pair_collator()
+    template = collator.planner._tokenizer.chat_template
+    assert "{{ m.content }}" in template
+    collator.planner._tokenizer.chat_template = template.replace("{{ m.content }}", "{{ m.content | trim }}")
+    with pytest.raises(DataError, match="same tokens and media once laid out") as caught:
+        collator([pairs[0]])
+    assert caught.value.fault is Fault.EQUAL_PAIR
+
+
+@pytest.mark.parametrize("compared", [True, False])
+@pytest.mark.parametrize("value", [0, 9])
+def test_two_files_of_one_picture_are_an_equal_pair(tmp_path: Path, value: int, compared: bool) -> None:
+    """Told where a stage reads the files; where it doesn't, their names are all that is known of them."""
+    other = [GOOD[0], {**GOOD[1], "image": "bad.png"}]
+    pairs = source(tmp_path, "PreferenceLines", {"messages": ASKED, "chosen": GOOD, "rejected": other})
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(tmp_path / "bad.png")
+    collator = pair_collator()
+    if not compared:
+        collator.prepare = {}
+    if value or not compared:
+        assert len(collator([pairs[0]])) == 2
+        return
+    with pytest.raises(DataError, match="same tokens and media once laid out"):
+        collator([pairs[0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,23 @@ def test_one_colour_is_rewarded() -> None:
     assert [reward(prompt, Reply(list(media))) for media in ([blue], [red], [blue, red], [])] == [1, 0, 0.5, 0]
     with pytest.raises(ValueError, match=r"one_colour.colour: found 'pink'"):
         OneColour(JUDGES, "pink")
+
+
+@pytest.mark.parametrize("task", ["arithmetic", "text"])
+def test_sums_and_words_have_pairs_too(task: str) -> None:
+    source = PreferredAnswers(size=60, task=task, with_content=False)
+    made = Counter(
+        item.modality for pair in source for item in pair.messages[-1].content if isinstance(item, MediumItem)
+    )
+    for index, pair in enumerate(source):
+        check_pair(pair, str(index))
+    assert set(made) == ({Modality.IMAGE, Modality.AUDIO} if task == "arithmetic" else set())
+    text = [item.text for item in source[0].messages[-1].content if isinstance(item, TextItem)]
+    assert text and all(text)
+
+
+def test_pairs_of_an_unknown_task_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"preferences.task: found 'sums'; expected any_to_any, arithmetic or text"):
+        PreferredAnswers(task="sums")
+    with pytest.raises(ValueError, match="inputs or outputs of the task 'text'"):
+        PreferredAnswers(task="text", outputs=["image"])

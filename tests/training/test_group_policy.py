@@ -14,13 +14,13 @@ from torch import Tensor
 from isthmus.backbones.base import Sampling
 from isthmus.data.prompts import PROMPT, with_answers
 from isthmus.data.schema import Conversation, Message, TextItem
-from isthmus.model import AnyToAny, Reply
+from isthmus.model import AnyToAny, LossWeights, Reply
 from isthmus.model.objective import Outcome
 from isthmus.model.scores import score
 from isthmus.pocket.tasks import AnyToAny as Tasks
 from isthmus.training import GroupPolicy
 from isthmus.training.rewards import Brevity, judged
-from isthmus.types import IGNORED, Batch
+from isthmus.types import IGNORED, Batch, Modality
 
 ASKED = ("say a word", "what is it?")
 TRAINS = ["lora", "signal_rows"]
@@ -181,6 +181,7 @@ def test_a_reward_that_raises_is_named() -> None:
         ({"group": 1}, "found group 1"),
         ({"clip": 0.0}, "clip 0.0"),
         ({"kl": -1.0}, "kl -1.0"),
+        ({"mixed": -0.5}, "mixed -0.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -188,3 +189,52 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
         GroupPolicy(**{"rewards": {"vowels": vowels}} | settings)
     with pytest.raises(ValueError, match="at least 1"):
         Brevity(0)
+
+
+def test_instruction_data_is_learnt_beside_by_the_stages_own_losses(experts: dict[str, Path]) -> None:
+    trains = [*TRAINS, "output_projectors"]
+    model = ready(experts, policy(kl=0.3, mixed=0.7), trains, outputs=("image",))
+    model.loss_weights = LossWeights(text=0.5, alignment=2.0)
+    told = [Tasks(size=90, outputs=("image",))[index] for index in (0, 1, 3)]
+    alone = model.collator("train")(prompts())
+    batch = model.collator("train")([told[0], prompts()[0], told[1], prompts()[1], told[2]])
+    assert torch.equal(batch.ids, alone.ids) and [PROMPT in details for details in batch.details] == [True] * 8
+    assert batch.mixed is not None and len(batch.mixed) == 3 and batch.mixed.signals
+    assert batch.to("cpu").mixed is not None
+    outcome = step(model, batch)
+    outcome.loss.backward()
+    found = {name: own.grad.clone() for name, own in model.named_owned() if own.grad is not None}
+    model.zero_grad()
+
+    rewarded = step(model, alone).shared["policy_loss"]
+    terms = model(batch.mixed)
+    (runs,) = terms.alignment.values()
+    learnt = 0.5 * terms.text / terms.tokens + 2.0 * runs.mean()
+    torch.testing.assert_close(outcome.shared["mixed_loss"], learnt)
+    torch.testing.assert_close(outcome.loss, rewarded + 0.7 * learnt)
+    (rewarded + 0.7 * learnt).backward()
+    for name, own in model.named_owned():
+        if own.grad is not None:
+            torch.testing.assert_close(found[name], own.grad, atol=1e-5, rtol=1e-4)
+    assert any(own.any() for name, own in found.items() if "output" in name)
+
+
+def test_a_batch_without_prompts_is_instruction_data_alone(experts: dict[str, Path]) -> None:
+    model = ready(experts, policy(mixed=1.0), [*TRAINS, "output_projectors"], outputs=("image",))
+    model.loss_weights = LossWeights(alignment=1.0)
+    batch = model.collator("train")([Tasks(size=90, outputs=("image",))[1]])
+    outcome = step(model, batch)
+    assert len(batch) == 0 and outcome.loss == outcome.shared["mixed_loss"] > 0
+    assert "reward" not in outcome.shared  # nothing was answered, so there is nothing to log of answers
+    without = ready(experts, policy(), TRAINS, outputs=("image",)).collator("train")([Tasks(size=90)[1]])
+    assert len(without) == 4 and without.mixed is None
+
+
+def test_denoising_targets_are_prepared_for_instruction_data_alone(experts: dict[str, Path]) -> None:
+    model = ready(experts, policy(mixed=1.0), [*TRAINS, "output_projectors"], outputs=("image",))
+    told = Tasks(size=90, outputs=("image",), with_content=True)
+    for weight, held in ((1.0, True), (0.0, False)):
+        model.loss_weights = LossWeights(denoising=weight)
+        batch = model.collator("train")([told[1], prompts()[0]])
+        assert batch.mixed is not None
+        assert bool(batch.mixed.signals[Modality.IMAGE].contents) is held

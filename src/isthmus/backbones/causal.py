@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
+from isthmus.backbones.last_layer import read_alone
 from isthmus.backbones.layer_checkpoints import checkpoint_layers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
@@ -22,6 +23,7 @@ from isthmus.backbones.lora import LoraSettings, set_lora_dropout
 from isthmus.backbones.packing import Packer
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.quantization import QuantizationSettings
+from isthmus.backbones.recomputing import recompute_cheap_modules
 from isthmus.backbones.sampling import Sampler
 from isthmus.losses import text_loss, token_losses
 from isthmus.types import IGNORED, Batch, Modality
@@ -43,9 +45,11 @@ class CausalBackbone(PretrainedBackbone):
         packing: rows run one after another without padding where the LLM can (:mod:`isthmus.backbones.packing`); in
             groups of like length otherwise. Loss and gradients are the same.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
-        gradient_checkpointing: layers keep their inputs alone and compute the rest again in the backward pass: less
-            memory for a third more work. Where rows aren't packed, passes that go on from a prefix's keys and values,
-            which are short, don't.
+        recompute: what norms and activations give is computed again in the backward pass instead of kept
+            (:mod:`isthmus.backbones.recomputing`): a quarter less memory for next to no work.
+        checkpointed_layers: so many layers, from the first on, keep their inputs alone and compute the rest again: all
+            of them need least memory, for a third more work. Where rows aren't packed, passes that go on from a
+            prefix's keys and values, which are short, keep all.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
 
@@ -64,12 +68,18 @@ class CausalBackbone(PretrainedBackbone):
         fusion: FusionSettings | None = None,
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
-        gradient_checkpointing: bool = False,
+        recompute: bool = True,
+        checkpointed_layers: int = 0,
     ) -> None:
         super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
         self.skip_prefix_gradients = skip_prefix_gradients
         self.packer = Packer() if packing and fusion is None else None
-        self.gradient_checkpointing = gradient_checkpointing
+        if checkpointed_layers < 0:
+            raise ValueError(
+                f"backbone checkpointed_layers: found {checkpointed_layers}; expected at least 0. Mend: raise it."
+            )
+        self.recomputes = recompute
+        self.checkpointed_layers = checkpointed_layers
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
         self.fusion: GatedFusion | None = None
@@ -87,8 +97,18 @@ class CausalBackbone(PretrainedBackbone):
         return AutoModelForCausalLM
 
     def _build_layers(self) -> None:
-        if self.gradient_checkpointing:
-            checkpoint_layers(decoder_layers(self.llm))
+        if self.packer is not None:
+            read_alone(decoder_layers(self.llm)[-1])
+        layers = decoder_layers(self.llm)
+        if self.checkpointed_layers > len(layers):
+            raise ValueError(
+                f"backbone checkpointed_layers: found {self.checkpointed_layers}; the LLM of {self.checkpoint} has "
+                f"{len(layers)} layers. Mend: lower it."
+            )
+        # The first layers' turn comes last: what they compute again is held when nearly all else is let go.
+        checkpoint_layers(layers[: self.checkpointed_layers])
+        if self.recomputes:
+            recompute_cheap_modules(layers[self.checkpointed_layers :])
         if self.fusion_settings is not None:
             layers = decoder_layers(self.llm)
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
@@ -122,9 +142,16 @@ class CausalBackbone(PretrainedBackbone):
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
         firsts = extents.firsts if skips else [0] * len(extents.firsts)
-        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen)
-
         predicted = batch.labels[:, 1:] != IGNORED
+        runs = {
+            modality: run_positions(own.rows, own.starts, self.vocabulary.signal_counts[modality])
+            for modality, own in batch.signals.items()
+        }
+        read = F.pad(predicted, (0, 1))
+        for places in runs.values():
+            read[places] = True
+        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen, read)
+
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
         losses, correct = measured(hidden[:, :-1][predicted], self._head_at(temperature), columns)
@@ -134,10 +161,7 @@ class CausalBackbone(PretrainedBackbone):
         for own in [*self.rows.parameters(), *([] if self.fusion is None else self.fusion.parameters())]:
             if own.requires_grad:
                 loss = loss + 0.0 * own.sum()
-        signals = {}
-        for modality, runs in batch.signals.items():
-            places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-            signals[modality] = hidden[places] + embeddings[places]
+        signals = {modality: hidden[places] + embeddings[places] for modality, places in runs.items()}
         return BackboneOutput(loss, correct, signals, losses if by_token else None)
 
     @torch.no_grad()
@@ -218,9 +242,15 @@ class CausalBackbone(PretrainedBackbone):
             self.fusion.seen = self.fusion.positions = None
 
     def _states(
-        self, embeddings: Tensor, mask: Tensor, lengths: list[int], firsts: list[int], seen: Seen | None
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        lengths: list[int],
+        firsts: list[int],
+        seen: Seen | None,
+        read: Tensor,
     ) -> Tensor:
-        """Final states (B, T, E), of no meaning beyond a row's length; each row learns from its first on."""
+        """Final states (B, T, E), of no meaning where ``read`` (B, T) is false; each row learns from its first on."""
         if seen is not None:  # fused media are told by their rows, so all rows run together
             assert self.fusion is not None
             reached = self.fusion.firsts(seen, firsts)
@@ -229,7 +259,7 @@ class CausalBackbone(PretrainedBackbone):
             with self._seeing(seen):
                 return self._grouped(embeddings, mask, groups)
         if self.packer is not None:
-            return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX)
+            return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX, read)
         return self._grouped(embeddings, mask, length_groups(lengths, firsts, self._launch()))
 
     def _try_packing(self) -> None:

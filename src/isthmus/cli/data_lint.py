@@ -19,7 +19,9 @@ def parser() -> ArgumentParser:
     """The command's options."""
     made = ArgumentParser(description="Reads sets as training would, and reports what would be skipped and why.")
     made.add_argument("specs", nargs="+", help="files of one format, or configs with data")
-    made.add_argument("--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats")
+    made.add_argument(
+        "--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats or .preferences"
+    )
     made.add_argument("--root", type=Path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as direction=draw; repeatable")
     made.add_argument("--sample", type=int, help="how many conversations of each set, drawn by a fixed seed")

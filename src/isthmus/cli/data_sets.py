@@ -14,7 +14,9 @@ from isthmus.cli.configs import find_config
 from isthmus.data.sources import ConversationSource
 
 SPLITS = ("sources", "validation", "test")
+PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
 OWN = {"JsonLines": "isthmus.data.sources.JsonLines", "Shards": "isthmus.data.streaming.Shards"}
+OWN |= {name: f"isthmus.data.preferences.{name}" for name in PAIRS}
 
 
 def open_sets(
@@ -24,7 +26,8 @@ def open_sets(
 
     Args:
         specs: files of one format, or configs (``.yaml``).
-        form: the format: a name in :mod:`isthmus.data.formats`, ``JsonLines``, ``Shards``, or a class's whole path.
+        form: the format: a name in :mod:`isthmus.data.formats` or :mod:`isthmus.data.preferences`, ``JsonLines``,
+            ``Shards``, or a class's whole path.
         root: the media's folder, for files.
         options: further arguments of the format, as ``direction=draw``.
 

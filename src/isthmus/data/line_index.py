@@ -1,11 +1,13 @@
-"""Where the lines of a large file begin, kept from run to run: a file of a million is passed through once."""
+"""Where the records of a large file begin, kept from run to run: a file of a million is passed through once."""
 
 from __future__ import annotations
 
+import codecs
 import os
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
@@ -15,55 +17,94 @@ import numpy as np
 LARGE = 1 << 25
 """Bytes from which on an index is kept: a smaller file is passed through in a tenth of a second."""
 
+LONGEST = 64 << 20
+"""Bytes of one record. What is longer is a file cut or glued in the middle, and isn't read whole."""
+
 Lines = tuple[Sequence[int], Sequence[int]]
-"""The offset of each line that isn't blank, and its number, from 1 on."""
+"""The offset of each record, and the number of the line in which it begins, from 1 on."""
 
 
 def line_index(path: Path) -> Lines:
-    """The lines of a text file, from the index where it has the file's present size and time of change.
+    """The lines of a text file that aren't blank, from the index that is kept of it, or by passing through it."""
+    return indexed_lines(path, None)
 
-    An index is an ``.npy`` file of int64 in ``$XDG_CACHE_HOME/isthmus/lines``, by default under ``~/.cache``. It is
-    mapped into memory, so that processes share it. Where it can't be read or written, the file is passed through.
+
+def indexed_lines(path: Path, blank: bytes | None) -> Lines:
+    """The lines of a text file that hold more than ``blank``'s bytes, or than white space where none are given."""
+    kept = KeptIndex.of(path, "lines" if blank is None else f"lines but {blank!r}")
+    lines = kept.read()
+    if lines is None:
+        lines = _scanned(path, blank)
+        kept.write(lines)
+    return lines
+
+
+@dataclass(frozen=True)
+class KeptIndex:
+    """What is kept of a file as it is now. An index of other contents is none.
+
+    It is an ``.npy`` file of int64 in ``$XDG_CACHE_HOME/isthmus/lines``, by default under ``~/.cache``, and is mapped
+    into memory, so that processes share it. Where it can't be read or written, there is none.
+
+    Attributes:
+        place: where it lies.
+        size: of the file, in bytes.
+        changed: when the file was, in nanoseconds.
     """
-    found = path.stat()
-    if found.st_size < LARGE:
-        return _scanned(path)
-    index, facts = index_of(path), (found.st_size, found.st_mtime_ns)
-    try:
-        held = np.load(index, mmap_mode="r", allow_pickle=False)
-        if held.dtype == np.int64 and held.ndim == 2 and held.shape[0] == 2 and tuple(held[:, 0]) == facts:
-            return held[0, 1:], held[1, 1:]
-    except (OSError, ValueError, EOFError):
-        pass
-    offsets, numbers = _scanned(path)
-    _write(index, np.array([[facts[0], *offsets], [facts[1], *numbers]], dtype=np.int64))
-    return offsets, numbers
+
+    place: Path
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path, form: str) -> KeptIndex:
+        """The index of a file; ``form`` says by what rule it is cut into records."""
+        facts = path.stat()
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        name = blake2b(f"{path.resolve()}\n{form}".encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        return cls(root / "isthmus" / "lines" / f"{name}.npy", facts.st_size, facts.st_mtime_ns)
+
+    def read(self) -> Lines | None:
+        """What was written when the file had this size and time of change; None where nothing was."""
+        if self.size < LARGE:
+            return None
+        try:
+            held = np.load(self.place, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        if held.dtype != np.int64 or held.ndim != 2 or len(held) != 2 or held.shape[1] < 1:
+            return None
+        return (held[0, 1:], held[1, 1:]) if tuple(held[:, 0]) == (self.size, self.changed) else None
+
+    def write(self, lines: Lines) -> None:
+        """Keeps the records of a large file."""
+        if self.size < LARGE:
+            return
+        table = np.empty((2, len(lines[0]) + 1), dtype=np.int64)
+        table[:, 0], table[0, 1:], table[1, 1:] = (self.size, self.changed), lines[0], lines[1]
+        aside = self.place.with_name(f"{uuid4().hex}.npy")
+        try:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            np.save(aside, table, allow_pickle=False)
+            os.replace(aside, self.place)
+        except OSError:
+            with suppress(OSError):
+                aside.unlink()
 
 
-def index_of(path: Path) -> Path:
-    """Where the index of a file lies."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "isthmus" / "lines" / f"{blake2b(str(path.resolve()).encode(), digest_size=16).hexdigest()}.npy"
-
-
-def _scanned(path: Path) -> Lines:
+def _scanned(path: Path, blank: bytes | None) -> Lines:
     offsets, numbers = array("q"), array("q")
-    offset = 0
+    offset, number, is_told = 0, 1, False
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
+        if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
+            offset = len(codecs.BOM_UTF8)
+        file.seek(offset)
+        while line := file.readline(LONGEST):  # of a longer line, its beginning tells
+            if not is_told and line.strip(blank):
                 offsets.append(offset)
                 numbers.append(number)
+                is_told = True
             offset += len(line)
+            if line.endswith(b"\n"):
+                number, is_told = number + 1, False
     return offsets, numbers
-
-
-def _write(index: Path, table: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> None:
-    aside = index.with_name(f"{uuid4().hex}.npy")
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        np.save(aside, table, allow_pickle=False)
-        os.replace(aside, index)
-    except OSError:
-        with suppress(OSError):
-            aside.unlink()

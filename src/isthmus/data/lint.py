@@ -15,6 +15,7 @@ from typing import Any
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
+from isthmus.data.pairs import Pair
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import permuted
 from isthmus.data.sources import ConversationSource
@@ -200,9 +201,10 @@ class Linter:
                 "Mend: add the answer, or take the conversation out.",
             )
         whole = blake2b(digest_size=8)
+        turns = (*conversation.messages, *([conversation.rejected] if isinstance(conversation, Pair) else []))
         # What a conversation holds counts only once all of it could be read.
         kinds, lengths = Counter[str](), list[tuple[str, float]]()
-        for message in conversation.messages:
+        for message in turns:
             whole.update(f"\0{message.role}".encode())
             side = "made" if message.role == "assistant" else "given"
             for item in message.content:
@@ -225,7 +227,7 @@ class Linter:
         self._double("duplicate conversation", int.from_bytes(whole.digest(), "big"), place, report)
         for rate in (value for name, value in lengths if name == "video frames a second" and value < SLOWEST):
             report.add("slow video", f"{where}: found a video of {rate:.3g} frames a second")
-        for message in conversation.messages:
+        for message in turns:
             for item in message.content:
                 if isinstance(item, MediumItem) and item.media is not None and self.decode:
                     self._double("duplicate medium", self._content(item.media), place, report, _name(item.media))

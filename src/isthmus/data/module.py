@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
@@ -16,6 +18,11 @@ from isthmus.data.mixture import Mixture
 from isthmus.data.schedule import InOrder, Schedule
 from isthmus.data.shares import weigh
 from isthmus.data.sources import ConversationSource
+
+_log = logging.getLogger(__name__)
+
+TOLD = 1.0
+"""Seconds of preparation from which on a user is told what took them."""
 
 Batches = Literal["mixed", "balanced", "homogeneous"]
 """How modalities are spread over batches: as chance has it, in fixed shares in each, or one to a batch."""
@@ -40,7 +47,8 @@ class ConversationDataModule(pl.LightningDataModule):
         seed: of every order and of every sample's noise.
         on_error: whether a bad sample ends the run, or is counted, reported at the stage's end and replaced.
         temperature: T of sources that a stage gives no weight (:func:`~isthmus.data.shares.weigh`); 1 is by size.
-        batches: how modalities are spread over batches (:class:`~isthmus.data.grouping.Grouping`).
+        batches: how modalities are spread over batches (:class:`~isthmus.data.grouping.Grouping`). Unless ``mixed``, a
+            source without an index of modalities is gone through once, when the first stage that has it begins.
         modality_shares: of modalities, where batches aren't ``mixed``, as ``{image: 2, video: 1, text: 1}``.
 
     Raises:
@@ -158,7 +166,15 @@ class ConversationDataModule(pl.LightningDataModule):
             return None
         for source in sources:
             if source not in self._labels:
+                began = perf_counter()
                 self._labels[source] = self.sources[source].labels()
+                if (took := perf_counter() - began) > TOLD:
+                    _log.info(
+                        "source '%s': went through its %d conversations for their modalities, in %.1f s",
+                        source,
+                        len(self._labels[source]),
+                        took,
+                    )
         labels = {source: self._labels[source] for source in sources}
         return Grouping(self.batches, labels, self.modality_shares)
 

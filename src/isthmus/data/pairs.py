@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from isthmus.data.collate import Collator
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.samples import Sample, stack
+from isthmus.data.samples import Sample, SampleRun, stack
 from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.types import Batch, Media
 
@@ -70,6 +72,23 @@ def _is_same_medium(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def _is_same_runs(chosen: Sequence[SampleRun], rejected: Sequence[SampleRun]) -> bool:
+    """Whether media are called for by equal captions, and their contents, which a stage may not read, are equal too."""
+    return len(chosen) == len(rejected) and all(
+        one.caption == other.caption and _is_same_content(one.content, other.content)
+        for one, other in zip(chosen, rejected, strict=True)
+    )
+
+
+def _is_same_content(one: Mapping[str, Tensor] | None, other: Mapping[str, Tensor] | None) -> bool:
+    return (
+        one is not None
+        and other is not None
+        and one.keys() == other.keys()
+        and all(torch.equal(own, other[name]) for name, own in one.items())
+    )
+
+
 @dataclass
 class PairSample(Sample):
     """The chosen side of a pair, laid out, and the rejected one."""
@@ -88,7 +107,8 @@ class PairCollator(Collator):
         """Lays out both sides.
 
         Raises:
-            DataError: it isn't a pair, the pair teaches nothing (:func:`check_pair`), or a side is at fault.
+            DataError: it isn't a pair, the pair teaches nothing (:func:`check_pair`, or both sides are the same to the
+                model), or a side is at fault.
         """
         name = f"conversation {conversation.details.get('id', '')}".rstrip()
         if not isinstance(conversation, Pair):
@@ -100,6 +120,12 @@ class PairCollator(Collator):
         check_pair(conversation, name)
         chosen = super().sample(conversation)
         rejected = super().sample(self._like(conversation, chosen))
+        if chosen.ids == rejected.ids and _is_same_runs(chosen.runs, rejected.runs):
+            raise DataError(
+                Fault.EQUAL_PAIR,
+                f"{name}: chosen and rejected: found the same tokens and media once laid out; expected two answers "
+                "that differ in more than white space or the names of files. Mend: drop the pair.",
+            )
         return PairSample(**vars(chosen), rejected=rejected)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:

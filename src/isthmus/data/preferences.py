@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.pairs import Pair, check_pair
 from isthmus.data.schema import parse_conversation
-from isthmus.data.sources import ConversationSource, JsonLines
+from isthmus.data.sources import ConversationSource, JsonLines, media_named
+from isthmus.types import Modality
 
 Turns = list[dict[str, Any]]
 SIDES = ("chosen", "rejected")
@@ -54,12 +55,7 @@ class PreferenceLines(ConversationSource):
         Raises:
             DataError: the object isn't one of the set's, or its answers are equal or empty.
         """
-        if self._list is None:
-            raw, where = self._lines.raw(index)
-        else:
-            raw, where = self._list[index], f"{self._lines.path}[{index}]"
-        if not isinstance(raw, Mapping):
-            raise fault(where, f"found a {type(raw).__name__}", "an object with two answers", "correct it")
+        raw, where = self._object(index)
         turns, answers, details = self.read(raw, where)
         found = []
         for side in SIDES:
@@ -71,6 +67,19 @@ class PreferenceLines(ConversationSource):
         pair = Pair(found[0].messages, dict(details), found[1].messages[-1])
         check_pair(pair, where)
         return pair
+
+    def media_in(self, index: int) -> Collection[Modality]:
+        turns, answers, _ = self.read(*self._object(index))
+        return media_named([*turns, {"content": answers["chosen"]}])
+
+    def where(self, index: int) -> str:
+        return self._lines.where(index) if self._list is None else f"{self._lines.path}[{index}]"
+
+    def _object(self, index: int) -> tuple[Mapping[str, Any], str]:
+        raw, where = (self._lines.raw(index)[0] if self._list is None else self._list[index]), self.where(index)
+        if not isinstance(raw, Mapping):
+            raise fault(where, f"found a {type(raw).__name__}", "an object with two answers", "correct it")
+        return raw, where
 
     def read(self, raw: Mapping[str, Any], where: str) -> tuple[Turns, dict[str, Any], dict[str, Any]]:
         """An object -> the prompt's turns, the content of both answers by side, and details.

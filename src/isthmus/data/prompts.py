@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -17,18 +18,34 @@ PROMPT = "prompt"
 
 
 class PromptCollator(Collator):
-    """Makes batches of prompts, each ``copies`` times in a row: (B copies, T). Its arguments are the collator's."""
+    """Makes batches of prompts, each ``copies`` times in a row: (B copies, T). Its arguments are the collator's.
+
+    Attributes:
+        copies: of each prompt.
+        instruction: makes the batch's ``mixed`` of the conversations that end in an answer; the prompts are then those
+            that end with the user, (0, 1) where there are none. Without it every conversation is cut to its prompt.
+    """
 
     copies: int = 1
+    instruction: Collator | None = None
 
     def sample(self, conversation: Conversation) -> Sample:
-        """A prompt, its conversation kept among the details."""
+        """A prompt, its conversation kept among the details; or instruction data."""
+        if self.instruction is not None and conversation.messages and conversation.messages[-1].role == "assistant":
+            return self.instruction.sample(conversation)
         sample = super().sample(conversation)
-        return Sample(**vars(sample) | {"details": {**sample.details, PROMPT: conversation.prompt()}})
+        return replace(sample, details={**sample.details, PROMPT: conversation.prompt()})
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Every prompt so many times, side by side."""
-        return stack([sample for sample in samples for _ in range(self.copies)])
+        prompts = [sample for sample in samples if PROMPT in sample.details for _ in range(self.copies)]
+        mixed = [sample for sample in samples if PROMPT not in sample.details]
+        return replace(stack(prompts) if prompts else _no_prompts(), mixed=stack(mixed) if mixed else None)
+
+
+def _no_prompts() -> Batch:
+    ids = torch.zeros((0, 1), dtype=torch.int64)
+    return Batch(ids, torch.zeros_like(ids, dtype=torch.bool), ids.clone())
 
 
 def with_answers(prompts: Batch, answers: Sequence[Sequence[int]], vocabulary: Vocabulary) -> Batch:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.line_index import line_index
+from isthmus.data.line_index import LONGEST, line_index
 from isthmus.data.orders import Stretches
 from isthmus.data.schema import Conversation, MediumItem, parse_conversation
 from isthmus.types import MEDIA, Modality
@@ -41,24 +41,46 @@ class ConversationSource:
         return None
 
     def labels(self) -> Sequence[str]:
-        """What media each conversation holds, as :func:`media_label` says it. Reads every conversation once.
+        """What media each conversation holds, as :func:`media_label` says it.
 
-        One that can't be read is said to hold text: its fault is told when its turn in training comes.
+        Goes through the whole source, at some tens of microseconds a record where :meth:`media_in` reads no medium. A
+        conversation that can't be read is said to hold text: its fault is told when its turn in training comes.
         """
         return [self._label(index) for index in range(len(self))]
 
+    def media_in(self, index: int) -> Collection[Modality]:
+        """Of what modalities the ``index``-th conversation holds media, given or made.
+
+        Here they are seen in the conversation; a source whose records name them answers without looking for a file.
+
+        Raises:
+            DataError: the record can't be read.
+        """
+        items = (item for message in self[index].messages for item in message.content)
+        return {item.modality for item in items if isinstance(item, MediumItem)}
+
     def _label(self, index: int) -> str:
         try:
-            conversation = self[index]
+            return media_label(self.media_in(index))
         except ValueError:
             return TEXT
-        items = (item for message in conversation.messages for item in message.content)
-        return media_label({item.modality for item in items if isinstance(item, MediumItem)})
 
 
 def media_label(modalities: Collection[Modality]) -> str:
     """The media that are given or made in a conversation, as ``image`` or ``image+audio``; ``text`` where none is."""
     return "+".join(modality for modality in MEDIA if modality in modalities) or TEXT
+
+
+def media_named(messages: Any) -> set[Modality]:
+    """The media in turns of the chat-content convention that nothing was checked of; what is no turn has none."""
+    found = set()
+    for message in messages if isinstance(messages, list | tuple) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        for item in content if isinstance(content, list | tuple) else ():
+            kind = item.get("type") if isinstance(item, Mapping) else None
+            if isinstance(kind, str) and kind in MEDIA:
+                found.add(Modality(kind))
+    return found
 
 
 class JsonLines(ConversationSource):
@@ -105,6 +127,10 @@ class JsonLines(ConversationSource):
         raw, where = self.raw(index)
         return parse_conversation(raw, where, self.root)
 
+    def media_in(self, index: int) -> Collection[Modality]:
+        raw, _ = self.raw(index)
+        return media_named(raw.get("messages")) if isinstance(raw, Mapping) else ()
+
     def where(self, index: int) -> str:
         return f"{self.path}:{self._lines[index]}"
 
@@ -118,7 +144,7 @@ class JsonLines(ConversationSource):
         # Opened anew each time: worker processes share no file position.
         with self.path.open("rb") as file:
             file.seek(self._offsets[index])
-            line = file.readline()
+            line = file.readline(LONGEST)
         try:
             return json.loads(line), where
         except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end

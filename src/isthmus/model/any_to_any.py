@@ -249,7 +249,9 @@ class AnyToAny(pl.LightningModule):
         side, weights = self.input_side, self.loss_weights
         cache = self.cache() if split != "test" else None
         objective = self.objective if split == "train" else None
-        prepares = split != "test" and weights.denoising > 0 if objective is None else objective.prepares
+        prepares = split != "test" and weights.denoising > 0
+        if objective is not None and not objective.mixes:
+            prepares = objective.prepares
         make: Callable[..., Collator] = Collator if objective is None else objective.collator
         return make(
             planner=self.backbone.planner,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 import torch.distributed as distributed
 from torch import Tensor
 
@@ -38,10 +39,12 @@ class Objective(ABC):
     Attributes:
         prepares: whether its batches hold denoising targets.
         makes: whether it needs generators, if only to make media.
+        mixes: whether conversations are learnt beside by the stage's own losses.
     """
 
     prepares: bool = False
     makes: bool = False
+    mixes: bool = False
 
     @property
     @abstractmethod
@@ -62,3 +65,19 @@ def over_processes(model: AnyToAny, counts: Tensor) -> tuple[Tensor, int]:
     if world > 1:
         distributed.all_reduce(counts)
     return counts.clamp(min=1), world
+
+
+def instruction_loss(model: AnyToAny, batch: Batch | None, like: Tensor) -> Tensor:
+    """() the stage's own losses of conversations that are learnt beside, over the global batch, times the processes.
+
+    Args:
+        model: what learns.
+        batch: of this process; it may have none.
+        like: a tensor of the losses' type and device.
+    """
+    weights = model.loss_weights
+    size = 3 + 2 * bool(weights.teaching) + bool(weights.imitation)
+    terms = None if batch is None else model(batch)
+    counts = like.new_zeros(size, dtype=torch.float64) if terms is None else terms.counts()
+    counts, world = over_processes(model, counts)
+    return like.new_zeros(()) if terms is None else terms.total(weights, counts) * world

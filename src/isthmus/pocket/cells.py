@@ -12,12 +12,10 @@ from isthmus.data.schema import Conversation
 from isthmus.pocket import dialogues
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown
 from isthmus.pocket.language import SKILL_PROMPTS, SOURCES, draw_shown, in_words, said, skill_prompts
-from isthmus.pocket.tasks import PocketSource, checked, conversation, told
+from isthmus.pocket.tasks import SUMS, PocketSource, checked, conversation, told
 from isthmus.pocket.world import Concept
 from isthmus.pocket.worlds import World
 from isthmus.types import Modality
-
-SUMS: tuple[Modality, ...] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
 
 
 class MatrixCells(PocketSource):

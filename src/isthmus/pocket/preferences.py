@@ -10,7 +10,7 @@ from numpy.random import Generator as Random
 from isthmus.data.pairs import Pair
 from isthmus.pocket.dialogues import DONE, Dialogue, Exchange, Part, Shown
 from isthmus.pocket.language import SOURCES
-from isthmus.pocket.tasks import AnyToAny, PocketSource, conversation
+from isthmus.pocket.tasks import SUMS, AnyToAny, Arithmetic, PocketSource, TextOnly, conversation
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 
@@ -28,8 +28,12 @@ class PreferredAnswers(PocketSource):
         size: how many pairs.
         seed: of all that is drawn.
         inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; text, image, video and audio by default.
+        outputs: what is asked for; by default text, image, video and audio, or those that sums have.
         with_content: whether the answers' media are drawn too, which the media term of DPO needs.
+        task: what is asked: ``any_to_any``, ``arithmetic``, or ``text``, which has neither inputs nor outputs.
+
+    Raises:
+        ValueError: an unknown task, or inputs or outputs of ``text``.
     """
 
     name = "preferences"
@@ -40,12 +44,13 @@ class PreferredAnswers(PocketSource):
         size: int = 10_000,
         seed: int = 0,
         inputs: Sequence[str] = SOURCES,
-        outputs: Sequence[str] = OUTPUTS,
+        outputs: Sequence[str] | None = None,
         with_content: bool = True,
+        task: str = "any_to_any",
     ) -> None:
         super().__init__(split, size, seed)
         self.with_content = with_content
-        self._answered = AnyToAny(split, size, seed, inputs, outputs)
+        self._answered = _answered(task, split, size, seed, inputs, outputs)
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         return self._answered.dialogue(index, random)
@@ -60,6 +65,27 @@ class PreferredAnswers(PocketSource):
         worse = (Exchange(("",), worse_answer(dialogue[-1].assistant, random)),)
         rejected = conversation(worse, self.split, random, self.with_content)
         return Pair(chosen.messages, chosen.details, rejected.messages[-1])
+
+
+def _answered(
+    task: str, split: str, size: int, seed: int, inputs: Sequence[str], outputs: Sequence[str] | None
+) -> PocketSource:
+    match task:
+        case "any_to_any":
+            return AnyToAny(split, size, seed, inputs, OUTPUTS if outputs is None else outputs)
+        case "arithmetic":
+            return Arithmetic(split, size, seed, inputs, SUMS if outputs is None else outputs)
+        case "text":
+            if outputs is not None or tuple(inputs) != SOURCES:
+                raise ValueError(
+                    "preferences: found inputs or outputs of the task 'text'; expected neither, it is words alone. "
+                    "Mend: leave them out."
+                )
+            return TextOnly(split, size, seed)
+        case _:
+            raise ValueError(
+                f"preferences.task: found {task!r}; expected any_to_any, arithmetic or text. Mend: choose one."
+            )
 
 
 def worse_answer(parts: Sequence[Part], random: Random) -> tuple[Part, ...]:

@@ -24,6 +24,8 @@ from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import MEDIA, Modality
 
 MADE: tuple[Modality, ...] = tuple(DONE)
+SUMS: tuple[Modality, ...] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
+"""What sums are asked for as."""
 
 
 class PocketSource(ConversationSource):
@@ -243,7 +245,7 @@ class Arithmetic(PocketSource):
         size: int = 10_000,
         seed: int = 0,
         inputs: Sequence[str] = SOURCES,
-        outputs: Sequence[str] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO),
+        outputs: Sequence[str] = SUMS,
         with_content: bool = False,
         world: World | None = None,
     ) -> None:

@@ -14,11 +14,14 @@ from isthmus.data.collate import Collator
 from isthmus.data.prompts import PROMPT, PromptCollator, with_answers
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
-from isthmus.model.objective import Objective, Outcome, over_processes
+from isthmus.model.objective import Objective, Outcome, instruction_loss, over_processes
 from isthmus.model.reference import resting
 from isthmus.model.scores import score
 from isthmus.training.rewards import Reward, judged
 from isthmus.types import Batch
+
+FIGURES = ["reward", "reward_deviation", "flat_groups", "kl", "answer_length", "answer_ended"]
+"""What is logged of every batch of answers, whatever the rewards and the media."""
 
 
 class GroupPolicy(Objective):
@@ -28,8 +31,10 @@ class GroupPolicy(Objective):
     together. One update follows each draw, so that the policy that draws is the one that learns, and the clip never
     binds. What is learnt is what was sampled: words, the end, and where a run of signal tokens begins. So a verdict on
     a medium reaches the LLM through what it said before the run and through calling for the medium at all. Output
-    projectors get no gradient, nor do the states of the run: the generator isn't differentiated. The stage should not
-    train them; preference tuning's media term can.
+    projectors get no gradient from it, nor do the states of the run: the generator isn't differentiated. With ``mixed``
+    above 0 instruction data among the stage's sources, conversations that end in an answer, are learnt in the same step
+    by the stage's own losses, alignment included: that trains projectors, and keeps what the rewards don't look at
+    (PPO-ptx: InstructGPT, arXiv 2203.02155, equation 2). Otherwise the stage should not train projectors.
 
     Args:
         rewards: by name, see :mod:`isthmus.training.rewards`.
@@ -41,6 +46,7 @@ class GroupPolicy(Objective):
         steps: of the generators; each one's own if None.
         temperature: of the draws, and of the log-probabilities that are learnt from. A model that hardly varies its
             answers needs more than 1: equal answers teach nothing.
+        mixed: weight of the losses of instruction data; 0 takes the prompts of such conversations instead.
 
     Raises:
         ValueError: no reward, a weight for one that isn't there, or a number that makes no sense.
@@ -58,6 +64,7 @@ class GroupPolicy(Objective):
         clip: float = 0.2,
         steps: int | None = None,
         temperature: float = 1.0,
+        mixed: float = 0.0,
     ) -> None:
         if not rewards:
             raise ValueError("group_policy.rewards: found none; expected at least one. Mend: give a class_path.")
@@ -65,11 +72,11 @@ class GroupPolicy(Objective):
             raise ValueError(
                 f"group_policy.weights: found '{unknown[0]}'; the rewards are {', '.join(rewards)}. Mend: rename it."
             )
-        if group < 2 or max_tokens < 1 or kl < 0 or not 0 < clip < 1 or temperature <= 0:
+        if group < 2 or max_tokens < 1 or min(kl, mixed) < 0 or not 0 < clip < 1 or temperature <= 0:
             raise ValueError(
                 f"group_policy: found group {group}, max_tokens {max_tokens}, kl {kl}, clip {clip}, temperature "
-                f"{temperature}; expected a group of at least 2, max_tokens of at least 1, kl of at least 0, a clip "
-                "between 0 and 1 and a temperature above 0. Mend: correct it."
+                f"{temperature}, mixed {mixed}; expected a group of at least 2, max_tokens of at least 1, kl and mixed "
+                "of at least 0, a clip between 0 and 1 and a temperature above 0. Mend: correct it."
             )
         self.rewards = dict(rewards)
         self.weights = {name: 1.0 for name in rewards} | dict(weights or {})
@@ -79,6 +86,8 @@ class GroupPolicy(Objective):
         self.clip = clip
         self.steps = steps
         self.temperature = temperature
+        self.mixed = mixed
+        self.mixes = mixed > 0
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -86,20 +95,41 @@ class GroupPolicy(Objective):
         return self._collator
 
     def _collator(self, **arguments: Any) -> PromptCollator:
-        made = PromptCollator(**arguments | {"generation_prompt": True})
+        made = PromptCollator(**arguments | {"generation_prompt": True, "prepare": {}})
         made.copies = self.group
+        if self.mixes:
+            made.instruction = Collator(**arguments)
         return made
 
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:
-        assert model.reference is not None, "the stage switch takes the reference"
         begun = time.perf_counter()
+        losses, figures, drawn = self._policy(model, batch)
+        counts, world = over_processes(model, losses.new_tensor([len(losses)], dtype=torch.float64))
+        loss = losses.sum() / counts[0].to(losses.dtype) * world
+        # Processes may hold unlike numbers of prompts: so weighed, their mean is the mean over all answers.
+        share = len(losses) * world / counts[0]
+        shared = {name: value.to(losses.device) * share for name, value in figures.items()}
+        if self.mixes:
+            instruction = instruction_loss(model, batch.mixed, losses)
+            shared |= {"policy_loss": loss, "mixed_loss": instruction}
+            loss = loss + self.mixed * instruction
+        own = {} if drawn is None else self._sampling_share(begun, drawn, losses)
+        return Outcome(loss, {"loss": loss, **shared}, own)
+
+    def _policy(self, model: AnyToAny, batch: Batch) -> tuple[Tensor, dict[str, Tensor], float | None]:
+        """(R,) losses of the answers, what is logged of them, and when they were drawn; nothing where no prompt is."""
+        if not len(batch):
+            names = FIGURES + [f"reward_{name}" for name in self.rewards] + [f"made_{m}" for m in model.outputs]
+            single = model.trainer.world_size == 1
+            empty = torch.zeros(0, device=batch.ids.device)
+            return empty, {} if single else dict.fromkeys(names, empty.sum()), None
+        assert model.reference is not None, "the stage switch takes the reference"
         replies = self._draw(model, batch)
         drawn = time.perf_counter()
         values = judged(self.rewards, [details[PROMPT] for details in batch.details], replies)
         by_name = {name: torch.tensor(own, dtype=torch.float64) for name, own in values.items()}
         rewards = torch.stack([self.weights[name] * own for name, own in by_name.items()]).sum(0)
         groups = rewards.view(-1, self.group)
-        flat = groups.std(1) == 0
         advantages = group_advantages(groups).flatten().to(batch.ids.device, torch.float32)
 
         answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
@@ -108,21 +138,17 @@ class GroupPolicy(Objective):
         now = score(model, answered, temperature=self.temperature)
         old = now.tokens.detach()
         losses, divergences = policy_loss(now.tokens, old, before.tokens, now.targets, advantages, self.clip, self.kl)
-        counts, world = over_processes(model, losses.new_tensor([len(losses)], dtype=torch.float64))
-        loss = losses.sum() / counts[0].to(losses.dtype) * world
-        shared = {
-            "loss": loss,
+        figures = {
             "reward": rewards.mean(),
             "reward_deviation": groups.std(1).mean(),
-            "flat_groups": flat.double().mean(),
+            "flat_groups": (groups.std(1) == 0).double().mean(),
             "kl": divergences.mean(),
             "answer_length": now.counts.float().mean(),
             "answer_ended": _mean([reply.ended == "end" for reply in replies]),
         }
-        shared |= {f"reward_{name}": own.mean() for name, own in by_name.items()}
-        shared |= {f"made_{m}": _mean([bool(reply.media(m)) for reply in replies]) for m in model.outputs}
-        on_device = {name: value.to(losses.device) for name, value in shared.items()}
-        return Outcome(loss, on_device, self._sampling_share(begun, drawn, losses))
+        figures |= {f"reward_{name}": own.mean() for name, own in by_name.items()}
+        figures |= {f"made_{m}": _mean([bool(reply.media(m)) for reply in replies]) for m in model.outputs}
+        return losses, figures, drawn
 
     def _draw(self, model: AnyToAny, batch: Batch) -> list[Reply]:
         """One reply a row. Rows draw from seeds of their own, which the step's random state gives."""

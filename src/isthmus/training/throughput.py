@@ -37,7 +37,7 @@ class TokenRate(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Counts, and logs where the Trainer does."""
-        tokens = batch.mask.sum()
+        tokens = batch.mask.sum() + (0 if batch.mixed is None else batch.mixed.mask.sum())
         self._tokens = tokens if self._tokens is None else self._tokens + tokens
         now = time.perf_counter()
         self._seconds += now - self._mark

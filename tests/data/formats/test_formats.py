@@ -227,6 +227,12 @@ TABLES: list[tuple[Any, str, str, str]] = [
 ]
 
 
+@pytest.mark.parametrize(("form", "record", "expected"), SAMPLES)
+def test_media_are_known_without_their_files(tmp_path: Path, form: Any, record: Any, expected: list[Any]) -> None:
+    held = {piece[0] for _, pieces in expected for piece in pieces if isinstance(piece, tuple)}
+    assert form(lines(tmp_path, record)).media_in(0) == held
+
+
 @pytest.mark.parametrize(("form", "text", "name", "caption"), TABLES)
 def test_tables_of_captions_go_both_ways(folder: Path, form: Any, text: str, name: str, caption: str) -> None:
     path = folder / "table"
@@ -237,6 +243,13 @@ def test_tables_of_captions_go_both_ways(folder: Path, form: Any, text: str, nam
     assert caption in asked[0] and made[0][1:] == (name, caption)
     own = form(path, direction="draw", draw=["Now {caption}!"], target_files=False)[1]
     assert plain(own) == [("user", [f"Now {caption}!"]), ("assistant", [(made[0][0], None, caption)])]
+
+
+@pytest.mark.parametrize(("form", "text"), [table[:2] for table in TABLES])
+def test_media_of_tables_are_known_without_their_files(tmp_path: Path, form: Any, text: str) -> None:
+    (tmp_path / "table").write_text(text, encoding="utf-8")
+    source = form(tmp_path / "table", root=tmp_path)
+    assert set(source.labels()) == {str(source.modality)}
 
 
 def test_columns_are_checked_at_once(folder: Path) -> None:

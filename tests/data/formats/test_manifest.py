@@ -51,6 +51,15 @@ def medium(source: ManifestSource, index: int) -> MediumItem:
     return found
 
 
+def test_modalities_are_known_without_their_files(manifest: Path) -> None:
+    for name in ("0.png", "c.npz", "s.jsonl"):
+        (manifest.parent / name).unlink()
+    assert list(ManifestSource(manifest).labels()) == ["image", "points", "video"]
+    assert list(ManifestSource(manifest, splits=["test"]).labels()) == ["points"]
+    rewrite(manifest.parent, [*RECORDS, {"modality": "smell", "path": "0.png"}])
+    assert list(ManifestSource(manifest).labels())[3] == "text"  # its fault is told when it is read
+
+
 def test_filters_details_and_answers(manifest: Path) -> None:
     source = ManifestSource(manifest)
     assert len(source) == 3 and source[0].details == {

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data import line_index
 from isthmus.data.errors import DataError
 from isthmus.data.formats import records as module
 from isthmus.data.formats.records import CsvRecords, JsonRecords, Records
@@ -148,3 +149,88 @@ def test_an_index_costs_sixteen_bytes_a_record(tmp_path: Path, array: bool) -> N
     # A million: 16 MB and what arrays reserve in growing, well below 200 MB.
     assert len(records) == count and held < 24 * count and peak < 24 * count + 12 * (1 << 20)
     assert records.raw(count - 1)[0]["id"] == count - 1
+
+
+def outcomes(records: Records) -> list[Any]:
+    """Each record with its line, or its fault."""
+    found: list[Any] = []
+    for index in range(len(records)):
+        try:
+            found.append(records.raw(index))
+        except DataError as error:
+            found.append(str(error))
+    return found
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every file is large enough for an index, which lies here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(line_index, "LARGE", 1)
+    return tmp_path / "cache" / "isthmus" / "lines"
+
+
+LINES = '\n{"a": 1}\n\n{"a": \n{"a": "\u2028é"}\n  \n[3]'
+ARRAY = '\ufeff\n [ {"a": 1},\n\n {"a":\n "é"} , [3]\n]\n'
+TABLE = 'a,b\n1,2\n1,2,3\n\n"two\n\u2028lines",4\n"x"y,5\n6,7\n'
+TABBED = '\ufeffa "cat\thttp://1\n\n\t\na\u2028dog\x0b\thttp://2\r\na\tb\tc\na\rb\tc\nlast\thttp://3'
+
+
+@pytest.mark.parametrize(
+    ("text", "make"),
+    [
+        (LINES, JsonRecords),
+        (ARRAY, JsonRecords),
+        (TABLE, CsvRecords),
+        (TABLE.replace(",", ";"), lambda path: CsvRecords(path, ";")),
+        (TABLE, lambda path: CsvRecords(path, columns=["a", "b"])),
+        (TABBED, lambda path: CsvRecords(path, "\t", ["caption", "url"], quoted=False)),
+        ("caption\turl\n" + TABBED, lambda path: CsvRecords(path, "\t", quoted=False)),
+    ],
+)
+def test_records_are_the_same_from_a_kept_index(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, text: str, make: Any
+) -> None:
+    """The file isn't passed through again, and what is broken is told at the same line."""
+    path = written(tmp_path, text)
+    first = make(path)
+    assert len(list(kept.iterdir())) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(line_index, "_scanned", lambda *_: pytest.fail("the index was there"))
+        patch.setattr(JsonRecords, "_array", lambda *_: pytest.fail("the index was there"))
+        patch.setattr(CsvRecords, "_rows", lambda *_: pytest.fail("the index was there"))
+        again = make(path)
+    assert outcomes(again) == outcomes(first) and len(again) >= 3
+    assert getattr(again, "columns", None) == getattr(first, "columns", None)
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert outcomes(make(path)) == outcomes(first)
+
+
+def test_a_table_without_quotes_is_read_line_by_line(tmp_path: Path) -> None:
+    """A row a line, as the csv module says; white space is a row, since a row's number may name its file."""
+    records = CsvRecords(written(tmp_path, TABBED), "\t", ["caption", "url"], quoted=False)
+    caption, url = "caption", "url"
+    found = outcomes(records)
+    assert [each[0] for each in found if isinstance(each, tuple)] == [
+        {caption: 'a "cat', url: "http://1"},
+        {caption: "", url: ""},
+        {caption: "a\u2028dog\x0b", url: "http://2"},
+        {caption: "last", url: "http://3"},
+    ]
+    faults = [each for each in found if isinstance(each, str)]
+    assert "a.json:5: found 3 fields for the 2 columns" in faults[0]
+    assert "a.json:6: found no row" in faults[1] and len(found) == 6
+
+
+def test_a_broken_array_is_read_anew_until_it_is_mended(tmp_path: Path, kept: Path) -> None:
+    path = written(tmp_path, '[{"a": 1}, {"a": ')
+    for _ in range(2):
+        with pytest.raises(DataError, match="found no JSON"):
+            JsonRecords(path).raw(1)
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("header", [b"caption\r\tb", b'"caption,url', b"\xff,b"])
+def test_a_row_of_names_that_is_none_is_told(tmp_path: Path, header: bytes) -> None:
+    with pytest.raises(ValueError, match=r"a\.json:1: found (no row|bytes)"):
+        CsvRecords(written(tmp_path, header + b"\n1,2\n"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from isthmus.data.formats.records import Records
 from isthmus.data.schema import Conversation, parse_conversation
-from isthmus.data.sources import ConversationSource
+from isthmus.data.sources import ConversationSource, media_named
+from isthmus.types import Modality
 
 
 class RecordSource(ConversationSource):
@@ -50,6 +52,10 @@ class RecordSource(ConversationSource):
                 if message["role"] == "assistant":
                     message["content"] = [_without_file(item) for item in message["content"]]
         return parse_conversation(chat, where, self.root)
+
+    def media_in(self, index: int) -> Collection[Modality]:
+        raw, where = self.records.raw(index)
+        return media_named(self.chat(raw, where, index % len(self))["messages"])
 
     def where(self, index: int) -> str:
         return self.records.where(index)

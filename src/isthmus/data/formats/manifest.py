@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -104,6 +104,10 @@ class ManifestSource(ConversationSource):
         messages = self.captions.messages(modality, medium, caption, self._kept[index], where, said)
         known = {key: value for key, value in record.items() if key not in ("path", "row")}
         return parse_conversation({"messages": messages, **known, "modality": str(modality)}, where, self.root)
+
+    def media_in(self, index: int) -> Collection[Modality]:
+        raw, where = self.records.raw(self._kept[index])
+        return {self._modality(mapping(raw, where), where)}
 
     def where(self, index: int) -> str:
         return self.records.where(self._kept[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Collection
 from itertools import accumulate
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from isthmus.data.formats.nextgpt_instructions import NextGPTInstructions
 from isthmus.data.formats.nextgpt_pairs import NextGPTPairs
 from isthmus.data.schema import Conversation
 from isthmus.data.sources import ConversationSource
+from isthmus.types import Modality
 
 _PAIRS = {"cc3m": "images", "webvid": "videos", "audiocap": "audios"}
 _FOLDERS = {"image": "images", "video": "videos", "audio": "audios"}
@@ -63,6 +65,10 @@ class NextGPTFolder(ConversationSource):
     def __getitem__(self, index: int) -> Conversation:
         part, place = self._at(index)
         return part[place]
+
+    def media_in(self, index: int) -> Collection[Modality]:
+        part, place = self._at(index)
+        return part.media_in(place)
 
     def where(self, index: int) -> str:
         part, place = self._at(index)

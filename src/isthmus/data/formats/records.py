@@ -1,14 +1,18 @@
 """Where each record of a large text file begins: JSON lines, JSON arrays, comma- and tab-separated tables.
 
-A file is passed through once; per record an offset and a line number stay, 16 bytes. ``json.JSONDecoder.raw_decode``
-over a sliding window does for arrays what a streaming parser such as ijson would, and tells where an element ends,
-which ijson doesn't: only with that can a record be read again without the file before it.
+A file is passed through once; per record an offset and a line number stay, 16 bytes, and those of a large file are kept
+from run to run (:mod:`isthmus.data.line_index`). JSON lines and tables without quotes hold a record a line, so that
+finding the line ends is enough. An array, and a table whose quoted fields may hold line ends, have to be parsed: that
+takes some seconds per million records, once. ``json.JSONDecoder.raw_decode`` over a sliding window does for arrays what
+a streaming parser such as ijson would, and tells where an element ends, which ijson doesn't: only with that can a
+record be read again without the file before it.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import re
 from array import array
@@ -17,9 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from isthmus.data.errors import DataError, Fault
-
-LONGEST = 64 << 20
-"""Bytes of one record. What is longer is a file cut or glued in the middle."""
+from isthmus.data.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 
 _CHUNK = 1 << 20
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -35,8 +37,6 @@ class Records:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._offsets = array("q")
-        self._lines = array("q")
         if not self.path.is_file():
             raise ValueError(f"{self.path}: found no file; expected a set's records. Mend: correct the path.")
         with self.path.open("rb") as file:
@@ -46,11 +46,10 @@ class Records:
                 raise ValueError(
                     f"{self.path}: found UTF-16 or UTF-32; expected UTF-8. Mend: convert it (iconv -f UTF-16 -t UTF-8)."
                 )
-            start = len(_BOM) if head.startswith(_BOM) else 0
-            file.seek(start)
-            self._scan(file, start)
+        self._begin = len(_BOM) if head.startswith(_BOM) else 0
+        self._offsets, self._lines = self._index()
         if not len(self):
-            raise ValueError(f"{self.path}: found no records; expected at least one. Mend: fill the file.")
+            raise self._empty()
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -67,18 +66,15 @@ class Records:
         """The file and line at which a record begins."""
         return f"{self.path}:{self._lines[index]}"
 
-    def _scan(self, file: BinaryIO, start: int) -> None:
+    def _index(self) -> Lines:
+        """Where the records begin."""
         raise NotImplementedError
-
-    def _add(self, offset: int, line: int) -> None:
-        self._offsets.append(offset)
-        self._lines.append(line)
 
     def _text(self, index: int) -> str:
         """From a record's first byte to the next one's."""
-        begin = self._offsets[index]
+        begin = int(self._offsets[index])
         place = index % len(self) + 1
-        end = self._offsets[place] if place < len(self) else self.path.stat().st_size
+        end = int(self._offsets[place]) if place < len(self) else self.path.stat().st_size
         # Opened anew each time: worker processes share no file position.
         with self.path.open("rb") as file:
             file.seek(begin)
@@ -89,6 +85,9 @@ class Records:
             raise self._fault(
                 index, f"found bytes that aren't UTF-8 ({error.reason})", "save the file as UTF-8"
             ) from error
+
+    def _empty(self) -> ValueError:
+        return ValueError(f"{self.path}: found no records; expected at least one. Mend: fill the file.")
 
     def _fault(self, index: int, found: str, mend: str) -> DataError:
         return DataError(Fault.SCHEMA, f"{self.where(index)}: {found}; expected a whole record. Mend: {mend}.")
@@ -115,28 +114,28 @@ class JsonRecords(Records):
             raise self._fault(index, f"found no JSON ({error})", "correct the line") from error
         return value, self.where(index)
 
-    def _scan(self, file: BinaryIO, start: int) -> None:
-        line, offset = 1, start
-        for data in file:
-            if data.strip():
-                break
-            line, offset = line + 1, offset + len(data)
-        else:
-            return
-        lead = len(data) - len(data.lstrip())
-        if data.lstrip()[:1] == b"[":
-            self._is_array = True
-            file.seek(offset + lead + 1)
-            self._array(file, offset + lead + 1, line)
-            return
-        file.seek(offset)
-        while data := file.readline(LONGEST):
-            if data.strip():
-                self._add(offset, line)
-            offset += len(data)
-            line += 1
+    def _index(self) -> Lines:
+        offset, line = self._begin, 1
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            while (data := file.read(_CHUNK)) and not data.strip():
+                offset, line = offset + len(data), line + data.count(b"\n")
+            lead = len(data) - len(data.lstrip())
+            self._is_array = data[lead : lead + 1] == b"["
+            if not self._is_array:
+                return indexed_lines(self.path, None)
+            kept = KeptIndex.of(self.path, "array")
+            lines = kept.read()
+            if lines is None:
+                offset, line = offset + lead + 1, line + data[:lead].count(b"\n")
+                file.seek(offset)
+                lines = self._array(file, offset, line)
+                if self._broken is None:
+                    kept.write(lines)
+        return lines
 
-    def _array(self, file: BinaryIO, offset: int, line: int) -> None:
+    def _array(self, file: BinaryIO, offset: int, line: int) -> Lines:
+        found = array("q"), array("q")
         # What isn't UTF-8 is passed over here, byte for byte, and told when its record is read.
         incremental = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         decode = json.JSONDecoder().raw_decode
@@ -164,12 +163,12 @@ class JsonRecords(Records):
             if at == len(text):
                 if more():
                     continue
-                return self._break(offset, line, "found the file's end before the array's ']'")
+                return self._break(found, offset, line, "found the file's end before the array's ']'")
             if text[at] == "]":
-                return None
+                return found
             if comma:
                 if text[at] != ",":
-                    return self._break(offset, line, f"found {text[at]!r} between two records, not ','")
+                    return self._break(found, offset, line, f"found {text[at]!r} between two records, not ','")
                 forward(at + 1)
                 comma = False
                 continue
@@ -178,17 +177,20 @@ class JsonRecords(Records):
             except (ValueError, RecursionError) as error:
                 if more():
                     continue
-                return self._break(offset, line, f"found no JSON ({error})")
+                return self._break(found, offset, line, f"found no JSON ({error})")
             length = end - at
             if len(text) - end <= len("e+") and more():
                 continue  # a number may go on
-            self._add(offset, line)
+            found[0].append(offset)
+            found[1].append(line)
             forward(at + length)
             comma = True
 
-    def _break(self, offset: int, line: int, found: str) -> None:
-        self._broken = found
-        self._add(offset, line)
+    def _break(self, found: tuple[array[int], array[int]], offset: int, line: int, broken: str) -> Lines:
+        self._broken = broken
+        found[0].append(offset)
+        found[1].append(line)
+        return found
 
 
 class CsvRecords(Records):
@@ -209,43 +211,62 @@ class CsvRecords(Records):
     ) -> None:
         self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": quoted}
         self._dialect["quoting"] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        self._named = columns is not None
-        self.columns = list(columns or [])
+        self._quoted = quoted
         super().__init__(path)
+        self.columns = list(columns or [])
+        if columns is None:
+            self.columns = self._fields(0)
+            self._offsets, self._lines = self._offsets[1:], self._lines[1:]
+            if not len(self):
+                raise self._empty()
 
     def raw(self, index: int) -> tuple[Any, str]:
-        try:
-            fields = next(csv.reader(self._text(index).splitlines(keepends=True), **self._dialect))
-        except (csv.Error, StopIteration) as error:
-            raise self._fault(index, f"found no row ({error})", "correct the quotes of this row") from error
+        fields = self._fields(index)
         if len(fields) != len(self.columns):
             found = f"found {len(fields)} fields for the {len(self.columns)} columns {', '.join(self.columns)}"
             raise self._fault(index, found, "quote fields that hold the separator")
         return dict(zip(self.columns, fields, strict=True)), self.where(index)
 
-    def _scan(self, file: BinaryIO, start: int) -> None:
-        offset, line = start, 1  # of what has been handed out
+    def _fields(self, index: int) -> list[str]:
+        try:
+            # Lines end where the index says that they do, and not at other characters that Unicode calls line ends.
+            return next(csv.reader(io.StringIO(self._text(index), newline="\n"), **self._dialect))
+        except (csv.Error, StopIteration) as error:
+            raise self._fault(index, f"found no row ({error})", "correct the quotes of this row") from error
 
-        def lines() -> Iterator[str]:
+    def _index(self) -> Lines:
+        if not self._quoted:
+            return indexed_lines(self.path, b"\r\n")
+        kept = KeptIndex.of(self.path, f"rows by {self._dialect['delimiter']!r}")
+        lines = kept.read()
+        if lines is None:
+            lines = self._rows()
+            kept.write(lines)
+        return lines
+
+    def _rows(self) -> Lines:
+        offsets, numbers = array("q"), array("q")
+        offset, line = self._begin, 1  # of what has been handed out
+
+        def lines(file: BinaryIO) -> Iterator[str]:
             nonlocal offset, line
             while data := file.readline(LONGEST):
                 offset += len(data)
-                line += 1
+                line += data.endswith(b"\n")
                 yield data.decode("utf-8", "surrogateescape")
 
-        feed = lines()
-        while True:
-            begin, first = offset, line
-            try:
-                # A new reader a row: one that met an error is in the middle of a field.
-                fields = next(csv.reader(feed, **self._dialect), None)
-            except csv.Error:
-                fields = ["broken"]
-            if fields is None:
-                return
-            if not fields:
-                continue
-            if not self._named:
-                self.columns, self._named = fields, True
-                continue
-            self._add(begin, first)
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            feed = lines(file)
+            while True:
+                begin, first = offset, line
+                try:
+                    # A new reader a row: one that met an error is in the middle of a field.
+                    fields = next(csv.reader(feed, **self._dialect), None)
+                except csv.Error:
+                    fields = ["broken"]
+                if fields is None:
+                    return offsets, numbers
+                if fields:
+                    offsets.append(begin)
+                    numbers.append(first)

@@ -1,0 +1,91 @@
+"""Instruction data whose answers to one prompt differ, as people's do: what rewards can choose among."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+
+from numpy.random import Generator as Random
+
+from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Exchange, Part, Shown, pick
+from isthmus.pocket.language import SOURCES
+from isthmus.pocket.tasks import AnyToAny
+from isthmus.pocket.world import COLOURS
+from isthmus.pocket.worlds import World
+from isthmus.types import Modality
+
+COURTESIES = ("this is ", "now i can show you ", "you are welcome. this is ")
+"""Beginnings of answers, in words that the embedded LLM has."""
+
+
+class VariedAnswers(AnyToAny):
+    """Every input to every output, where answers may begin with a courtesy and choose a colour that is left open.
+
+    Colours are chosen in dialogues of one turn alone, since a later turn would have to know of them. Answers in words
+    to words keep their form: they are the LLM's own skill.
+
+    Args:
+        split: ``train``, ``validation`` or ``test``.
+        size: how many conversations.
+        seed: of all that is drawn.
+        inputs: what the user gives; text and all media by default.
+        outputs: what is asked for; text and all media by default.
+        courteous: the share of answers that begin with a courtesy.
+        coloured: of the answers whose medium may have any colour, the share that says one.
+        world: where media come from; by default they are drawn.
+
+    Raises:
+        ValueError: a share outside 0 to 1.
+    """
+
+    name = "varied"
+
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 10_000,
+        seed: int = 0,
+        inputs: Sequence[str] = SOURCES,
+        outputs: Sequence[str] = OUTPUTS,
+        courteous: float = 0.5,
+        coloured: float = 1.0,
+        world: World | None = None,
+    ) -> None:
+        super().__init__(split, size, seed, inputs, outputs, world=world)
+        for name, share in (("courteous", courteous), ("coloured", coloured)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"varied.{name}: found {share}; expected a share from 0 to 1. Mend: correct it.")
+        self.courteous = courteous
+        self.coloured = coloured
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        turns = super().dialogue(index, random)
+        if len(turns) == 1 and random.random() < self.coloured:
+            colour = pick(random, COLOURS)
+            turns = (replace(turns[0], assistant=_in_colour(turns[0].assistant, colour)),)
+        return tuple(self._courteous(turn, random) for turn in turns)
+
+    def _courteous(self, turn: Exchange, random: Random) -> Exchange:
+        parts = (*turn.user, *turn.assistant)
+        has_media = any(isinstance(part, Shown) and part.modality is not Modality.TEXT for part in parts)
+        if not has_media or random.random() >= self.courteous:
+            return turn
+        first, *others = turn.assistant
+        begun = (pick(random, COURTESIES) + first,) if isinstance(first, str) else (pick(random, COURTESIES), first)
+        return replace(turn, assistant=(*begun, *others))
+
+
+def _in_colour(parts: Sequence[Part], colour: str) -> tuple[Part, ...]:
+    """The answer with its colourless pictures, films and solids in this colour, and so its words."""
+    renamed = {}
+    for part in parts:
+        if isinstance(part, Shown) and part.modality is not Modality.AUDIO and part.concept.colour is None:
+            renamed[part.caption] = replace(part, concept=replace(part.concept, colour=colour))
+    written: list[Part] = []
+    for part in parts:
+        if isinstance(part, Shown):
+            written.append(renamed.get(part.caption, part))
+            continue
+        written.append(reduce(lambda text, names: text.replace(names[0], names[1].caption), renamed.items(), part))
+    return tuple(written)
