@@ -38,7 +38,7 @@ class Stage:
         warm_up: share of the steps over which the learning rate rises.
         decay: how it falls afterwards.
         objective: what it learns by instead, on training batches of its own kind; ``losses`` then are those of
-            validation alone.
+            validation, and of what the objective mixes in.
     """
 
     trains: list[str]

@@ -136,3 +136,12 @@ def test_real_sets_load(shared: Path, name: str, size: int, kinds: set[str]) -> 
     if name == "digits":
         meshes = ManifestSource(path, modalities=[Modality.POINTS], splits=["test"], labels=["four"])
         assert any(str(meshes[i].details["id"]).startswith("numbers3d/") for i in range(len(meshes)))
+
+
+def test_modalities_are_named_as_in_a_config(manifest: Path) -> None:
+    from isthmus.cli.data_sets import open_sets
+
+    (source,) = open_sets([str(manifest)], "ManifestSource", None, ["modalities=[image]"]).values()
+    assert list(source.labels()) == ["image"]
+    with pytest.raises(ValueError, match=r"modalities: found 'smell'; expected some of image, video"):
+        ManifestSource(manifest, modalities=["smell"])

@@ -58,7 +58,7 @@ class ManifestSource(ConversationSource):
         self,
         path: str | Path,
         root: str | Path | None = None,
-        modalities: Sequence[Modality] | None = None,
+        modalities: Sequence[str] | None = None,
         splits: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         answer: Answer = "caption",
@@ -71,6 +71,10 @@ class ManifestSource(ConversationSource):
     ) -> None:
         if answer not in get_args(Answer):
             raise ValueError(f"answer: found {answer!r}; expected {' or '.join(get_args(Answer))}. Mend: choose one.")
+        if unknown := [name for name in modalities or () if name not in MEDIA]:
+            raise ValueError(
+                f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(MEDIA)}. Mend: rename it."
+            )
         self.records = JsonRecords(path)
         self.root = self.records.path.parent if root is None else Path(root)
         if not self.root.is_dir():
