@@ -23,6 +23,7 @@ from isthmus.data.schema import Conversation
 from isthmus.model import AnyToAny, LossWeights, Reply
 from isthmus.model.frozen_cache import CacheSettings
 from isthmus.pocket import tasks
+from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
 from isthmus.training import GroupPolicy, Preference, Stage, StageSwitch
 
@@ -70,10 +71,10 @@ def stages(denoising: float = 0.5) -> dict[str, Stage]:
         ),
         "reward_tuning": Stage(
             ["signal_rows", "lora"],
-            objective=GroupPolicy({"tokens": most_tokens}, group=3, max_tokens=6, steps=1),
-            data={"any_to_any": 1.0},
+            objective=GroupPolicy({"tokens": most_tokens}, group=3, max_tokens=6, steps=1, mixed=0.5),
+            data={"prompts": 1.0, "any_to_any": 1.0},
             steps=3,
-            batch_size=2,
+            batch_size=4,
             optimizer=optimizer,
         ),
     }
@@ -107,6 +108,7 @@ def data() -> ConversationDataModule:
         "draw": tasks.Draw(size=30, modalities=OUTPUTS, with_content=True),
         "any_to_any": tasks.AnyToAny(size=40, outputs=("text", *OUTPUTS)),
         "preferences": PreferredAnswers(size=40, outputs=MADE),
+        "prompts": MatrixCells("train", per_cell=4, outputs=("text", *OUTPUTS)),
     }
     return ConversationDataModule(sources, batch_size=8, seed=5)
 

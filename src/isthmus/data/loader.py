@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
@@ -102,8 +103,9 @@ class ConversationLoader:
             yield fetched.batch
 
     def _timed(self, loader: DataLoader[Fetched]) -> Iterator[Fetched]:
+        batches = _received(loader) if self.workers else iter(loader)
         began = perf_counter()
-        for fetched in loader:
+        for fetched in batches:
             self.waited += perf_counter() - began
             yield fetched
             began = perf_counter()
@@ -153,6 +155,16 @@ class ConversationLoader:
             self.skipped[str(error.fault)] += 1
             self._examples.setdefault(str(error.fault), str(error))
             self._is_reported = False
+
+
+def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
+    """What workers have prepared, the next one received and unpacked by a thread while this one is learnt from."""
+    batches = iter(loader)
+    with ThreadPoolExecutor(1, "batches") as thread:
+        due = thread.submit(next, batches, None)
+        while (fetched := due.result()) is not None:
+            due = thread.submit(next, batches, None)
+            yield fetched
 
 
 def _unchanged(fetched: Any) -> Any:
