@@ -4,11 +4,12 @@
 #   PYTHON=python3.12     the interpreter that .venv is made with (3.11 or later)
 #   PIP_INDEX_URL=...     pip's own variables choose where packages come from (a CPU-only torch index, a mirror)
 #   WORKERS=4             test processes
-#   OMP_NUM_THREADS=8     threads of a training (default: every core); tests take one thread a worker
+#   OMP_NUM_THREADS=8     threads of a training (default: every core but one); tests take one thread a worker
 
 PYTHON ?= python3
 WORKERS ?= 2
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+THREADS := $(shell expr $(CORES) - 1 \| 1)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +26,8 @@ help:  ## list the targets
 
 setup: $(VENV)/.installed  ## make .venv and install the package with its test requirements
 
-quickstart: export OMP_NUM_THREADS ?= $(CORES)
+# One core is left to the process that prepares media: threads that wait for a busy core cost more than they bring.
+quickstart: export OMP_NUM_THREADS ?= $(THREADS)
 quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, and say where matrix and gallery are
 	$(BIN)/python train.py fit -c curriculum.yaml
 	$(BIN)/python train.py test -c curriculum.yaml
