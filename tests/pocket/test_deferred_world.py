@@ -6,7 +6,8 @@ import numpy as np
 
 from isthmus.data.deferred import DeferredMedia
 from isthmus.data.schema import Conversation, MediumItem
-from isthmus.pocket.tasks import AnyToAny, Arithmetic, Describe, conversation
+from isthmus.pocket.conversations import conversation
+from isthmus.pocket.tasks import AnyToAny, Arithmetic, Describe
 from isthmus.pocket.worlds import DRAWN
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket import dialogues
 from isthmus.pocket.cells import MatrixCells
+from isthmus.pocket.conversations import told
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Shown
 from isthmus.pocket.language import (
     REQUESTS,
@@ -27,7 +28,7 @@ from isthmus.pocket.language import (
     in_words,
     skill_prompts,
 )
-from isthmus.pocket.tasks import AnyToAny, Arithmetic, Describe, Draw, PocketSource, TextOnly, told
+from isthmus.pocket.tasks import AnyToAny, Arithmetic, Describe, Draw, PocketSource, TextOnly
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept, Split
 from isthmus.types import MEDIA, Modality
 

@@ -10,9 +10,10 @@ from numpy.random import Generator as Random
 
 from isthmus.data.schema import Conversation
 from isthmus.pocket import dialogues
+from isthmus.pocket.conversations import checked, conversation, told
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown
 from isthmus.pocket.language import SKILL_PROMPTS, SOURCES, draw_shown, in_words, said, skill_prompts
-from isthmus.pocket.tasks import SUMS, PocketSource, checked, conversation, told
+from isthmus.pocket.tasks import SUMS, PocketSource
 from isthmus.pocket.world import Concept
 from isthmus.pocket.worlds import World
 from isthmus.types import Modality

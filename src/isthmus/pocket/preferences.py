@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from numpy.random import Generator as Random
 
 from isthmus.data.pairs import Pair
+from isthmus.pocket.conversations import conversation
 from isthmus.pocket.dialogues import DONE, Dialogue, Exchange, Part, Shown
 from isthmus.pocket.language import SOURCES
-from isthmus.pocket.tasks import SUMS, AnyToAny, Arithmetic, PocketSource, TextOnly, conversation
+from isthmus.pocket.tasks import SUMS, AnyToAny, Arithmetic, PocketSource, TextOnly
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.pocket.conversations import checked
 from isthmus.pocket.dialogues import OUTPUTS
-from isthmus.pocket.tasks import PocketSource, checked
+from isthmus.pocket.tasks import PocketSource
 from isthmus.pocket.worlds import World
 from isthmus.types import Modality
 
