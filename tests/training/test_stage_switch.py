@@ -145,6 +145,14 @@ def test_an_unknown_part_shows_before_anything_is_trained(experts: dict[str, Pat
         trainer.fit(tiny_model(experts), datamodule=data())
 
 
+def test_mixed_precision_trains_and_half_precision_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
+    model, diary = fit(experts, tmp_path, ["instruction_tuning"], precision="bf16-mixed")
+    assert len(diary.losses) == STEPS["instruction_tuning"] and all(torch.tensor(diary.losses).isfinite())
+    assert all(tensor.dtype == torch.float32 for tensor in model.state_dict().values() if tensor.is_floating_point())
+    with pytest.raises(ValueError, match=r"trainer.precision: found bf16-true.*expected 32-true, or bf16-mixed"):
+        fit(experts, tmp_path / "half", ["instruction_tuning"], precision="bf16-true")
+
+
 def test_unknown_and_repeated_stages_are_refused() -> None:
     known = {"a": Stage(["lora"], steps=1)}
     with pytest.raises(ValueError, match="unknown stage 'b'; known: a"):
