@@ -179,9 +179,9 @@ class StageSwitch(pl.Callback):
     def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
         if trainer.precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
             raise ValueError(
-                f"trainer.precision: found {trainer.precision}, which would hold what is learnt in half precision, where "
-                "small updates vanish; expected 32-true, or bf16-mixed. Mend: to halve the frozen LLM's memory set its "
-                "dtype to bfloat16, and a generator's precision."
+                f"trainer.precision: found {trainer.precision}, which would hold what is learnt in half precision, "
+                "where small updates vanish; expected 32-true, or bf16-mixed. Mend: to halve the frozen LLM's memory "
+                "set its dtype to bfloat16, and a generator's precision."
             )
         if len(self.names) > 1:
             if trainer.strategy.restore_checkpoint_after_setup:
