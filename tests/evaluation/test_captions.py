@@ -80,3 +80,28 @@ def test_a_record_without_a_caption_is_named() -> None:
         CaptionEvaluation().on_test_batch_end(trainer, trainer, [Reply(["a dog"])], batch, 0)
     with pytest.raises(ValueError, match="samples: found -1"):
         CaptionEvaluation(samples=-1)
+
+
+def test_groups_have_figures_of_their_own(tmp_path: Path) -> None:
+    training = captioned(tmp_path / "training", ["a dog", "a cat"])
+    evaluation = CaptionEvaluation(folder=tmp_path, by="modality", training=training, twins=["image1"])
+    said = {"image": [("a dog", "a dog"), ("a cow", "a red hen")], "video": [("a hat", "a hat"), ("a cat", "a dog")]}
+    ids = torch.zeros((2, 1), dtype=torch.int64)
+    trainer: Any = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path)
+    evaluation.on_test_epoch_start(trainer, trainer)
+    for modality, pairs in said.items():
+        details = [{"id": f"{modality}{n}", "caption": one, "modality": modality} for n, (_, one) in enumerate(pairs)]
+        batch = Batch(ids, ids.bool(), ids, details=details)
+        evaluation.on_test_batch_end(trainer, trainer, [Reply([text]) for text, _ in pairs], batch, 0)
+    evaluation.on_test_epoch_end(trainer, trainer)
+    assert evaluation.report is not None
+    for name, texts, references in (
+        ("", ["a dog", "a cow", "a hat", "a cat"], ["a dog", "a red hen", "a hat", "a dog"]),
+        (", image", ["a dog", "a cow"], ["a dog", "a red hen"]),
+        (", video", ["a hat", "a cat"], ["a hat", "a dog"]),
+        (", new", ["a hat"], ["a hat"]),
+        (", video, new", ["a hat"], ["a hat"]),
+    ):
+        assert evaluation.report[f"model{name}"] == caption_report(texts, [[one] for one in references])
+    assert evaluation.report["most_frequent_caption, video"]["exact"] == pytest.approx(0.5)
+    assert len(evaluation.report) == 10 and "model, image, new" not in evaluation.report

@@ -3,5 +3,6 @@
 from isthmus.evaluation.captions import CaptionEvaluation
 from isthmus.evaluation.matrix import MatrixEvaluation
 from isthmus.evaluation.measurement import Measurement
+from isthmus.evaluation.retrieval_evaluation import RetrievalEvaluation
 
-__all__ = ["CaptionEvaluation", "MatrixEvaluation", "Measurement"]
+__all__ = ["CaptionEvaluation", "MatrixEvaluation", "Measurement", "RetrievalEvaluation"]

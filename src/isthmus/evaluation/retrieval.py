@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ CUTS = (1, 5, 10)
 
 
 def retrieval_report(similarity: Tensor, captions: Sequence[str]) -> dict[str, object]:
-    """Recall@1, 5 and 10 with their intervals, and the median rank.
+    """Recall@1, 5 and 10 with their intervals and what chance gives, and the median rank.
 
     Items with equal captions are each other's matches: a medium is found when any of its matches is. Of several things
     that are equally similar the wrong ones come first, so that a model that says the same of all finds nothing.
@@ -49,6 +50,11 @@ def ranks(similarity: Tensor, matches: Tensor) -> Tensor:
     return ((similarity >= best) & ~matches).sum(dim=1) + 1
 
 
+def chance(n: int, right: int, cut: int) -> float:
+    """How likely one of ``right`` matches is among the first ``cut`` of ``n`` things in random order."""
+    return 1.0 - comb(n - right, min(cut, n)) / comb(n, min(cut, n))
+
+
 def _direction(similarity: Tensor, matches: Tensor) -> dict[str, object]:
     found = ranks(similarity, matches)
     report: dict[str, object] = {"median_rank": float(found.double().quantile(0.5))}
@@ -56,4 +62,7 @@ def _direction(similarity: Tensor, matches: Tensor) -> dict[str, object]:
         right = int((found <= cut).sum())
         report[f"recall_at_{cut}"] = right / len(found)
         report[f"recall_at_{cut}_interval"] = wilson_interval(right, len(found))
+        report[f"recall_at_{cut}_chance"] = sum(chance(len(found), int(own), cut) for own in matches.sum(1)) / len(
+            found
+        )
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,14 @@ class Scores:
         return self.targets.sum(1)
 
 
-def score(model: AnyToAny, batch: Batch, contents: bool = False, aligned: int = 0, temperature: float = 1.0) -> Scores:
+def score(
+    model: AnyToAny,
+    batch: Batch,
+    contents: bool = False,
+    aligned: int = 0,
+    temperature: float = 1.0,
+    projected: Mapping[Modality, tuple[Tensor, Tensor]] | None = None,
+) -> Scores:
     """Scores a batch's answers.
 
     Args:
@@ -54,8 +62,10 @@ def score(model: AnyToAny, batch: Batch, contents: bool = False, aligned: int = 
         contents: whether media that bring their file are denoised too.
         aligned: the runs of so many rows, from the first on, are compared with their captions' conditions.
         temperature: of the log-probabilities.
+        projected: P and its mask by modality, where they are known; the batch's media are encoded otherwise.
     """
-    projected = {} if model.input_side is None else model.input_side(batch.media)
+    if projected is None:
+        projected = {} if model.input_side is None else model.input_side(batch.media)
     closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
     output = model.backbone(closed, projected, by_token=True, temperature=temperature)
     targets = closed.labels != IGNORED

@@ -1,8 +1,9 @@
 """Trains every embedded expert from nothing, one after another: ``python -m isthmus.pocket.train``.
 
 Their weights are part of the repository; this is how they came to be. An hour or two on two cores; an interrupted run
-goes on from its snapshots. With ``--manifest``, experts for a user's own digits are trained on top of the embedded ones
-instead (:mod:`isthmus.pocket.tuning`).
+goes on from its snapshots. With ``--manifest``, experts for a user's own media are trained on top of the embedded ones
+instead: for digits (:mod:`isthmus.pocket.tuning`) where its records have labels, for whatever their captions say
+(:mod:`isthmus.pocket.caption_tuning`) where they have none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from isthmus.pocket import caption_tuning
+from isthmus.pocket.captioned import CaptionedSet, has_labels
 from isthmus.pocket.experts import audioldm, bert, imagebind, llama, point_bert, shap_e, stable_diffusion, zeroscope
 from isthmus.pocket.judges import training as judges
 from isthmus.pocket.manifest_world import ManifestWorld
@@ -55,7 +58,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="of interrupted trainings (default: runs and the name of --out)")
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    own = parser.add_argument_group("a user's own digits")
+    own = parser.add_argument_group("a user's own media: digits, or captioned images, videos and clouds")
     own.add_argument("--manifest", type=Path, help="their list: train on its training split")
     own.add_argument("--start", type=Path, default=Path("checkpoints/pocket"), help="experts to go on from")
     own.add_argument("--experts", nargs="+", help="only these, in this order (default: all)")
@@ -72,8 +75,11 @@ def main() -> None:
     if arguments.manifest is None:
         figures = train(out, scratch, arguments.effort, arguments.seed)
     else:
-        world = ManifestWorld(arguments.manifest)
-        figures = tune(world, out, arguments.start, scratch, arguments.effort, arguments.seed, arguments.experts)
+        settings = (out, arguments.start, scratch, arguments.effort, arguments.seed, arguments.experts)
+        if has_labels(arguments.manifest):
+            figures = tune(ManifestWorld(arguments.manifest), *settings)
+        else:
+            figures = caption_tuning.tune(CaptionedSet(arguments.manifest), *settings)
     log.info("measured on test data:\n%s", json.dumps(figures, indent=2))
 
 

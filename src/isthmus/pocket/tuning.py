@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isthmus.pocket.experts import audioldm, imagebind_tuning, point_bert_tuning, stable_diffusion, zeroscope
@@ -96,14 +96,25 @@ def tune(
         "stable_diffusion": images,
         "zeroscope": videos,
     }
-    chosen = list(trainings) if experts is None else list(experts)
+    return run(trainings, list(trainings) if experts is None else list(experts), out)
+
+
+def run(trainings: Mapping[str, Callable[[], Figures]], chosen: Sequence[str], out: Path) -> dict[str, Figures]:
+    """Trains the chosen experts in turn; their figures and times go to ``figures.json`` in ``out`` after each.
+
+    Raises:
+        ValueError: an unknown expert.
+    """
     if unknown := [name for name in chosen if name not in trainings]:
         raise ValueError(f"experts: found {unknown[0]!r}; expected some of {', '.join(trainings)}. Mend: rename it.")
     file = out / FIGURES
-    figures: dict[str, Figures] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    figures: dict[str, Figures] = {}
     for name in chosen:
         began = time.monotonic()
-        figures[name] = trainings[name]() | {"seconds": round(time.monotonic() - began)}
+        measured = trainings[name]() | {"seconds": round(time.monotonic() - began)}
+        # Read only now: another expert may be trained at the same time.
+        figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        figures[name] = measured
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         log.info("%s: %s", name, figures[name])

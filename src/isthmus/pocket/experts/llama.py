@@ -71,15 +71,18 @@ def lexicon() -> list[str]:
     return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words of the world, then ASCII characters, then bytes: any text has its tokens. Case is not told apart."""
+def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """Whole words, then ASCII characters, then bytes: any text has its tokens. Case is not told apart.
+
+    ``words``: in lower case, each to be one token; the world's where none are given.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     pieces = [*((token, 0.0) for token in SPECIAL), *((f"<0x{byte:02X}>", -30.0) for byte in range(256))]
     pieces += [("▁", -10.0), *((character, -10.0) for character in characters)]
-    pieces += [("▁" + word, -5.0) for word in lexicon()]
+    pieces += [("▁" + word, -5.0) for word in (lexicon() if words is None else words)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=True))
     # Spaces before a special token say nothing; kept, they'd be a token of their own wherever a medium stands.
     tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r" +$"), ""), normalizers.Lowercase()])
@@ -133,12 +136,26 @@ def encode(tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[li
 
 
 class ChatLoss:
-    """The loss of a step, a pure function of its number: cross-entropy of the answers and, lightly, of the prompts."""
+    """The loss of a step, a pure function of its number: cross-entropy of the answers and, lightly, of the prompts.
 
-    def __init__(self, llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    Args:
+        llm: what is trained.
+        tokenizer: its own.
+        seed: of the chats.
+        draw: gives a chat, from a generator.
+    """
+
+    def __init__(
+        self,
+        llm: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: int,
+        draw: Callable[[np.random.Generator], Chat] = draw_corpus,
+    ) -> None:
         self.llm = llm
         self.tokenizer = tokenizer
         self.seed = seed
+        self.draw = draw
         self.group = -1
         self.rows: list[list[int]] = []
         self.order: list[int] = []
@@ -148,7 +165,7 @@ class ChatLoss:
         group, place = divmod(step, GROUP)
         if group != self.group:
             random = np.random.default_rng(derive_seed("llama", self.seed, group))
-            self.rows = sorted(encode(self.tokenizer, [draw_corpus(random) for _ in range(GROUP * BATCH)]), key=len)
+            self.rows = sorted(encode(self.tokenizer, [self.draw(random) for _ in range(GROUP * BATCH)]), key=len)
             self.order = [int(number) for number in random.permutation(GROUP)]
             self.group = group
         first = self.order[place] * BATCH

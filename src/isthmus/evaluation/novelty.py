@@ -1,0 +1,45 @@
+"""Which test samples are new: training has neither their caption nor anything listed as their like."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from isthmus.data.sources import ConversationSource
+
+
+def captions_of(details: Mapping[str, Any], field: str) -> list[str]:
+    """The captions that a conversation's details hold in ``field``: a text, or a list of them.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = details.get(field)
+    expected = [found] if isinstance(found, str) else found
+    if not isinstance(expected, list) or not expected or not all(isinstance(one, str) for one in expected):
+        raise ValueError(
+            f"{details.get('id')}: {field}: found {str(found)[:60]!r}; expected a caption or a list "
+            "of them to compare with. Mend: name the field that holds it in the evaluation's 'reference'."
+        )
+    return expected
+
+
+def new_among(
+    captions: Mapping[str, Collection[str]], training: ConversationSource | None, field: str, twins: Collection[str]
+) -> set[str] | None:
+    """The ids of what is new; None where neither training nor twins say what is old.
+
+    Args:
+        captions: of each test sample, by its id.
+        training: the training split.
+        field: the detail that holds its captions.
+        twins: ids of samples that training has the like of.
+
+    Raises:
+        ValueError: a training record without a caption.
+    """
+    if training is None and not twins:
+        return None
+    details = () if training is None else (training[index].details for index in range(len(training)))
+    known = {one for each in details for one in captions_of(each, field)}
+    return {name for name, own in captions.items() if name not in twins and known.isdisjoint(own)}
