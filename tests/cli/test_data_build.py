@@ -1,8 +1,9 @@
-"""``isthmus data build`` as a user runs it, and its dialogues through a model's collator."""
+"""``isthmus data build`` as a user runs it."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from isthmus.cli import main
+from isthmus.data.schema import MediumItem
 from isthmus.data.sources import JsonLines
 
 
@@ -41,13 +43,23 @@ def test_builds_and_reports(manifest: Path, tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         main(["data", "build", str(manifest), str(out)])
     assert "found conversations.jsonl; expected no set there" in capsys.readouterr().err
+    main(["data", "build", str(manifest), str(out), "--size", "7", "--overwrite"])
+    assert "7 of 7 written" in capsys.readouterr().out
+    assert len(JsonLines(out / "conversations.jsonl")) == 7
 
 
 def test_the_report_as_text(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "build", str(manifest), str(tmp_path / "built"), "--size", "30"])
     told = capsys.readouterr().out
     assert "media: 3 image; 0 captions have several modalities" in told
-    assert "no convert, remake" in told and "30 of 30 written; skipped: none" in told
+    assert "made: image" in told and "no convert, remake" in told
+    holding = next(line for line in told.splitlines() if line.startswith("holding: "))
+    written = JsonLines(tmp_path / "built" / "conversations.jsonl")
+    items = [item for index in range(30) for message in written[index].messages for item in message.content]
+    images = sum(isinstance(item, MediumItem) for item in items)
+    given, made = (int(re.search(rf"(\d+) image {side}", holding)[1]) for side in ("given", "made"))  # type: ignore[index]
+    assert given + made == images > 0
+    assert "0 captions have several modalities" in told and "30 of 30 written; skipped: none" in told
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def parser() -> ArgumentParser:
     """The command's options."""
     made = ArgumentParser(description="Writes dialogues over captioned media: JSON lines, and the media beside them.")
     made.add_argument("specs", nargs="+", help="captioned media: files of one format, or configs with data")
-    made.add_argument("out", type=Path, help="an empty folder or none")
+    made.add_argument("out", type=Path, help="a folder without a set")
     made.add_argument("--format", type=str, default="ManifestSource", help="of the files: see `isthmus data lint`")
     made.add_argument("--root", type=Path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as splits=[train]; repeatable")
@@ -31,6 +31,11 @@ def parser() -> ArgumentParser:
     made.add_argument("--text", action="append", default=[], help="a set of text alone to mix in; repeatable")
     made.add_argument("--text_format", type=str, default="Alpaca", help="of these sets")
     made.add_argument("--text_share", type=float, default=0.0, help="which part of all dialogues they are")
+    made.add_argument(
+        "--concept", type=str, help="field that says what stands for one another, as label; else captions"
+    )
+    made.add_argument("--output", action="append", help="a modality to be made, repeatable; all where not given")
+    made.add_argument("--overwrite", action="store_true", help="replace a set that is there already")
     made.add_argument("--fail_on", choices=FAIL_ON, default="error", help="the least severity that exits with code 1")
     made.add_argument("--json", action="store_true", help="an object instead of text")
     return made
@@ -57,9 +62,11 @@ def run(options: Namespace) -> None:
         _shares(options.share),
         open_sets(options.text, options.text_format) if options.text else None,
         options.text_share,
+        options.concept,
+        options.output,
         bar,
     )
-    writer = LinesWriter(options.out)
+    writer = LinesWriter(options.out, options.overwrite)
     done = convert({source.name: source}, writer, Linter(), progress=bar)[source.name]
     print(json.dumps(as_dict(source, done), indent=2, ensure_ascii=False) if options.json else told(source, done))
     if fails({source.name: done.report}, options.fail_on) or (done.skipped and options.fail_on != "never"):
@@ -71,7 +78,8 @@ def as_dict(source: BuiltDialogues, done: Converted) -> dict[str, Any]:
     kinds = Counter(source.kind(index) for index in range(len(source)))
     return {
         "media": source.gallery.counts(),
-        "captions_of_several_modalities": len(source.gallery.shared),
+        "made": list(source.outputs),
+        "shown_in_several_modalities": len(source.gallery.shared),
         "unreadable": dict(source.gallery.faults),
         "without_a_caption": {name: count for name, count in source.gallery.uncaptioned.items() if count},
         "kinds": dict(sorted(kinds.items())),
@@ -87,11 +95,15 @@ def told(source: BuiltDialogues, done: Converted) -> str:
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
+    by = "captions" if source.gallery.concept is None else f"concepts by {source.gallery.concept}"
     left_out = sorted(set(source.templates.shares) - set(source.kinds))
+    made = ", ".join(found["made"]) or "none"
     lines = [
-        f"media: {listed(found['media'])}; {found['captions_of_several_modalities']} captions have several modalities",
+        f"media: {listed(found['media'])}; {found['shown_in_several_modalities']} {by} have several modalities",
+        f"made: {made}",
         f"left out: {listed(found['unreadable'])} unreadable, {listed(found['without_a_caption'])} without a caption",
         f"dialogues: {listed(found['kinds'])}" + (f"; no {', '.join(left_out)}" if left_out else ""),
+        f"holding: {listed(dict(sorted(done.report.kinds.items())))}",
         f"{done.written} of {done.read} written; skipped: {listed(found['skipped'])}",
     ]
     # Media are used again and again, on purpose: that isn't worth a line each.

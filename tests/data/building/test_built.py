@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from data.conversations import make_collator, preprocess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,11 +18,12 @@ from isthmus.data.building.kinds import WRITERS
 from isthmus.data.formats import Alpaca
 from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.lint import Linter
+from isthmus.data.planning import Planner
 from isthmus.data.schema import Conversation, MediumItem, TextItem, check_roles
 from isthmus.data.sources import ConversationSource, JsonLines
 from isthmus.data.streaming.convert import convert
 from isthmus.data.streaming.lines import LinesWriter
-from isthmus.types import Modality
+from isthmus.types import IGNORED, Modality
 
 WORDS = read_templates().words
 
@@ -175,11 +178,70 @@ def test_text_alone_is_mixed_in_and_none_twice(source: ManifestSource, tmp_path:
 def test_without_partners_there_is_nothing_to_convert(manifest: Path) -> None:
     built = BuiltDialogues({"own": ManifestSource(manifest, modalities=[Modality.IMAGE])}, size=50)
     assert set(built.kinds) == set(WRITERS) - {"convert", "remake"}
-    with pytest.raises(ValueError, match=r"built.shares: found .* no caption has media of two modalities"):
+    with pytest.raises(ValueError, match=r"built.shares: found .* with 0 captions or concepts of two modalities"):
         BuiltDialogues(
             {"own": ManifestSource(manifest, modalities=[Modality.IMAGE])},
             shares=dict.fromkeys(WRITERS, 0.0) | {"convert": 1.0},
         )
+
+
+def test_a_field_says_what_stands_for_one_another(manifest: Path) -> None:
+    records = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for number, record in enumerate(records):
+        record |= {"caption": f"{record['modality']} {number}", "label": "Cow" if number in (0, 4) else f"{number}"}
+    del records[5]["label"]
+    manifest.write_text("\n".join(map(json.dumps, records)))
+    source = ManifestSource(manifest)
+    assert not Gallery({"own": source}).shared
+    built = BuiltDialogues(
+        {"own": source}, size=30, shares=dict.fromkeys(WRITERS, 0.0) | {"convert": 1.0}, concept="label"
+    )
+    for index in range(len(built)):
+        (_, one), (_, other) = media(built[index])
+        assert {_caption(source, one), other.caption} == {"image 0", "points 4"}
+
+
+@pytest.mark.parametrize("outputs", [["image"], ["points"], []])
+def test_only_what_is_asked_for_is_made(source: ManifestSource, outputs: list[str]) -> None:
+    built = BuiltDialogues({"own": source}, size=150, outputs=outputs)
+    assert set(built.kinds) == (set(WRITERS) if outputs else {"describe", "compare", "recall"})
+    shown = [(role, item.modality) for index in range(150) for role, item in media(built[index])]
+    assert {modality for role, modality in shown if role == "assistant"} == set(outputs)
+    assert {modality for role, modality in shown if role == "user"} == {Modality.IMAGE, Modality.POINTS}
+    offered = [text(built[index], 1) for index in range(150) if built.kind(index) in ("refuse", "offer")]
+    others = [word for modality, word in WORDS.items() if modality not in outputs]
+    assert not any(word in answer for answer in offered for word in others)
+
+
+def test_written_dialogues_become_batches(source: ManifestSource, planner: Planner, tmp_path: Path) -> None:
+    built = BuiltDialogues({"own": source}, size=60)
+    done = convert({"built": built}, LinesWriter(tmp_path / "built"), Linter())["built"]
+    again = JsonLines(tmp_path / "built" / "conversations.jsonl")
+    both = [Modality.IMAGE, Modality.POINTS]
+    collate = make_collator(
+        planner,
+        preprocess=dict.fromkeys(both, preprocess),
+        outputs=both,
+        prepare={modality: lambda medium: {"mean": torch.tensor(float(medium.array.mean()))} for modality in both},
+        max_tokens=2048,
+    )
+    given, made = Counter[str](), Counter[str]()
+    for start in range(0, 60, 4):
+        batch = collate([again[index] for index in range(start, start + 4)])
+        assert (batch.labels != IGNORED).any(dim=1).all(), "each dialogue teaches something"
+        for modality, entries in batch.media.items():
+            given[f"{modality} given"] += len(entries.rows)
+        for modality, runs in batch.signals.items():
+            made[f"{modality} made"] += len(runs.captions)
+            assert all(runs.captions)
+    assert given and made
+    assert given + made == {name: count for name, count in done.report.kinds.items() if name in given | made}
+
+
+def test_captions_that_end_a_sentence_get_no_second_stop(source: ManifestSource) -> None:
+    built = BuiltDialogues({"own": source}, size=300)
+    said = [text(built[i], turn) for i in range(300) for turn in range(len(built[i].messages))]
+    assert any("A cow" in words for words in said) and not any(".." in words or ".:" in words for words in said)
 
 
 def test_gallery_counts_what_it_leaves_out(manifest: Path) -> None:
@@ -213,6 +275,10 @@ class Talk(ConversationSource):
         ({"shares": {"draw": 1.0}}, "found draw: 1.0; expected .* for describe"),
         ({"shares": {"make": -1.0}}, "found make: -1.0"),
         ({"sets": {"talk": Talk()}}, "talk: found no medium with a file and a caption"),
+        ({"concept": "kind"}, "own: found no conversation of one medium with a 'kind'"),
+        ({"outputs": ["smell"]}, "built.outputs: found 'smell'; expected some of image, points"),
+        ({"outputs": ["audio"]}, "built.outputs: found 'audio'; expected some of image, points"),
+        ({"outputs": [], "shares": {"describe": 0, "compare": 0, "recall": 0}}, "where nothing can be made"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -49,6 +49,10 @@ def change(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("kinds.make.say", ["Here {medium"], r"kinds.make.say\[0\]: .*pairs of braces"),
         ("kinds.make.share", "much", "kinds.make.share: found 'much'"),
         ("ordinals", [1], r"ordinals\[0\]: found 1; expected words"),
+        ("kinds.recall", None, "kinds: found no 'recall'"),
+        ("ordinals", ["first", "second"], "ordinals: found 2; expected at least 3"),
+        ("ordinals", ["first", "next", "next"], "ordinals: found 'next' twice"),
+        ("words.video", "picture", "words: found 'picture' twice"),
         ("kinds", "all", "kinds: found str; expected a mapping"),
     ],
 )

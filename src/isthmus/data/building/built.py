@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.random import Generator as Random
 
 from isthmus.data.building.gallery import Gallery
-from isthmus.data.building.kinds import NEEDS_OTHERS, WRITERS, Writing
+from isthmus.data.building.kinds import MAKES, NEEDS_OTHERS, WRITERS, Writing
 from isthmus.data.building.script import Script
 from isthmus.data.building.templates import read_templates
 from isthmus.data.schema import Conversation
 from isthmus.data.seeds import derive_seed, permuted
 from isthmus.data.sources import ConversationSource
+from isthmus.types import MEDIA, Modality
 
 TEXT = "text"
 
@@ -37,14 +38,20 @@ class BuiltDialogues(ConversationSource):
         shares: of kinds, in place of the templates'.
         text: sets of text alone, by name, whose conversations are mixed in as they are.
         text_share: which part of all dialogues these are.
+        concept: the field of a conversation, such as ``label``, by which media of several modalities show the same;
+            by their captions where none is named.
+        outputs: modalities that are made; all there are where none are named, and with an empty list media are only
+            told in words.
         progress: wraps each set's positions while it is gone through, as a progress bar does.
 
     Attributes:
         gallery: the media.
+        outputs: the modalities that are made.
         kinds: the kinds that are built, with their shares of what isn't text alone.
 
     Raises:
-        ValueError: a number out of range, an unknown kind, no kind left, no captioned medium, or bad templates.
+        ValueError: a number out of range, an unknown kind or output, no kind left, no captioned medium, no
+            conversation with the field, or bad templates.
     """
 
     name = "built"
@@ -58,6 +65,8 @@ class BuiltDialogues(ConversationSource):
         shares: dict[str, float] | None = None,
         text: dict[str, ConversationSource] | None = None,
         text_share: float = 0.0,
+        concept: str | None = None,
+        outputs: Sequence[str] | None = None,
         progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
     ) -> None:
         if size < 1:
@@ -69,7 +78,9 @@ class BuiltDialogues(ConversationSource):
             )
         self.templates = read_templates(templates)
         self.size, self.seed = size, seed
-        self.gallery = Gallery(sets, progress)
+        self.gallery = Gallery(sets, concept, progress)
+        self.outputs = self._outputs(outputs)
+        self._alike = [alike for alike in self.gallery.shared if not alike.keys().isdisjoint(self.outputs)]
         self.text, self.text_share = dict(text or {}), text_share
         self.kinds = self._kinds(_checked(shares or {}))
 
@@ -88,7 +99,9 @@ class BuiltDialogues(ConversationSource):
         kind = self.kind(index)
         if kind == TEXT:
             return self._text(index)
-        writing = Writing(Script(self.templates), self.gallery, self._random(index, "dialogue"))
+        writing = Writing(
+            Script(self.templates), self.gallery, self.outputs, self._alike, self._random(index, "dialogue")
+        )
         WRITERS[kind](writing)
         return Conversation(tuple(writing.script.messages), {"id": f"{self.name}/{index}", "kind": kind})
 
@@ -116,14 +129,26 @@ class BuiltDialogues(ConversationSource):
             place -= len(source)
         raise AssertionError("a place among all is a place in one of them")
 
+    def _outputs(self, asked: Sequence[str] | None) -> tuple[Modality, ...]:
+        there = self.gallery.by_modality
+        if unknown := [name for name in asked or () if name not in MEDIA or Modality(name) not in there]:
+            raise ValueError(
+                f"built.outputs: found {unknown[0]!r}; expected some of {', '.join(there)}, of which there are "
+                "captioned media. Mend: take it out."
+            )
+        return tuple(modality for modality in there if asked is None or modality in asked)
+
     def _kinds(self, asked: Mapping[str, float]) -> dict[str, float]:
         shares = {kind: asked.get(kind, share) for kind, share in self.templates.shares.items()}
-        impossible = frozenset() if self.gallery.shared else NEEDS_OTHERS
+        impossible = frozenset() if self.outputs else MAKES
+        if not self._alike:
+            impossible |= NEEDS_OTHERS
         can = {kind: share for kind, share in shares.items() if share and kind not in impossible}
         if not can:
             raise ValueError(
-                f"built.shares: found {shares}; expected a kind that can be built of {self.gallery.counts()}, where no "
-                "caption has media of two modalities. Mend: raise the share of another kind."
+                f"built.shares: found {shares}; expected a kind that can be built of {self.gallery.counts()} with "
+                f"{len(self.gallery.shared)} captions or concepts of two modalities, where "
+                f"{', '.join(self.outputs) or 'nothing'} can be made. Mend: raise the share of another kind."
             )
         return can
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from isthmus.data.errors import DataError
@@ -19,6 +19,7 @@ class Captioned:
     Attributes:
         modality: of the medium.
         caption: what it shows.
+        concept: what it stands for: media with the same one stand for one another.
         source: the set.
         index: of the conversation there.
         place: which of the conversation's media it is.
@@ -26,6 +27,7 @@ class Captioned:
 
     modality: Modality
     caption: str
+    concept: str
     source: ConversationSource
     index: int
     place: int
@@ -41,49 +43,65 @@ class Captioned:
 
 
 class Gallery:
-    """All media with files and captions of some sets, by modality and by what they show.
+    """All media with files and captions of some sets, by modality and by concept.
 
     A medium's caption is its own, as the assistant's media have it, or, where the user gives one medium and gets one
-    answer in words alone, this answer. Captions that differ in case, blanks or a full stop alone are the same: media of
-    several modalities with one caption can stand for one another.
+    answer in words alone, this answer. Its concept is the caption, or a field of the conversation, such as a label,
+    where the conversation has that field and no other medium. Concepts that differ in case, blanks or a full stop
+    alone are the same.
 
     Args:
         sets: by name.
+        concept: the field; captions alone where none is named.
         progress: wraps each set's positions, as a progress bar does.
 
     Attributes:
+        concept: the field.
+        by_modality: all media.
+        shared: of each concept that has media of several modalities, these.
         faults: conversations that couldn't be read, by set.
         uncaptioned: conversations without a captioned medium, by set.
 
     Raises:
-        ValueError: no set has a captioned medium.
+        ValueError: no set has a captioned medium, or no conversation has the field.
     """
 
     def __init__(
         self,
         sets: Mapping[str, ConversationSource],
+        concept: str | None = None,
         progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
     ) -> None:
+        self.concept = concept
         self.faults: Counter[str] = Counter()
         self.uncaptioned: Counter[str] = Counter()
         self.by_modality: dict[Modality, list[Captioned]] = {}
         self._alike: dict[str, dict[Modality, list[Captioned]]] = {}
+        labelled = 0
         for name, source in sets.items():
             for index in progress(name, range(len(source))):
                 try:
-                    found = _media(source[index])
+                    conversation = source[index]
                 except DataError:
                     self.faults[name] += 1
                     continue
+                found = _media(conversation)
+                told = _field(conversation, concept) if concept is not None and len(found) == 1 else None
+                labelled += told is not None
                 self.uncaptioned[name] += not any(caption for _, caption in found)
                 for place, (medium, caption) in enumerate(found):
                     if caption:
-                        self._add(Captioned(medium.modality, caption, source, index, place))
+                        self._add(Captioned(medium.modality, caption, _normal(told or caption), source, index, place))
         if not self.by_modality:
             raise ValueError(
                 f"{', '.join(sets)}: found no medium with a file and a caption ({sum(self.faults.values())} "
                 "conversations can't be read); expected some to build dialogues of. Mend: caption them, or name other "
                 "sets."
+            )
+        if concept is not None and not labelled:
+            raise ValueError(
+                f"{', '.join(sets)}: found no conversation of one medium with a {concept!r}; expected it in some, "
+                "to tell what stands for one another. Mend: name another field, or none to go by captions."
             )
         self.by_modality = {modality: self.by_modality[modality] for modality in MEDIA if modality in self.by_modality}
         self.shared = [by_modality for by_modality in self._alike.values() if len(by_modality) > 1]
@@ -92,19 +110,19 @@ class Gallery:
         """How many media of each modality there are."""
         return {str(modality): len(own) for modality, own in self.by_modality.items()}
 
-    def others(self, of: Captioned) -> dict[Modality, Sequence[Captioned]]:
-        """Media of other modalities that show the same."""
-        alike = self._alike[_normal(of.caption)]
-        return {modality: own for modality, own in alike.items() if modality is not of.modality}
-
     def _add(self, captioned: Captioned) -> None:
         self.by_modality.setdefault(captioned.modality, []).append(captioned)
-        alike = self._alike.setdefault(_normal(captioned.caption), {})
+        alike = self._alike.setdefault(captioned.concept, {})
         alike.setdefault(captioned.modality, []).append(captioned)
 
 
 def _normal(caption: str) -> str:
     return " ".join(caption.lower().split()).rstrip(".")
+
+
+def _field(conversation: Conversation, name: str) -> str | None:
+    found = conversation.details.get(name)
+    return str(found) if isinstance(found, str | int) and not isinstance(found, bool) and str(found).strip() else None
 
 
 def _media(conversation: Conversation) -> list[tuple[MediumItem, str | None]]:

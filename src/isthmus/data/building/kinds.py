@@ -10,6 +10,7 @@ from numpy.random import Generator as Random
 
 from isthmus.data.building.gallery import Captioned, Gallery
 from isthmus.data.building.script import Filling, Script, with_article
+from isthmus.data.building.templates import EARLIER
 from isthmus.types import Modality
 
 Choice = TypeVar("Choice")
@@ -17,8 +18,8 @@ Choice = TypeVar("Choice")
 NEEDS_OTHERS = frozenset({"convert", "remake"})
 """Kinds that want two modalities that show the same."""
 
-EARLIER = 2
-"""At most so many turns stand between a medium and the turn that refers to it."""
+MAKES = NEEDS_OTHERS | {"make", "make_two", "clarify", "refuse", "offer"}
+"""Kinds that make a medium, or speak of what can be made."""
 
 
 @dataclass
@@ -27,21 +28,33 @@ class Writing:
 
     script: Script
     gallery: Gallery
+    outputs: Sequence[Modality]
+    alike: Sequence[Mapping[Modality, Sequence[Captioned]]]
     random: Random
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
         """One of the choices."""
         return choices[int(self.random.integers(len(choices)))]
 
-    def any(self) -> Captioned:
-        """A medium: modalities alike, however many of each there are."""
+    def given(self) -> Captioned:
+        """A medium to be shown: modalities alike, however many of each there are."""
         return self.pick(self.gallery.by_modality[self.pick(list(self.gallery.by_modality))])
 
+    def made(self) -> Captioned:
+        """A medium to be made: in the same way, of what can be made."""
+        return self.pick(self.gallery.by_modality[self.pick(self.outputs)])
+
     def two_alike(self) -> tuple[Captioned, Captioned]:
-        """Media of two modalities that show the same."""
-        alike = self.pick(self.gallery.shared)
-        first, second = (list(alike)[place] for place in self.random.permutation(len(alike))[:2])
-        return self.pick(alike[first]), self.pick(alike[second])
+        """A medium to be shown, and one of another modality to be made that shows the same."""
+        alike = self.pick(self.alike)
+        made = self.pick([modality for modality in alike if modality in self.outputs])
+        given = self.pick([modality for modality in alike if modality is not made])
+        return self.pick(alike[given]), self.pick(alike[made])
+
+    def any_turn(self, given: Captioned | None = None) -> None:
+        """A medium is told or made, as far as media can be: this one, where one is named."""
+        can_make = self.outputs if given is None else given.modality in self.outputs
+        self.pick((describe, make) if can_make else (describe,))(self, given)
 
     def turn(self, kind: str, fillings: Mapping[str, Filling], ask: str = "ask", say: str = "say") -> None:
         """A question and its answer, each in one of the kind's wordings."""
@@ -65,19 +78,19 @@ class Writing:
 
     def makeable(self) -> dict[str, Filling]:
         """What can be made, in words."""
-        made = [with_article(self.script.templates.words[modality]) for modality in self.gallery.by_modality]
+        made = [with_article(self.script.templates.words[modality]) for modality in self.outputs]
         listed = " or ".join(part for part in (", ".join(made[:-1]), made[-1]) if part)
         return {"makeable": listed}
 
 
 def describe(writing: Writing, medium: Captioned | None = None) -> None:
     """A medium is told in words."""
-    writing.turn("describe", writing.one(medium or writing.any()))
+    writing.turn("describe", writing.one(medium or writing.given()))
 
 
 def make(writing: Writing, medium: Captioned | None = None) -> None:
     """Words become a medium."""
-    writing.turn("make", writing.one(medium or writing.any()))
+    writing.turn("make", writing.one(medium or writing.made()))
 
 
 def convert(writing: Writing) -> None:
@@ -88,18 +101,18 @@ def convert(writing: Writing) -> None:
 
 def compare(writing: Writing) -> None:
     """Two media in one turn are told in words."""
-    writing.turn("compare", _two(writing))
+    writing.turn("compare", _two(writing.given(), writing.given(), writing))
 
 
 def make_two(writing: Writing) -> None:
     """Two media in one answer."""
-    writing.turn("make_two", _two(writing))
+    writing.turn("make_two", _two(writing.made(), writing.made(), writing))
 
 
 def recall(writing: Writing) -> None:
     """Some turns, then what one of their media showed."""
     for _ in range(int(writing.random.integers(1, EARLIER + 2))):
-        writing.pick((describe, make))(writing)
+        writing.any_turn()
     told = writing.pick(writing.script.shown)
     ordinal = writing.script.ordinal(told)
     assert ordinal is not None, "a dialogue has fewer media than there are ordinals"
@@ -113,7 +126,7 @@ def remake(writing: Writing) -> None:
     before = int(writing.random.integers(EARLIER + 1))
     at = int(writing.random.integers(before + 1))
     for place in range(before + 1):
-        writing.pick((describe, make))(writing, given if place == at else None)
+        writing.any_turn(given if place == at else None)
     ordinal = writing.script.ordinal(given)
     assert ordinal is not None, "a dialogue has fewer media than there are ordinals"
     writing.turn("remake", {**writing.one(made), "ordinal": ordinal, **writing.words(given.modality, "given_")})
@@ -121,26 +134,25 @@ def remake(writing: Writing) -> None:
 
 def clarify(writing: Writing) -> None:
     """Nothing was said to make: it is asked for, said, and made."""
-    fillings = writing.one(writing.any())
+    fillings = writing.one(writing.made())
     writing.turn("clarify", fillings)
     writing.turn("clarify", fillings, "then", "made")
 
 
 def refuse(writing: Writing) -> None:
     """What can't be made isn't."""
-    writing.turn("refuse", {"caption": writing.any().caption, **writing.unknown()})
+    writing.turn("refuse", {"caption": writing.given().caption, **writing.unknown()})
 
 
 def offer(writing: Writing) -> None:
     """A question whether something can be made is answered in words."""
-    medium = writing.any()
+    medium = writing.made()
     writing.turn("offer", {"caption": medium.caption, **writing.words(medium.modality), **writing.makeable()})
 
 
-def _two(writing: Writing) -> dict[str, Filling]:
-    media = {"first": writing.any(), "second": writing.any()}
+def _two(first: Captioned, second: Captioned, writing: Writing) -> dict[str, Filling]:
     fillings: dict[str, Filling] = {}
-    for name, medium in media.items():
+    for name, medium in {"first": first, "second": second}.items():
         fillings |= {name: medium, f"{name}_caption": medium.caption, **writing.words(medium.modality, f"{name}_")}
     return fillings
 

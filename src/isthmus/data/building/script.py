@@ -40,7 +40,8 @@ class Script:
             text = ""
 
         for literal, name, _, _ in Formatter().parse(template):
-            text += literal
+            # A caption that ends its sentence itself needs no second stop.
+            text = text.rstrip(".") + literal if literal[:1] in (".", ",", ":", "?") else text + literal
             if name is None:
                 continue
             filling = fillings[name]

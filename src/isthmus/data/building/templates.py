@@ -13,6 +13,9 @@ import yaml
 
 from isthmus.types import MEDIA, Modality
 
+EARLIER = 2
+"""At most so many turns stand between a medium and the turn that refers to it."""
+
 ONE = frozenset({"medium", "word", "a_word", "caption"})
 GIVEN = frozenset({"given", "given_word", "a_given_word"})
 TWO = frozenset(f"{before}{which}{after}" for which in ("first", "second") for before, after in (
@@ -98,7 +101,7 @@ def read_templates(path: str | Path | None = None) -> Templates:
         ) from None
     _keys(raw, where, ("words", "ordinals", "unknown", "kinds"))
     _keys(raw["words"], f"{where}: words", MEDIA)
-    _keys(raw["kinds"], f"{where}: kinds", tuple(PLACES), needs_all=False)
+    _keys(raw["kinds"], f"{where}: kinds", tuple(PLACES))
     words = {Modality(name): _text(word, f"{where}: words.{name}") for name, word in raw["words"].items()}
     shares, turns = {}, {}
     for kind, told in raw["kinds"].items():
@@ -108,9 +111,15 @@ def read_templates(path: str | Path | None = None) -> Templates:
         turns[kind] = {turn: _wordings(told[turn], f"{name}.{turn}", *known) for turn, known in PLACES[kind].items()}
     if not any(shares.values()):
         raise ValueError(f"{where}: kinds: found no share above 0; expected at least one. Mend: raise one.")
-    return Templates(
-        words, _list(raw["ordinals"], f"{where}: ordinals"), _list(raw["unknown"], f"{where}: unknown"), shares, turns
-    )
+    ordinals = _list(raw["ordinals"], f"{where}: ordinals")
+    if len(ordinals) <= EARLIER:
+        raise ValueError(
+            f"{where}: ordinals: found {len(ordinals)}; expected at least {EARLIER + 1}, one for each medium that a "
+            "dialogue can refer to. Mend: add the next ones."
+        )
+    _distinct(ordinals, f"{where}: ordinals")
+    _distinct(tuple(words.values()), f"{where}: words")
+    return Templates(words, ordinals, _list(raw["unknown"], f"{where}: unknown"), shares, turns)
 
 
 def placeholders(template: str) -> list[str]:
@@ -138,13 +147,13 @@ def _wordings(raw: Any, where: str, known: frozenset[str], needed: frozenset[str
     return wordings
 
 
-def _keys(raw: Any, where: str, known: tuple[str, ...], needs_all: bool = True) -> None:
+def _keys(raw: Any, where: str, known: tuple[str, ...]) -> None:
     expected = ", ".join(known)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{where}: found {type(raw).__name__}; expected a mapping with {expected}. Mend: write one.")
     if unknown := [key for key in raw if key not in known]:
         raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Mend: rename it, or take it out.")
-    if needs_all and (missing := [key for key in known if key not in raw]):
+    if missing := [key for key in known if key not in raw]:
         raise ValueError(f"{where}: found no '{missing[0]}'; expected {expected}. Mend: add it.")
 
 
@@ -153,6 +162,14 @@ def _list(raw: Any, where: str) -> tuple[str, ...]:
         found = "an empty list" if raw == [] else type(raw).__name__
         raise ValueError(f"{where}: found {found}; expected a list of at least one text. Mend: write one.")
     return tuple(_text(item, f"{where}[{number}]") for number, item in enumerate(raw))
+
+
+def _distinct(words: tuple[str, ...], where: str) -> None:
+    if twice := [word for place, word in enumerate(words) if word in words[:place]]:
+        raise ValueError(
+            f"{where}: found {twice[0]!r} twice; expected each once, or it isn't clear which medium is meant. Mend: "
+            "rename one."
+        )
 
 
 def _text(raw: Any, where: str) -> str:

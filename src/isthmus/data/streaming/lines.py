@@ -21,16 +21,17 @@ class LinesWriter:
     the media that it finds where they are.
 
     Args:
-        folder: where to; lines that are already there are refused.
+        folder: where to.
+        overwrite: whether lines that are there are replaced once the new ones are whole; else they are refused.
 
     Raises:
         ValueError: the folder holds a set, or can't be made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, overwrite: bool = False) -> None:
         self.folder = folder
         self.progress: dict[str, Any] = {}
-        if (folder / LINES).exists():
+        if (folder / LINES).exists() and not overwrite:
             raise ValueError(f"{folder}: found {LINES}; expected no set there. Mend: name another folder.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
