@@ -63,15 +63,20 @@ def text_works(folder: Path) -> tuple[dict[str, Any], torch.nn.Module]:
     return {"ours": ours, "bare": bare}, backbone.llm.base_model
 
 
-def image_works() -> tuple[dict[str, Any], torch.nn.Module]:
-    """Ours and diffusers' pipeline, from the same conditions; and the UNet that both run."""
+def image_works(compiled: bool = False) -> tuple[dict[str, Any], torch.nn.Module | None]:
+    """Ours and diffusers' pipeline, from the same conditions; and the UNet that both run.
+
+    Compiled, ours runs a UNet of its own, and there is none to count.
+    """
     generator = StableDiffusion(POCKET / "stable_diffusion", steps=STEPS, guidance=GUIDANCE, batch_size=DRAWN)
     generator.load()
     captions = [f"a red {number}" for number in range(DRAWN)]
     with torch.no_grad():
         condition, empty = generator.condition(captions), generator.condition([""])
         generator.generate(condition, list(range(DRAWN)), 1)  # builds the pipeline
-    pipeline = generator._pipeline
+    pipeline, unet = generator._pipeline, generator.unet
+    if compiled:
+        generator.compile_denoiser()
 
     def ours() -> list[Any]:
         return generator.generate(Condition(condition.tokens), list(range(DRAWN)))
@@ -89,25 +94,20 @@ def image_works() -> tuple[dict[str, Any], torch.nn.Module]:
             output_type="pt",
         ).images
 
-    return {"ours": ours, "bare": bare}, generator.unet
+    return {"ours": ours, "bare": bare}, None if compiled else unet
 
 
 def run(folder: Path, repetitions: int = 5) -> Path:
-    """Text, then pictures."""
+    """Text, then pictures, then pictures by a compiled denoiser."""
     rows = []
-    for name, (works, module) in {"text": text_works(folder), "images": image_works()}.items():
+    asked = {"text": text_works(folder), "images": image_works(), "images, compiled denoiser": image_works(True)}
+    for name, (works, module) in asked.items():
         calls = {}
         for who, work in works.items():
-            with Calls(module) as counter:
-                work()
-            calls[who] = counter.count
+            if module is not None:
+                with Calls(module) as counter:
+                    work()
+                calls[f"calls, {who}"] = counter.count
         seconds = interleaved(works, repetitions)
-        rows.append(
-            {
-                "what": name,
-                "time, ours / bare": ratio(seconds["ours"], seconds["bare"]),
-                "calls, ours": calls["ours"],
-                "calls, bare": calls["bare"],
-            }
-        )
+        rows.append({"what": name, "time, ours / bare": ratio(seconds["ours"], seconds["bare"]), **calls})
     return report("generation", rows, repetitions=repetitions)

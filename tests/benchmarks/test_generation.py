@@ -21,6 +21,7 @@ def test_text_is_the_librarys_own_in_as_many_calls(tmp_path: Path) -> None:
 
 def test_pictures_are_the_pipelines_own_in_as_many_calls() -> None:
     works, module = image_works()
+    assert module is not None
     with Calls(module) as calls:
         ours = works["ours"]()
     with Calls(module) as bare_calls:

@@ -139,3 +139,5 @@ def test_sides_that_make_no_sense_are_refused(experts: dict[str, Path]) -> None:
         OutputSide([build()], {})
     with pytest.raises(ValueError, match="projectors: found audio, image; the generators make image"):
         OutputSide([build()], {"image": MLP, "audio": MLP})
+    with pytest.raises(ValueError, match="compiled: found audio; the generators make image"):
+        OutputSide([build()], {"image": MLP}, compiled=["image", "audio"])

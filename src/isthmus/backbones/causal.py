@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
+from isthmus.backbones.compiled_layers import compile_layers
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.last_layer import read_alone
@@ -50,6 +51,8 @@ class CausalBackbone(PretrainedBackbone):
         checkpointed_layers: so many layers, from the first on, keep their inputs alone and compute the rest again: all
             of them need least memory, for a third more work. Where rows aren't packed, passes that go on from a
             prefix's keys and values, which are short, keep all.
+        compiled: layers run as ``torch.compile`` makes them, but not in decoding. Losses and gradients are the same to
+            rounding; LoRA's dropout draws other numbers. The first steps take a minute or more, later ones less.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
 
@@ -70,6 +73,7 @@ class CausalBackbone(PretrainedBackbone):
         quantization: QuantizationSettings | None = None,
         recompute: bool = True,
         checkpointed_layers: int = 0,
+        compiled: bool = False,
     ) -> None:
         super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
         self.skip_prefix_gradients = skip_prefix_gradients
@@ -80,6 +84,7 @@ class CausalBackbone(PretrainedBackbone):
             )
         self.recomputes = recompute
         self.checkpointed_layers = checkpointed_layers
+        self.compiled = compiled
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
         self.fusion: GatedFusion | None = None
@@ -97,9 +102,11 @@ class CausalBackbone(PretrainedBackbone):
         return AutoModelForCausalLM
 
     def _build_layers(self) -> None:
-        if self.packer is not None:
-            read_alone(decoder_layers(self.llm)[-1])
         layers = decoder_layers(self.llm)
+        if self.compiled:
+            compile_layers(layers)
+        if self.packer is not None:
+            read_alone(layers[-1])
         if self.checkpointed_layers > len(layers):
             raise ValueError(
                 f"backbone checkpointed_layers: found {self.checkpointed_layers}; the LLM of {self.checkpoint} has "
@@ -108,9 +115,8 @@ class CausalBackbone(PretrainedBackbone):
         # The first layers' turn comes last: what they compute again is held when nearly all else is let go.
         checkpoint_layers(layers[: self.checkpointed_layers])
         if self.recomputes:
-            recompute_cheap_modules(layers[self.checkpointed_layers :])
+            recompute_cheap_modules(layers[self.checkpointed_layers :], marks_modules=not self.compiled)
         if self.fusion_settings is not None:
-            layers = decoder_layers(self.llm)
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
     def forward(

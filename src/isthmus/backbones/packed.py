@@ -135,5 +135,6 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    AttentionInterface.register(IMPLEMENTATION, packed_attention)
+    # A pass's blocks are Python: compiled layers call this between their two halves.
+    AttentionInterface.register(IMPLEMENTATION, torch.compiler.disable(packed_attention))
     AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)

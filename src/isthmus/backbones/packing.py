@@ -36,7 +36,8 @@ class Packer:
         position (a convolution, a recurrent state). Adapters' dropout has to be off the first time.
         """
         if self._fits is None:
-            self._fits = _can_pack(llm)
+            with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a trial
+                self._fits = _can_pack(llm)
             if not self._fits:
                 log.info("%s doesn't run packed rows; rows of like length run together", type(llm).__name__)
         return self._fits

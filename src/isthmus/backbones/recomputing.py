@@ -53,14 +53,19 @@ class Recipe:
         return self.result
 
 
-def recompute_cheap_modules(layers: Sequence[nn.Module]) -> None:
+def recompute_cheap_modules(layers: Sequence[nn.Module], marks_modules: bool = True) -> None:
     """From now on these layers' norms and activations are computed again when the gradient comes.
 
     Losses and gradients are the same, bit for bit.
+
+    Args:
+        layers: of the LLM.
+        marks_modules: false where the layers are compiled: ``torch.compile`` itself chooses what to keep of modules,
+            and only what :func:`can_recompute` is told of elsewhere is left to do.
     """
     for layer in layers:
         for module in layer.modules():
-            if is_cheap(module):
+            if marks_modules and is_cheap(module):
                 module.register_forward_hook(_mark)
         layer.forward = _recomputing(layer.forward)
 

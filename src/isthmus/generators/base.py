@@ -34,6 +34,19 @@ class Generator(FrozenExpert):
         """
         return None
 
+    def compile_denoiser(self) -> None:
+        """From its next use on, the denoiser runs as ``torch.compile`` makes it.
+
+        Media are the same to rounding. The first use takes a minute or so.
+
+        Raises:
+            ValueError: this generator has no denoiser that can be compiled.
+        """
+        raise ValueError(
+            f"output_side.compiled: found {self.modality}; {type(self).__name__} has no denoiser that can be compiled. "
+            "Mend: take it out of the list."
+        )
+
     def condition(self, captions: Sequence[str]) -> Condition:
         """Captions -> (B, C, K), and (B, K') where the generator wants a pooled part.
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
+from isthmus.compiling import compiled
 from isthmus.generators.base import Generator
 from isthmus.generators.condition_memo import ConditionMemo
 from isthmus.generators.pipeline_folder import PipelineFolder
@@ -56,6 +57,7 @@ class PipelineExpert(Generator):
         self.dtype: torch.dtype = getattr(torch, precision)
         self.memo_megabytes = memo_megabytes
         self._memo: ConditionMemo | None = None
+        self._compiles_denoiser = False
         # Follows the module from device to device while its parts aren't there yet: they load where it is.
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 
@@ -110,7 +112,16 @@ class PipelineExpert(Generator):
 
     def load_denoiser(self, device: torch.device | str | None = None) -> None:
         """Makes the denoiser, the VAE and the vocoder present, without the text encoder."""
+        is_new = not self.denoiser_is_loaded
         self._load(self.denoiser_is_loaded, self._materialize_denoiser, device)
+        if is_new and self._compiles_denoiser:
+            denoiser: Any = getattr(self, self.denoiser_part)
+            denoiser.forward = compiled(denoiser.forward, "output_side.compiled", lambda: self.device)
+
+    def compile_denoiser(self) -> None:
+        if self.denoiser_is_loaded:
+            self.release_denoiser()
+        self._compiles_denoiser = True
 
     def _load(self, is_present: bool, materialize: Callable[[], None], device: torch.device | str | None) -> None:
         # First used inside Lightning's validation, the weights would otherwise be inference tensors: no later training

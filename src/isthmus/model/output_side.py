@@ -23,12 +23,20 @@ class OutputSide(pl.LightningModule):
     Args:
         generators: at most one a modality.
         projectors: by modality; called with the LLM's width E, the signal tokens S and the generator's condition shape.
+        compiled: modalities whose denoiser runs as ``torch.compile`` makes it: a minute at its first use, for faster
+            steps where the denoiser is large. Media are the same to rounding.
 
     Raises:
-        ValueError: a modality has two generators, no projector, or a projector without a generator.
+        ValueError: a modality has two generators, no projector, or a projector without a generator; or what is to be
+            compiled isn't served, or has no denoiser.
     """
 
-    def __init__(self, generators: Sequence[Generator], projectors: Mapping[str, ProjectorFactory]) -> None:
+    def __init__(
+        self,
+        generators: Sequence[Generator],
+        projectors: Mapping[str, ProjectorFactory],
+        compiled: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         self.generators = nn.ModuleList(generators)
         self.serving: dict[Modality, int] = {}
@@ -41,6 +49,11 @@ class OutputSide(pl.LightningModule):
                 f"output_side.projectors: found {', '.join(sorted(projectors)) or 'none'}; the generators make "
                 f"{', '.join(sorted(self.serving)) or 'none'}: give each of these one projector"
             )
+        for modality in compiled:
+            if modality not in self.serving:
+                made = ", ".join(sorted(self.serving)) or "none"
+                raise ValueError(f"output_side.compiled: found {modality}; the generators make {made}: take it out")
+            self.generator(Modality(modality)).compile_denoiser()
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
         self.cache: FrozenCache | None = None

@@ -1,0 +1,64 @@
+"""``torch.compile`` behind one door, which says plainly where it can't be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+
+
+def compiled(
+    forward: Callable[..., Any], option: str, device: Callable[[], torch.device], dynamic: bool | None = None
+) -> Callable[..., Any]:
+    """The same function, compiled when it is first called.
+
+    Args:
+        forward: what is compiled.
+        option: what switched it on, as the user wrote it, for the error.
+        device: where it runs.
+        dynamic: whether for any sizes from the first on; if None, once the second ones come.
+
+    Raises:
+        ValueError: at the first call, where this machine lacks what compiles for the device.
+    """
+    fused = torch.compile(forward, dynamic=dynamic)
+    checked = False
+
+    @wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        if not checked:
+            check_compiler(option, device())
+            checked = True
+        return fused(*args, **kwargs)
+
+    return run
+
+
+def check_compiler(option: str, device: torch.device) -> None:
+    """Asks for what ``torch.compile`` needs: a C++ compiler on a CPU, Triton on a GPU.
+
+    Raises:
+        ValueError: it isn't there.
+    """
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except (InvalidCxxCompiler, RuntimeError) as error:
+            raise ValueError(
+                f"{option}: found no C++ compiler, which torch.compile needs on a CPU; expected one on PATH or in "
+                f"CXX. Mend: install g++, or set it to false."
+            ) from error
+    else:
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise ValueError(
+                f"{option}: found no Triton for {device}, which torch.compile needs there; expected the one that "
+                "torch's own GPU builds bring. Mend: install such a build of torch, or set it to false."
+            )

@@ -1,0 +1,71 @@
+"""Compiled layers: the same loss and gradients to rounding, nothing made anew for a new length, decoding as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from isthmus.backbones import CausalBackbone, LoraSettings
+from isthmus.backbones.base import Sampling
+
+Build = Callable[..., CausalBackbone]
+
+
+def learn(backbone: CausalBackbone, kit: Any, text: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Loss and gradients of one batch."""
+    batch, media = kit["conversation_batch"](backbone, text=text)
+    torch.manual_seed(6)
+    output = backbone(batch, media)
+    total = output.text_loss + sum(states.square().sum() for states in output.signals.values())
+    wanted = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    return total.detach(), torch.autograd.grad(total, wanted)
+
+
+def forget() -> None:
+    """Nothing is compiled yet."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"checkpointed_layers": 1}),  # one layer is checkpointed, the other computes again what is cheap
+        ("gemma2", {"packing": False, "skip_prefix_gradients": False}),
+    ],
+)
+def test_same_loss_and_gradients(family: str, options: dict[str, Any], build: Build, kit: Any) -> None:
+    found = {}
+    for compiled in (False, True):
+        forget()
+        settings = LoraSettings(rank=2, alpha=4, dropout=0.0, targets="all-linear")
+        backbone = build(family, lora=settings, compiled=compiled, **options)
+        torch.manual_seed(5)
+        kit["awaken"](backbone)
+        backbone.train()
+        found[compiled] = [learn(backbone, kit, text) for text in (20, 31)]
+        made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert (made > 0) == compiled
+        learn(backbone, kit, 26)
+        learn(backbone, kit, 40)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == made, "a new length made new kernels"
+    for (loss, gradients), (plain_loss, plain_gradients) in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(loss, plain_loss, rtol=1e-5, atol=1e-5)
+        for gradient, plain in zip(gradients, plain_gradients, strict=True):
+            torch.testing.assert_close(gradient, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
+
+
+def test_decoding_isnt_compiled(build: Build, kit: Any) -> None:
+    forget()
+    answers = []
+    for compiled in (True, False):
+        backbone = build("llama", compiled=compiled)
+        batch, media = kit["conversation_batch"](backbone, text=20)
+        answers.append(backbone.generate(batch, media, Sampling(max_tokens=6)))
+    assert answers[0] == answers[1]
+    assert not torch._dynamo.utils.counters["stats"]
