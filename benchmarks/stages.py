@@ -19,9 +19,10 @@ from benchmarks.nextgpt_v1 import NextGPTStep
 from benchmarks.report import report
 from benchmarks.savings import Savings
 from isthmus.model import AnyToAny, LossWeights
+from isthmus.model.micro_batches import counts_of, learn
 from isthmus.training.stage import default_optimizer
 from isthmus.training.trainable import set_trainable
-from isthmus.types import MEDIA, Batch, Modality
+from isthmus.types import MEDIA, Batch, MediaBatch, Modality
 
 BATCH = {1: 18, 2: 8, 3: 4}
 """Samples a batch: table 7 of NExT-GPT's paper."""
@@ -75,22 +76,22 @@ class Contender:
     @property
     def positions(self) -> int:
         """Positions of its batches, padding included."""
-        return sum(batch.ids.numel() for batch in self.batches)
+        return sum(part.ids.numel() for batch in self.batches for part in batch.parts)
 
 
 def contenders(
     stage: int, folder: Path, each: int | None = None, size: Size = WIDE, compiles: bool = False
 ) -> dict[str, Contender]:
-    """``v1``, ``ours``, ours ``without`` each saving that matters in this stage, and with layers that are checkpointed.
+    """``v1``, ``ours``, ours ``without`` each saving that matters in this stage, and ours with options.
 
-    With ``compiles``, ours with layers that are compiled too. Our batches mix the modalities, but in stage 2: there a
-    bridge runs for every modality of a batch, so each has one.
+    These are checkpointed layers, batches in parts and, with ``compiles``, compiled layers. Our batches mix the
+    modalities, but in stage 2: there a bridge runs for every modality of a batch, so each has one.
     """
     paths = write_experts(folder, size)
     samples = conversations(stage, each or SAMPLES[stage], SIDE, size.words)
     rows_a_batch = BATCH[stage]
 
-    def ours(savings: Savings, **backbone: Any) -> Contender:
+    def ours(savings: Savings, micro_batches: int = 1, **backbone: Any) -> Contender:
         model = build(paths, savings, lora=stage == 3, size=size, **backbone)
         set_trainable(model, TRAINS[stage], f"stage {stage}")
         if not savings.rows_only:
@@ -98,6 +99,7 @@ def contenders(
             llm.get_input_embeddings().weight.requires_grad_(True)
             llm.get_output_embeddings().weight.requires_grad_(True)
         model.loss_weights = LossWeights(alignment=0.0 if stage == 1 else 1.0)
+        model.micro_batches = micro_batches
         collate = model.collator("train")
         batches = [collate(rows) for rows in (alone if stage == 2 else mixed)(samples, rows_a_batch)]
         _fill_conditions(model, batches, stage)
@@ -112,6 +114,8 @@ def contenders(
                 model.input_side.encoder(Modality.IMAGE).load()
 
         def step(batch: Batch) -> Tensor:
+            if batch.rest:
+                return learn(model, batch.parts, counts_of(model, batch.parts))[0]
             terms = model(batch)
             return terms.total(model.loss_weights, terms.counts())
 
@@ -139,6 +143,8 @@ def contenders(
     found["without recomputing"] = ours(Savings(), recompute=False)
     for layers in (1, size.layers):
         found[f"checkpointing {layers} of {size.layers}"] = ours(Savings(), checkpointed_layers=layers)
+    for parts in (2, 3):
+        found[f"in {parts} parts"] = ours(Savings(), micro_batches=parts)
     if compiles:
         found[COMPILED] = ours(Savings(), compiled=True)
     return found
@@ -148,13 +154,13 @@ def contenders(
 def with_features(model: AnyToAny, batch: Batch) -> Batch:
     """The batch as the feature cache gives it from the second epoch on: F in place of preprocessed media."""
     assert model.input_side is not None
-    media = {}
+    media: dict[Modality, MediaBatch] = {}
     for modality, own in batch.media.items():
         encoder = model.input_side.encoder(modality)
         encoder.load()
         features = encoder(modality, own.inputs)
         media[modality] = replace(own, inputs={"tokens": features.tokens, "mask": features.mask})
-    return replace(batch, media=media)
+    return replace(batch, media=media, rest=[with_features(model, part) for part in batch.rest])
 
 
 def _fill_conditions(model: AnyToAny, batches: Sequence[Batch], stage: int) -> None:
@@ -166,8 +172,8 @@ def _fill_conditions(model: AnyToAny, batches: Sequence[Batch], stage: int) -> N
 def _conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dict[str, Tensor]]:
     assert model.output_side is not None
     found: dict[Modality, dict[str, Tensor]] = {modality: {} for modality in MEDIA}
-    for batch in batches:
-        for modality, runs in batch.signals.items():
+    for part in (part for batch in batches for part in batch.parts):
+        for modality, runs in part.signals.items():
             target = model.output_side.target(modality, runs.captions)
             found[modality] |= dict(zip(runs.captions, target.tokens, strict=True))
     return found

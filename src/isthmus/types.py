@@ -194,6 +194,7 @@ class Batch:
         details: one dictionary a sample, passed through untouched (the evaluation's expectations, the sample's origin).
         texts: what the assistant says in words in each sample's trained turns; "" where that is nothing.
         mixed: conversations of another kind that are learnt in the same step, in their own way.
+        rest: further parts of the same batch, which are learnt from one after another.
     """
 
     ids: Tensor
@@ -204,6 +205,12 @@ class Batch:
     details: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     mixed: Batch | None = None
+    rest: list[Batch] = field(default_factory=list)
+
+    @property
+    def parts(self) -> list[Batch]:
+        """This part and the rest."""
+        return [self, *self.rest]
 
     def __len__(self) -> int:
         return int(self.ids.shape[0])
@@ -233,8 +240,9 @@ class Batch:
             for modality, own in self.signals.items()
         }
         mixed = None if self.mixed is None else self.mixed.to(device, non_blocking)
+        rest = [part.to(device, non_blocking) for part in self.rest]
         return Batch(
-            move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts, mixed
+            move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts, mixed, rest
         )
 
     @property

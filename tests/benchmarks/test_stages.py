@@ -44,6 +44,15 @@ def test_checkpointing_trades_work_for_memory(found: dict[str, Any]) -> None:
     assert every["beyond weights"] > 1.5 and every["beyond weights"] > some["beyond weights"] > 1
 
 
+def test_parts_spare_memory_for_no_more_work(found: dict[str, Any]) -> None:
+    """What a part holds goes before the next comes: in every stage less than half of v1's memory beyond weights."""
+    two, three = found["in 2 parts"], found["in 3 parts"]
+    for parts in (two, three):
+        assert parts["limit by FLOPs"] == pytest.approx(1, abs=0.1)  # rows meet in other packs, with other prefixes
+    assert three["beyond weights"] > two["beyond weights"] > 1.15
+    assert found["v1"]["beyond weights"] / three["beyond weights"] < 0.5
+
+
 def test_recomputing_spares_memory_and_costs_no_products(found: dict[str, Any]) -> None:
     """Norms and activations are no matrix products; packed attention is put side by side again, not attended again."""
     assert found["without recomputing"]["limit by FLOPs"] == 1
@@ -65,7 +74,7 @@ def test_a_saving_changes_no_loss(tmp_path: Path) -> None:
         if name != "v1":
             with torch.no_grad():
                 losses[name] = float(sum(contender.step(batch) for batch in contender.batches))
-    assert len(losses) == len(Savings.names()) + 3  # ours, all but cached features, and with checkpointing
+    assert len(losses) == len(Savings.names()) + 5  # ours, all but cached features, with checkpointing, and in parts
     for name, loss in losses.items():
         assert loss == pytest.approx(losses["ours"], rel=1e-5), name
 

@@ -57,8 +57,11 @@ def assert_like_one_process(folder: Path, alone: dict[str, Any]) -> None:
     assert first["losses"] == pytest.approx(alone["losses"], abs=1e-4)
 
 
-def test_two_ranks_learn_what_one_process_learns(experts: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    options = json.dumps(OPTIONS | {"devices": 2})
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_ranks_learn_what_one_process_learns(
+    experts: Path, alone: dict[str, Any], tmp_path: Path, micro_batches: int
+) -> None:
+    options = json.dumps(OPTIONS | {"devices": 2, "micro_batches": micro_batches})
     finished = subprocess.run(
         [sys.executable, str(RUNS), str(experts), str(tmp_path), options],
         env=environment(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,14 +124,18 @@ def fit(
     denoising: float = 0.5,
     extra: Sequence[pl.Callback] = (),
     cache: str | None = None,
+    micro_batches: int = 1,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
     model = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0), max_tokens=1024)
     model.cache_settings = None if cache is None else CacheSettings(Path(cache), trial=0)
     diary = Diary(folder, kill_at)
+    known = stages(denoising)
+    for name in NAMES:
+        known[name] = replace(known[name], micro_batches=micro_batches)
     switch = StageSwitch(
-        stages(denoising), NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
+        known, NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
     )
     saver = ModelCheckpoint(
         folder / "checkpoints", filename="{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
 from tiny_world import tiny_model
 
-from isthmus.model import AnyToAny
+from isthmus.model import AnyToAny, LossWeights
 from isthmus.model.bundle import load_bundle, read_components
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import Preference, Stage, StageSwitch
+from isthmus.training.stage_switch import check_micro_batches as check_trainer
 
 Whole = tuple[Path, AnyToAny, list[float]]
 
@@ -151,6 +155,47 @@ def test_mixed_precision_trains_and_half_precision_is_refused(experts: dict[str,
     assert all(tensor.dtype == torch.float32 for tensor in model.state_dict().values() if tensor.is_floating_point())
     with pytest.raises(ValueError, match=r"trainer.precision: found bf16-true.*expected 32-true, or bf16-mixed"):
         fit(experts, tmp_path / "half", ["instruction_tuning"], precision="bf16-true")
+
+
+def test_batches_in_parts_learn_what_whole_batches_learn(experts: dict[str, Path], tmp_path: Path) -> None:
+    found = []
+    for micro_batches in (1, 3):
+        folder = tmp_path / str(micro_batches)
+        model, diary = fit(experts, folder, denoising=0.0, saves=False, micro_batches=micro_batches)
+        found.append((diary.losses, model.state_dict()))
+    (whole, weights), (divided, others) = found
+    assert divided == pytest.approx(whole, abs=1e-4)
+    assert divided != whole  # the sums are taken in another order
+    # By their length: where a gradient is next to nothing, Adam makes steps of rounding.
+    apart = torch.cat([(others[name] - tensor).flatten() for name, tensor in weights.items()]).norm()
+    assert apart < 1e-3 * torch.cat([tensor.flatten() for tensor in weights.values()]).norm()
+
+
+def test_batches_in_parts_go_on_bit_for_bit(experts: dict[str, Path], tmp_path: Path) -> None:
+    _, whole = fit(experts, tmp_path, ["instruction_tuning"], micro_batches=2, accumulate_grad_batches=2)
+    checkpoint = str(tmp_path / "checkpoints" / "step=2.ckpt")
+    options = {"micro_batches": 2, "accumulate_grad_batches": 2, "resume": checkpoint}
+    _, resumed = fit(experts, tmp_path / "resumed", ["instruction_tuning"], **options)
+    assert resumed.losses == whole.losses[4:]
+
+
+def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
+    stage = {"steps": 1, "trains": ["lora"], "micro_batches": 2}
+    with pytest.raises(ValueError, match=r"micro_batches 2 and an objective.*Mend: lower batch_size"):
+        Stage(**stage, objective=Preference())
+    with pytest.raises(ValueError, match=r"losses.imitation.*Mend: set micro_batches to 1"):
+        Stage(**stage, losses=LossWeights(imitation=1.0))
+    with pytest.raises(ValueError, match="found micro_batches 0; expected at least 1"):
+        Stage(["lora"], steps=1, micro_batches=0)
+    trainer = pl.Trainer(accelerator="cpu", logger=False)
+    check_trainer(trainer, "tuning")
+    trainer._accelerator_connector.strategy = FSDPStrategy()
+    with pytest.raises(ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*accumulate_grad_batches"):
+        check_trainer(trainer, "tuning")
+    trainer._accelerator_connector.strategy = SingleDeviceStrategy("cpu")
+    trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", scaler=torch.amp.GradScaler("cpu"))
+    with pytest.raises(ValueError, match=r"'tuning': found micro_batches under 16-mixed.*Mend: set trainer.precision"):
+        check_trainer(trainer, "tuning")
 
 
 def test_unknown_and_repeated_stages_are_refused() -> None:

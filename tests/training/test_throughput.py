@@ -22,12 +22,12 @@ class Counted(pl.Callback):
         self.tokens: list[int] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.tokens.append(int(batch.mask.sum()))
+        self.tokens.append(sum(int(part.mask.sum()) for part in batch.parts))
 
 
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize(("every", "micro_batches"), [(1, 1), (2, 3)])
 def test_the_rate_is_of_real_tokens(
-    experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+    experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, micro_batches: int
 ) -> None:
     seconds = count()  # each look at the clock is a second later than the last
     monkeypatch.setattr("isthmus.training.throughput.time.perf_counter", lambda: float(next(seconds)))
@@ -37,6 +37,7 @@ def test_the_rate_is_of_real_tokens(
         tmp_path,
         ["decoder_alignment"],
         saves=False,
+        micro_batches=micro_batches,
         extra=[counted, TokenRate()],
         logger=CSVLogger(tmp_path),
         log_every_n_steps=every,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -13,7 +14,7 @@ from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.planning import Planner, Targets
-from isthmus.data.samples import Sample, SampleMedium, SampleRun, stack
+from isthmus.data.samples import Sample, SampleMedium, SampleRun, deal, stack
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import derive_seed
 from isthmus.data.stored import StoredFile
@@ -38,6 +39,7 @@ class Collator:
         generation_prompt: makes prompts for decoding instead: answers at the end are cut off and nothing is a target.
         limits: caps on media files.
         cached: by modality, where features of media may lie; what does is neither decoded nor preprocessed.
+        micro_batches: parts of a batch, of about as many positions each; fewer where it has fewer conversations.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Collator:
         generation_prompt: bool = False,
         limits: MediaLimits = DEFAULT_LIMITS,
         cached: Mapping[Modality, MediumCache] | None = None,
+        micro_batches: int = 1,
     ) -> None:
         if max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
@@ -65,6 +68,7 @@ class Collator:
         self.generation_prompt = generation_prompt
         self.limits = limits
         self.cached = dict(cached or {})
+        self.micro_batches = micro_batches
 
     def __call__(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch; the first fault is raised."""
@@ -109,12 +113,13 @@ class Collator:
         return sample
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Pads on the right and stacks, (B, T).
+        """Pads on the right and stacks, (B, T); in parts, of which the first holds the others.
 
         Raises:
             DataError: media of one modality whose preprocessed tensors differ in shape.
         """
-        return stack(samples)
+        first, *rest = [stack(part) for part in deal(samples, self.micro_batches)]
+        return replace(first, rest=rest)
 
     def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
         """Input media and generated media in order, after a check that the model serves each of them."""

@@ -81,6 +81,17 @@ def stack(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def deal(samples: Sequence[Sample], parts: int) -> list[list[Sample]]:
+    """At most ``parts`` lists of about as many positions each: the longest first, each to the shortest list so far."""
+    dealt: list[list[int]] = [[] for _ in range(min(parts, len(samples)))]
+    lengths = [0] * len(dealt)
+    for place in sorted(range(len(samples)), key=lambda place: -len(samples[place].ids)):
+        shortest = min(range(len(dealt)), key=lambda part: (lengths[part], part))
+        dealt[shortest].append(place)
+        lengths[shortest] += len(samples[place].ids)
+    return [[samples[place] for place in sorted(part)] for part in dealt]
+
+
 def _media_batch(media: list[tuple[int, SampleMedium]]) -> MediaBatch:
     return MediaBatch(
         _stack([medium.inputs for _, medium in media if not medium.is_held], f"inputs of {media[0][1].modality}"),

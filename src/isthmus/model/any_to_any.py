@@ -21,6 +21,7 @@ from isthmus.model.backbone import Backbone
 from isthmus.model.frozen_cache import CacheSettings, FrozenCache
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
+from isthmus.model.micro_batches import counts_of, learn
 from isthmus.model.objective import Objective
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
@@ -69,6 +70,7 @@ class AnyToAny(pl.LightningModule):
         self.scheduler_factory: SchedulerFactory | None = None
         self.objective: Objective | None = None
         self.reference: Reference | None = None
+        self.micro_batches = 1
         self.configuration: dict[str, Any] | None = None
         self._is_built = False
         self._cache: FrozenCache | None = None
@@ -172,12 +174,17 @@ class AnyToAny(pl.LightningModule):
         return self.answer(batch, seeds=seeds)
 
     def _step(self, batch: Batch, split: str) -> Tensor:
-        terms: Terms = self(batch)
-        counts, world = terms.counts(), self.trainer.world_size
+        world, in_parts = self.trainer.world_size, split == "train" and self.micro_batches > 1
+        terms: Terms | None = None if in_parts else self(batch)
+        counts = counts_of(self, batch.parts) if terms is None else terms.counts()
         if world > 1:
             distributed.all_reduce(counts)  # the strategy's own reduce would add a barrier to every step
+        if terms is None:
+            loss, terms = learn(self, batch.parts, counts)
+        else:
+            loss = terms.total(self.loss_weights, counts)
         # DDP averages gradients over processes: times the world, a sum over the global batch stays a sum.
-        loss = terms.total(self.loss_weights, counts) * world
+        loss = loss * world
         values = {"loss": loss, "text_loss": terms.text * world / counts[0].clamp(min=1)}
         if terms.correct is not None:
             values["text_accuracy"] = terms.correct * world / counts[0].clamp(min=1)
@@ -197,7 +204,7 @@ class AnyToAny(pl.LightningModule):
         # Not every process meets every modality in a step: only what all of them log may be reduced across them.
         everywhere = {"loss", "text_loss", "text_accuracy"}
         everywhere |= {"teaching_contrastive", "teaching_vocabulary", "teaching_text"}
-        self._log(values, split, len(batch), everywhere)
+        self._log(values, split, sum(map(len, batch.parts)), everywhere)
         return loss
 
     def _log(self, values: Mapping[str, Tensor], split: str, size: int, everywhere: Collection[str]) -> None:
@@ -262,6 +269,7 @@ class AnyToAny(pl.LightningModule):
             max_tokens=self.backbone.max_tokens,
             generation_prompt=split == "test",
             cached=None if side is None or cache is None else side.cached(),
+            micro_batches=self.micro_batches if split == "train" else 1,
         )
 
     def cache(self) -> FrozenCache | None:

@@ -107,6 +107,15 @@ class Terms:
     teaching: Teaching | None = None
     imitation: Imitation | None = None
 
+    def detach(self) -> Terms:
+        """The text, alignment and denoising terms without gradient."""
+
+        def all_of(values: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+            return {modality: own.detach() for modality, own in values.items()}
+
+        alignment, denoising = all_of(self.alignment), all_of(self.denoising)
+        return Terms(self.text.detach(), self.correct, self.tokens, alignment, denoising, self.cosine, self.called)
+
     def counts(self) -> Tensor:
         """(3,) float64: target positions, runs and contents of this process.
 

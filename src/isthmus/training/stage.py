@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from isthmus.model.losses import LossWeights
+from isthmus.model.micro_batches import check_micro_batches
 from isthmus.model.objective import Objective
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against
@@ -34,6 +35,8 @@ class Stage:
         steps: length in batches; or
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.
+        micro_batches: parts that a process learns from one after another: loss and gradients of its whole batch, in the
+            memory of one part (:mod:`isthmus.model.micro_batches`). Only dropout's draws differ.
         optimizer: made anew over what trains, so that no moment of another stage lives on.
         warm_up: share of the steps over which the learning rate rises.
         decay: how it falls afterwards.
@@ -47,6 +50,7 @@ class Stage:
     steps: int | None = None
     epochs: float | None = None
     batch_size: int | None = None
+    micro_batches: int = 1
     optimizer: OptimizerCallable = default_optimizer
     warm_up: float = 0.1
     decay: Literal["linear", "cosine", "constant"] = "linear"
@@ -61,6 +65,16 @@ class Stage:
             raise ValueError(
                 f"stage: found warm_up {self.warm_up}; expected a share of the steps, at least 0 and below 1"
             )
+
+        if self.micro_batches < 1:
+            raise ValueError(f"stage: found micro_batches {self.micro_batches}; expected at least 1")
+        if self.micro_batches > 1:
+            check_micro_batches(self.losses)
+            if self.objective is not None:
+                raise ValueError(
+                    f"stage: found micro_batches {self.micro_batches} and an objective, whose answers are compared "
+                    "within a batch; expected one of them. Mend: lower batch_size, or accumulate batches"
+                )
 
     def scheduler(self, length: int) -> Callable[[Optimizer], LRScheduler]:
         """The learning rate's schedule over ``length`` optimizer steps."""

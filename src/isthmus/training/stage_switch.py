@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from isthmus.data.module import ConversationDataModule
@@ -99,6 +99,7 @@ class StageSwitch(pl.Callback):
         set_trainable(model, stage.trains, self.name)
         model.loss_weights, model.objective = stage.losses, stage.objective
         model.reference = self._reference = None
+        model.micro_batches = stage.micro_batches
         _hide_frozen(model)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
@@ -183,6 +184,9 @@ class StageSwitch(pl.Callback):
                 "where small updates vanish; expected 32-true, or bf16-mixed. Mend: to halve the frozen LLM's memory "
                 "set its dtype to bfloat16, and a generator's precision."
             )
+        divided = [name for name in self.names if self.stages[name].micro_batches > 1]
+        if divided:
+            check_micro_batches(trainer, divided[0])
         if len(self.names) > 1:
             if trainer.strategy.restore_checkpoint_after_setup:
                 raise ValueError(
@@ -207,6 +211,26 @@ class StageSwitch(pl.Callback):
         log.info("measuring the weights in %s", folder)
         if stage == "validate":
             model.loss_weights = self.stages[self.names[-1]].losses
+
+
+def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
+    """A part's gradients are taken behind the backs of the strategy and of the loss scaler.
+
+    Raises:
+        ValueError: one of them would have to know.
+    """
+    strategy = trainer.strategy
+    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
+    if not fits:
+        raise ValueError(
+            f"stage '{name}': found micro_batches under {type(strategy).__name__}, which shards what is learnt; "
+            "expected one device or DDP. Mend: set trainer.accumulate_grad_batches instead."
+        )
+    if trainer.precision == "16-mixed":
+        raise ValueError(
+            f"stage '{name}': found micro_batches under 16-mixed, whose scaled losses they'd pass by; expected "
+            "32-true or bf16-mixed. Mend: set trainer.precision."
+        )
 
 
 def _rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from isthmus.types import Batch
@@ -37,7 +38,8 @@ class TokenRate(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Counts, and logs where the Trainer does."""
-        tokens = batch.mask.sum() + (0 if batch.mixed is None else batch.mixed.mask.sum())
+        learnt = [*batch.parts, *([] if batch.mixed is None else [batch.mixed])]
+        tokens = torch.stack([part.mask.sum() for part in learnt]).sum()
         self._tokens = tokens if self._tokens is None else self._tokens + tokens
         now = time.perf_counter()
         self._seconds += now - self._mark
