@@ -12,10 +12,26 @@ from torch.utils.checkpoint import checkpoint
 
 AlignmentForm = Literal["mse", "norm"]
 PreferenceForm = Literal["sigmoid", "sigmoid_norm", "ipo"]
+Reduction = Literal["sum", "none"]
+CrossEntropy = Callable[[Tensor, Tensor, Reduction], tuple[Tensor, Tensor]]
+"""How the cross-entropy of logits is had; :func:`cross_entropy` is one."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
+    """Logits (p, vocabulary) and labels (p,) -> cross-entropies in float32, and which labels were the likeliest (p,).
+
+    The cross-entropies are (p,), or their sum ().
+    """
+    logits = logits.float()
+    return F.cross_entropy(logits, labels, reduction=reduction), logits.detach().argmax(-1) == labels
 
 
 def text_loss(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, chunk: int = 1024
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    chunk: int = 1024,
+    measure: CrossEntropy = cross_entropy,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the target positions, summed: -sum_p log softmax(head(h_p))[y_p].
 
@@ -28,31 +44,40 @@ def text_loss(
             way.
         labels: (P,) int64, the columns of the logits to predict.
         chunk: positions that meet the head together.
+        measure: how their cross-entropy is had of their logits.
 
     Returns:
         The sum of the cross-entropies () in float32 (0 without targets), and which targets were the likeliest token
         (P,) bool, without gradient.
     """
-    losses, correct = _pieces(hidden, head, labels, chunk, "sum")
+    losses, correct = _pieces(hidden, head, labels, chunk, "sum", measure)
     return (losses[0], correct[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.cat(correct))
 
 
 def token_losses(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, chunk: int = 1024
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    chunk: int = 1024,
+    measure: CrossEntropy = cross_entropy,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`text_loss`, but the cross-entropy (P,) of each target position: its negative log-probability."""
-    losses, correct = _pieces(hidden, head, labels, chunk, "none")
+    losses, correct = _pieces(hidden, head, labels, chunk, "none", measure)
     return torch.cat(losses), torch.cat(correct)
 
 
 def _pieces(
-    hidden: Tensor, head: Callable[[Tensor], Tensor], labels: Tensor, chunk: int, reduction: str
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    chunk: int,
+    reduction: Reduction,
+    measure: CrossEntropy,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Losses, and which targets were the likeliest token, of each chunk."""
 
     def piece(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(states).float()
-        return F.cross_entropy(logits, wanted, reduction=reduction), logits.detach().argmax(-1) == wanted
+        return measure(head(states), wanted, reduction)
 
     if len(labels) <= chunk:
         loss, hits = piece(hidden, labels)

@@ -55,6 +55,7 @@ class CausalBackbone(PretrainedBackbone):
             rounding; LoRA's dropout draws other numbers. The first steps take a minute or more, later ones less.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
+        cross_entropy: likewise.
 
     Raises:
         ValueError: the folder, its tokenizer or a signal count doesn't fit, or the LLM is an encoder-decoder.
@@ -74,8 +75,9 @@ class CausalBackbone(PretrainedBackbone):
         recompute: bool = True,
         checkpointed_layers: int = 0,
         compiled: bool = False,
+        cross_entropy: Literal["torch", "liger"] = "torch",
     ) -> None:
-        super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization)
+        super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization, cross_entropy)
         self.skip_prefix_gradients = skip_prefix_gradients
         self.packer = Packer() if packing and fusion is None else None
         if checkpointed_layers < 0:
@@ -160,7 +162,8 @@ class CausalBackbone(PretrainedBackbone):
 
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
-        losses, correct = measured(hidden[:, :-1][predicted], self._head_at(temperature), columns)
+        states, head = hidden[:, :-1][predicted], self._head_at(temperature)
+        losses, correct = measured(states, head, columns, measure=self.cross_entropy)
         loss = losses.sum()
         # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
         # its batch has.

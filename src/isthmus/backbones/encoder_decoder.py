@@ -102,7 +102,8 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         predicted = batch.labels != IGNORED
         measured = token_losses if by_token else text_loss
         columns = self.rows.columns(batch.labels[predicted])
-        losses, correct = measured(final[before[predicted]], self._head_at(temperature), columns)
+        head = self._head_at(temperature)
+        losses, correct = measured(final[before[predicted]], head, columns, measure=self.cross_entropy)
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])

@@ -26,6 +26,8 @@ from isthmus.backbones.lora import (
 from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
+from isthmus.fused_losses import check_liger, liger_cross_entropy
+from isthmus.losses import CrossEntropy, cross_entropy
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -43,9 +45,10 @@ class PretrainedBackbone(LanguageBackbone):
         chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
             checkpoint without a template or instead of its own; the checkpoint's if None.
         quantization: how the frozen linear layers are stored; in ``dtype`` if None.
+        cross_entropy: whose: torch's own, or Liger-Kernel's fused one, on a GPU (:mod:`isthmus.fused_losses`).
 
     Raises:
-        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit.
+        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel isn't there.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class PretrainedBackbone(LanguageBackbone):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
+        cross_entropy: Literal["torch", "liger"] = "torch",
     ) -> None:
         super().__init__()
         self.checkpoint = Path(checkpoint)
@@ -68,6 +72,7 @@ class PretrainedBackbone(LanguageBackbone):
         self.lora = lora
         self.dtype = getattr(torch, dtype)
         self.quantization = quantization
+        self.cross_entropy = cross_entropy_by(cross_entropy)
         self.is_loaded = False
 
     def _check_kind(self) -> None:
@@ -250,3 +255,17 @@ class PretrainedBackbone(LanguageBackbone):
     def _decode_text(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
+
+
+def cross_entropy_by(name: str) -> CrossEntropy:
+    """The cross-entropy of a name.
+
+    Raises:
+        ValueError: the name is unknown, or the library isn't installed.
+    """
+    if name not in ("torch", "liger"):
+        raise ValueError(f"backbone cross_entropy: found '{name}'; expected torch or liger")
+    if name == "torch":
+        return cross_entropy
+    check_liger()
+    return liger_cross_entropy
