@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import tempfile
 import time
-import warnings
 from pathlib import Path
+
+from benchmarks.report import quieten
 
 NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth")
 
@@ -29,22 +29,12 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     repetitions = chosen.repetitions or (9 if chosen.long else 5)
     form = "long" if chosen.long else "short"
-    _quieten()
+    quieten()
     for name in chosen.names or NAMES:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             _run(name, Path(folder), repetitions, form)
         print(f"({time.perf_counter() - start:.0f} s)", flush=True)
-
-
-def _quieten() -> None:
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    for name in ("isthmus", "pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
@@ -56,7 +46,7 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
         case "stages":
             from benchmarks import stages
 
-            stages.run(folder, repetitions)
+            stages.run(folder, repetitions, form)
         case "lightning":
             from benchmarks import lightning_loop
 

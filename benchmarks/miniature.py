@@ -115,11 +115,17 @@ TEMPLATE = (
 
 
 def write_llm(
-    folder: Path, width: int = 128, layers: int = 10, words: int = NARROW.words, heads: int | None = None
+    folder: Path,
+    width: int = 128,
+    layers: int = 10,
+    words: int = NARROW.words,
+    heads: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> Path:
-    """A random Llama of Vicuna's shape, over words; the folder."""
+    """A random Llama of Vicuna's shape, over words, drawn on ``device``; the folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
     pieces = ["<pad>", "<s>", "</s>", "<unk>", "#", "Human", ":", ".", "Assist", "ant"]
     pieces += [f"w{number}" for number in range(words)]
@@ -142,9 +148,9 @@ def write_llm(
         eos_token_id=2,
         tie_word_embeddings=False,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder, max_shard_size="4GB")
     return folder
 
 

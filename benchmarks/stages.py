@@ -133,7 +133,7 @@ def contenders(
         reference.backbone.language_model.vocabulary,
         encoder,
         {m: copy.deepcopy(reference.output_side.projectors[m]) for m in samples},
-        _conditions(reference, by_modality),
+        conditions(reference, by_modality),
     )
     found = {"v1": Contender(lambda batch: v1(batch)[0], by_modality, [v1]), "ours": ours(Savings())}
     for name in Savings.names():
@@ -157,7 +157,7 @@ def with_features(model: AnyToAny, batch: Batch) -> Batch:
     media: dict[Modality, MediaBatch] = {}
     for modality, own in batch.media.items():
         encoder = model.input_side.encoder(modality)
-        encoder.load()
+        encoder.load(model.device)
         features = encoder(modality, own.inputs)
         media[modality] = replace(own, inputs={"tokens": features.tokens, "mask": features.mask})
     return replace(batch, media=media, rest=[with_features(model, part) for part in batch.rest])
@@ -166,10 +166,11 @@ def with_features(model: AnyToAny, batch: Batch) -> Batch:
 def _fill_conditions(model: AnyToAny, batches: Sequence[Batch], stage: int) -> None:
     """As after a first epoch: every caption's condition is known."""
     if stage > 1:
-        _conditions(model, batches)
+        conditions(model, batches)
 
 
-def _conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dict[str, Tensor]]:
+def conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dict[str, Tensor]]:
+    """By modality and caption (C, K), as the generators' own conditioners give it; known from now on."""
     assert model.output_side is not None
     found: dict[Modality, dict[str, Tensor]] = {modality: {} for modality in MEDIA}
     for part in (part for batch in batches for part in batch.parts):
@@ -217,7 +218,10 @@ def state_bytes(contender: Contender) -> int:
     return sum(t.numel() * t.element_size() for state in states for t in state.values() if isinstance(t, Tensor))
 
 
-def run(folder: Path, repetitions: int = 5) -> Path:
-    """All three stages."""
-    rows = [row for stage in BATCH for row in measure(stage, folder, repetitions, compiles=True)]
+def run(folder: Path, repetitions: int = 5, form: str = "short") -> Path:
+    """All three stages; the short form over a batch of each modality, and without what has to be compiled."""
+    is_long = form == "long"
+    rows = []
+    for stage, size in BATCH.items():
+        rows += measure(stage, folder, repetitions, None if is_long else size, compiles=is_long)
     return report("stages", rows, repetitions=repetitions, goals=LIMITS)

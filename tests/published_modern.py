@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from published_folders import (
+from benchmarks.published_folders import (
     DDIM,
     KL_F8,
     audioldm_vae,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_folders import CONFIGS, NEXTGPT
+from benchmarks.published_folders import CONFIGS, NEXTGPT
 from published_modern import MODERN
 from torch import nn
 

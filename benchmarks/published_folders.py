@@ -38,6 +38,7 @@ KL_F8: Config = {
 
 
 def write(file: Path, content: Config) -> None:
+    """A JSON file, and the folder that it stands in."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content), encoding="utf-8")
 
@@ -51,6 +52,7 @@ def write_parts(folder: Path, pipeline: str, parts: dict[str, Config]) -> None:
 
 
 def clip_tokenizer(folder: Path) -> None:
+    """CLIP's, over letters."""
     from transformers import CLIPTokenizer
 
     words = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
@@ -59,6 +61,7 @@ def clip_tokenizer(folder: Path) -> None:
 
 
 def roberta_tokenizer(folder: Path) -> None:
+    """RoBERTa's, over letters."""
     from transformers import RobertaTokenizer
 
     words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *string.ascii_lowercase, "Ġ"]
