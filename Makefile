@@ -42,7 +42,8 @@ test-fast: $(VENV)/.installed  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `liger`, in .venv-timm (5 GB)
-	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" tests/encoders tests/test_sweep.py tests/test_fused_losses.py
+	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" \
+	  tests/backbones/test_cross_entropies.py tests/encoders tests/test_sweep.py
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .
@@ -75,7 +76,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
 	@touch $@
 
-# torchvision comes with timm and fits one build of torch: both are taken in the index's own build, which also brings Liger's Triton. `===` leaves out a local
+# torchvision comes with timm and fits one build of torch: both are taken in the index's own build. `===` leaves out a local
 # one such as +cpu, beside which PyPI's torchvision can't be imported.
 $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 	@echo "Setting up $(VENV_TIMM): torch with its GPU libraries, a few minutes on the first run"

@@ -12,6 +12,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Before Triton is imported, where it is installed: its kernels run on CPU tensors (0: compiled, on a GPU).
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest

@@ -25,7 +25,6 @@ LONGEST_MEDIAN = 150
 FLOORS: list[set[str]] = [
     {"types"},
     {"vocabulary", "losses", "compiling"},
-    {"fused_losses"},
     {"data", "encoders", "input_projectors", "backbones", "output_projectors", "generators"},
     {"model"},
     {"training"},

@@ -150,9 +150,8 @@ def test_every_bound_explains_itself() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    undeclared = {
-        name: where for name, where in third_party("src").items() if name not in requirements("timm", "liger")
-    }
+    declared = requirements("timm", "liger")
+    undeclared = {name: where for name, where in third_party("src").items() if name not in declared}
     assert not undeclared, f"src imports what pyproject.toml doesn't require: {undeclared}"
     declared = requirements("test", "timm", "liger")
     undeclared = {name: where for name, where in third_party("tests").items() if name not in declared}
@@ -208,10 +207,10 @@ def test_make_test_timm_keeps_to_an_environment_of_its_own(tmp_path: Path) -> No
     assert ".venv/" not in ran.stdout and "index-url" not in ran.stdout
     pins = (ROOT / "constraints-timm.txt").read_text(encoding="utf-8").splitlines()
     named = {Requirement(pin).name: Requirement(pin) for pin in pins if not pin.startswith("#")}
-    assert set(named) == {"liger-kernel", "timm", "torchvision"} and not set(named) & set(constraints())
+    assert set(named) == {"timm", "torchvision", "liger-kernel"} and not set(named) & set(constraints())
     for extra, name in (("timm", "timm"), ("liger", "liger-kernel")):
-        (pin,) = named[name].specifier
-        assert requirements(extra)[name].specifier.contains(pin.version)
+        (pinned,) = named[name].specifier
+        assert requirements(extra)[name].specifier.contains(pinned.version)
 
 
 def test_files_that_are_run_can_be() -> None:

@@ -12,18 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 AlignmentForm = Literal["mse", "norm"]
 PreferenceForm = Literal["sigmoid", "sigmoid_norm", "ipo"]
-Reduction = Literal["sum", "none"]
-CrossEntropy = Callable[[Tensor, Tensor, Reduction], tuple[Tensor, Tensor]]
-"""How the cross-entropy of logits is had; :func:`cross_entropy` is one."""
+CrossEntropy = Callable[[Tensor, Tensor, str], Tensor]
+"""(p, vocabulary) logits of any type, (p,) labels and ``sum`` or ``none`` -> losses in float32: () or (p,)."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, reduction: Reduction) -> tuple[Tensor, Tensor]:
-    """Logits (p, vocabulary) and labels (p,) -> cross-entropies in float32, and which labels were the likeliest (p,).
-
-    The cross-entropies are (p,), or their sum ().
-    """
-    logits = logits.float()
-    return F.cross_entropy(logits, labels, reduction=reduction), logits.detach().argmax(-1) == labels
+def torch_cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    """The cross-entropy of torch, in float32; a :data:`CrossEntropy`."""
+    return F.cross_entropy(logits.float(), labels, reduction=reduction)
 
 
 def text_loss(
@@ -31,7 +26,7 @@ def text_loss(
     head: Callable[[Tensor], Tensor],
     labels: Tensor,
     chunk: int = 1024,
-    measure: CrossEntropy = cross_entropy,
+    cross_entropy: CrossEntropy = torch_cross_entropy,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the target positions, summed: -sum_p log softmax(head(h_p))[y_p].
 
@@ -44,13 +39,13 @@ def text_loss(
             way.
         labels: (P,) int64, the columns of the logits to predict.
         chunk: positions that meet the head together.
-        measure: how their cross-entropy is had of their logits.
+        cross_entropy: what measures the logits.
 
     Returns:
         The sum of the cross-entropies () in float32 (0 without targets), and which targets were the likeliest token
         (P,) bool, without gradient.
     """
-    losses, correct = _pieces(hidden, head, labels, chunk, "sum", measure)
+    losses, correct = _pieces(hidden, head, labels, chunk, cross_entropy, "sum")
     return (losses[0], correct[0]) if len(losses) == 1 else (torch.stack(losses).sum(), torch.cat(correct))
 
 
@@ -59,10 +54,10 @@ def token_losses(
     head: Callable[[Tensor], Tensor],
     labels: Tensor,
     chunk: int = 1024,
-    measure: CrossEntropy = cross_entropy,
+    cross_entropy: CrossEntropy = torch_cross_entropy,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`text_loss`, but the cross-entropy (P,) of each target position: its negative log-probability."""
-    losses, correct = _pieces(hidden, head, labels, chunk, "none", measure)
+    losses, correct = _pieces(hidden, head, labels, chunk, cross_entropy, "none")
     return torch.cat(losses), torch.cat(correct)
 
 
@@ -71,13 +66,14 @@ def _pieces(
     head: Callable[[Tensor], Tensor],
     labels: Tensor,
     chunk: int,
-    reduction: Reduction,
-    measure: CrossEntropy,
+    cross_entropy: CrossEntropy,
+    reduction: str,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Losses, and which targets were the likeliest token, of each chunk."""
 
     def piece(states: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        return measure(head(states), wanted, reduction)
+        logits = head(states)
+        return cross_entropy(logits, wanted, reduction), logits.detach().argmax(-1) == wanted
 
     if len(labels) <= chunk:
         loss, hits = piece(hidden, labels)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.compiled_layers import compile_layers
+from isthmus.backbones.cross_entropies import Library
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.last_layer import read_alone
@@ -75,7 +76,7 @@ class CausalBackbone(PretrainedBackbone):
         recompute: bool = True,
         checkpointed_layers: int = 0,
         compiled: bool = False,
-        cross_entropy: Literal["torch", "liger"] = "torch",
+        cross_entropy: Library = "torch",
     ) -> None:
         super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization, cross_entropy)
         self.skip_prefix_gradients = skip_prefix_gradients
@@ -162,8 +163,8 @@ class CausalBackbone(PretrainedBackbone):
 
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
-        states, head = hidden[:, :-1][predicted], self._head_at(temperature)
-        losses, correct = measured(states, head, columns, measure=self.cross_entropy)
+        head = self._head_at(temperature)
+        losses, correct = measured(hidden[:, :-1][predicted], head, columns, cross_entropy=self.cross_entropy)
         loss = losses.sum()
         # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
         # its batch has.

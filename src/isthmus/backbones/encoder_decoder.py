@@ -103,7 +103,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         measured = token_losses if by_token else text_loss
         columns = self.rows.columns(batch.labels[predicted])
         head = self._head_at(temperature)
-        losses, correct = measured(final[before[predicted]], head, columns, measure=self.cross_entropy)
+        losses, correct = measured(final[before[predicted]], head, columns, cross_entropy=self.cross_entropy)
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import LanguageBackbone, Sampling
 from isthmus.backbones.checkpoint import damaged_weights, read_config, read_tokenizer
+from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.limits import answer_limits
 from isthmus.backbones.lora import (
     LoraSettings,
@@ -26,8 +27,6 @@ from isthmus.backbones.lora import (
 from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
-from isthmus.fused_losses import check_liger, liger_cross_entropy
-from isthmus.losses import CrossEntropy, cross_entropy
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -45,10 +44,13 @@ class PretrainedBackbone(LanguageBackbone):
         chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
             checkpoint without a template or instead of its own; the checkpoint's if None.
         quantization: how the frozen linear layers are stored; in ``dtype`` if None.
-        cross_entropy: whose: torch's own, or Liger-Kernel's fused one, on a GPU (:mod:`isthmus.fused_losses`).
+        cross_entropy: who computes the text loss: ``torch``, or on a GPU a kernel of ``liger``-kernel, which keeps
+            fewer copies of half-precision logits (:mod:`isthmus.backbones.cross_entropies`). Loss and gradients are the
+            same.
 
     Raises:
-        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel isn't there.
+        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel is asked for
+            and isn't installed.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class PretrainedBackbone(LanguageBackbone):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
-        cross_entropy: Literal["torch", "liger"] = "torch",
+        cross_entropy: Library = "torch",
     ) -> None:
         super().__init__()
+        self.cross_entropy = chosen_cross_entropy(cross_entropy)
         self.checkpoint = Path(checkpoint)
         self.config = read_config(self.checkpoint)
         self._check_kind()
@@ -72,7 +75,6 @@ class PretrainedBackbone(LanguageBackbone):
         self.lora = lora
         self.dtype = getattr(torch, dtype)
         self.quantization = quantization
-        self.cross_entropy = cross_entropy_by(cross_entropy)
         self.is_loaded = False
 
     def _check_kind(self) -> None:
@@ -255,17 +257,3 @@ class PretrainedBackbone(LanguageBackbone):
     def _decode_text(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text
-
-
-def cross_entropy_by(name: str) -> CrossEntropy:
-    """The cross-entropy of a name.
-
-    Raises:
-        ValueError: the name is unknown, or the library isn't installed.
-    """
-    if name not in ("torch", "liger"):
-        raise ValueError(f"backbone cross_entropy: found '{name}'; expected torch or liger")
-    if name == "torch":
-        return cross_entropy
-    check_liger()
-    return liger_cross_entropy
