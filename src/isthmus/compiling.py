@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 
+VERSIONS = 64
+"""Of one function, at most; torch gives up after 8. Layers come as first and last, with and without gradients and
+adapters, and differ from stage to stage."""
+
 
 def compiled(
     forward: Callable[..., Any], option: str, device: Callable[[], torch.device], dynamic: bool | None = None
@@ -31,6 +35,8 @@ def compiled(
         nonlocal checked
         if not checked:
             check_compiler(option, device())
+            settings = torch._dynamo.config
+            settings.recompile_limit = max(settings.recompile_limit, VERSIONS)
             checked = True
         return fused(*args, **kwargs)
 

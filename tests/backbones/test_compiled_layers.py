@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -58,6 +59,24 @@ def test_same_loss_and_gradients(family: str, options: dict[str, Any], build: Bu
         torch.testing.assert_close(loss, plain_loss, rtol=1e-5, atol=1e-5)
         for gradient, plain in zip(gradients, plain_gradients, strict=True):
             torch.testing.assert_close(gradient, plain, rtol=0, atol=1e-5 * float(plain.abs().max()))
+
+
+@pytest.mark.slow
+def test_every_kind_of_pass_finds_room(build: Build, kit: Any) -> None:
+    """Stages that train different parts, validation, and a reference without adapters: none falls back to eager."""
+    forget()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for settings in (None, LoraSettings(rank=2, alpha=4, dropout=0.0)):
+            backbone = build("llama", lora=settings, compiled=True).train()
+            learn(backbone, kit, 20)
+            batch, media = kit["conversation_batch"](backbone, text=20)
+            with torch.no_grad(), backbone.adapters_disabled() if settings else nullcontext():
+                backbone(batch, media)
+            for parameter in backbone.rows.parameters():
+                parameter.requires_grad_(settings is None)
+            learn(backbone, kit, 31)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                learn(backbone, kit, 31)
 
 
 def test_decoding_isnt_compiled(build: Build, kit: Any) -> None:
