@@ -58,7 +58,7 @@ def check_compiler(option: str, device: torch.device) -> None:
         except (InvalidCxxCompiler, RuntimeError) as error:
             raise ValueError(
                 f"{option}: found no C++ compiler, which torch.compile needs on a CPU; expected one on PATH or in "
-                f"CXX. Mend: install g++, or set it to false."
+                "CXX. Mend: install g++, or set it to false."
             ) from error
     else:
         from torch.utils._triton import has_triton

@@ -12,7 +12,7 @@ from torch import nn
 from isthmus.compiling import compiled
 
 
-def compile_layers(layers: Sequence[nn.Module], option: str = "backbone compiled") -> None:
+def compile_layers(layers: Sequence[nn.Module]) -> None:
     """From now on each layer runs as ``torch.compile`` makes it; layers of one class share what was made.
 
     Packed attention stays as it is, between two compiled halves. Not while a key-value cache is filled: its length
@@ -20,14 +20,13 @@ def compile_layers(layers: Sequence[nn.Module], option: str = "backbone compiled
 
     Args:
         layers: the LLM's, before anything else wraps their forward.
-        option: what switched it on, for errors.
     """
     for layer in layers:
-        layer.forward = _compiled(layer.forward, option, partial(_device, layer))
+        layer.forward = _compiled(layer.forward, partial(_device, layer))
 
 
-def _compiled(forward: Callable[..., Any], option: str, device: Callable[[], torch.device]) -> Callable[..., Any]:
-    fused = compiled(forward, option, device, dynamic=True)
+def _compiled(forward: Callable[..., Any], device: Callable[[], torch.device]) -> Callable[..., Any]:
+    fused = compiled(forward, "backbone compiled", device, dynamic=True)
 
     @wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
