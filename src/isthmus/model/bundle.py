@@ -17,6 +17,7 @@ from torch import Tensor
 
 from isthmus.model.fingerprint import fingerprint
 from isthmus.model.relocation import relocated
+from isthmus.writing import PREVIOUS, write_folder
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -45,15 +46,16 @@ def experts(model: AnyToAny) -> dict[str, dict[str, str]]:
 
 
 def save_bundle(model: AnyToAny, folder: Path, stage: str) -> Path:
-    """Writes what the model has learnt; the manifest comes last, so that a folder with one is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for old in folder.glob("*.safetensors"):
-        old.unlink()
+    """Writes what the model has learnt, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
+
+    Raises:
+        ValueError: it can't be written; an earlier bundle is as it was.
+    """
+    files = {}
     digests = {}
     for component, tensors in model.owned_state().items():
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        (folder / f"{component}.safetensors").write_bytes(data)
+        files[f"{component}.safetensors"] = data
         digests[component] = sha256(data).hexdigest()
     manifest = {
         "format": FORMAT,
@@ -62,9 +64,8 @@ def save_bundle(model: AnyToAny, folder: Path, stage: str) -> Path:
         "components": digests,
         "configuration": model.configuration,
     }
-    partial = folder / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / MANIFEST)
+    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    write_folder(folder, files)
     return folder
 
 
@@ -77,7 +78,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         near = sorted(str(found.parent) for found in folder.glob(f"*/{MANIFEST}"))
-        hint = f"did you mean {near[0]}?" if near else "train first, or mend the path"
+        kept = folder.with_name(folder.name + PREVIOUS)
+        if (kept / MANIFEST).is_file():
+            hint = f"its writer was ended while it replaced it, and the earlier one is whole: {kept}"
+        else:
+            hint = f"did you mean {near[0]}?" if near else "train first, or mend the path"
         raise ValueError(f"{folder}: found no {MANIFEST}, so no trained model; {hint}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

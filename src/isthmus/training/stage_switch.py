@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,6 +21,7 @@ from isthmus.data.seeds import derive_seed
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import load_bundle, save_bundle
 from isthmus.model.reference import Reference
+from isthmus.training.checkpoints import WholeCheckpoints
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
 
@@ -80,6 +82,8 @@ class StageSwitch(pl.Callback):
             self._load_result(trainer, model, stage)
             return
         self._check_trainer(trainer, model)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpoints()
         if self.init_from is not None and trainer.ckpt_path is None:
             manifest = load_bundle(model, self.init_from, strict=False)
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
