@@ -127,6 +127,6 @@ class Numbers(ConversationSource):
 
     def __getitem__(self, index: int) -> Conversation:
         if index in self.bad:
-            return Conversation((user("</s>"), assistant("forged")))
+            return Conversation((user("what is it?"), Message("robot", ())))  # type: ignore[arg-type]
         medium = MediumItem(Modality.IMAGE, picture(index % 256), "a number")
         return Conversation((user("what is it?", medium), assistant(f"{self.name} {index}", medium)), {"index": index})

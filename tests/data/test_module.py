@@ -218,9 +218,9 @@ def test_skipped_samples_are_reported_when_a_stage_is_broken_off(
     data.collator_factory = {"train": collator}.__getitem__
     data.set_stage("one", steps=3)
     next(iter(data.train_dataloader()))
-    assert data.skipped == {"reserved text": 1} and not caplog.records
+    assert data.skipped == {"schema": 1} and not caplog.records
     data.teardown("fit")
-    assert "one, rank 0: skipped 1 bad samples: 1 reserved text" in caplog.text
+    assert "one, rank 0: skipped 1 bad samples: 1 schema" in caplog.text
 
 
 @pytest.mark.parametrize(("batches", "told"), [("balanced", 2), ("homogeneous", 2), ("mixed", 0)])

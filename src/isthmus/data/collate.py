@@ -10,7 +10,7 @@ from time import perf_counter
 from torch import Tensor
 
 from isthmus.data.cache.media import MediumCache
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.planning import Planner, Targets
@@ -93,7 +93,8 @@ class Collator:
                     sample.labels += [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
                 case MediaSegment(modality, index):
                     begin, end = vocabulary.tags(modality)
-                    medium = self._medium(given[index], len(sample.ids) + 1)
+                    with data_faults(f"{name}: {_file(given[index])}"):
+                        medium = self._medium(given[index], len(sample.ids) + 1)
                     sample.media.append(medium)
                     sample.ids += [begin, *[MEDIA_POSITION] * medium.length, end]
                     sample.labels += [IGNORED] * (medium.length + 2)
@@ -176,7 +177,8 @@ class Collator:
             )
         content = None
         if item.media is not None and modality in self.prepare:
-            content = self.prepare[modality](self._decoded(item))
+            with data_faults(f"{name}: {_file(item)}"):
+                content = self.prepare[modality](self._decoded(item))
         seed = conversation.details.get("seed")
         # Each run of a conversation draws its own noise.
         drawn = derive_seed(name, _text(conversation), index) if seed is None else (int(seed) + index) % (1 << 63)
@@ -185,6 +187,12 @@ class Collator:
 
 def _name(conversation: Conversation) -> str:
     return f"conversation {conversation.details.get('id', '')}".rstrip()
+
+
+def _file(item: MediumItem) -> str:
+    """What an error calls a medium."""
+    known = str(item.media) if isinstance(item.media, Path | StoredFile) else ""
+    return known or f"{item.modality} in memory"
 
 
 def _answers(conversation: Conversation, targets: Targets) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+
+LONGEST_REASON = 400
+"""Characters of another library's message that are repeated."""
 
 
 class Fault(StrEnum):
@@ -23,12 +28,45 @@ class Fault(StrEnum):
 
 
 class DataError(ValueError):
-    """One fault of one sample, its message naming the file or field, what was found, what was expected and the mend."""
+    """One fault of one sample, its message naming the file or field, what was found, what was expected and the mend.
+
+    Halves of surrogate pairs, which names of files and damaged JSON hold, are written as escapes: no log, terminal or
+    report could take them.
+    """
 
     def __init__(self, fault: Fault, message: str) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(fault, message)
         self.fault = fault
         self.message = message
 
     def __str__(self) -> str:
         return self.message
+
+
+@contextmanager
+def data_faults(where: str) -> Iterator[None]:
+    """Turns whatever a block raises into a fault of the data that it reads.
+
+    Decoders, tokenizers and preprocessing of other libraries raise what they like, and none of it says which file it
+    was. A :class:`DataError` passes as it is. So does a ``MemoryError``: it is the machine's state, and the next sample
+    would meet it too. ``KeyboardInterrupt`` and ``SystemExit`` are no ``Exception``.
+
+    Args:
+        where: the file, or the record's place, that an error is to name.
+
+    Raises:
+        DataError: with the original as its cause and the original's type in its message.
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        kind = Fault.PATH if isinstance(error, OSError) else Fault.OTHER
+        reason = " ".join(str(error).split())[:LONGEST_REASON]
+        raise DataError(
+            kind,
+            f"{where}: found what raises {type(error).__name__}{f' ({reason})' if reason else ''}; expected data that "
+            "can be read. Mend: correct or replace it, or take it out.",
+        ) from error

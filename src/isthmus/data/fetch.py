@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch.utils.data import Dataset
 
 from isthmus.data.collate import Collator
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, data_faults
 from isthmus.data.samples import Sample
 from isthmus.data.schedule import Reference, Schedule
 from isthmus.data.sources import ConversationSource
@@ -57,31 +58,105 @@ class Steps(Dataset[Fetched]):
         # A split's last batch may have fewer items than there are processes, and one without a batch would hold up all.
         own = references[self.rank :: self.world] or [replace(references[0], repeated=True)]
         try:
-            fetched.batch = self.collator.batch([self._sample(reference, fetched.skipped) for reference in own])
+            fetched.batch = self._stacked([self._candidates(reference, fetched.skipped) for reference in own], fetched)
         except DataError as error:
             fetched.error = error
         return fetched
 
-    def _sample(self, reference: Reference, skipped: list[DataError]) -> Sample:
+    def _stacked(self, places: Sequence[Iterator[Candidate]], fetched: Fetched) -> Batch:
+        """A batch of each place's first sample that can be stacked with the others."""
+        chosen = [next(place) for place in places]
+        while True:
+            samples = [candidate.sample for candidate in chosen]
+            try:
+                with data_faults(f"a batch of {self.schedule.name}"):
+                    return self.collator.batch(samples)
+            except DataError:
+                faults = odd_samples(samples, self.collator)
+                if not faults:
+                    raise
+                for at, fault in faults.items():
+                    self._bad(fault, chosen[at].source, chosen[at].index, fetched.skipped)
+                    chosen[at] = next(places[at])
+
+    def _candidates(self, reference: Reference, skipped: list[DataError]) -> Iterator[Candidate]:
+        """The samples that may stand in a place: the reference's own, then the next ones of its source."""
         source = self.sources[reference.source]
         items = range(len(source)) if reference.among is None else reference.among
         place = bisect_left(items, reference.index)
-        for attempt in range(min(_ATTEMPTS, len(items))):
+        attempts = min(_ATTEMPTS, len(items))
+        for attempt in range(attempts):
             index = items[(place + attempt) % len(items)]
             name = f"{reference.source}/{index}"
             try:
-                conversation = source[index]
-                details = {"id": name, "seed": reference.seed, **conversation.details, "source": reference.source}
-                if reference.repeated or attempt:
-                    details["repeated"] = True
-                return self.collator.sample(replace(conversation, details=details))
-            except ValueError as error:
-                fault = DataError(error.fault if isinstance(error, DataError) else Fault.OTHER, f"{name}: {error}")
-                if self.on_error == "raise":
-                    raise fault from error
-                skipped.append(fault)
+                with data_faults(name):
+                    conversation = source[index]
+                    details = {"id": name, "seed": reference.seed, **conversation.details, "source": reference.source}
+                    if reference.repeated or attempt:
+                        details["repeated"] = True
+                    sample = self.collator.sample(replace(conversation, details=details))
+            except DataError as error:
+                self._bad(error, reference.source, index, skipped)
+            else:
+                yield Candidate(sample, reference.source, index)
         raise DataError(
             skipped[-1].fault,
-            f"source '{reference.source}': found {len(skipped)} bad samples in a row from {reference.index} on, the "
+            f"source '{reference.source}': found {attempts} bad samples in a row from {reference.index} on, the "
             f"last being: {skipped[-1]}",
         )
+
+    def _bad(self, error: DataError, source: str, index: int, skipped: list[DataError]) -> None:
+        """Counts a bad sample, or ends the run with an error that says where in its source the sample stands."""
+        name, place = f"{source}/{index}", self.sources[source].where(index)
+        said = str(error).removeprefix(f"{name}: ")
+        fault = DataError(error.fault, f"{name if place == name or place in said else f'{name} ({place})'}: {said}")
+        if self.on_error == "raise":
+            raise fault from error.__cause__ or error
+        skipped.append(fault)
+
+
+@dataclass
+class Candidate:
+    """A sample that was read, and what it was read from."""
+
+    sample: Sample
+    source: str
+    index: int
+
+
+def odd_samples(samples: Sequence[Sample], collator: Collator) -> dict[int, DataError]:
+    """Which of a batch's samples can't be stacked with the most of the others, and why.
+
+    Samples are put into groups that can be stacked; the largest stays, of equal ones the first.
+
+    Args:
+        samples: of a batch that couldn't be stacked.
+        collator: stacks them.
+    """
+    whole = copy(collator)
+    whole.micro_batches = 1  # parts are stacked apart: a pair that shares no part would seem to fit
+
+    def fault(places: Sequence[int]) -> DataError | None:
+        try:
+            with data_faults("a batch"):
+                whole.batch([samples[place] for place in places])
+        except DataError as error:
+            return error
+        return None
+
+    faults: dict[int, DataError] = {}
+    groups: list[list[int]] = []
+    for place in range(len(samples)):
+        if (alone := fault([place])) is not None:
+            faults[place] = alone
+            continue
+        fitting = next((group for group in groups if fault([*group, place]) is None), None)
+        if fitting is None:
+            groups.append([place])
+        else:
+            fitting.append(place)
+    kept = max(groups, key=len, default=[])
+    for group in groups:
+        for place in group if group is not kept else ():
+            faults[place] = fault([kept[0], place]) or fault([*kept, place]) or faults[place]
+    return dict(sorted(faults.items()))

@@ -50,7 +50,13 @@ class MediaLimits:
 
 
 def corrupt(path: Path, kind: str, reason: object, mend: str) -> DataError:
-    """The error of a file that can't be decoded."""
+    """The error of a file that can't be decoded.
+
+    Raises:
+        MemoryError: it was the reason, which says something of the machine and not of the file.
+    """
+    if isinstance(reason, MemoryError):
+        raise reason
     return DataError(
         Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Mend: {mend}."
     )

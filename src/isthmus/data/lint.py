@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.pairs import Pair
@@ -178,12 +178,13 @@ class Linter:
             use: what is done with a conversation that has no fault; a fault that it raises is one of the conversation.
         """
         report.read += 1
+        where = source.where(index)
         try:
-            use(self._conversation(source, index, report))
-        except ValueError as error:
-            kind = error.fault if isinstance(error, DataError) else Fault.OTHER
-            where, said = source.where(index), str(error)
-            report.add(kind, said if said.startswith(where) else f"{where}: {said}")
+            with data_faults(where):
+                use(self._conversation(source, index, report))
+        except DataError as error:
+            said = str(error)
+            report.add(error.fault, said if said.startswith(where) else f"{where}: {said}")
             return False
         report.usable += 1
         return True

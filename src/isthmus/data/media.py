@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.paths import resolve_path
 from isthmus.data.stored import StoredFile
@@ -44,7 +44,12 @@ def read_media(
     if isinstance(path, StoredFile):
         return _read_stored(path, modality, limits, sample_rate)
     resolved = resolve_path(path, root, str(path))
-    limits.check(resolved, bytes=resolved.stat().st_size)
+    with data_faults(str(resolved)):
+        limits.check(resolved, bytes=resolved.stat().st_size)
+        return _decoded(resolved, modality, limits, sample_rate)
+
+
+def _decoded(resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None) -> Media:
     # A modality's library loads when it is first read.
     match modality:
         case Modality.IMAGE:
@@ -65,7 +70,7 @@ def read_media(
             return read_points(resolved, limits)
         case _:
             raise DataError(
-                Fault.SCHEMA, f"{path}: found {modality}; expected a medium. Mend: text isn't read from files."
+                Fault.SCHEMA, f"{resolved}: found {modality}; expected a medium. Mend: text isn't read from files."
             )
 
 

@@ -37,7 +37,8 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
         path = (Path(text).expanduser() if root is None else root / text).resolve()
         is_inside = root is None or path.is_relative_to(root.resolve())
         is_file = is_inside and path.is_file()
-    except (OSError, RuntimeError) as error:  # a name too long for the file system, links in a circle
+    except (OSError, RuntimeError, UnicodeError) as error:
+        # A name too long for the file system, links in a circle, a folder without rights, half of a surrogate pair.
         raise _fault(where, f"{text[:80]!r} can't be read ({error})", "a path", "give the file's path") from error
     if not is_inside:
         raise _fault(

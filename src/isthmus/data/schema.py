@@ -117,6 +117,7 @@ def _message(raw: Any, where: str, root: Path | None, captions_required: bool) -
         raise _fault(f"{where}.role", f"found {role!r}", f"one of {', '.join(ROLES)}", "rename the role")
     content = raw.get("content")
     if isinstance(content, str):
+        check_text(content, f"{where}.content")
         return Message(role, (TextItem(content),))
     if not isinstance(content, list | tuple) or not content:
         found = "an empty list" if content in ([], ()) else _kind(content)
@@ -139,6 +140,7 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
         _known_keys(raw, ("type", "text"), where)
         if not isinstance(raw.get("text"), str):
             raise _fault(f"{where}.text", f"found {_kind(raw.get('text'))}", "a string", "give the text under 'text'")
+        check_text(raw["text"], f"{where}.text")
         return TextItem(raw["text"])
     _known_keys(raw, ("type", kind, "caption", "rate"), where)
     modality = Modality(kind)
@@ -147,6 +149,8 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
         raise _fault(
             f"{where}.caption", f"found {_kind(caption)}", "a string with words in it", "say what the medium shows"
         )
+    if caption is not None:
+        check_text(caption, f"{where}.caption")
     value = raw.get(kind)
     if role == "assistant":
         if caption is None and captions_required:
@@ -179,8 +183,21 @@ def _medium(
     return to_media(value, modality, rate, where)
 
 
+def check_text(text: str, where: str) -> None:
+    """Refuses text that no tokenizer can read: halves of surrogate pairs, as damaged JSON and odd terminals give them.
+
+    Raises:
+        DataError: naming the field and the place.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = f"found U+{ord(text[error.start]):04X} at character {error.start}, half of a surrogate pair"
+        raise _fault(where, found, "text that UTF-8 can hold", "take it out, or write the whole character") from error
+
+
 def check_roles(conversation: Conversation, where: str) -> None:
-    """Refuses a conversation that was built in memory with a role or modality that isn't one.
+    """Refuses a conversation that was built in memory with a role or modality that isn't one, or half a character.
 
     Raises:
         DataError: naming the message.
@@ -196,6 +213,9 @@ def check_roles(conversation: Conversation, where: str) -> None:
             if isinstance(item, MediumItem) and item.modality not in MEDIA:
                 name = f"{where}: messages[{i}].content[{j}]"
                 raise _fault(name, f"found {item.modality!r}", f"one of {', '.join(MEDIA)}", "mend the modality")
+            said = item.text if isinstance(item, TextItem) else item.caption
+            if said is not None:
+                check_text(said, f"{where}: messages[{i}].content[{j}]")
 
 
 def _known_keys(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

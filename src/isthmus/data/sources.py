@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.line_index import LONGEST, line_index
 from isthmus.data.orders import Stretches
 from isthmus.data.schema import Conversation, MediumItem, parse_conversation
@@ -61,8 +61,9 @@ class ConversationSource:
 
     def _label(self, index: int) -> str:
         try:
-            return media_label(self.media_in(index))
-        except ValueError:
+            with data_faults(self.name):
+                return media_label(self.media_in(index))
+        except DataError:
             return TEXT
 
 

@@ -1,0 +1,56 @@
+"""Whatever is raised while data are read is one worded fault; what says nothing of the data isn't."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zlib
+
+import pytest
+
+from isthmus.data.errors import LONGEST_REASON, DataError, Fault, data_faults
+
+OF_THE_DATA = [
+    ValueError("bad"), TypeError("bad"), KeyError("bad"), IndexError("bad"), AttributeError("bad"), RuntimeError("bad"),
+    AssertionError("bad"), RecursionError("bad"), NotImplementedError("bad"), ZeroDivisionError("bad"),
+    OverflowError("bad"), EOFError("bad"), StopIteration("bad"), ImportError("bad"), struct.error("bad"),
+    zlib.error("bad"), UnicodeDecodeError("utf-8", b"bad", 0, 1, "bad"), UserWarning("bad"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", OF_THE_DATA, ids=lambda error: type(error).__name__)
+def test_any_exception_becomes_a_fault_that_names_the_place_and_the_type(error: Exception) -> None:
+    with pytest.raises(DataError) as caught, data_faults("set.jsonl:3"):
+        raise error
+    assert caught.value.fault is Fault.OTHER and caught.value.__cause__ is error
+    said = str(caught.value)
+    assert said.startswith(f"set.jsonl:3: found what raises {type(error).__name__}") and "bad" in said
+    assert "; expected " in said and "Mend: " in said
+
+
+def test_what_the_system_refuses_is_a_fault_of_the_path() -> None:
+    with pytest.raises(DataError, match=r"x: .* raises PermissionError .*denied") as caught, data_faults("x"):
+        raise PermissionError(13, "denied", "x.png")
+    assert caught.value.fault is Fault.PATH
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_the_machines_state_and_the_users_wish_pass(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, data_faults("x"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_fault_passes_as_it_is() -> None:
+    fault = DataError(Fault.LIMIT, "too many")
+    with pytest.raises(DataError) as caught, data_faults("x"):
+        raise fault
+    assert caught.value is fault
+
+
+def test_a_message_can_be_printed_shortened_and_sent_between_processes() -> None:
+    with pytest.raises(DataError) as caught, data_faults("a\udcff.png"):
+        raise RuntimeError("one\ntwo " + "x" * 10_000)
+    said = str(pickle.loads(pickle.dumps(caught.value)))
+    assert said == str(caught.value) and "\n" not in said and len(said) < LONGEST_REASON + 200
+    assert said.encode("utf-8").startswith(b"a\\udcff.png: found what raises RuntimeError (one two xxx")
