@@ -304,3 +304,27 @@ def test_the_console_script_trains_too(trained: Path, capsys: pytest.CaptureFixt
         cli.main(["--help"])
     said = capsys.readouterr().out
     assert all(command in said for command in ("fit", "validate", "test", "generate", "chat"))
+
+
+def test_a_tilde_is_the_home_folder_in_options_and_in_configs(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell replaces ``~`` neither behind an equals sign nor in YAML."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    shutil.copy("quick.yaml", home / "mine.yaml")
+    (home / "log.yaml").write_text(
+        "trainer: {logger: {class_path: pytorch_lightning.loggers.CSVLogger, init_args: {save_dir: ~/logs}}}"
+    )
+    cli.train(
+        ["fit", "-c", "stage1.yaml", "--config=~/mine.yaml", "--config=~/log.yaml", *STEPS, "--training.folder=~/run"]
+    )
+    assert {"config.yaml", "checkpoints", "encoder_alignment"} <= {path.name for path in (home / "run").iterdir()}
+    assert list((home / "logs").rglob("metrics.csv"))
+    cli.train(["validate", "-c", "~/run/config.yaml", "--ckpt_path=~/run/checkpoints/last.ckpt"])
+    assert (home / "run/validate.yaml").is_file()
+    model = "--model=~/run/encoder_alignment"
+    cli.main(["generate", model, "--text=hello", "--max_tokens=2", "--out=~/reply", "--device=cpu"])
+    assert (home / "reply/reply.json").is_file()
+    assert not Path("~").exists()

@@ -7,7 +7,7 @@ A tokenizer without a begin token (Qwen's) writes none: ``bos_token`` is then no
 
 from __future__ import annotations
 
-from pathlib import Path
+from isthmus.paths import user_path
 
 _EACH = "{% for message in messages %}"
 _END = "{% endfor %}"
@@ -81,7 +81,7 @@ def read_template(choice: str) -> str:
     """
     if choice in TEMPLATES:
         return TEMPLATES[choice]
-    path = Path(choice)
+    path = user_path(choice)
     if path.suffix != ".jinja" or not path.is_file():
         raise ValueError(
             f"chat_template: found '{choice}'; expected the path of a .jinja file that exists, or one of "

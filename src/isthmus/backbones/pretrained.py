@@ -27,6 +27,7 @@ from isthmus.backbones.lora import (
 from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
+from isthmus.paths import user_path
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -65,7 +66,7 @@ class PretrainedBackbone(LanguageBackbone):
     ) -> None:
         super().__init__()
         self.cross_entropy = chosen_cross_entropy(cross_entropy)
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = user_path(checkpoint)
         self.config = read_config(self.checkpoint)
         self._check_kind()
         self.vocabulary = Vocabulary(self.config.vocab_size, signals)

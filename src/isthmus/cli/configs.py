@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # exported, but not in its __all__
 
+from isthmus.paths import user_path
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 """The root of an editable install; of an installed wheel a folder without ``configs``."""
 
@@ -31,8 +33,8 @@ def find_config(name: str) -> str:
     Raises:
         ValueError: there is none; the message lists those that there are.
     """
-    if Path(name).is_file():
-        return name
+    if (path := user_path(name)).is_file():
+        return str(path)
     for folder in config_folders():
         if (folder / name).is_file():
             return str(folder / name)

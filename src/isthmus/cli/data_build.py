@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli.data_lint import FAIL_ON, bar, fails
+from isthmus.paths import user_path
 
 if TYPE_CHECKING:
     from isthmus.data.building import BuiltDialogues
@@ -20,13 +20,13 @@ def parser() -> ArgumentParser:
     """The command's options."""
     made = ArgumentParser(description="Writes dialogues over captioned media: JSON lines, and the media beside them.")
     made.add_argument("specs", nargs="+", help="captioned media: files of one format, or configs with data")
-    made.add_argument("out", type=Path, help="a folder without a set")
+    made.add_argument("out", type=user_path, help="a folder without a set")
     made.add_argument("--format", type=str, default="ManifestSource", help="of the files: see `isthmus data lint`")
-    made.add_argument("--root", type=Path, help="the media's folder; the file's own where not given")
+    made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as splits=[train]; repeatable")
     made.add_argument("--size", type=int, default=10_000, help="dialogues, those of text alone included")
     made.add_argument("--seed", type=int, default=0, help="of all that is drawn")
-    made.add_argument("--templates", type=Path, help="a file in place of the package's own wordings")
+    made.add_argument("--templates", type=user_path, help="a file in place of the package's own wordings")
     made.add_argument("--share", action="append", default=[], help="of a kind, as refuse=0.2; repeatable")
     made.add_argument("--text", action="append", default=[], help="a set of text alone to mix in; repeatable")
     made.add_argument("--text_format", type=str, default="Alpaca", help="of these sets")

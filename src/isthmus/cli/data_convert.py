@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli.data_lint import FAIL_ON, as_text, bar, fails
+from isthmus.paths import user_path
 
 if TYPE_CHECKING:
     from isthmus.data.streaming.convert import Converted, Writer
@@ -24,7 +24,7 @@ def parser() -> ArgumentParser:
     made.add_argument("out", type=str, help="an empty folder or none; for shards also a URL, as s3://bucket/set")
     made.add_argument("--to", choices=KINDS, default="shards", help="tar files with an index, or lines and files")
     made.add_argument("--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats")
-    made.add_argument("--root", type=Path, help="the media's folder; the file's own where not given")
+    made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as direction=draw; repeatable")
     made.add_argument("--largest", type=float, default=256.0, help="megabytes (2^20 bytes) of a shard")
     made.add_argument("--shuffle", type=int, help="a seed, to write each set in a drawn order")
@@ -82,7 +82,7 @@ def _writer(options: Namespace) -> Writer:
     from isthmus.data.streaming.writer import ShardWriter
 
     if options.to == "jsonl":
-        return LinesWriter(Path(options.out))
+        return LinesWriter(options.out)
     # What would make other shards; a run with another of these doesn't go on with them.
     names = ("specs", "format", "option", "shuffle", "longest", "quick")
     job = {name: options[name] for name in names}

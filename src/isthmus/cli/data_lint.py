@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
+
+from isthmus.paths import user_path
 
 if TYPE_CHECKING:
     from isthmus.data.lint import SourceReport
@@ -22,7 +23,7 @@ def parser() -> ArgumentParser:
     made.add_argument(
         "--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats or .preferences"
     )
-    made.add_argument("--root", type=Path, help="the media's folder; the file's own where not given")
+    made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as direction=draw; repeatable")
     made.add_argument("--sample", type=int, help="how many conversations of each set, drawn by a fixed seed")
     made.add_argument("--longest", type=int, default=32_768, help="characters of a text that are still no finding")

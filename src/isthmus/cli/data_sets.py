@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from isthmus.cli.configs import find_config
 from isthmus.data.sources import ConversationSource
+from isthmus.paths import user_path
 
 SPLITS = ("sources", "validation", "test")
 PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
@@ -51,7 +52,7 @@ def open_sets(
 
 
 def _of_config(path: str) -> dict[str, ConversationSource]:
-    config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    config = yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
     data = config.get("data") if isinstance(config, Mapping) else None
     if not isinstance(data, Mapping) or not any(data.get(split) for split in SPLITS):
         raise ValueError(f"{path}: found no sets; expected data: with {', '.join(SPLITS)}. Mend: name another config.")

@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli import data_build, data_convert, data_lint
+from isthmus.paths import user_path
 
 PIECES = {
     "text": "words",
@@ -50,7 +51,10 @@ class Command:
 def _common(says: str) -> ArgumentParser:
     parser = ArgumentParser(description=says)
     parser.add_argument(
-        "--model", type=Path, required=True, help="a trained stage's folder, such as runs/curriculum/instruction_tuning"
+        "--model",
+        type=user_path,
+        required=True,
+        help="a trained stage's folder, such as runs/curriculum/instruction_tuning",
     )
     parser.add_argument("--seed", type=int, default=0, help="of sampled text and of media")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
@@ -67,13 +71,13 @@ def _generate_parser() -> ArgumentParser:
     for modality, says in PIECES.items():
         parser.add_argument(f"--{modality}", action=Piece, const=modality, dest="content", metavar="X", help=says)
     parser.add_argument("--require", action="append", default=[], help="a medium that the answer must hold; repeatable")
-    parser.add_argument("--out", type=Path, required=True, help="folder for reply.json and the media")
+    parser.add_argument("--out", type=user_path, required=True, help="folder for reply.json and the media")
     return parser
 
 
 def _chat_parser() -> ArgumentParser:
     parser = _common("A conversation over several turns; /help lists what can be typed.")
-    parser.add_argument("--out", type=Path, default=Path("runs/chat"), help="folder for the media of the answers")
+    parser.add_argument("--out", type=user_path, default=Path("runs/chat"), help="folder for the media of the answers")
     return parser
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
@@ -19,6 +20,7 @@ from isthmus.cli.configs import NamedConfigFile, default_config
 from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
+from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate
 from isthmus.training.input_wait import InputWait
 
@@ -115,8 +117,12 @@ class Command(LightningCLI):
         parser.add_lightning_class_args(StageSwitch, "training")
 
     def before_instantiate_classes(self) -> None:
-        """Refuses a checkpoint that isn't there before anything is built."""
-        path = self.config[self.subcommand].ckpt_path
+        """Puts the home folder in the place of ``~``, and refuses a checkpoint that isn't there."""
+        config = self.config[self.subcommand]
+        # Not all of Lightning's loggers and callbacks know what ~ means; our own parts do.
+        config.trainer = _at_home(config.trainer)
+        config.training.folder = user_path(config.training.folder)
+        config.ckpt_path = path = _at_home(config.ckpt_path)
         if path is not None and str(path) not in CHECKPOINT_WORDS and not Path(path).is_file():
             raise ValueError(
                 f"--ckpt_path {path}: found no file; expected a checkpoint to resume from, such as "
@@ -154,6 +160,23 @@ class Command(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Answers the test data's prompts and measures the answers."""
         self.trainer.test(weights_only=True, **kwargs)
+
+
+def _at_home(value: Any) -> Any:
+    """Configured values, in which ``~/`` at the head of a string is the home folder."""
+    match value:
+        case str() if value.startswith("~/"):
+            return str(user_path(value))
+        case dict():
+            return {key: _at_home(each) for key, each in value.items()}
+        case list():
+            return [_at_home(each) for each in value]
+        case Namespace():
+            for key, each in list(value.items()):
+                value[key] = _at_home(each)
+            return value
+        case _:
+            return value
 
 
 @rank_zero_only

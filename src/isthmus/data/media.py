@@ -9,6 +9,7 @@ from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.paths import resolve_path
 from isthmus.data.stored import StoredFile
+from isthmus.paths import user_path
 from isthmus.types import Media, Modality
 
 DEFAULT_LIMITS = MediaLimits()
@@ -92,7 +93,7 @@ def save_media(media: Media, path: str | Path) -> Path:
     Raises:
         ValueError: an ending that this modality isn't written with.
     """
-    target = Path(path)
+    target = user_path(path)
     endings = ENDINGS[media.modality]
     if target.suffix.lower() not in endings:
         raise ValueError(

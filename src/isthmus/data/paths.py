@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from isthmus.data.errors import DataError, Fault
+from isthmus.paths import user_path
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 """A scheme of two letters or more: ``http:``, ``file:``, ``concat:``, ``data:``; a drive letter is one."""
@@ -34,7 +35,7 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
         raise _fault(where, f"found {text[:80]!r}", "a path", "give the file's path")
     try:
         # "~" means the home folder only where the caller is trusted.
-        path = (Path(text).expanduser() if root is None else root / text).resolve()
+        path = (user_path(text) if root is None else root / text).resolve()
         is_inside = root is None or path.is_relative_to(root.resolve())
         is_file = is_inside and path.is_file()
     except (OSError, RuntimeError, UnicodeError) as error:

@@ -11,6 +11,7 @@ from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.line_index import LONGEST, line_index
 from isthmus.data.orders import Stretches
 from isthmus.data.schema import Conversation, MediumItem, parse_conversation
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
 TEXT = str(Modality.TEXT)
@@ -98,8 +99,8 @@ class JsonLines(ConversationSource):
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        self.path = Path(path)
-        self.root = self.path.parent if root is None else Path(root)
+        self.path = user_path(path)
+        self.root = self.path.parent if root is None else user_path(root)
         self.name = self.path.stem
         if not self.path.is_file():
             raise ValueError(

@@ -16,6 +16,7 @@ from isthmus.encoders.beats_config import BINS, read_beats_config
 from isthmus.encoders.beats_model import BeatsModel
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 SAMPLE_RATE = 16000
@@ -54,7 +55,7 @@ class Beats(AudioFrameEncoder):
     model: BeatsModel
 
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 10.0) -> None:
-        path = Path(checkpoint)
+        path = user_path(checkpoint)
         config = read_beats_config(path)
         shortest = _samples(config.input_patch_size)
         super().__init__(path, tokens, SAMPLE_RATE, seconds, shortest)

@@ -18,6 +18,7 @@ from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel, frame_counts
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 SAMPLE_RATE = 16000
@@ -53,7 +54,7 @@ class CFormer(AudioFrameEncoder):
     def __init__(
         self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0, max_tokens: int = 128
     ) -> None:
-        path = Path(checkpoint)
+        path = user_path(checkpoint)
         super().__init__(path, tokens, SAMPLE_RATE, seconds, WINDOW)
         if max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1")

@@ -20,6 +20,7 @@ from torch import Tensor
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.block_dct import BLOCK, CHROMA_STEPS, LUMA_STEPS, frequencies, zigzag
 from isthmus.encoders.checkpoint import read_config
+from isthmus.paths import user_path
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -90,7 +91,7 @@ class FrequencyEncoder(Encoder):
 
     def __init__(self, checkpoint: str | Path) -> None:
         super().__init__()
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = user_path(checkpoint)
         self.config = read_config(self.checkpoint, "frequency", FrequencyConfig())
 
     def materialize(self) -> None:

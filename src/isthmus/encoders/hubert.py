@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Hubert(AudioFrameEncoder):
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0) -> None:
         from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
-        path = Path(checkpoint)
+        path = user_path(checkpoint)
         config, extractor = read_settings(path, HubertConfig, Wav2Vec2FeatureExtractor, "facebook/hubert-large-ll60k")
         shortest = 1
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):

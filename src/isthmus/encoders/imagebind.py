@@ -18,6 +18,7 @@ from isthmus.encoders.imagebind_model import ImageBindModel
 from isthmus.encoders.mel import WINDOW_SECONDS
 from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.encoders.video_frames import video_views
+from isthmus.paths import user_path
 from isthmus.types import Features, Media, Modality
 
 TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
@@ -52,7 +53,7 @@ class ImageBind(Encoder):
             raise ValueError(f"modalities: found {list(modalities)}; ImageBind serves {', '.join(TOWER_OF)}")
         if tokens not in ("pooled", "patch"):
             raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = user_path(checkpoint)
         self.modalities = tuple(Modality(name) for name in modalities)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())

@@ -13,6 +13,7 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.point_bert_model import ULIP1, PointBertConfig, PointBertModel
 from isthmus.encoders.point_cloud import prepared_points
+from isthmus.paths import user_path
 from isthmus.types import Features, Media, Modality
 
 PUBLISHED = {"ulip2": PointBertConfig(), "ulip1": ULIP1}
@@ -57,7 +58,7 @@ class PointBert(Encoder):
             raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
         if published not in PUBLISHED:
             raise ValueError(f"published: found '{published}'; expected one of {', '.join(PUBLISHED)}")
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = user_path(checkpoint)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "point_bert", PUBLISHED[published])
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_encoder import ImageEncoder, Tokens
+from isthmus.paths import user_path
 
 Array = np.ndarray[Any, Any]
 TRUNK = "visual.trunk."
@@ -55,7 +56,7 @@ class TimmVision(ImageEncoder):
         crop: float | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(Path(checkpoint), tokens, class_token)
+        super().__init__(user_path(checkpoint), tokens, class_token)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size: found {image_size}; expected at least 1")
         if crop is not None and not 0 < crop <= 1:

@@ -17,6 +17,7 @@ from torch import Tensor
 from isthmus.encoders.image_encoder import ImageEncoder, Tokens, leading_tokens
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.vision_folder import PictureMaker, read_tower
+from isthmus.paths import user_path
 
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +50,7 @@ class TransformersVision(ImageEncoder):
         class_token: bool = False,
         image_size: int | None = None,
     ) -> None:
-        super().__init__(Path(checkpoint), tokens, class_token)
+        super().__init__(user_path(checkpoint), tokens, class_token)
         if layer is not None and tokens == "pooled":
             raise ValueError(f"layer: found {layer} beside tokens 'pooled'; expected it with tokens 'patch' only")
         self.layer = layer

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Whisper(AudioFrameEncoder):
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame") -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor
 
-        path = Path(checkpoint)
+        path = user_path(checkpoint)
         config, extractor = read_settings(path, WhisperConfig, WhisperFeatureExtractor, "openai/whisper-large-v3")
         made = (extractor.feature_size, extractor.nb_max_frames)
         read = (config.num_mel_bins, FRAMES_PER_TOKEN * config.max_source_positions)

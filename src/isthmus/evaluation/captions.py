@@ -16,6 +16,7 @@ from isthmus.evaluation.caption_metrics import caption_report
 from isthmus.evaluation.novelty import captions_of, new_among
 from isthmus.evaluation.processes import from_all
 from isthmus.model import Reply
+from isthmus.paths import user_path
 from isthmus.types import Batch
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class CaptionEvaluation(pl.Callback):
         if samples < 0:
             raise ValueError(f"samples: found {samples}; expected at least 0. Mend: raise it.")
         self.reference = reference
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else user_path(folder)
         self.samples = samples
         self.by = by
         self.training = training

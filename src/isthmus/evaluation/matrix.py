@@ -20,6 +20,7 @@ from isthmus.evaluation.judge import Judge
 from isthmus.evaluation.measurement import Measurement
 from isthmus.evaluation.report import matrix_table
 from isthmus.model import AnyToAny, Reply
+from isthmus.paths import user_path
 from isthmus.types import Batch
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,9 @@ class MatrixEvaluation(pl.Callback):
     ) -> None:
         self.judges = dict(judges)
         self.values = dict(values)
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else user_path(folder)
         self.references = references
-        self.ceilings = None if ceilings is None else Path(ceilings)
+        self.ceilings = None if ceilings is None else user_path(ceilings)
         self.samples = samples
         self.measurement = Measurement(self.judges, self.values, samples)
         self.report: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ from isthmus.evaluation.novelty import captions_of, new_among
 from isthmus.evaluation.retrieval import CUTS, retrieval_report
 from isthmus.evaluation.similarities import has_joint_space, joint_similarity, likelihood_similarity, medium_of
 from isthmus.model import AnyToAny
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class RetrievalEvaluation(pl.Callback):
             raise ValueError(f"answers: found {answers}; expected at least 0. Mend: raise it.")
         self.media = media
         self.reference = reference
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else user_path(folder)
         self.answers = answers
         self.training = training
         self.twins = frozenset(twins)

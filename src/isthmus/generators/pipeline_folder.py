@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from isthmus.paths import user_path
 from isthmus.types import is_shapes_only
 
 
@@ -39,7 +40,7 @@ class PipelineFolder:
     """
 
     def __init__(self, path: str | Path, pipeline: str) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         if not self.path.is_dir():
             raise ValueError(
                 f"checkpoint {self.path}: no such folder; expected one written by {pipeline}.save_pretrained. "

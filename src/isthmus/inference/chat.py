@@ -10,6 +10,7 @@ from typing import TextIO
 from isthmus.inference.replies import Content, as_content, printable, save_content
 from isthmus.inference.session import Session, read_content
 from isthmus.model.reply import Reply
+from isthmus.paths import user_path
 from isthmus.types import MEDIA
 
 HELP = """\
@@ -34,7 +35,7 @@ class Chat:
 
     def __init__(self, session: Session, out: Path, write: Callable[[str], None] = print) -> None:
         self.session = session
-        self.out = out
+        self.out = user_path(out)
         self.write = write
         self.added: Content = []
         self.required: list[str] = []

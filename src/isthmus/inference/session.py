@@ -11,6 +11,7 @@ from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.inference.replies import Content, as_content, save_content
 from isthmus.model.reply import Reply
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
 
@@ -72,7 +73,7 @@ class Session:
 
         It is a conversation in the chat-content convention, its files named relative to the folder.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         messages = [
             message

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.paths import user_path
 from isthmus.types import Features, is_shapes_only
 
 SIZES = {
@@ -87,7 +88,7 @@ class CFormerProjector(InputProjector):
         self.bert = bert
         self.project_out = nn.Linear(width, out_width)
         if checkpoint is not None and not is_shapes_only():
-            _load_bert(self.bert, Path(checkpoint))
+            _load_bert(self.bert, user_path(checkpoint))
 
     def positions(self, tokens: int) -> int:
         """M = N.

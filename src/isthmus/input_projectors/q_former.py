@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.blip2_weights import load_blip2
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.paths import user_path
 from isthmus.types import Features
 
 
@@ -78,7 +79,7 @@ class QFormer(InputProjector):
         self.query_tokens = nn.Parameter(torch.randn(1, queries, width) * config.initializer_range)
         self.language_projection = nn.Linear(width, out_width)
         if checkpoint is not None:
-            load_blip2(self, Path(checkpoint))
+            load_blip2(self, user_path(checkpoint))
 
     def positions(self, tokens: int) -> int:
         """M, the number of queries, whatever N is."""

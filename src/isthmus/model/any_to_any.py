@@ -28,6 +28,7 @@ from isthmus.model.owned import owned_state, parts
 from isthmus.model.reference import Reference
 from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
+from isthmus.paths import user_path
 from isthmus.types import IGNORED, Batch, Modality, is_shapes_only
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -352,7 +353,7 @@ class AnyToAny(pl.LightningModule):
         """
         from isthmus.model.bundle import build_from_bundle
 
-        return build_from_bundle(cls, Path(folder)).to(device).eval()
+        return build_from_bundle(cls, user_path(folder)).to(device).eval()
 
 
 def _no_media(modality: Modality, inputs: Mapping[str, Tensor]) -> int:

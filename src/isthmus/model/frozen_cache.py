@@ -20,6 +20,7 @@ from isthmus.data.cache.store import Tensors, TensorStore
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
 from isthmus.model.identity import identity
+from isthmus.paths import user_path
 from isthmus.types import Condition, Features, FrozenExpert, MediaBatch, Modality
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class CacheSettings:
     trial: int = 64
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", user_path(self.folder))
         if self.storage not in get_args(Storage):
             raise ValueError(f"cache.storage: found {self.storage!r}; expected {' or '.join(get_args(Storage))}")
         if self.trial < 0:

@@ -12,6 +12,7 @@ from isthmus.data.formats.fields import text
 from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.media import read_media
 from isthmus.data.schema import MediumItem
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Media, Modality
 
 
@@ -40,8 +41,8 @@ class CaptionedSet:
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        self.path = Path(path)
-        self.root = None if root is None else Path(root)
+        self.path = user_path(path)
+        self.root = None if root is None else user_path(root)
         source = ManifestSource(self.path, self.root, splits=["train"])
         found = {modality for index in range(len(source)) for modality in source.media_in(index)}
         self.modalities = tuple(Modality(name) for name in MEDIA if name in found)

@@ -15,6 +15,7 @@ from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.formats.strokes import Strokes
 from isthmus.data.media import read_media
 from isthmus.data.schema import MediumItem
+from isthmus.paths import user_path
 from isthmus.pocket.fitted_media import fitted
 from isthmus.pocket.world import DIGITS, SAMPLE_RATE, SIZE, Concept, Split
 from isthmus.pocket.worlds import World
@@ -59,9 +60,9 @@ class ManifestWorld(World):
     has_attributes = False
 
     def __init__(self, path: str | Path, root: str | Path | None = None, is_written: bool = True) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self.is_written = is_written
-        self.root = None if root is None else Path(root)
+        self.root = None if root is None else user_path(root)
         if not self.path.is_file():
             raise ValueError(f"{self.path}: found no file; expected a manifest. Mend: correct the path.")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from isthmus.paths import user_path
 from isthmus.pocket import caption_tuning
 from isthmus.pocket.captioned import CaptionedSet, has_labels
 from isthmus.pocket.experts import audioldm, bert, imagebind, llama, point_bert, shap_e, stable_diffusion, zeroscope
@@ -54,13 +55,15 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="default: checkpoints/pocket; to be given with --manifest")
-    parser.add_argument("--scratch", type=Path, help="of interrupted trainings (default: runs and the name of --out)")
+    parser.add_argument("--out", type=user_path, help="default: checkpoints/pocket; to be given with --manifest")
+    parser.add_argument(
+        "--scratch", type=user_path, help="of interrupted trainings (default: runs and the name of --out)"
+    )
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     own = parser.add_argument_group("a user's own media: digits, or captioned images, videos and clouds")
-    own.add_argument("--manifest", type=Path, help="their list: train on its training split")
-    own.add_argument("--start", type=Path, default=Path("checkpoints/pocket"), help="experts to go on from")
+    own.add_argument("--manifest", type=user_path, help="their list: train on its training split")
+    own.add_argument("--start", type=user_path, default=Path("checkpoints/pocket"), help="experts to go on from")
     own.add_argument("--experts", nargs="+", help="only these, in this order (default: all)")
     arguments = parser.parse_args()
     if arguments.manifest is None and arguments.experts is not None:

@@ -11,6 +11,7 @@ import torch
 
 from isthmus.data.schema import Conversation, TextItem
 from isthmus.model import Reply
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 Reward = Callable[[Conversation, Reply], float]
@@ -51,10 +52,10 @@ class ImageTextScore:
     """
 
     def __init__(self, checkpoint: str | Path) -> None:
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint = user_path(checkpoint)
         if not self.checkpoint.is_dir():
             raise ValueError(
-                f"image_text_score.checkpoint: found no folder {checkpoint}; expected a CLIP model's and its "
+                f"image_text_score.checkpoint: found no folder {self.checkpoint}; expected a CLIP model's and its "
                 "processor's. Mend: download one, or correct the path."
             )
         self._parts: tuple[Any, Any] | None = None

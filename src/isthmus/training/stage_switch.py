@@ -21,6 +21,7 @@ from isthmus.data.seeds import derive_seed
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import load_bundle, save_bundle
 from isthmus.model.reference import Reference
+from isthmus.paths import user_path
 from isthmus.training.checkpoints import WholeCheckpoints
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
@@ -58,8 +59,8 @@ class StageSwitch(pl.Callback):
             raise ValueError(f"training.run: found {', '.join(names)}; each stage can come once")
         self.stages = stages
         self.names = names
-        self.folder = Path(folder)
-        self.init_from = None if init_from is None else Path(init_from)
+        self.folder = user_path(folder)
+        self.init_from = None if init_from is None else user_path(init_from)
         self.index = 0
         self._resumed_at: int | None = None
         self._reference: Reference | None = None

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
 EARLIER = 2
@@ -93,7 +94,7 @@ def read_templates(path: str | Path | None = None) -> Templates:
         if path is None:
             written = files("isthmus.data.building").joinpath("templates.yaml").read_text(encoding="utf-8")
         else:
-            written = Path(path).read_text(encoding="utf-8")
+            written = user_path(path).read_text(encoding="utf-8")
         raw = yaml.safe_load(written)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from isthmus.paths import user_path
+
 log = logging.getLogger(__name__)
 
 SHARDS = 8
@@ -53,7 +55,7 @@ class TensorStore:
     def __init__(self, folder: str | Path, max_bytes: int) -> None:
         if max_bytes < 1:
             raise ValueError(f"cache.max_bytes: found {max_bytes}; expected at least 1. Mend: raise it.")
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         self.max_bytes = max_bytes
         self.is_full = False
         self.dropped = 0

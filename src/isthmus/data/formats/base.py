@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.data.formats.records import Records
 from isthmus.data.schema import Conversation, parse_conversation
 from isthmus.data.sources import ConversationSource, media_named
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 
@@ -27,7 +28,7 @@ class RecordSource(ConversationSource):
 
     def __init__(self, records: Records, root: str | Path | None, target_files: bool = True) -> None:
         self.records = records
-        self.root = records.path.parent if root is None else Path(root)
+        self.root = records.path.parent if root is None else user_path(root)
         self.target_files = target_files
         self.name = records.path.stem
         if not self.root.is_dir():

@@ -20,6 +20,7 @@ from isthmus.data.paths import resolve_path
 from isthmus.data.point_files import read_rows
 from isthmus.data.schema import Conversation, parse_conversation
 from isthmus.data.sources import ConversationSource
+from isthmus.paths import user_path
 from isthmus.types import MEDIA, Media, Modality
 
 Answer = Literal["caption", "label"]
@@ -76,7 +77,7 @@ class ManifestSource(ConversationSource):
                 f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(MEDIA)}. Mend: rename it."
             )
         self.records = JsonRecords(path)
-        self.root = self.records.path.parent if root is None else Path(root)
+        self.root = self.records.path.parent if root is None else user_path(root)
         if not self.root.is_dir():
             raise ValueError(f"{path}: found no folder at root {self.root}; expected the media's. Mend: correct it.")
         self.name = self.root.name if self.records.path.stem == "manifest" else self.records.path.stem

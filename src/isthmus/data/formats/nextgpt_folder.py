@@ -13,6 +13,7 @@ from isthmus.data.formats.nextgpt_instructions import NextGPTInstructions
 from isthmus.data.formats.nextgpt_pairs import NextGPTPairs
 from isthmus.data.schema import Conversation
 from isthmus.data.sources import ConversationSource
+from isthmus.paths import user_path
 from isthmus.types import Modality
 
 _PAIRS = {"cc3m": "images", "webvid": "videos", "audiocap": "audios"}
@@ -36,7 +37,7 @@ class NextGPTFolder(ConversationSource):
     """
 
     def __init__(self, path: str | Path, direction: Direction = "both", target_files: bool = True) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         self.name = self.path.name
         self.parts: list[RecordSource] = []
         for folder in (self.path / "T-X_pair_data", self.path / "T_X_pair_data"):

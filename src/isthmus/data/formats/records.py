@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.line_index import LONGEST, KeptIndex, Lines, indexed_lines
+from isthmus.paths import user_path
 
 _CHUNK = 1 << 20
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -36,7 +37,7 @@ class Records:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         if not self.path.is_file():
             raise ValueError(f"{self.path}: found no file; expected a set's records. Mend: correct the path.")
         with self.path.open("rb") as file:

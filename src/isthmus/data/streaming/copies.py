@@ -8,6 +8,7 @@ from pathlib import Path
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.streaming.storage import Storage
+from isthmus.paths import user_path
 
 
 class LocalCopies:
@@ -23,7 +24,7 @@ class LocalCopies:
     def __init__(self, storage: Storage, version: str, folder: str | Path, keep: int) -> None:
         name = blake2b(f"{storage.address}\n{version}".encode(), digest_size=8).hexdigest()
         self.storage = storage
-        self.folder = Path(folder) / name
+        self.folder = user_path(folder) / name
         self.keep = keep
         self.folder.mkdir(parents=True, exist_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.streaming.records import Record
+from isthmus.paths import user_path
 
 LINES = "conversations.jsonl"
 MEDIA_FOLDER = "media"
@@ -28,8 +29,8 @@ class LinesWriter:
         ValueError: the folder holds a set, or can't be made.
     """
 
-    def __init__(self, folder: Path, overwrite: bool = False) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path, overwrite: bool = False) -> None:
+        self.folder = folder = user_path(folder)
         self.progress: dict[str, Any] = {}
         if (folder / LINES).exists() and not overwrite:
             raise ValueError(f"{folder}: found {LINES}; expected no set there. Mend: name another folder.")

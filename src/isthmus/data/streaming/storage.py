@@ -10,6 +10,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from isthmus.data.errors import DataError, Fault
+from isthmus.paths import user_path
 
 Found = TypeVar("Found")
 
@@ -26,6 +27,8 @@ class Storage:
     """
 
     def __init__(self, address: str, options: Mapping[str, Any] | None = None) -> None:
+        # A URL isn't a path: made one, it would lose a slash.
+        address = str(user_path(address)) if address.startswith("~") else address
         self.address = address.rstrip("/") or address
         self.options = dict(options or {})
         self._opened: tuple[int, AbstractFileSystem, str] | None = None

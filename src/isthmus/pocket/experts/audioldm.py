@@ -13,6 +13,7 @@ from torch import Tensor
 
 from isthmus.generators.audioldm import AudioLDM
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
+from isthmus.paths import user_path
 from isthmus.pocket.experts.audioldm_autoencoder import (
     BINS,
     LATENT_CHANNELS,
@@ -224,10 +225,10 @@ def _accuracy(judge: MediaJudge, waves: list[np.ndarray[Any, Any]], truth: list[
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/audioldm"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/audioldm"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     log.info("digit accuracy: %s", train(arguments.out, arguments.effort, arguments.seed, arguments.scratch))

@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isthmus.paths import user_path
 from isthmus.pocket.experts.llama import lexicon
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def write(folder: Path) -> None:
 def main() -> None:
     """The command ``python -m isthmus.pocket.experts.bert``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/bert"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/bert"))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     write(parser.parse_args().out)
 

@@ -18,6 +18,7 @@ from isthmus.encoders.c_former import CFormer, speech_banks
 from isthmus.encoders.c_former_losses import speech_losses
 from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
+from isthmus.paths import user_path
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.world import DIGITS, SAMPLE_RATE, SAMPLES, Concept, Split, draw_audio
 from isthmus.types import Media, Modality
@@ -163,10 +164,10 @@ def edits(found: Sequence[int], wanted: Sequence[int]) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket-c_former"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket-c_former"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)

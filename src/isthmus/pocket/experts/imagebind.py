@@ -24,6 +24,7 @@ from isthmus.encoders.imagebind import ImageBind
 from isthmus.encoders.imagebind_config import ImageBindConfig
 from isthmus.encoders.imagebind_model import ImageBindModel
 from isthmus.encoders.video_frames import clip_frames
+from isthmus.paths import user_path
 from isthmus.pocket.experts import handwriting as hand
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.probing import probe_modality
@@ -242,10 +243,10 @@ def measure(folder: Path, n: int = 2000, world: World = DRAWN) -> dict[str, floa
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/imagebind"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/imagebind"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.data.seeds import derive_seed
+from isthmus.paths import user_path
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.language import (
     REQUESTS,
@@ -271,10 +272,10 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None 
 def main() -> None:
     """The command ``python -m isthmus.pocket.experts.llama``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/llama"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/llama"))
     parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--snapshots", type=Path, default=None, help="folder in which an interrupted run goes on")
+    parser.add_argument("--snapshots", type=user_path, default=None, help="folder in which an interrupted run goes on")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     print(json.dumps(train(given.out, given.effort, given.seed, given.snapshots), indent=2))

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from isthmus.encoders.imagebind import ImageBind
 from isthmus.encoders.point_bert import PointBert
 from isthmus.encoders.point_bert_model import PointBertConfig, PointBertModel
+from isthmus.paths import user_path
 from isthmus.pocket.experts import handwriting as hand
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.imagebind import Captions
@@ -133,11 +134,11 @@ def measure(folder: Path, n: int = 2000, reader: ImageBind | None = None, world:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/point_bert"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/point_bert"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
-    parser.add_argument("--imagebind", type=Path, help="the embedded ImageBind (default: the folder beside --out)")
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
+    parser.add_argument("--imagebind", type=user_path, help="the embedded ImageBind (default: the folder beside --out)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
     torch.set_num_threads(1)

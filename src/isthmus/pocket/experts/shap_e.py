@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isthmus.paths import user_path
 from isthmus.pocket.experts.captions import CONTEXT, WIDTH, build_tokenizer, tokenized
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.experts.solids import PIXELS as PICTURE
@@ -306,10 +307,10 @@ def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guida
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/shap_e"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/shap_e"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO)

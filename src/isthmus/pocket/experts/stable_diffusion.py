@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.paths import user_path
 from isthmus.pocket.experts.captions import WIDTH, build_tokenizer, tokenized, train_text_encoder
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
@@ -228,10 +229,10 @@ def measure(
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/stable_diffusion"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/stable_diffusion"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isthmus.paths import user_path
 from isthmus.pocket.experts.captions import WIDTH, tokenized
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
@@ -196,11 +197,11 @@ def measure(
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/zeroscope"))
-    parser.add_argument("--images", type=Path, default=Path("checkpoints/pocket/stable_diffusion"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/zeroscope"))
+    parser.add_argument("--images", type=user_path, default=Path("checkpoints/pocket/stable_diffusion"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=Path, default=Path("runs/pocket"))
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.INFO)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.paths import user_path
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.judges.digit_reader import ILLEGIBLE, DigitReader, save_reader
 from isthmus.pocket.judges.ink import ink_of, normalised
@@ -95,7 +96,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, world: World = DRAWN) -
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/pocket/judges"))
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/judges"))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
