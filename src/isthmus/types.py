@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -195,6 +195,7 @@ class Batch:
         texts: what the assistant says in words in each sample's trained turns; "" where that is nothing.
         mixed: conversations of another kind that are learnt in the same step, in their own way.
         rest: further parts of the same batch, which are learnt from one after another.
+        left_out: of each prompt, how many of its conversation's messages it had no room for; empty if none was.
     """
 
     ids: Tensor
@@ -206,6 +207,7 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     mixed: Batch | None = None
     rest: list[Batch] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
 
     @property
     def parts(self) -> list[Batch]:
@@ -241,8 +243,15 @@ class Batch:
         }
         mixed = None if self.mixed is None else self.mixed.to(device, non_blocking)
         rest = [part.to(device, non_blocking) for part in self.rest]
-        return Batch(
-            move(self.ids), move(self.mask), move(self.labels), media, signals, self.details, self.texts, mixed, rest
+        return replace(
+            self,
+            ids=move(self.ids),
+            mask=move(self.mask),
+            labels=move(self.labels),
+            media=media,
+            signals=signals,
+            mixed=mixed,
+            rest=rest,
         )
 
     @property

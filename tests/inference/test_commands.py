@@ -122,8 +122,8 @@ def test_chat_commands(opened: Pipeline, files: dict[str, Path], tmp_path: Path)
     assert "found the command '/nonsense'" in said[0] and "gone.png" in said[2]
     assert said[-1].startswith("words") and "/quit" in said[-1]
     assert len(chat.added) == 1 and not chat.session.messages
-    chat.run(["word " * 400])  # longer than the model's sequences: nothing of the turn is lost
-    assert "max_tokens" in said[-1] and len(chat.added) == 1 and not chat.session.messages
+    chat.run(["word " * 400])  # longer than the LLM's context: nothing of the turn is lost
+    assert "in its last turn alone" in said[-1] and len(chat.added) == 1 and not chat.session.messages
     chat.run(["/require points"])
     assert said[-1] == "error: /require: found 'points'; this model makes image, video, audio"
     chat.run(["/require image", "/send"])

@@ -18,6 +18,7 @@ from isthmus.inference.pipeline import Pipeline
 from isthmus.inference.replies import as_content, printable, save_reply
 from isthmus.inference.session import Session
 from isthmus.model import Reply
+from isthmus.model.memory import Memory
 from isthmus.types import Media, Modality
 
 
@@ -31,10 +32,14 @@ class Recorder:
         self.asked: list[tuple[list[Any], Any, int | None]] = []
 
     def __call__(
-        self, requests: Sequence[Any], require: Sequence[Sequence[str]] | None = None, seed: int | None = None
+        self,
+        requests: Sequence[Any],
+        require: Sequence[Sequence[str]] | None = None,
+        seed: int | None = None,
+        memory: Memory | None = None,
     ) -> list[Reply]:
         self.asked.append((list(requests[0]), require, seed))
-        return self.pipeline(requests, require, seed)
+        return self.pipeline(requests, require, seed, memory)
 
 
 def test_turns_go_back_in_as_they_were(opened: Pipeline, files: dict[str, Path]) -> None:
@@ -66,7 +71,7 @@ def test_a_failed_turn_changes_nothing(opened: Pipeline, tmp_path: Path) -> None
         ([{"type": "image", "image": tmp_path / "none.png"}], "no file at"),
         ([{"type": "image", "image": broken}], "broken.png"),
         ([{"type": "scent", "scent": "rose"}], "found 'scent'"),
-        ("word " * 400, "max_tokens = 600"),
+        ("word " * 400, "in its last turn alone; expected at most"),
     ]:
         with pytest.raises(ValueError, match=message):
             session.say(content)  # type: ignore[arg-type]
@@ -111,6 +116,7 @@ def test_a_reply_as_files(tmp_path: Path) -> None:
         "forced": ["audio"],
         "ended": "length",
         "tokens": 9,
+        "left_out": 0,
     }
     assert as_content([]) == [{"type": "text", "text": ""}]
 

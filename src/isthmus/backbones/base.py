@@ -10,8 +10,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from isthmus.backbones.kept_prefix import KeptPrefix
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class PromptLimits:
+    """How many positions a prompt may take.
+
+    Attributes:
+        full: as many leave the answer its full room; None where nothing limits them.
+        longest: as many leave room for a single token and the media that are owed.
+        context: positions of prompt and answer together.
+    """
+
+    full: int | None = None
+    longest: int | None = None
+    context: int | None = None
 
 
 @dataclass
@@ -37,15 +53,23 @@ class BackboneOutput:
 class Sampling:
     """How an answer is drawn.
 
-    ``temperature`` 0 is greedy; otherwise top-p sampling from a generator seeded for each request.
+    Attributes:
+        max_tokens: tokens after which an answer ends, runs of signal tokens included.
+        temperature: 0 is greedy; otherwise top-p sampling from a generator seeded for each request.
+        top_p: share of the likeliest words that is sampled from.
+        seed: of the draws, and of the media.
+        context: positions that a prompt and its answer may take together; as many as the LLM has if None.
     """
 
     max_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    context: int | None = None
 
     def __post_init__(self) -> None:
+        if self.context is not None and self.context < 1:
+            raise ValueError(f"sampling: found context {self.context}; expected at least 1, or none. Mend: raise it.")
         if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"sampling: found max_tokens {self.max_tokens}, temperature {self.temperature}, top_p {self.top_p}; "
@@ -115,11 +139,20 @@ class LanguageBackbone(nn.Module):
         sampling: Sampling,
         required: Sequence[Sequence[Modality]] | None = None,
         allowed: Sequence[Modality] | None = None,
+        kept: KeptPrefix | None = None,
     ) -> list[Answer]:
         """Decodes an answer to each prompt of the (right-padded) batch.
 
-        ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted at all.
+        ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted at all;
+        ``kept``: what was computed for earlier prompts of the conversation, for a batch of one prompt. The answer is
+        the same without it, and an LLM that can't go on from it runs the whole prompt.
         """
+        raise NotImplementedError
+
+    def prompt_limits(
+        self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
+    ) -> PromptLimits:
+        """How long a prompt may be whose answer is drawn so, has to hold ``owed`` and may hold ``allowed``."""
         raise NotImplementedError
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from isthmus.backbones.compiled_layers import compile_layers
 from isthmus.backbones.cross_entropies import Library
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
+from isthmus.backbones.kept_prefix import KeptPrefix
 from isthmus.backbones.last_layer import read_alone
 from isthmus.backbones.layer_checkpoints import checkpoint_layers
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
@@ -182,6 +184,7 @@ class CausalBackbone(PretrainedBackbone):
         sampling: Sampling,
         required: Sequence[Sequence[Modality]] | None = None,
         allowed: Sequence[Modality] | None = None,
+        kept: KeptPrefix | None = None,
     ) -> list[Answer]:
         """Decodes an answer to each right-padded prompt.
 
@@ -195,6 +198,8 @@ class CausalBackbone(PretrainedBackbone):
             required: for each prompt the media that the answer must hold; what is still owed at its end is appended as
                 forced runs.
             allowed: media that may be emitted at all; every one if None.
+            kept: keys and values of earlier turns, for a batch of one prompt; as far as they fit they aren't computed
+                again, and what is new is added. Answers are the same to rounding.
 
         Raises:
             ValueError: a request can't be met (a required medium isn't allowed), or a prompt leaves no room for an
@@ -207,17 +212,26 @@ class CausalBackbone(PretrainedBackbone):
         media, seen = self._part(batch, media)
         check_batch(batch, media, self.vocabulary, self.rows)
         writers = self._writers(batch.mask.sum(1).tolist(), sampling, owed, permitted)
-        cache = DynamicCache(config=self.config)
-
-        def run(embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-            return self._transform(embeddings, mask, positions, cache)
-
         if self.lora:
             set_lora_dropout(self.llm, False)
         prompts = splice_media(self.embed(batch.ids), batch, media)
+        kept = kept if self._can_resume else None
+        fresh = partial(DynamicCache, config=self.config)
+        cache = fresh() if kept is None else kept.take(prompts, fresh)
+        reused = 0 if kept is None else kept.reused
+        ran = [prompts[:, :reused]]
+
+        def run(embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+            if kept is not None:
+                ran.append(embeddings)
+            return self._transform(embeddings, mask, positions, cache)
+
         with self._seeing(seen):
             scores, sampler = self._scores(permitted), Sampler(sampling, len(batch))
-            return decode_answers(prompts, batch.mask, run, self.embed, scores, sampler, writers)
+            answers = decode_answers(prompts, batch.mask, run, self.embed, scores, sampler, writers, reused)
+        if kept is not None:
+            kept.keep(cache, torch.cat(ran, 1))
+        return answers
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.
@@ -326,6 +340,15 @@ class CausalBackbone(PretrainedBackbone):
         after = self._transform(_pick(embeddings, places), slots, places, cache)
         sources = torch.where(positions < starts, positions, prefix + positions - starts).clamp(max=prefix + tail - 1)
         return _pick(torch.cat([before, after], dim=1), sources)
+
+    @property
+    def _can_resume(self) -> bool:
+        """Whether what was computed for a prompt holds in a longer one, and is told by its embeddings alone.
+
+        Fused media stand beside the embeddings, and some rotary positions are stretched anew as the sequence grows.
+        """
+        rope = getattr(self.config, "rope_parameters", None) or {}
+        return self.fusion is None and rope.get("rope_type") not in ("dynamic", "longrope")
 
     @property
     def _counts_slots(self) -> bool:

@@ -23,6 +23,7 @@ def decode_answers(
     logits: Callable[[Tensor], Tensor],
     sampler: Sampler,
     writers: Sequence[AnswerWriter],
+    reused: int = 0,
 ) -> list[Answer]:
     """Decodes every row to its end.
 
@@ -38,6 +39,7 @@ def decode_answers(
         logits: (B, E) -> (B, columns), -inf where a column may not be chosen.
         sampler: chooses the columns.
         writers: one a row; they decide what follows a choice.
+        reused: positions of each prompt that ``run`` has in its cache already; fewer than any prompt has.
 
     Returns:
         The answers. A run's states are the final hidden states plus the signal tokens' input embeddings (NExT-GPT,
@@ -45,8 +47,8 @@ def decode_answers(
     """
     everyone = torch.arange(len(mask), device=mask.device)
     lengths = mask.sum(1)
-    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    last = run(prompts, mask, positions)[everyone, lengths - 1]
+    positions = torch.arange(reused, mask.shape[1], device=mask.device).expand(len(mask), -1)
+    last = run(prompts[:, reused:], mask, positions)[everyone, lengths - 1 - reused]
     while True:
         choices = sampler.choose(logits(last))
         blocks = [writer.take(choice) for writer, choice in zip(writers, choices, strict=True)]

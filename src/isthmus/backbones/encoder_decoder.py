@@ -10,10 +10,11 @@ from torch import Tensor
 
 from isthmus.backbones.aligned_decoding import decode_aligned
 from isthmus.backbones.answer_spans import AnswerSpans, answer_spans
-from isthmus.backbones.base import Answer, BackboneOutput, Sampling
+from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
+from isthmus.backbones.kept_prefix import KeptPrefix
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE
-from isthmus.backbones.limits import check_requests
+from isthmus.backbones.limits import check_requests, context_of
 from isthmus.backbones.lora import set_lora_dropout
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.sampling import Sampler
@@ -118,11 +119,12 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         sampling: Sampling,
         required: Sequence[Sequence[Modality]] | None = None,
         allowed: Sequence[Modality] | None = None,
+        kept: KeptPrefix | None = None,
     ) -> list[Answer]:
         """Decodes an answer to each right-padded prompt, which the encoder reads whole.
 
         Arguments and errors are those of :meth:`isthmus.backbones.CausalBackbone.generate`; the prompt takes no room
-        from the answer.
+        from the answer. The encoder looks at all of a prompt at once, so nothing that was ``kept`` fits a longer one.
         """
         from transformers import DynamicCache, EncoderDecoderCache
 
@@ -141,6 +143,13 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         last = run(self._begin(len(batch)))[:, -1]
         sampler = Sampler(sampling, len(batch))
         return decode_aligned(last, run, self.embed, self._scores(permitted), sampler, writers)
+
+    def prompt_limits(
+        self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
+    ) -> PromptLimits:
+        """The whole context: the answer stands in the decoder's own positions."""
+        context = context_of(self.config, self.tokenizer, sampling.context)
+        return PromptLimits(context, context, context)
 
     def _build_layers(self) -> None:
         # The new tokens' output rows meet states as they are: divided ones would let them learn many times slower.

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from isthmus.backbones.base import PromptLimits
 from isthmus.types import MEDIA, Modality
 from isthmus.vocabulary import Vocabulary
+
+NO_LENGTH = 1_000_000
+"""A tokenizer that knows no length says a number far beyond this."""
 
 
 def check_requests(
@@ -36,34 +40,92 @@ def check_requests(
     return [[Modality(modality) for modality in media] for media in required], permitted
 
 
+def context_of(config: Any, tokenizer: Any, lowered: int | None = None) -> int | None:
+    """Positions that a prompt and its answer may take together; None where nothing limits them.
+
+    The LLM's configuration says it. Rotary positions that the library stretches reach further: ``linear`` and
+    ``dynamic`` by their factor, ``yarn`` up to its factor times the length that it starts from; other kinds count what
+    they add by themselves. An LLM without absolute positions has the tokenizer's length, if that has one.
+
+    Args:
+        config: of the LLM.
+        tokenizer: of the LLM.
+        lowered: as many at most.
+
+    Raises:
+        ValueError: ``lowered`` is more than there are.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        length = getattr(tokenizer, "model_max_length", NO_LENGTH)
+        positions = None if length >= NO_LENGTH else int(length)
+    else:
+        rope = getattr(config, "rope_parameters", None) or {}
+        factor = rope.get("factor") or 1
+        match rope.get("rope_type"):
+            case "linear" | "dynamic":
+                positions = int(positions * factor)
+            case "yarn":
+                positions = max(positions, int(factor * rope.get("original_max_position_embeddings", positions)))
+    if lowered is not None and positions is not None and lowered > positions:
+        raise ValueError(
+            f"sampling: found context {lowered}; the LLM has {positions} positions. Mend: lower it, or leave it out."
+        )
+    return positions if lowered is None else lowered
+
+
+def prompt_limits(
+    context: int | None,
+    max_tokens: int,
+    owed: Sequence[Modality],
+    permitted: Collection[Modality],
+    vocabulary: Vocabulary,
+) -> PromptLimits:
+    """How long a prompt may be, so that its answer has room in the same positions.
+
+    The answer's full room is ``max_tokens``, but no more than a quarter of the context, and the runs that it needs.
+
+    Raises:
+        ValueError: the runs leave no room for any prompt.
+    """
+    if context is None:
+        return PromptLimits()
+    runs = _room_of_runs(owed, permitted, vocabulary)
+    if context < runs + 2:
+        raise ValueError(
+            f"context: found {context} positions; expected at least {runs + 2}, since the answer's media take {runs}. "
+            "Mend: raise sampling.context, or require fewer media."
+        )
+    return PromptLimits(context - runs - min(max_tokens, max(context // 4, 1)), context - runs - 1, context)
+
+
 def answer_limits(
     prompt_lengths: Sequence[int],
     max_tokens: int,
     owed: Sequence[Sequence[Modality]],
     permitted: Collection[Modality],
     vocabulary: Vocabulary,
-    config: Any,
+    context: int | None,
 ) -> list[int]:
-    """Tokens after which each answer ends, so that it stays within the LLM's positions with all that it owes.
-
-    Room is kept for the owed runs, and for a run that begins at the last moment.
+    """Tokens after which each answer ends, so that it stays within the context with all that it owes.
 
     Raises:
         ValueError: a prompt leaves no room.
     """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return [max_tokens] * len(prompt_lengths)
-    counts = vocabulary.signal_counts
-    longest = max((counts[modality] for modality in permitted), default=1)
     limits = []
     for row, (length, media) in enumerate(zip(prompt_lengths, owed, strict=True)):
-        room = positions - length - sum(counts[modality] for modality in media) - (longest - 1)
-        if room < 1:
+        longest = prompt_limits(context, max_tokens, media, permitted, vocabulary).longest
+        if longest is not None and length > longest:
             raise ValueError(
-                f"prompt {row}: found {length} positions, of which the LLM has {positions}; expected room for an "
+                f"prompt {row}: found {length} positions, of which the LLM has {context}; expected room for an "
                 "answer and its media. "
                 "Shorten the conversation or attach fewer media."
             )
-        limits.append(min(max_tokens, room))
+        limits.append(max_tokens if longest is None else min(max_tokens, longest - length + 1))
     return limits
+
+
+def _room_of_runs(owed: Sequence[Modality], permitted: Collection[Modality], vocabulary: Vocabulary) -> int:
+    """Positions of the owed runs, and of the rest of a run that begins at the last moment."""
+    counts = vocabulary.signal_counts
+    return sum(counts[modality] for modality in owed) + max((counts[m] for m in permitted), default=1) - 1

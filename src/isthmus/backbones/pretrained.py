@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.backbones.answer_writer import AnswerWriter
-from isthmus.backbones.base import LanguageBackbone, Sampling
+from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
 from isthmus.backbones.checkpoint import damaged_weights, read_config, read_tokenizer
 from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
-from isthmus.backbones.limits import answer_limits
+from isthmus.backbones.limits import answer_limits, check_requests, context_of, prompt_limits
 from isthmus.backbones.lora import (
     LoraSettings,
     adapters_disabled,
@@ -229,6 +229,14 @@ class PretrainedBackbone(LanguageBackbone):
         set_lora_dropout(self.llm, self.training and adapts)
         return adapts
 
+    def prompt_limits(
+        self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
+    ) -> PromptLimits:
+        """How long a prompt may be whose answer shares the LLM's positions. See :mod:`isthmus.backbones.limits`."""
+        (media,), permitted = check_requests(1, [owed], allowed)
+        context = context_of(self.config, self.tokenizer, sampling.context)
+        return prompt_limits(context, sampling.max_tokens, media, permitted, self.vocabulary)
+
     def _writers(
         self,
         lengths: Sequence[int],
@@ -237,7 +245,8 @@ class PretrainedBackbone(LanguageBackbone):
         permitted: Sequence[Modality],
     ) -> list[AnswerWriter]:
         """One a row, for prompts of these lengths in positions that the answers have to share."""
-        limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, self.config)
+        context = context_of(self.config, self.tokenizer, sampling.context)
+        limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, context)
         decode = self._decode_text
         return [
             AnswerWriter(self.vocabulary, self.ends(), limit, media, decode)

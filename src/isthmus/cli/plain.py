@@ -60,6 +60,11 @@ def _common(says: str) -> ArgumentParser:
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
     parser.add_argument("--top_p", type=float, default=1.0, help="share of the likeliest words that is sampled from")
     parser.add_argument("--max_tokens", type=int, default=64, help="of an answer")
+    parser.add_argument(
+        "--context",
+        type=int,
+        help="tokens of a conversation and its answer together; as many as the LLM has if not given",
+    )
     parser.add_argument("--steps", type=int, help="of the generators; each one's own where not given")
     parser.add_argument("--guidance", type=float, help="of the generators; each one's own where not given")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -71,7 +76,9 @@ def _generate_parser() -> ArgumentParser:
     for modality, says in PIECES.items():
         parser.add_argument(f"--{modality}", action=Piece, const=modality, dest="content", metavar="X", help=says)
     parser.add_argument("--require", action="append", default=[], help="a medium that the answer must hold; repeatable")
-    parser.add_argument("--out", type=user_path, required=True, help="folder for reply.json and the media")
+    parser.add_argument(
+        "--out", type=user_path, required=True, help="folder for reply.json and the media; earlier replies stay"
+    )
     return parser
 
 
@@ -122,7 +129,7 @@ def _pipeline(options: Namespace) -> Any:
     from isthmus.inference.pipeline import Pipeline
 
     hush()
-    sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed)
+    sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed, options.context)
     return Pipeline.open(options.model, options.device, sampling, options.steps, options.guidance)
 
 

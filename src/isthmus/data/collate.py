@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from time import perf_counter
 
 from torch import Tensor
 
-from isthmus.data.cache.media import MediumCache
+from isthmus.data.cache.media import MediumLookup
 from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
@@ -34,12 +35,14 @@ class Collator:
         positions: M, how many LLM positions a preprocessed medium takes: the projector's count for the encoder's.
         outputs: the modalities that the model generates.
         prepare: by modality, ``Generator.prepare``; empty where no denoising loss is trained.
-        max_tokens: the longest sequence T.
+        max_tokens: the longest sequence T; None where nothing limits it.
         targets: which of the assistant's turns are trained upon.
         generation_prompt: makes prompts for decoding instead: answers at the end are cut off and nothing is a target.
         limits: caps on media files.
         cached: by modality, where features of media may lie; what does is neither decoded nor preprocessed.
         micro_batches: parts of a batch, of about as many positions each; fewer where it has fewer conversations.
+        full_tokens: of a longer conversation the oldest exchanges are left out, until it is as long as this or a single
+            one is left; None leaves nothing out.
     """
 
     def __init__(
@@ -49,14 +52,15 @@ class Collator:
         positions: Positions,
         outputs: Collection[Modality],
         prepare: Mapping[Modality, Preprocess],
-        max_tokens: int,
+        max_tokens: int | None,
         targets: Targets = "all",
         generation_prompt: bool = False,
         limits: MediaLimits = DEFAULT_LIMITS,
-        cached: Mapping[Modality, MediumCache] | None = None,
+        cached: Mapping[Modality, MediumLookup] | None = None,
         micro_batches: int = 1,
+        full_tokens: int | None = None,
     ) -> None:
-        if max_tokens < 1:
+        if max_tokens is not None and max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
         self.planner = planner
         self.preprocess = dict(preprocess)
@@ -69,6 +73,7 @@ class Collator:
         self.limits = limits
         self.cached = dict(cached or {})
         self.micro_batches = micro_batches
+        self.full_tokens = full_tokens
 
     def __call__(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch; the first fault is raised."""
@@ -82,6 +87,37 @@ class Collator:
         """
         if self.generation_prompt:
             conversation = conversation.prompt()
+        ready: dict[MediumItem, SampleMedium] = {}
+        sample = self._laid_out(conversation, ready)
+        full = self.full_tokens
+        if full is not None and len(sample.ids) > full:
+            # The fewest exchanges that have to go; the more are left out, the shorter it is.
+            most = max(len(conversation.exchanges()) - 1, 0)
+            goes = bisect_left(
+                range(most), True, key=lambda n: len(self._laid_out(conversation.without_oldest(n), ready).ids) <= full
+            )
+            shorter = conversation.without_oldest(goes)
+            sample = self._laid_out(shorter, ready)
+            sample.left_out = len(conversation.messages) - len(shorter.messages)
+        if self.max_tokens is not None and len(sample.ids) > self.max_tokens:
+            raise DataError(Fault.TOO_LONG, self._too_long(sample, conversation))
+        return sample
+
+    def _too_long(self, sample: Sample, conversation: Conversation) -> str:
+        name, found = _name(conversation), len(sample.ids)
+        if self.full_tokens is None:
+            return (
+                f"{name}: found {found} tokens; expected at most max_tokens = {self.max_tokens}. "
+                "Mend: raise max_tokens, or shorten the conversation."
+            )
+        return (
+            f"{name}: found {found} tokens in its last turn alone; expected at most {self.max_tokens}, which leave "
+            "room for an answer within the context. Mend: shorten the turn, attach fewer media, or raise the context "
+            "where it was lowered."
+        )
+
+    def _laid_out(self, conversation: Conversation, ready: dict[MediumItem, SampleMedium]) -> Sample:
+        """The conversation as ids, its media and its runs. ``ready``: its media so far, which it adds to."""
         name = _name(conversation)
         given, made = self._items(conversation, name)
         sample = Sample(details=dict(conversation.details), text=_answers(conversation, self.targets))
@@ -93,8 +129,11 @@ class Collator:
                     sample.labels += [token if target else IGNORED for token, target in zip(ids, targets, strict=True)]
                 case MediaSegment(modality, index):
                     begin, end = vocabulary.tags(modality)
-                    with data_faults(f"{name}: {_file(given[index])}"):
-                        medium = self._medium(given[index], len(sample.ids) + 1)
+                    item = given[index]
+                    if item not in ready:
+                        with data_faults(f"{name}: {_file(item)}"):
+                            ready[item] = self._medium(item)
+                    medium = replace(ready[item], start=len(sample.ids) + 1)
                     sample.media.append(medium)
                     sample.ids += [begin, *[MEDIA_POSITION] * medium.length, end]
                     sample.labels += [IGNORED] * (medium.length + 2)
@@ -105,12 +144,6 @@ class Collator:
                     sample.ids += run
                     # Decoding appends the rest of a run by itself, so only its first token is learnt.
                     sample.labels += [run[0] if target else IGNORED, *[IGNORED] * (len(run) - 1)]
-        if len(sample.ids) > self.max_tokens:
-            raise DataError(
-                Fault.TOO_LONG,
-                f"{name}: found {len(sample.ids)} tokens; expected at most max_tokens = {self.max_tokens}. "
-                "Mend: raise max_tokens, or shorten the conversation.",
-            )
         return sample
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
@@ -146,18 +179,18 @@ class Collator:
                 (made if is_output else given).append(item)
         return given, made
 
-    def _medium(self, item: MediumItem, start: int) -> SampleMedium:
+    def _medium(self, item: MediumItem) -> SampleMedium:
         modality, cache, known = item.modality, self.cached.get(item.modality), None
         if cache is not None:
             assert item.media is not None, "the schema gives every input medium a file"
             known = cache.find(item.media, self.limits)
             if known.tokens is not None:
-                return SampleMedium(modality, {}, start, cache.positions(known.count), known)
+                return SampleMedium(modality, {}, 0, cache.positions(known.count), known)
         began = perf_counter()
         inputs = self.preprocess[modality](self._decoded(item))
         if cache is not None and known is not None:
             known.seconds, known.count = perf_counter() - began, cache.count(inputs)
-        return SampleMedium(modality, inputs, start, self.positions(modality, inputs), known)
+        return SampleMedium(modality, inputs, 0, self.positions(modality, inputs), known)
 
     def _decoded(self, item: MediumItem) -> Media:
         if isinstance(item.media, Path | StoredFile):

@@ -42,7 +42,10 @@ class SampleRun:
 
 @dataclass
 class Sample:
-    """One conversation, laid out: ids and labels (T,), its media, its trained runs, and its trained turns' words."""
+    """One conversation, laid out: ids and labels (T,), its media, its trained runs, and its trained turns' words.
+
+    ``left_out``: how many of its messages there was no room for.
+    """
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -50,6 +53,7 @@ class Sample:
     runs: list[SampleRun] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     text: str = ""
+    left_out: int = 0
 
 
 def stack(samples: Sequence[Sample]) -> Batch:
@@ -78,6 +82,7 @@ def stack(samples: Sequence[Sample]) -> Batch:
         {m: _signal_batch(done) for m in MEDIA if (done := [pair for pair in runs if pair[1].modality is m])},
         [sample.details for sample in samples],
         [sample.text for sample in samples],
+        left_out=[sample.left_out for sample in samples] if any(sample.left_out for sample in samples) else [],
     )
 
 

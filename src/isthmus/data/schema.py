@@ -73,6 +73,22 @@ class Conversation:
             messages = messages[:-1]
         return Conversation(messages, self.details)
 
+    def without_oldest(self, exchanges: int) -> Conversation:
+        """The same conversation without so many of its oldest exchanges; the system's messages stay.
+
+        An exchange is a user's message and the answers that follow it, so that what is left begins with the user.
+        """
+        starts = self.exchanges()
+        if not exchanges:
+            return self
+        kept = tuple(m for i, m in enumerate(self.messages) if i >= starts[exchanges] or m.role == "system")
+        return Conversation(kept, self.details)
+
+    def exchanges(self) -> list[int]:
+        """Where each exchange begins: at the first message that isn't the system's, then at each of the user's."""
+        turns = [i for i, message in enumerate(self.messages) if message.role != "system"]
+        return [i for place, i in enumerate(turns) if place == 0 or self.messages[i].role == "user"]
+
 
 def parse_conversation(
     raw: Any, where: str = "conversation", root: Path | None = None, captions_required: bool = True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from isthmus.inference.replies import Content, as_content, printable, save_content
+from isthmus.inference.replies import Content, as_content, printable
 from isthmus.inference.session import Session, read_content
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
@@ -29,7 +29,7 @@ class Chat:
 
     Args:
         session: the conversation.
-        out: folder for media; ``/save`` without a folder writes there too.
+        out: folder for media, whose numbers go on from those that lie there; ``/save`` without a folder writes there.
         write: where lines go.
     """
 
@@ -94,13 +94,15 @@ class Chat:
                 raise ValueError(f"found the command '{command}'; /help lists those that there are")
 
     def _send(self, content: Content) -> None:
-        turn = len(self.session.messages)
         reply = self.session.say(content, self.required)
         self.added, self.required = [], []
-        self._show(reply, f"{turn + 1:03}_")
+        self._show(reply)
 
-    def _show(self, reply: Reply, prefix: str) -> None:
-        for item in save_content(as_content(reply.content), self.out, prefix):
+    def _show(self, reply: Reply) -> None:
+        if reply.left_out:
+            self.write(f"(the model no longer reads the oldest {reply.left_out} messages: its context is full)")
+        folder = self.session.folder(self.out)
+        for item in folder.save(as_content(reply.content), f"{folder.next_number():03}_"):
             text = (
                 printable(item["text"])
                 if item["type"] == "text"

@@ -13,6 +13,7 @@ from isthmus.backbones.base import Sampling
 from isthmus.data.schema import parse_conversation
 from isthmus.inference.session import Session
 from isthmus.model import AnyToAny, Reply
+from isthmus.model.memory import Memory
 from isthmus.types import Modality
 
 Messages = Sequence[Mapping[str, Any]]
@@ -23,7 +24,8 @@ class Pipeline:
 
     Args:
         model: built.
-        sampling: how text is drawn; its seed also fixes the media. The model's own if None.
+        sampling: how text is drawn; its seed also fixes the media, its context lowers the LLM's. The
+            model's own if None.
         steps: of the generators; each one's own if None.
         guidance: likewise.
         batch_size: requests that are decoded together.
@@ -77,15 +79,22 @@ class Pipeline:
         return self.model.outputs
 
     def __call__(
-        self, requests: Sequence[Messages], require: Sequence[Sequence[str]] | None = None, seed: int | None = None
+        self,
+        requests: Sequence[Messages],
+        require: Sequence[Sequence[str]] | None = None,
+        seed: int | None = None,
+        memory: Memory | None = None,
     ) -> list[Reply]:
         """Answers conversations, each at its last turn.
+
+        Where one exceeds the LLM's context, whole oldest exchanges are left out: ``Reply.left_out``.
 
         Args:
             requests: conversations in the chat-content convention.
             require: for each of them the media that its reply must hold.
             seed: in place of the sampling's. Request i draws with ``seed + i``, so that a request's answer doesn't
                 depend on how many others are decoded beside it, within float32 rounding.
+            memory: of the conversation, where there is one only: what it holds isn't computed again.
 
         Raises:
             ValueError: a malformed request, a medium that isn't served, or a required one that has no generator.
@@ -93,6 +102,8 @@ class Pipeline:
         wanted = [[]] * len(requests) if require is None else require
         if len(wanted) != len(requests):
             raise ValueError(f"require: found {len(wanted)} lists for {len(requests)} requests; give one for each")
+        if memory is not None and len(requests) != 1:
+            raise ValueError(f"memory: found {len(requests)} requests; a memory is of one conversation. Leave it out.")
         required = [[_medium(name) for name in names] for names in wanted]
         conversations = [
             parse_conversation({"messages": list(messages)}, f"requests[{i}]", captions_required=False)
@@ -102,13 +113,15 @@ class Pipeline:
         replies: list[Reply] = []
         for start in range(0, len(conversations), self.batch_size):
             piece = conversations[start : start + self.batch_size]
+            owed = required[start : start + self.batch_size]
             replies += self.model.answer(
-                self.model.prompts(piece),
+                self.model.prompts(piece, self.sampling, owed, memory),
                 replace(self.sampling, seed=first + start),
-                required[start : start + self.batch_size],
+                owed,
                 seeds=[first + start + row for row in range(len(piece))],
                 steps=self.steps,
                 guidance=self.guidance,
+                memory=memory,
             )
         return replies
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from isthmus.data.media import ENDINGS, save_media
 from isthmus.model.reply import Reply
@@ -31,28 +34,92 @@ def printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
 
-def save_content(content: Content, folder: Path, prefix: str = "") -> Content:
-    """Writes the media of a content into a folder; the same content with files' names in their place."""
-    saved: Content = []
-    for index, item in enumerate(content):
-        media = item.get(item["type"])
-        if not isinstance(media, Media):
-            saved.append(item)
-            continue
-        name = f"{prefix}{index}_{media.modality}{ENDINGS[media.modality][0]}"
-        save_media(media, folder / name)
-        saved.append({**item, item["type"]: name})
-    return saved
+class MediaFolder:
+    """A folder into which media are written: each once, and under a name that no file has yet.
+
+    Args:
+        folder: made when the first medium is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names: WeakKeyDictionary[Media, str] = WeakKeyDictionary()
+
+    def next_number(self) -> int:
+        """One more than the highest number that a file's name begins with, as ``007_1_image.png`` does."""
+        return 1 + highest(self.folder, r"(\d+)_.*")
+
+    def save(self, content: Content, prefix: str = "") -> Content:
+        """Writes the media of a content; the same content with files' names in their place."""
+        saved: Content = []
+        for index, item in enumerate(content):
+            media = item.get(item["type"])
+            if not isinstance(media, Media):
+                saved.append(item)
+                continue
+            name = self._names.get(media)
+            if name is None or not (self.folder / name).is_file():
+                name = self._write(media, f"{prefix}{index}_{media.modality}{ENDINGS[media.modality][0]}")
+            saved.append({**item, item["type"]: name})
+        return saved
+
+    def _write(self, media: Media, name: str) -> str:
+        path = claim(self.folder / name)
+        try:
+            save_media(media, path)
+        except BaseException:
+            path.unlink()
+            raise
+        self._names[media] = path.name
+        return path.name
+
+
+def highest(folder: Path, pattern: str) -> int:
+    """The highest number, the pattern's group, among the names of a folder's files; 0 where there is none."""
+    if not folder.is_dir():
+        return 0
+    found = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def claim(path: Path) -> Path:
+    """The path, or the first of ``name-002.png``, ``name-003.png``, ... where no file is; an empty file is put there.
+
+    So nothing is overwritten, not even what another process writes at the same time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path
+    for number in count(2):
+        try:
+            own.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            own = path.with_stem(f"{path.stem}-{number:03}")
+    return own
+
+
+def write_record(record: Mapping[str, Any], path: Path) -> None:
+    """Writes JSON beside the path and moves it there, so that no half of it is ever read."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.replace(path)
 
 
 def save_reply(reply: Reply, folder: Path) -> list[Path]:
     """Writes ``reply.json`` and each medium into a folder; the paths of the media.
 
     ``reply.json`` holds ``content`` in the chat-content convention, files by name, and how the answer came about:
-    ``forced`` (media that the request required and the LLM didn't ask for), ``ended`` and ``tokens``.
+    ``forced`` (media that the request required and the LLM didn't ask for), ``ended``, ``tokens`` and ``left_out``.
+    An earlier reply in the folder stays: its record becomes ``reply-001.json``, then ``reply-002.json`` and so on, and
+    its media keep their names. Those of the second reply begin with ``002_``.
     """
+    newest = folder / "reply.json"
+    number = 1 + highest(folder, r"reply-(\d+)\.json")
+    if newest.is_file():
+        newest.replace(claim(folder / f"reply-{number:03}.json"))
+        number += 1
     folder.mkdir(parents=True, exist_ok=True)
-    content = save_content(as_content(reply.content), folder)
-    record = {"content": content, "forced": reply.forced, "ended": reply.ended, "tokens": reply.tokens}
-    (folder / "reply.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = MediaFolder(folder).save(as_content(reply.content), f"{number:03}_" if number > 1 else "")
+    how = {"forced": reply.forced, "ended": reply.ended, "tokens": reply.tokens, "left_out": reply.left_out}
+    write_record({"content": content, **how}, newest)
     return [folder / item[item["type"]] for item in content if item["type"] != "text"]

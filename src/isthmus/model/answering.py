@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.data.schema import parse_conversation
 from isthmus.data.seeds import derive_seed
+from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply
 from isthmus.types import MEDIA, Batch, Media, Modality
 
@@ -27,18 +29,21 @@ def answer(
     seeds: Sequence[int] | None = None,
     steps: int | None = None,
     guidance: float | None = None,
+    memory: Memory | None = None,
 ) -> list[Reply]:
     """Answers a batch of prompts; the media of all of them are made together, a modality at a time.
 
     Args:
         model: built.
-        batch: prompts, as ``model.collator("test")`` makes them.
+        batch: prompts, as ``model.prompts`` and ``model.collator("test")`` make them.
         sampling: how text is drawn.
         required: for each prompt the media that its reply must hold; what the LLM doesn't ask for is forced.
         allowed: media that may be made; all that have a generator if None.
         seeds: one a prompt, of its media; ``sampling.seed`` plus the row if None.
         steps: of the generators; each one's own if None.
         guidance: likewise.
+        memory: of the conversation, for a batch of one prompt that was made with it: what it holds isn't computed
+            again, and what is new is added.
 
     Raises:
         ValueError: a required medium has no generator.
@@ -52,12 +57,17 @@ def answer(
                     f"ask for one of these, or configure a generator for {modality}"
                 )
     permitted = outputs if allowed is None else [modality for modality in allowed if modality in outputs]
-    projected = {} if model.input_side is None else model.input_side(batch.media)
-    closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
-    answers = model.backbone.language_model.generate(closed, projected, sampling, required, permitted)
+    side, kept = model.input_side, None if memory is None else memory.prefix
+    if side is None:
+        projected: dict[Modality, tuple[Tensor, Tensor]] = {}
+    else:
+        projected = side(batch.media) if memory is None else memory.project(side, batch.media)
+    closed = batch if side is None else side.closed(batch, projected)
+    answers = model.backbone.language_model.generate(closed, projected, sampling, required, permitted, kept)
     row_seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else list(seeds)
     media = _media(model, answers, row_seeds, steps, guidance)
-    return [_reply(answered, media, row) for row, answered in enumerate(answers)]
+    left_out = batch.left_out or [0] * len(answers)
+    return [_reply(answered, media, row, left_out[row]) for row, answered in enumerate(answers)]
 
 
 def _media(
@@ -81,7 +91,7 @@ def _media(
     return made
 
 
-def _reply(answered: Answer, media: Mapping[tuple[int, int], Media], row: int) -> Reply:
+def _reply(answered: Answer, media: Mapping[tuple[int, int], Media], row: int, left_out: int) -> Reply:
     content: list[str | Media] = []
     forced = []
     for index, piece in enumerate(answered.pieces):
@@ -91,7 +101,7 @@ def _reply(answered: Answer, media: Mapping[tuple[int, int], Media], row: int) -
                 forced.append(piece.modality)
         else:
             content.append(piece)
-    return Reply(content, forced, answered.ended, answered.tokens, answered.ids)
+    return Reply(content, forced, answered.ended, answered.tokens, answered.ids, left_out)
 
 
 def converse(
@@ -103,6 +113,8 @@ def converse(
     guidance: float | None = None,
 ) -> Reply:
     """Answers the last turn of a conversation in the chat-content convention.
+
+    Where it exceeds the LLM's context, whole oldest exchanges are left out: ``Reply.left_out``.
 
     Args:
         model: built.
@@ -120,7 +132,7 @@ def converse(
     if unknown:
         raise ValueError(f"require: found '{unknown[0]}'; expected media: {', '.join(MEDIA)}")
     conversation = parse_conversation({"messages": list(messages)}, "messages", captions_required=False)
-    batch = model.prompts([conversation])
     required = [[Modality(name) for name in require]]
+    batch = model.prompts([conversation], sampling, required)
     (reply,) = answer(model, batch, sampling, required, None, [sampling.seed], steps, guidance)
     return reply

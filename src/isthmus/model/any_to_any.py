@@ -21,10 +21,12 @@ from isthmus.model.backbone import Backbone
 from isthmus.model.frozen_cache import CacheSettings, FrozenCache
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
+from isthmus.model.memory import Memory
 from isthmus.model.micro_batches import counts_of, learn
 from isthmus.model.objective import Objective
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
+from isthmus.model.prompting import no_media, prompt_collator, prompts
 from isthmus.model.reference import Reference
 from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
@@ -237,9 +239,10 @@ class AnyToAny(pl.LightningModule):
         seeds: Sequence[int] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        memory: Memory | None = None,
     ) -> list[Reply]:
         """Answers a batch of prompts. See :func:`isthmus.model.answering.answer`."""
-        return answer(self, batch, sampling or self.sampling, required, allowed, seeds, steps, guidance)
+        return answer(self, batch, sampling or self.sampling, required, allowed, seeds, steps, guidance, memory)
 
     def chat(
         self,
@@ -253,22 +256,22 @@ class AnyToAny(pl.LightningModule):
         return converse(self, messages, require, sampling or self.sampling, steps, guidance)
 
     def collator(self, split: str) -> Collator:
-        """What makes this model's batches, under the present stage. Test batches are prompts."""
-        side, weights = self.input_side, self.loss_weights
-        cache = self.cache() if split != "test" else None
+        """What makes this model's batches, under the present stage. Test batches are prompts, in the LLM's context."""
+        if split == "test":
+            return prompt_collator(self, self.sampling)
+        side, weights, cache = self.input_side, self.loss_weights, self.cache()
         objective = self.objective if split == "train" else None
-        prepares = split != "test" and weights.denoising > 0
+        prepares = weights.denoising > 0
         if objective is not None and not objective.mixes:
             prepares = objective.prepares
         make: Callable[..., Collator] = Collator if objective is None else objective.collator
         return make(
             planner=self.backbone.planner,
             preprocess={} if side is None else side.preprocessors(),
-            positions=_no_media if side is None else side.positions,
+            positions=no_media if side is None else side.positions,
             outputs=self.outputs,
             prepare=self.output_side.preparers() if prepares and self.output_side is not None else {},
             max_tokens=self.backbone.max_tokens,
-            generation_prompt=split == "test",
             cached=None if side is None or cache is None else side.cached(),
             micro_batches=self.micro_batches if split == "train" else 1,
         )
@@ -285,9 +288,15 @@ class AnyToAny(pl.LightningModule):
         self._cache.precision = "32-true" if self._trainer is None else str(self._trainer.precision)
         return self._cache
 
-    def prompts(self, conversations: Sequence[Conversation]) -> Batch:
-        """Conversations -> a batch of prompts on the model's device."""
-        return self.collator("test")(conversations).to(self.device)
+    def prompts(
+        self,
+        conversations: Sequence[Conversation],
+        sampling: Sampling | None = None,
+        required: Sequence[Sequence[Modality]] | None = None,
+        memory: Memory | None = None,
+    ) -> Batch:
+        """Conversations -> a batch of prompts on the model's device. See :func:`isthmus.model.prompting.prompts`."""
+        return prompts(self, conversations, sampling or self.sampling, required, memory)
 
     def configure_optimizers(self) -> Any:
         """The stage's optimizer over what the stage trains, and its schedule."""
@@ -354,7 +363,3 @@ class AnyToAny(pl.LightningModule):
         from isthmus.model.bundle import build_from_bundle
 
         return build_from_bundle(cls, user_path(folder)).to(device).eval()
-
-
-def _no_media(modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-    raise ValueError(f"{modality}: this model has no input side and takes text alone; configure model.input_side")

@@ -17,6 +17,7 @@ class Reply:
         ended: ``end``, or ``length`` where the limit cut the text.
         tokens: how many tokens were decoded.
         ids: what was written, token by token: the end token, where it came, and whole runs included.
+        left_out: how many of the conversation's oldest messages the LLM's context had no room for.
     """
 
     content: list[str | Media] = field(default_factory=list)
@@ -24,6 +25,7 @@ class Reply:
     ended: str = "end"
     tokens: int = 0
     ids: list[int] = field(default_factory=list)
+    left_out: int = 0
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +17,21 @@ from isthmus.data.deferred import DeferredMedia
 from isthmus.data.limits import MediaLimits
 from isthmus.data.stored import StoredFile
 from isthmus.types import Encoded, Media
+
+
+class MediumLookup(Protocol):
+    """Where what is known of a modality's media is looked up, before they are decoded."""
+
+    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
+        """What is known of a medium; its ``tokens`` are None where it must be encoded."""
+
+    @property
+    def count(self) -> Callable[[Mapping[str, Tensor]], int]:
+        """N of preprocessed inputs."""
+
+    @property
+    def positions(self) -> Callable[[int], int]:
+        """M of N."""
 
 
 @dataclass
