@@ -81,9 +81,9 @@ def generators(paths: dict[str, Path], device: torch.device) -> list[DiffusionGe
     """The three of NExT-GPT, in half precision on a GPU."""
     precision: Any = "float16" if device.type == "cuda" else "float32"
     return [
-        StableDiffusion(paths["stable_diffusion"], precision=precision),
-        ZeroScope(paths["zeroscope"], precision=precision),
-        AudioLDM(paths["audioldm"], precision=precision),
+        StableDiffusion(paths["stable_diffusion"], dtype=precision),
+        ZeroScope(paths["zeroscope"], dtype=precision),
+        AudioLDM(paths["audioldm"], dtype=precision),
     ]
 
 

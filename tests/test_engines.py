@@ -76,7 +76,7 @@ def test_ddp_yaml_is_what_the_trainer_gets(repository: Path) -> None:
     trainer = Trainer(**parser.instantiate_classes(parsed).trainer)
 
     assert isinstance(trainer.strategy, DDPStrategy)
-    assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True
+    assert not trainer.strategy._ddp_kwargs.get("find_unused_parameters")
     assert trainer.strategy._get_process_group_backend() == "gloo"
     assert trainer.world_size == 2
     assert trainer._accelerator_connector.use_distributed_sampler is False

@@ -19,7 +19,7 @@ MAKERS: dict[str, Callable[[Path], FrozenExpert]] = {
     "imagebind": ImageBind,
     "point_bert": PointBert,
     **{name: kind for name, kind in KINDS.items()},
-    "half": lambda path: KINDS["image"](path, precision="bfloat16"),
+    "half": lambda path: KINDS["image"](path, dtype="bfloat16"),
 }
 
 

@@ -137,24 +137,27 @@ def tiny_model(
     lora: LoraSettings | None = LoraSettings(rank=2, alpha=4, dropout=0.0),  # noqa: B008 # frozen
     seed: int = 0,
     max_tokens: int = 512,
+    dtypes: Mapping[str, Any] | None = None,
     **backbone: Any,
 ) -> AnyToAny:
     """A model of the experts that :func:`tiny_experts` wrote, not built yet.
 
-    ``inputs`` and ``outputs`` are its media (none: no such side); other keywords go to the backbone.
+    ``inputs`` and ``outputs`` are its media (none: no such side); ``dtypes`` the types of ``llm``, ``encoders`` and
+    ``generators``, float32 where not given; other keywords go to the backbone.
     """
-    language_model = CausalBackbone(paths["llama"], SIGNALS, lora, **backbone)
+    types = dict.fromkeys(("llm", "encoders", "generators"), "float32") | dict(dtypes or {})
+    language_model = CausalBackbone(paths["llama"], SIGNALS, lora, types["llm"], **backbone)
     input_side = output_side = None
     if inputs:
         vision = tuple(name for name in inputs if name != "points")
-        encoders = [ImageBind(paths["imagebind"], vision)] if vision else []
+        encoders = [ImageBind(paths["imagebind"], vision, dtype=types["encoders"])] if vision else []
         bridge = partial(MLP, hidden=16, positions_per_token=2)
         input_side = InputSide(
-            [*encoders, *([PointBert(paths["point_bert"])] if "points" in inputs else [])],
+            [*encoders, *([PointBert(paths["point_bert"], dtype=types["encoders"])] if "points" in inputs else [])],
             dict.fromkeys(inputs, bridge),
         )
     if outputs:
-        options = {kind: {"steps": 2} for kind in outputs}
+        options = {kind: {"steps": 2, "dtype": types["generators"]} for kind in outputs}
         if "video" in outputs:
             options["video"] |= {"frames": 3}
         bridge_out = partial(TinyTransformer, width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=16)

@@ -290,7 +290,14 @@ class FrozenExpert(torch.nn.Module):
 
     A subclass reads only its configuration in ``__init__`` (so that widths are known and a stage can leave the part
     unloaded) and builds its weights in :meth:`materialize`.
+
+    Attributes:
+        dtype: the type of its weights, in which it computes (:mod:`isthmus.precision`).
+        holds_float32: whether weights within it are float32 whatever the ``dtype``.
     """
+
+    dtype: torch.dtype = torch.float32
+    holds_float32: bool = False
 
     def __init__(self) -> None:
         super().__init__()

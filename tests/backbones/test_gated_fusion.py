@@ -266,10 +266,6 @@ def test_new_layers_are_a_part_of_their_own(build: Build, kit: Any) -> None:
     torch.testing.assert_close(again(batch, media).text_loss, fused(batch, media).text_loss, rtol=0, atol=0)
     first, same = build(fusion=FUSION).fusion.state_dict(), build(fusion=FUSION).fusion.state_dict()
     assert all(torch.equal(first[name], same[name]) for name in first)
-    # Other processes may have media where this one has none: every new weight has a gradient all the same.
-    fused.fusion.requires_grad_(True)
-    fused(kit["text_batch"]([4, 6]), {}).text_loss.backward()
-    assert all(p.grad is not None and not p.grad.any() for p in fused.fusion.parameters())
 
 
 def test_half_precision_llm_under_float32_layers(build: Build) -> None:

@@ -95,7 +95,7 @@ def main() -> None:
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=options["devices"],
-        strategy=DDPStrategy(process_group_backend="gloo", find_unused_parameters=True),
+        strategy=DDPStrategy(process_group_backend="gloo"),
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -84,7 +84,7 @@ def test_a_samples_loss_is_the_same_in_any_batch(kind: str, build: Any, media: A
 
 
 def test_the_loss_in_bfloat16_is_near(build: Any, media: Any) -> None:
-    exact, rounded = build("image"), build("image", precision="bfloat16")
+    exact, rounded = build("image"), build("image", dtype="bfloat16")
     content, seeds = stacked(exact, media("image", 2)), torch.tensor([1, 2])
     condition = exact.condition(CAPTIONS[:2])
     found = rounded.denoising_loss(content, condition, seeds)
@@ -201,7 +201,7 @@ def test_another_modality_is_refused(kind: str, build: Any, media: Any) -> None:
         ({"steps": 0}, "steps: found 0"),
         ({"batch_size": 0}, "batch_size: found 0"),
         ({"memo_megabytes": 0}, "memo_megabytes: found 0"),
-        ({"precision": "float8"}, "precision: found 'float8'; expected one of float32, bfloat16, float16"),
+        ({"dtype": "float8"}, "dtype: found 'float8'; expected one of float32, bfloat16, float16"),
         ({"scheduler": "magic"}, "scheduler: found 'magic'; expected one of ddim"),
     ],
 )

@@ -294,7 +294,7 @@ def test_one_tensor_takes_no_pooled_part(build_newer: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["xl", "sd3"])
 def test_bfloat16_runs_and_is_near(kind: str, build_newer: Any) -> None:
-    exact, rounded = build_newer(kind), build_newer(kind, precision="bfloat16", steps=2)
+    exact, rounded = build_newer(kind), build_newer(kind, dtype="bfloat16", steps=2)
     content, seeds = stacked(exact, random_media(kind, 2)), torch.tensor([1, 2])
     condition = exact.condition(CAPTIONS[:2])
     found = rounded.denoising_loss(content, condition, seeds)
@@ -304,7 +304,7 @@ def test_bfloat16_runs_and_is_near(kind: str, build_newer: Any) -> None:
 
 
 def test_the_vae_of_xl_is_lifted_where_it_would_overflow(build_newer: Any) -> None:
-    exact, halved = build_newer("xl"), build_newer("xl", precision="float16")
+    exact, halved = build_newer("xl"), build_newer("xl", dtype="float16")
     content = stacked(exact, random_media("xl", 2))
     for generator in (exact, halved):
         generator.load_denoiser()

@@ -104,7 +104,7 @@ def test_autocast_does_not_round_what_is_kept(build: Any) -> None:
 
 
 def test_precision_is_the_weights(build: Any) -> None:
-    generator = build("image", precision="bfloat16")
+    generator = build("image", dtype="bfloat16")
     tokens = generator.condition(["cat"]).tokens
     generator.load()
     assert {parameter.dtype for parameter in generator.parameters()} == {torch.bfloat16}

@@ -146,7 +146,7 @@ def test_halves_load_and_go_apart(build: Callable[..., ShapE]) -> None:
         ({"grid": 1}, "grid: found 1; expected at least 2"),
         ({"batch_size": 0}, "batch_size: found 0"),
         ({"scheduler": "heun2"}, "scheduler: found 'heun2'"),
-        ({"precision": "int8"}, "precision: found 'int8'"),
+        ({"dtype": "int8"}, "dtype: found 'int8'"),
     ],
 )
 def test_wrong_settings_are_refused(build: Callable[..., ShapE], options: dict[str, Any], message: str) -> None:

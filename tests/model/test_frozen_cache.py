@@ -196,7 +196,7 @@ def test_identity_is_that_of_weights_files_and_settings(experts: dict[str, Path]
         assert identity(part) == before
     from isthmus.generators.stable_diffusion import StableDiffusion
 
-    precisions = [identity(StableDiffusion(experts["image"], precision=each)) for each in ("float32", "bfloat16")]
+    precisions = [identity(StableDiffusion(experts["image"], dtype=each)) for each in ("float32", "bfloat16")]
     assert len(set(precisions)) == 2
     copy = tmp_path / "image"
     shutil.copytree(experts["image"], copy)

@@ -113,8 +113,7 @@ def test_teaching_reaches_the_teacher_and_nothing_else(model: AnyToAny) -> None:
     model.zero_grad()
     empty = teach(model.teacher, model.backbone.language_model, ["", " "])
     assert int(empty.texts) == int(empty.tokens) == 0
-    (empty.contrastive + empty.vocabulary + empty.text).backward()
-    assert all(p.grad is not None and not p.grad.any() for p in model.teacher.parameters())
+    assert empty.contrastive == empty.vocabulary == empty.text == 0
 
 
 def test_the_teacher_reads_and_the_llm_writes_no_more_than_is_allowed(model: AnyToAny) -> None:

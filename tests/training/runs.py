@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -125,10 +125,12 @@ def fit(
     extra: Sequence[pl.Callback] = (),
     cache: str | None = None,
     micro_batches: int = 1,
+    dtypes: Mapping[str, str] | None = None,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
-    model = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0), max_tokens=1024)
+    lora = LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0)
+    model = tiny_model(paths, lora=lora, max_tokens=1024, dtypes=dtypes)
     model.cache_settings = None if cache is None else CacheSettings(Path(cache), trial=0)
     diary = Diary(folder, kill_at)
     known = stages(denoising)
@@ -165,7 +167,7 @@ def main() -> None:
     if options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
         from pytorch_lightning.strategies import DDPStrategy
 
-        options["strategy"] = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+        options["strategy"] = DDPStrategy(process_group_backend="gloo")
     names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
     model, diary = fit({name: experts / name for name in names}, folder, **options)
     rank = model.trainer.global_rank

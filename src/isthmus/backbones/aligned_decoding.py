@@ -10,6 +10,7 @@ from torch import Tensor
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import Answer
 from isthmus.backbones.sampling import Sampler
+from isthmus.precision import lifted
 
 
 def decode_aligned(
@@ -57,7 +58,7 @@ def decode_aligned(
         hidden = run(embeddings)
         for row in unfinished:
             waiting[row] = waiting[row][length:]
-            states[row].append(hidden[row] + embeddings[row])
+            states[row].append(lifted(hidden[row]) + lifted(embeddings[row]))
             if not waiting[row]:
                 writers[row].receive(torch.cat(states[row]))
                 states[row] = []

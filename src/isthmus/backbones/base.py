@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.kept_prefix import KeptPrefix
@@ -106,6 +107,7 @@ class LanguageBackbone(nn.Module):
         width: E.
         tokenizer: a fast tokenizer (offsets are needed to tell target positions) with a chat template.
         vocabulary: ids of tags and signal tokens.
+        dtype: the type of the frozen weights; what learns within them is float32.
         fused: media that take no positions, since the LLM attends to them by layers of their own.
     """
 
@@ -113,6 +115,8 @@ class LanguageBackbone(nn.Module):
     tokenizer: Any
     vocabulary: Vocabulary
     checkpoint: Path
+    dtype: torch.dtype
+    holds_float32: bool = True
     fused: frozenset[Modality] = frozenset()
 
     def materialize(self, meta: bool = False) -> None:

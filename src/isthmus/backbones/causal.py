@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from isthmus.backbones.quantization import QuantizationSettings
 from isthmus.backbones.recomputing import recompute_cheap_modules
 from isthmus.backbones.sampling import Sampler
 from isthmus.losses import text_loss, token_losses
+from isthmus.precision import Dtype, in_own_precision, lifted
 from isthmus.types import IGNORED, Batch, Modality
 
 SHORT_PREFIX = 32
@@ -69,7 +70,7 @@ class CausalBackbone(PretrainedBackbone):
         checkpoint: str | Path,
         signals: Mapping[str, int] | None = None,
         lora: LoraSettings | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: Dtype | None = None,
         skip_prefix_gradients: bool = True,
         packing: bool = True,
         fusion: FusionSettings | None = None,
@@ -124,6 +125,7 @@ class CausalBackbone(PretrainedBackbone):
         if self.fusion_settings is not None:
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
+    @in_own_precision
     def forward(
         self,
         batch: Batch,
@@ -167,16 +169,11 @@ class CausalBackbone(PretrainedBackbone):
         measured = token_losses if by_token else text_loss
         head = self._head_at(temperature)
         losses, correct = measured(hidden[:, :-1][predicted], head, columns, cross_entropy=self.cross_entropy)
-        loss = losses.sum()
-        # A zero from every row and new layer that trains: in a distributed run each process has its gradient, whatever
-        # its batch has.
-        for own in [*self.rows.parameters(), *([] if self.fusion is None else self.fusion.parameters())]:
-            if own.requires_grad:
-                loss = loss + 0.0 * own.sum()
-        signals = {modality: hidden[places] + embeddings[places] for modality, places in runs.items()}
-        return BackboneOutput(loss, correct, signals, losses if by_token else None)
+        signals = {m: lifted(hidden[places]) + lifted(embeddings[places]) for m, places in runs.items()}
+        return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
 
     @torch.no_grad()
+    @in_own_precision
     def generate(
         self,
         batch: Batch,

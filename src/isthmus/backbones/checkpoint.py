@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from isthmus.backbones.chat_templates import TEMPLATES, read_template
+
+STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""How safetensors names the types."""
 
 
 def read_config(folder: Path) -> Any:
@@ -23,6 +28,25 @@ def read_config(folder: Path) -> Any:
             "Download the model into a folder (`hf download NAME --local-dir FOLDER`) and give that folder."
         )
     return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+
+
+def own_dtype(folder: Path, config: Any) -> torch.dtype:
+    """The type that a checkpoint's weights were saved in: ``config.json`` says it, or else the first weights do.
+
+    Args:
+        folder: the checkpoint.
+        config: its configuration.
+    """
+    from safetensors import safe_open
+
+    said = config.dtype
+    if said is None:
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as weights:
+                types = [weights.get_slice(name).get_dtype() for name in weights.keys()]
+            said = next((STORED[kind] for kind in types if kind in STORED), None)
+            break
+    return said if isinstance(said, torch.dtype) else torch.float32
 
 
 def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None = None) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import Answer
 from isthmus.backbones.sampling import Sampler
+from isthmus.precision import lifted
 
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(embeddings (B, L, E), mask (B, slots so far), positions (B, L)) -> final states (B, L, E); keeps its own cache."""
@@ -63,7 +64,7 @@ def decode_answers(
         embeddings = embed(ids)
         hidden = run(embeddings, mask, positions)
         for row, writer in enumerate(writers):
-            writer.receive(hidden[row] + embeddings[row])
+            writer.receive(lifted(hidden[row]) + lifted(embeddings[row]))
         if all(writer.is_finished for writer in writers):
             return [writer.answer for writer in writers]
         last = torch.where(counts[:, None] > 0, hidden[everyone, (counts - 1).clamp(min=0)], last)

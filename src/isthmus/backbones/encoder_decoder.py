@@ -19,6 +19,7 @@ from isthmus.backbones.lora import set_lora_dropout
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.sampling import Sampler
 from isthmus.losses import text_loss, token_losses
+from isthmus.precision import in_own_precision, lifted
 from isthmus.types import IGNORED, Batch, Modality
 
 KINDS = ("t5", "mt5")
@@ -49,6 +50,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
 
         return AutoModelForSeq2SeqLM
 
+    @in_own_precision
     def forward(
         self,
         batch: Batch,
@@ -76,12 +78,10 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         extents = check_batch(batch, media, self.vocabulary, self.rows)
         adapts = self._prepare_adapters()
         embeddings = self._embedded(batch, media)
-        # A zero from every row: in a distributed run each process has its gradient, whatever its batch has.
-        zero = torch.stack([0.0 * own.sum() for own in self.rows.parameters()]).sum()
         spans = answer_spans(batch, self.vocabulary)
         if len(spans.rows) == 0:
-            none = batch.labels.new_zeros(0, dtype=torch.bool)
-            return BackboneOutput(zero, none, {}, zero.new_zeros(0) if by_token else None)
+            none = torch.zeros(0, device=batch.labels.device)
+            return BackboneOutput(none.sum(), none.bool(), {}, none if by_token else None)
 
         firsts = torch.tensor(extents.firsts, device=batch.ids.device)
         launch = LAUNCH.get(batch.ids.device.type, LAUNCH_ELSEWHERE)
@@ -108,10 +108,11 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         signals = {}
         for modality, runs in batch.signals.items():
             places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-            signals[modality] = final[before[places] + 1] + embeddings[places]
-        return BackboneOutput(losses.sum() + zero, correct, signals, losses if by_token else None)
+            signals[modality] = lifted(final[before[places] + 1]) + lifted(embeddings[places])
+        return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
 
     @torch.no_grad()
+    @in_own_precision
     def generate(
         self,
         batch: Batch,

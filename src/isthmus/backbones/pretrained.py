@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
-from isthmus.backbones.checkpoint import damaged_weights, read_config, read_tokenizer
+from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_tokenizer
 from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.limits import answer_limits, check_requests, context_of, prompt_limits
 from isthmus.backbones.lora import (
@@ -28,6 +28,7 @@ from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
 from isthmus.paths import user_path
+from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -41,7 +42,7 @@ class PretrainedBackbone(LanguageBackbone):
         checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
         signals: signal tokens for each modality; absent ones take :data:`isthmus.vocabulary.DEFAULT_SIGNALS`.
         lora: how the LLM is adapted; not at all if None.
-        dtype: type of the frozen weights. What learns is float32 in any case.
+        dtype: type of the frozen weights; the checkpoint's own if None. What learns is float32 in any case.
         chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
             checkpoint without a template or instead of its own; the checkpoint's if None.
         quantization: how the frozen linear layers are stored; in ``dtype`` if None.
@@ -59,7 +60,7 @@ class PretrainedBackbone(LanguageBackbone):
         checkpoint: str | Path,
         signals: Mapping[str, int] | None = None,
         lora: LoraSettings | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        dtype: Dtype | None = None,
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
         cross_entropy: Library = "torch",
@@ -74,7 +75,7 @@ class PretrainedBackbone(LanguageBackbone):
         # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
         self.lora = lora
-        self.dtype = getattr(torch, dtype)
+        self.dtype = own_dtype(self.checkpoint, self.config) if dtype is None else torch_dtype(dtype)
         self.quantization = quantization
         self.is_loaded = False
 

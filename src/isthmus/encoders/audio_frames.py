@@ -18,6 +18,7 @@ from torch import Tensor
 from isthmus.encoders.audio_clips import resampled
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.partly_heard import PartlyHeard
+from isthmus.precision import Dtype, lifted, torch_dtype
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -33,6 +34,7 @@ class AudioFrameEncoder(Encoder):
         sample_rate: hertz, of the waveforms that the expert was trained on; others are resampled.
         seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
         shortest: samples at ``sample_rate`` that make one token.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: ``tokens`` is unknown, or ``seconds`` too short for one token.
@@ -42,8 +44,17 @@ class AudioFrameEncoder(Encoder):
     mend = "Raise the encoder's `seconds`, or cut recordings into pieces"
     """What lets it hear more of a recording."""
 
-    def __init__(self, checkpoint: Path, tokens: Tokens, sample_rate: int, seconds: float, shortest: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        tokens: Tokens,
+        sample_rate: int,
+        seconds: float,
+        shortest: int,
+        dtype: Dtype = "float32",
+    ) -> None:
         super().__init__()
+        self.dtype = torch_dtype(dtype)
         if tokens not in ("frame", "pooled"):
             raise ValueError(f"tokens: found '{tokens}'; expected 'frame' or 'pooled'")
         if not shortest / sample_rate <= seconds < math.inf:
@@ -116,8 +127,8 @@ class AudioFrameEncoder(Encoder):
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(B, N, D), mask (B, N) with at least one valid token a row -> (B, D)."""
-    return tokens.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
+    """(B, N, D), mask (B, N) with at least one valid token a row -> (B, D), summed in float32 or better."""
+    return lifted(tokens).masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
 
 
 def first_valid(counts: Tensor, length: int) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from isthmus.precision import own_precision
 from isthmus.types import Features, FrozenExpert, Media, Modality
 
 
@@ -23,6 +25,11 @@ class Encoder(FrozenExpert):
     modalities: tuple[Modality, ...]
     checkpoint: Path
     counts_are_bounds: bool = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """:meth:`forward`, in the encoder's own type whatever the Trainer's precision."""
+        with own_precision(self.dtype):
+            return super().__call__(*args, **kwargs)
 
     def width(self, modality: Modality) -> int:
         """D, the width of this modality's tokens."""

@@ -17,6 +17,7 @@ from isthmus.encoders.beats_model import BeatsModel
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 from isthmus.types import Modality
 
 SAMPLE_RATE = 16000
@@ -47,6 +48,7 @@ class Beats(AudioFrameEncoder):
             :class:`~isthmus.encoders.beats_config.BeatsConfig`) and a weights file.
         tokens: ``frame``, all patches, 8 bands a row of 160 ms, row after row; ``pooled``, one token, their mean.
         seconds: what is heard of a recording, 10 in AudioSet: longer ones are cut there, shorter ones padded up to it.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: a checkpoint whose sizes can't be read, or an unknown choice.
@@ -54,11 +56,13 @@ class Beats(AudioFrameEncoder):
 
     model: BeatsModel
 
-    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 10.0) -> None:
+    def __init__(
+        self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 10.0, dtype: Dtype = "float32"
+    ) -> None:
         path = user_path(checkpoint)
         config = read_beats_config(path)
         shortest = _samples(config.input_patch_size)
-        super().__init__(path, tokens, SAMPLE_RATE, seconds, shortest)
+        super().__init__(path, tokens, SAMPLE_RATE, seconds, shortest, dtype)
         self.config = dataclasses.replace(config, finetuned_model=False)
 
     def materialize(self) -> None:
@@ -68,7 +72,7 @@ class Beats(AudioFrameEncoder):
         _require_shared_positions(weights, file)
         with torch.device("meta"):
             model = BeatsModel(self.config)
-        load_weights(model, weights, file)
+        load_weights(model, weights, file, self.dtype)
         self.model = model
 
     def width(self, modality: Modality) -> int:

@@ -19,6 +19,7 @@ from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel, frame_c
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 from isthmus.types import Modality
 
 SAMPLE_RATE = 16000
@@ -44,6 +45,7 @@ class CFormer(AudioFrameEncoder):
         seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
         max_tokens: the most tokens of a recording; more are cut off. The LLM's sequence keeps that much room while a
             batch is planned, and no longer.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: a checkpoint whose sizes can't be read, or an unknown choice.
@@ -52,10 +54,15 @@ class CFormer(AudioFrameEncoder):
     model: CFormerModel
 
     def __init__(
-        self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0, max_tokens: int = 128
+        self,
+        checkpoint: str | Path,
+        tokens: Tokens = "frame",
+        seconds: float = 30.0,
+        max_tokens: int = 128,
+        dtype: Dtype = "float32",
     ) -> None:
         path = user_path(checkpoint)
-        super().__init__(path, tokens, SAMPLE_RATE, seconds, WINDOW)
+        super().__init__(path, tokens, SAMPLE_RATE, seconds, WINDOW, dtype)
         if max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1")
         self.config = read_config(path, "c_former", CFormerConfig())
@@ -67,7 +74,7 @@ class CFormer(AudioFrameEncoder):
         file = weights_file(self.checkpoint)
         weights = read_weights(file)
         self.model = CFormerModel(self.config)
-        load_weights(self.model, weights, file)
+        load_weights(self.model, weights, file, self.dtype)
 
     def width(self, modality: Modality) -> int:
         """D, the conformer's."""

@@ -136,15 +136,18 @@ def _is_zip(file: Path) -> bool:
         return stream.read(2) == b"PK"
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
-    """Puts float32 weights into a model that may stand on the meta device; every key and shape must match.
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], file: Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Puts weights into a model that may stand on the meta device, as ``dtype``; every key and shape must match.
 
-    Within :func:`isthmus.types.shapes_only` the model stays as it is.
+    Within :func:`isthmus.types.shapes_only` the model takes the type alone.
 
     Raises:
         ValueError: keys are missing or unexpected, or shapes differ.
     """
     if is_shapes_only():
+        model.to(dtype)
         return
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
@@ -159,8 +162,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], file: Path) ->
         same_keys = not missing and not unexpected
         mend = "correct the sizes in config.json" if same_keys else "this looks like a checkpoint of another model"
         raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {mend}")
-    plain = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+    plain = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     model.load_state_dict(plain, assign=True, strict=True)
+    model.to(dtype)  # buffers that are computed, and stand in no file
 
 
 def save_checkpoint(folder: Path, section: str, config: Any, weights: Mapping[str, Tensor]) -> None:

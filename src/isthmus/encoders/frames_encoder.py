@@ -14,6 +14,7 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
 from isthmus.paths import user_path
+from isthmus.precision import lifted
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +40,7 @@ class FramesEncoder(Encoder):
         temporal: ``none``, all frames' tokens, one frame behind the other; ``mean``, each token averaged over the
             frames; ``t5``, all frames' tokens through the frozen encoder of a T5.
         t5: for ``temporal`` ``t5``, a folder as of ``google/flan-t5-large``, whose ``d_model`` is the image encoder's
-            width. The decoder isn't read.
+            width. The decoder isn't read. Its weights are of the image encoder's type.
         modalities: ``video``; with ``image`` too, images go through the same encoder, which is loaded once.
 
     Raises:
@@ -72,6 +73,7 @@ class FramesEncoder(Encoder):
         if sorted(modalities) not in (["video"], ["image", "video"]):
             raise ValueError(f"modalities: found {list(modalities)}; expected video, or image and video")
         self.image_encoder = image_encoder
+        self.dtype = image_encoder.dtype
         self.frame_count = frames
         self.temporal = temporal
         self.modalities = tuple(Modality(name) for name in modalities)
@@ -103,7 +105,7 @@ class FramesEncoder(Encoder):
         """Loads the image encoder, and the T5 encoder where there is one."""
         self.image_encoder.load()
         if self.t5 is not None:
-            self.model = read_model(self.t5, self.t5_class, unused=("decoder.", "lm_head."))
+            self.model = read_model(self.t5, self.t5_class, unused=("decoder.", "lm_head."), dtype=self.dtype)
 
     def release(self) -> None:
         """Drops both experts' weights, and keeps the image encoder's settings."""
@@ -148,11 +150,11 @@ class FramesEncoder(Encoder):
             return self.image_encoder(modality, inputs)  # type: ignore[no-any-return]
         frames = encoded_views(self.image_encoder, inputs)
         if self.temporal == "mean":
-            total = frames.tokens.masked_fill(~frames.mask[..., None], 0).sum(1)
+            total = lifted(frames.tokens).masked_fill(~frames.mask[..., None], 0).sum(1)
             return Features(total / frames.mask.sum(1).clamp(min=1)[..., None], frames.mask.any(1))
         tokens, mask = frames.tokens.flatten(1, 2), frames.mask.flatten(1, 2)
         if self.temporal == "t5":
-            tokens = self.model(inputs_embeds=tokens, attention_mask=mask.long()).last_hidden_state
+            tokens = self.model(inputs_embeds=tokens.to(self.dtype), attention_mask=mask.long()).last_hidden_state
         return Features(tokens, mask)
 
     def _check(self, modality: Modality) -> None:

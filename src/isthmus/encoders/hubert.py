@@ -13,6 +13,7 @@ from torch import Tensor
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Hubert(AudioFrameEncoder):
         checkpoint: a folder as of ``facebook/hubert-large-ll60k``: config, feature extractor and weights.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
         seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: the folder is missing or another model's, or a choice is unknown.
@@ -35,7 +37,9 @@ class Hubert(AudioFrameEncoder):
 
     model: HubertModel
 
-    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0) -> None:
+    def __init__(
+        self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 30.0, dtype: Dtype = "float32"
+    ) -> None:
         from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
         path = user_path(checkpoint)
@@ -43,7 +47,7 @@ class Hubert(AudioFrameEncoder):
         shortest = 1
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             shortest = (shortest - 1) * stride + kernel
-        super().__init__(path, tokens, extractor.sampling_rate, seconds, shortest)
+        super().__init__(path, tokens, extractor.sampling_rate, seconds, shortest, dtype)
         self.config, self.extractor = config, extractor
 
     def materialize(self) -> None:
@@ -51,7 +55,10 @@ class Hubert(AudioFrameEncoder):
         from transformers import HubertModel
 
         self.model = read_model(
-            self.checkpoint, HubertModel, unused=("lm_head.", "projector.", "classifier.", "layer_weights")
+            self.checkpoint,
+            HubertModel,
+            unused=("lm_head.", "projector.", "classifier.", "layer_weights"),
+            dtype=self.dtype,
         )
 
     def width(self, modality: Modality) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.encoders.base import Encoder
+from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +25,7 @@ class ImageEncoder(Encoder):
         checkpoint: where its weights come from.
         tokens: ``patch``, one token a patch, row by row; ``pooled``, one token an image.
         class_token: whether the class tokens (and registers) that stand before the patches are given too.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Attributes:
         image_size: pixels, the side of the square that the expert sees.
@@ -37,8 +39,9 @@ class ImageEncoder(Encoder):
     image_size: int
     shape: tuple[int, int]
 
-    def __init__(self, checkpoint: Path, tokens: Tokens, class_token: bool) -> None:
+    def __init__(self, checkpoint: Path, tokens: Tokens, class_token: bool, dtype: Dtype = "float32") -> None:
         super().__init__()
+        self.dtype = torch_dtype(dtype)
         if tokens not in ("patch", "pooled"):
             raise ValueError(f"tokens: found '{tokens}'; expected 'patch' or 'pooled'")
         if class_token and tokens == "pooled":

@@ -19,6 +19,7 @@ from isthmus.encoders.mel import WINDOW_SECONDS
 from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.encoders.video_frames import video_views
 from isthmus.paths import user_path
+from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Features, Media, Modality
 
 TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
@@ -33,6 +34,7 @@ class ImageBind(Encoder):
         modalities: which of image, video and audio to serve; only their towers are built.
         tokens: ``pooled``, one token a medium: its unit-length embeddings averaged over its clips, as in NExT-GPT,
             without audio's logit scale. ``patch``: the trunk's output, clip after clip, class tokens included.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: an unknown modality or a checkpoint whose sizes can't be read.
@@ -46,8 +48,10 @@ class ImageBind(Encoder):
         checkpoint: str | Path,
         modalities: Sequence[str] = ("image", "video", "audio"),
         tokens: Literal["pooled", "patch"] = "pooled",
+        dtype: Dtype = "float32",
     ) -> None:
         super().__init__()
+        self.dtype = torch_dtype(dtype)
         unknown = [name for name in modalities if name not in TOWER_OF]
         if unknown or not modalities:
             raise ValueError(f"modalities: found {list(modalities)}; ImageBind serves {', '.join(TOWER_OF)}")
@@ -79,7 +83,7 @@ class ImageBind(Encoder):
         weights = {key: value for key, value in read_weights(file).items() if not _belongs_to(key, unused)}
         with torch.device("meta"):
             model = ImageBindModel(self.config.with_towers(towers))
-        load_weights(model, weights, file)
+        load_weights(model, weights, file, self.dtype)
         return model
 
     def width(self, modality: Modality) -> int:

@@ -14,6 +14,7 @@ from isthmus.encoders.checkpoint import load_weights, read_config, read_weights,
 from isthmus.encoders.point_bert_model import ULIP1, PointBertConfig, PointBertModel
 from isthmus.encoders.point_cloud import prepared_points
 from isthmus.paths import user_path
+from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Features, Media, Modality
 
 PUBLISHED = {"ulip2": PointBertConfig(), "ulip1": ULIP1}
@@ -39,6 +40,7 @@ class PointBert(Encoder):
         tokens: ``pooled``, one token a cloud: its embedding in the joint space, not normalised. ``patch``: the class
             token and one token a group, after the last norm.
         published: whose sizes a checkpoint has where no ``config.json`` says otherwise.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: a checkpoint whose sizes can't be read.
@@ -52,8 +54,10 @@ class PointBert(Encoder):
         checkpoint: str | Path,
         tokens: Literal["pooled", "patch"] = "pooled",
         published: Literal["ulip2", "ulip1"] = "ulip2",
+        dtype: Dtype = "float32",
     ) -> None:
         super().__init__()
+        self.dtype = torch_dtype(dtype)
         if tokens not in ("pooled", "patch"):
             raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
         if published not in PUBLISHED:
@@ -69,7 +73,7 @@ class PointBert(Encoder):
         with torch.device("meta"):
             model = PointBertModel(self.config)
         try:
-            load_weights(model, weights, file)
+            load_weights(model, weights, file, self.dtype)
         except ValueError as error:
             if name := published_name(weights):
                 raise ValueError(

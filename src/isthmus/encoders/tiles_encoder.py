@@ -72,6 +72,7 @@ class TilesEncoder(Encoder):
         if not grids or any(len(grid) != 2 or min(grid) < 1 for grid in grids):
             raise ValueError(f"grids: found {list(grids)}; expected pairs of rows and columns, each at least 1")
         self.image_encoder = image_encoder
+        self.dtype = image_encoder.dtype
         self.tile_size = tile_size
         self.grids = [(int(rows), int(columns)) for rows, columns in grids]
         self.room = 1 + max(rows * columns for rows, columns in self.grids)

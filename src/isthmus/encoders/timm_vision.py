@@ -17,6 +17,7 @@ from torch import Tensor
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_encoder import ImageEncoder, Tokens
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 
 Array = np.ndarray[Any, Any]
 TRUNK = "visual.trunk."
@@ -39,6 +40,7 @@ class TimmVision(ImageEncoder):
         crop: which share of the shorter side is seen, in the middle; None is timm's setting. That is 0.9 for EVA-CLIP,
             whose authors saw all of it (1.0).
         options: further arguments of timm's model function, as a variant of a published model needs them.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: timm isn't installed, doesn't know the model, or can't build it with these choices.
@@ -55,8 +57,9 @@ class TimmVision(ImageEncoder):
         image_size: int | None = None,
         crop: float | None = None,
         options: Mapping[str, Any] | None = None,
+        dtype: Dtype = "float32",
     ) -> None:
-        super().__init__(user_path(checkpoint), tokens, class_token)
+        super().__init__(user_path(checkpoint), tokens, class_token, dtype)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size: found {image_size}; expected at least 1")
         if crop is not None and not 0 < crop <= 1:
@@ -120,7 +123,7 @@ class TimmVision(ImageEncoder):
             stored = {key.removeprefix(TRUNK): value for key, value in stored.items() if key.startswith(TRUNK)}
         stored = _without_classifier(model, stored)
         model.reset_classifier(0, global_pool=getattr(model, "global_pool", None) or None)
-        load_weights(model, stored, file)
+        load_weights(model, stored, file, self.dtype)
         self._settings(model)
         self.model = model
 

@@ -60,9 +60,10 @@ def read_model(
     kind: Any,
     key_mapping: Mapping[str, str] | None = None,
     unused: Sequence[str] | None = (),
+    dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> Any:
-    """The model of class ``kind`` with all of its weights, in float32.
+    """The model of class ``kind`` with all of its weights.
 
     Within :func:`isthmus.types.shapes_only` it is built from its configuration instead.
 
@@ -72,6 +73,7 @@ def read_model(
         key_mapping: patterns in the stored keys, and what stands for them in ``kind``.
         unused: beginnings of stored keys that ``kind`` rightly leaves out: heads, a decoder. None: all but those that
             look like its own, such as a further layer's.
+        dtype: of the weights.
         options: further arguments of ``kind``; ``config``, in place of the folder's own.
 
     Raises:
@@ -81,13 +83,13 @@ def read_model(
 
     if is_shapes_only():
         config = options.pop("config", None) or kind.config_class.from_pretrained(folder, local_files_only=True)
-        return kind(config, **options).to("meta")  # some of its tensors ask for no device, and stand on the CPU
+        return kind(config, **options).to("meta", dtype)  # some of its tensors ask for no device, and stand on the CPU
     try:
         with _reports_hidden():
             loaded: Any = kind.from_pretrained(
                 folder,
                 local_files_only=True,
-                dtype=torch.float32,
+                dtype=dtype,
                 output_loading_info=True,
                 key_mapping=None if key_mapping is None else dict(key_mapping),
                 **options,

@@ -18,6 +18,7 @@ from isthmus.encoders.image_encoder import ImageEncoder, Tokens, leading_tokens
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.vision_folder import PictureMaker, read_tower
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +35,7 @@ class TransformersVision(ImageEncoder):
         class_token: whether the tokens before the patches (class, distillation, registers) are given too.
         image_size: pixels a side; None is the image processor's. At another size position embeddings are interpolated,
             where the model can.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: the folder is missing or holds no vision tower, its preprocessing is unusable, or it can't take
@@ -49,8 +51,9 @@ class TransformersVision(ImageEncoder):
         layer: int | None = None,
         class_token: bool = False,
         image_size: int | None = None,
+        dtype: Dtype = "float32",
     ) -> None:
-        super().__init__(user_path(checkpoint), tokens, class_token)
+        super().__init__(user_path(checkpoint), tokens, class_token, dtype)
         if layer is not None and tokens == "pooled":
             raise ValueError(f"layer: found {layer} beside tokens 'pooled'; expected it with tokens 'patch' only")
         self.layer = layer
@@ -87,6 +90,7 @@ class TransformersVision(ImageEncoder):
             self.tower.kind,
             key_mapping=self.tower.key_mapping,
             unused=None,
+            dtype=self.dtype,
             config=self.tower.config,
             **self.tower.options,
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Whisper(AudioFrameEncoder):
         checkpoint: a folder as of ``openai/whisper-large-v3``: config, feature extractor and weights. The decoder's
             aren't read.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
         ValueError: the folder is missing or another model's, or its feature extractor doesn't fit its encoder.
@@ -46,7 +48,7 @@ class Whisper(AudioFrameEncoder):
     model: WhisperEncoder
     mend = "Cut recordings into pieces"
 
-    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame") -> None:
+    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", dtype: Dtype = "float32") -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor
 
         path = user_path(checkpoint)
@@ -59,7 +61,7 @@ class Whisper(AudioFrameEncoder):
                 f"num_mel_bins and twice max_source_positions are {read}: take both files from one checkpoint"
             )
         seconds = extractor.n_samples / extractor.sampling_rate
-        super().__init__(path, tokens, extractor.sampling_rate, seconds, extractor.n_fft)
+        super().__init__(path, tokens, extractor.sampling_rate, seconds, extractor.n_fft, dtype)
         self.config, self.extractor = config, extractor
 
     def materialize(self) -> None:
@@ -71,6 +73,7 @@ class Whisper(AudioFrameEncoder):
             WhisperEncoder,
             key_mapping={r"^(model\.)?encoder\.": ""},
             unused=("model.decoder.", "decoder.", "proj_out."),
+            dtype=self.dtype,
         )
 
     def width(self, modality: Modality) -> int:

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.mel_audio import MelAudio
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
+from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 
@@ -23,7 +23,7 @@ class AudioLDM(MelAudio):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
 
     Raises:
@@ -46,7 +46,7 @@ class AudioLDM(MelAudio):
         peak: float | None = 0.5,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
         super().__init__(
@@ -60,7 +60,7 @@ class AudioLDM(MelAudio):
             peak,
             scheduler,
             batch_size,
-            precision,
+            dtype,
             memo_megabytes,
         )
         self._condition_shape = self._read_condition_shape()

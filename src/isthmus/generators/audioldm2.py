@@ -15,8 +15,8 @@ from torch.nn import functional
 from isthmus.generators.caption_ids import CaptionIds, padded_ids
 from isthmus.generators.mel_audio import MelAudio
 from isthmus.generators.pipeline_classes import pipeline_class
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
+from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 VALID = 0.5
@@ -36,7 +36,7 @@ class AudioLDM2(MelAudio):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
         caption_tokens: how many T5 tokens a caption takes at most, its end included.
 
@@ -68,7 +68,7 @@ class AudioLDM2(MelAudio):
         caption_tokens: int = 64,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
         super().__init__(
@@ -82,7 +82,7 @@ class AudioLDM2(MelAudio):
             peak,
             scheduler,
             batch_size,
-            precision,
+            dtype,
             memo_megabytes,
         )
         if caption_tokens < 1:

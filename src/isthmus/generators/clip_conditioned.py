@@ -8,8 +8,8 @@ from torch import Tensor
 
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
+from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 
@@ -18,7 +18,7 @@ class ClipConditioned(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         height, width: of the pictures, in pixels; None for what the UNet was trained at.
 
     Raises:
@@ -34,10 +34,10 @@ class ClipConditioned(DiffusionGenerator):
         width: int | None = None,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
         self._condition_shape = self._read_condition_shape()
         size = self.folder.value(f"{self.denoiser_part}/config.json", "sample_size")
         factor = 2 ** (len(self.folder.value("vae/config.json", "block_out_channels")) - 1)

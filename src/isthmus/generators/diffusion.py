@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from isthmus.generators.noising import DiscreteNoising, Noising
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
-from isthmus.generators.pipeline_expert import PipelineExpert, Precision
+from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.schedules import (
     Sampler,
     check_sampler,
@@ -26,6 +26,7 @@ from isthmus.generators.schedules import (
     scheduler_class,
 )
 from isthmus.generators.seeded_noise import seeded_generators, seeded_normal
+from isthmus.precision import Dtype, in_own_precision
 from isthmus.types import Condition, Media
 
 
@@ -41,7 +42,7 @@ class DiffusionGenerator(PipelineExpert):
         guidance: classifier-free guidance scale, likewise; at most 1 runs the conditional pass alone.
         scheduler: a sampler in place of the one that the folder ships, for fewer steps.
         batch_size: how many media are generated, and how many images or spectrograms are encoded, at a time.
-        precision: the type of the weights. Conditions and losses are float32 in any case.
+        dtype: the type of the weights. Conditions and losses are float32 in any case.
         memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
 
     Raises:
@@ -62,10 +63,10 @@ class DiffusionGenerator(PipelineExpert):
         guidance: float | None = None,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, precision, memo_megabytes)
+        super().__init__(checkpoint, dtype, memo_megabytes)
         self.steps = self.default_steps if steps is None else steps
         self.guidance = self.default_guidance if guidance is None else guidance
         for name, value in (("steps", self.steps), ("batch_size", batch_size)):
@@ -103,6 +104,7 @@ class DiffusionGenerator(PipelineExpert):
                 f"Give it that, or choose the generator that serves {medium.modality}."
             )
 
+    @in_own_precision
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
         """(B,) float32: the mean squared error of the denoiser's prediction; gradients reach the condition alone.
 
@@ -136,6 +138,7 @@ class DiffusionGenerator(PipelineExpert):
             deviations.append(posterior.std.float())
         return torch.cat(means), torch.cat(deviations)
 
+    @in_own_precision
     def generate(
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.log_mel import log_mel
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.schedules import Sampler
+from isthmus.precision import Dtype
 from isthmus.types import Media, Modality
 
 
@@ -27,7 +27,7 @@ class MelAudio(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds: how long the audio is; None for what the UNet was trained at.
         fft_size: STFT window, in samples.
         lowest, highest: the mel range in Hz; None for half of the sample rate.
@@ -54,10 +54,10 @@ class MelAudio(DiffusionGenerator):
         peak: float | None = 0.5,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
         self.sample_rate = int(self.folder.value("vocoder/config.json", "sampling_rate"))
         self.bins = int(self.folder.value("vocoder/config.json", "model_in_dim"))
         self.hop = prod(self.folder.value("vocoder/config.json", "upsample_rates"))

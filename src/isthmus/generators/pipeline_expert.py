@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from isthmus.compiling import compiled
 from isthmus.generators.base import Generator
 from isthmus.generators.condition_memo import ConditionMemo
 from isthmus.generators.pipeline_folder import PipelineFolder
+from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Condition
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class PipelineExpert(Generator):
@@ -24,7 +23,7 @@ class PipelineExpert(Generator):
 
     Args:
         checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
-        precision: the type of the weights. Conditions are float32 in any case.
+        dtype: the type of the weights. Conditions are float32 in any case.
         memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
 
     Raises:
@@ -46,15 +45,13 @@ class PipelineExpert(Generator):
     vae: Any
     anchor: Tensor
 
-    def __init__(self, checkpoint: str | Path, precision: Precision, memo_megabytes: int) -> None:
+    def __init__(self, checkpoint: str | Path, dtype: Dtype, memo_megabytes: int) -> None:
         super().__init__()
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision: found '{precision}'; expected one of {', '.join(get_args(Precision))}")
         if memo_megabytes < 1:
             raise ValueError(f"memo_megabytes: found {memo_megabytes}; expected at least 1")
         self.folder = PipelineFolder(checkpoint, self.pipeline_name)
         self.checkpoint = self.folder.path
-        self.dtype: torch.dtype = getattr(torch, precision)
+        self.dtype = torch_dtype(dtype)
         self.memo_megabytes = memo_megabytes
         self._memo: ConditionMemo | None = None
         self._compiles_denoiser = False

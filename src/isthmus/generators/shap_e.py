@@ -17,9 +17,10 @@ from torch.nn import functional
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.mesh_surface import surface_points
 from isthmus.generators.pipeline_classes import pipeline_class
-from isthmus.generators.pipeline_expert import PipelineExpert, Precision
+from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
 from isthmus.generators.seeded_noise import seeded_generators
+from isthmus.precision import Dtype, in_own_precision
 from isthmus.types import Condition, Media, Modality
 
 _OUTSIDE = -1.0
@@ -42,7 +43,7 @@ class ShapE(PipelineExpert):
         grid: places along each side of the box at which the solid's field is asked; its cube is the cost of a mesh.
         scheduler: a sampler in place of the one that the folder ships, for fewer steps.
         batch_size: how many latents are denoised at a time. Meshes are decoded one by one.
-        precision: the type of the weights. Conditions are float32 in any case.
+        dtype: the type of the weights. Conditions are float32 in any case.
         memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
 
     Raises:
@@ -68,10 +69,10 @@ class ShapE(PipelineExpert):
         grid: int = 128,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 64,
     ) -> None:
-        super().__init__(checkpoint, precision, memo_megabytes)
+        super().__init__(checkpoint, dtype, memo_megabytes)
         self.steps = self.default_steps if steps is None else steps
         self.guidance = self.default_guidance if guidance is None else guidance
         self.points = points
@@ -162,6 +163,7 @@ class ShapE(PipelineExpert):
             "denoising loss. Leave the files of points out of the assistant's turns: their captions train by alignment."
         )
 
+    @in_own_precision
     def generate(
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:

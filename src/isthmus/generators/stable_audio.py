@@ -18,8 +18,8 @@ from torch.nn import functional
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.noising import AngleNoising
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.text_towers import zero_padded
+from isthmus.precision import Dtype
 from isthmus.types import Condition, Media, Modality
 
 
@@ -36,7 +36,7 @@ class StableAudio(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds: how long the audio is; None for the longest, what the transformer was trained at (47.6 s).
 
     Raises:
@@ -60,10 +60,10 @@ class StableAudio(DiffusionGenerator):
         guidance: float | None = None,
         seconds: float | None = None,
         batch_size: int = 4,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, None, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, None, batch_size, dtype, memo_megabytes)
         heard = self.folder.value("text_encoder/config.json", "d_model")
         projection = self.folder.config("projection_model/config.json")
         expected = (projection.get("text_encoder_dim"), projection.get("conditioning_dim"))

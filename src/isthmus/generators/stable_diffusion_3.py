@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from isthmus.generators.caption_ids import CaptionIds, padded_ids
 from isthmus.generators.noising import FlowNoising
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.stable_diffusion import StableDiffusion
 from isthmus.generators.text_towers import penultimate
+from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 
@@ -29,7 +29,7 @@ class StableDiffusion3(StableDiffusion):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         height, width: of the pictures, in pixels; None for what the transformer was trained at.
         caption_tokens: how many T5 tokens a caption takes; the pipeline's own number by default.
 
@@ -61,10 +61,10 @@ class StableDiffusion3(StableDiffusion):
         width: int | None = None,
         caption_tokens: int = 256,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, height, width, None, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, height, width, None, batch_size, dtype, memo_megabytes)
         if caption_tokens < 1:
             raise ValueError(f"caption_tokens: found {caption_tokens}; expected at least 1")
         self.clip_tokens, tokens_width = self._condition_shape

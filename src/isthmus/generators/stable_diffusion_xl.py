@@ -28,7 +28,7 @@ class StableDiffusionXL(StableDiffusion):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         height, width: of the pictures, in pixels; None for what the UNet was trained at.
 
     Raises:

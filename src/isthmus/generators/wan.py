@@ -16,9 +16,9 @@ from torch import Tensor
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.noising import FlowNoising
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.pixels import clip_of, pictures_of
 from isthmus.generators.text_towers import zero_padded
+from isthmus.precision import Dtype
 from isthmus.types import Condition, Media, Modality
 
 
@@ -30,7 +30,7 @@ class Wan(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`. The VAE is float32 in
+        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`. The VAE is float32 in
             any case.
         frames: how many a clip has, one more than a multiple of the VAE's stride in time (4).
         fps: the frame rate that a generated clip is given; it is no input of the expert, which was trained at 16.
@@ -61,10 +61,10 @@ class Wan(DiffusionGenerator):
         width: int = 832,
         caption_tokens: int = 512,
         batch_size: int = 1,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, None, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, None, batch_size, dtype, memo_megabytes)
         index = self.folder.config("model_index.json")
         for name in ("boundary_ratio", "expand_timesteps"):
             if index.get(name):

@@ -13,9 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from isthmus.generators.clip_conditioned import ClipConditioned
-from isthmus.generators.pipeline_expert import Precision
 from isthmus.generators.pixels import clip_of, pictures_of
 from isthmus.generators.schedules import Sampler
+from isthmus.precision import Dtype
 from isthmus.types import Media, Modality
 
 
@@ -25,7 +25,7 @@ class ZeroScope(ClipConditioned):
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, height, width: as in :class:`ClipConditioned`.
-        scheduler, batch_size, precision, memo_megabytes: as in :class:`DiffusionGenerator`.
+        scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         frames: how many a clip has; ZeroScope was trained on 24. The checkpoint's files don't say.
         fps: the frame rate that a generated clip is given; it is no input of the expert.
 
@@ -50,10 +50,10 @@ class ZeroScope(ClipConditioned):
         width: int | None = None,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
-        precision: Precision = "float32",
+        dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, height, width, scheduler, batch_size, precision, memo_megabytes)
+        super().__init__(checkpoint, steps, guidance, height, width, scheduler, batch_size, dtype, memo_megabytes)
         if frames < 1 or fps <= 0:
             raise ValueError(f"frames: found {frames} at fps {fps}; expected at least one frame and a positive rate")
         self.frames = frames

@@ -30,6 +30,7 @@ from isthmus.model.prompting import no_media, prompt_collator, prompts
 from isthmus.model.reference import Reference
 from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
+from isthmus.model.touching import touched
 from isthmus.paths import user_path
 from isthmus.types import IGNORED, Batch, Modality, is_shapes_only
 
@@ -160,12 +161,15 @@ class AnyToAny(pl.LightningModule):
         return shares
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The stage's loss over the global batch."""
+        """The stage's loss over the global batch, with a gradient for all that trains."""
         if self.objective is None:
-            return self._step(batch, "train")
-        outcome = self.objective.step(self, batch)
-        self._log(outcome.shared | outcome.own, "train", len(batch), set(outcome.shared))
-        return outcome.loss
+            loss = self._step(batch, "train")
+        else:
+            outcome = self.objective.step(self, batch)
+            self._log(outcome.shared | outcome.own, "train", len(batch), set(outcome.shared))
+            loss = outcome.loss
+        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+        return touched(loss, [parameter for group in groups for parameter in group["params"]])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The same loss on validation data."""

@@ -14,6 +14,7 @@ from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.p_former import PFormer
 from isthmus.model.frozen_cache import FrozenCache
 from isthmus.model.gaps import without_gaps
+from isthmus.precision import lifted
 from isthmus.types import Batch, Features, Media, MediaBatch, Modality
 
 ProjectorFactory = Callable[[int, int], InputProjector]
@@ -126,13 +127,17 @@ class InputSide(pl.LightningModule):
         return projected
 
     def features(self, modality: Modality, batch: MediaBatch) -> Features:
-        """F of one modality: from the cache, as far as it holds them, and of the encoder, which is loaded for them."""
+        """F of one modality, as the bridge takes it: from the cache, as far as it holds them, and of the encoder.
+
+        The encoder is loaded when it has to run.
+        """
         encoder = self.encoder(modality)
         if batch.cached is not None and self.cache is not None:
-            return self.cache.features(encoder, modality, batch, self.device)
-        encoder.load(self.device)
-        features: Features = encoder(modality, batch.inputs)
-        return features
+            features = self.cache.features(encoder, modality, batch, self.device)
+        else:
+            encoder.load(self.device)
+            features = encoder(modality, batch.inputs)
+        return Features(lifted(features.tokens), features.mask)
 
     def closed(self, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Batch:
         """The batch, without the positions that its media were given and didn't take.

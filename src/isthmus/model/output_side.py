@@ -11,6 +11,7 @@ from isthmus.generators.base import Generator
 from isthmus.model.frozen_cache import FrozenCache
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
+from isthmus.precision import lifted
 from isthmus.types import Condition, Media, Modality, SignalBatch
 
 ProjectorFactory = Callable[[int, int, tuple[int, int]], OutputProjector]
@@ -84,7 +85,7 @@ class OutputSide(pl.LightningModule):
         return {modality: self._project(modality, states) for modality, states in signals.items()}
 
     def _project(self, modality: Modality, states: Tensor) -> Condition:
-        projected = self.projectors[modality](states)
+        projected = self.projectors[modality](lifted(states))
         return Condition(projected) if isinstance(projected, Tensor) else Condition(projected[0], pooled=projected[1])
 
     def target(self, modality: Modality, captions: Sequence[str]) -> Condition:

@@ -51,8 +51,8 @@ def teach(teacher: PFormer, language_model: LanguageBackbone, texts: Sequence[st
     """
     device = teacher.temperature.device
     written = [text for text in texts if text.strip()]
-    if not written:  # a zero with a gradient, as other processes have one
-        zero = torch.stack([parameter.sum() for parameter in teacher.parameters()]).sum() * 0.0
+    if not written:
+        zero = torch.zeros((), device=device)
         nothing = torch.zeros((), dtype=torch.int64, device=device)
         return Teaching(zero, zero, zero, nothing, nothing)
     prompts, features = teacher(*teacher.tokenize(written))

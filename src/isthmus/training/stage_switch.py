@@ -23,6 +23,7 @@ from isthmus.model.bundle import load_bundle, save_bundle
 from isthmus.model.reference import Reference
 from isthmus.paths import user_path
 from isthmus.training.checkpoints import WholeCheckpoints
+from isthmus.training.half_precision import check_denoising, check_precision
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
 
@@ -183,12 +184,9 @@ class StageSwitch(pl.Callback):
             _rewrap(trainer, model)
 
     def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
-        if trainer.precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
-            raise ValueError(
-                f"trainer.precision: found {trainer.precision}, which would hold what is learnt in half precision, "
-                "where small updates vanish; expected 32-true, or bf16-mixed. Mend: to halve the frozen LLM's memory "
-                "set its dtype to bfloat16, and a generator's precision."
-            )
+        check_precision(trainer)
+        for name in self.names:
+            check_denoising(trainer, model, self.stages[name], name)
         divided = [name for name in self.names if self.stages[name].micro_batches > 1]
         if divided:
             check_micro_batches(trainer, divided[0])
