@@ -23,7 +23,7 @@ OPTIONS = {"denoising": 0.0, "saves": False}
 
 
 def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(RUNS.parent), str(TESTS)])
+    path = os.pathsep.join([str(RUNS.parent), str(TESTS), str(TESTS.parent / "src")])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
