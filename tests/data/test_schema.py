@@ -163,3 +163,25 @@ def test_a_source_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
         JsonLines(write_lines(tmp_path / "empty.jsonl", "", " "))
     with pytest.raises(ValueError, match="found no folder at root"):
         JsonLines(write_lines(tmp_path / "a.jsonl", "{}"), root=tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("roles", "left"),
+    [
+        ("suauau", ["suauau", "suau", "su"]),
+        ("uaau", ["uaau", "u"]),
+        ("uuau", ["uuau", "uau", "u"]),
+        ("sauau", ["sauau", "suau", "su"]),  # a greeting goes first
+        ("suasau", ["suasau", "ssu"]),  # the system's late word stays
+        ("u", ["u"]),
+        ("s", ["s"]),
+    ],
+)
+def test_the_oldest_exchanges_are_left_out_whole(roles: str, left: list[str]) -> None:
+    names = {"s": "system", "u": "user", "a": "assistant"}
+    raw = {"messages": [{"role": names[role], "content": f"{i}"} for i, role in enumerate(roles)], "id": "x"}
+    conversation = parse_conversation(raw)
+    for exchanges, expected in enumerate(left):
+        shorter = conversation.without_oldest(exchanges)
+        assert "".join(message.role[0] for message in shorter.messages) == expected
+        assert shorter.details == {"id": "x"} and shorter.messages[-1] is conversation.messages[-1]

@@ -133,6 +133,26 @@ def test_chat_commands(opened: Pipeline, files: dict[str, Path], tmp_path: Path)
     assert not chat.session.messages
 
 
+def test_a_chat_overwrites_no_picture(opened: Pipeline, tmp_path: Path) -> None:
+    said: list[str] = []
+    turn = ["/require image", "draw"]
+    Chat(opened.session(), tmp_path, said.append).run([*turn, *turn, "/reset", *turn, "/save"])
+    held = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(name[:4] for name in held if name.endswith(".png")) == ["001_", "002_", "003_"]
+    (saved,) = json.loads((tmp_path / "conversation.json").read_text())["messages"][1:]
+    assert any(item.get("image", "").startswith("003_") for item in saved["content"]), "the picture that lies there"
+    Chat(opened.session(), tmp_path, said.append).run([*turn, "/save"])
+    assert all((tmp_path / name).read_bytes() == content for name, content in held.items())
+    assert [path.name[:4] for path in sorted(tmp_path.glob("*.png"))] == ["001_", "002_", "003_", "004_"]
+    assert said[-1] == f"(saved: {tmp_path / 'conversation-002.json'})"
+
+
+def test_chat_says_what_it_no_longer_reads(opened: Pipeline, tmp_path: Path) -> None:
+    said: list[str] = []
+    Chat(opened.session(), tmp_path, said.append).run(["word " * 60] * 5)
+    assert "(the model no longer reads the oldest 4 messages: its context is full)" in said
+
+
 def test_lines_of_a_pipe_and_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(typed_lines(io.StringIO("a\nb"))) == ["a\n", "b"]
 

@@ -121,5 +121,52 @@ def test_a_reply_as_files(tmp_path: Path) -> None:
     assert as_content([]) == [{"type": "text", "text": ""}]
 
 
+def reply_of(shade: int) -> Reply:
+    return Reply(["here", Media(Modality.IMAGE, np.full((4, 4, 3), shade, np.uint8))])
+
+
+def test_an_earlier_reply_in_the_folder_stays_whole(tmp_path: Path) -> None:
+    (tmp_path / "003_1_image.png").write_bytes(b"somebody's")
+    for shade in (1, 2, 3):
+        save_reply(reply_of(shade), tmp_path)
+    for name, shade in (("reply-001", 1), ("reply-002", 2), ("reply", 3)):
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        picture = tmp_path / record["content"][1]["image"]
+        assert read_media(picture, Modality.IMAGE).array.flat[0] == shade
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "002_1_image.png",
+        "003_1_image-002.png",
+        "003_1_image.png",
+        "1_image.png",
+    ]
+    assert (tmp_path / "003_1_image.png").read_bytes() == b"somebody's" and not list(tmp_path.glob(".*"))
+
+
+def test_a_medium_that_can_not_be_written_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isthmus.data.image_files.write_image", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_reply(reply_of(1), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_replaces_its_own_conversation_alone(opened: Pipeline, files: dict[str, Path], tmp_path: Path) -> None:
+    first, second = opened.session(), opened.session()
+    first.say([{"type": "image", "image": files["image"]}], ["image"])
+    path = first.save(tmp_path / "saved")
+    before = {file.name: file.read_bytes() for file in path.parent.glob("*.png")}
+    first.say("more", ["image"])
+    assert first.save(tmp_path / "saved") == path and len(json.loads(path.read_text())["messages"]) == 4
+    assert len(list(path.parent.glob("*.png"))) == len(before) + 1, "what was written isn't written again"
+    second.say("other", ["image"])
+    other = second.save(tmp_path / "saved")
+    assert other.name == "conversation-002.json" and len(json.loads(other.read_text())["messages"]) == 2
+    first.reset()
+    first.say("anew", ["image"])
+    assert first.save(tmp_path / "saved").name == "conversation-003.json"
+    assert all((path.parent / name).read_bytes() == held for name, held in before.items())
+    for saved in path.parent.glob("*.json"):
+        parse_conversation(json.loads(saved.read_text()), root=path.parent, captions_required=False)
+
+
 def test_what_a_terminal_is_given() -> None:
     assert printable(" a\x1b[31m red\x07 séven\n\x00") == "a[31m red séven"
