@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from isthmus.data.media import ENDINGS, save_media
 from isthmus.model.reply import Reply
 from isthmus.types import Media
+from isthmus.writing import write_file
 
 Content = list[dict[str, Any]]
 """A message's content in the chat-content convention."""
@@ -99,10 +100,8 @@ def claim(path: Path) -> Path:
 
 
 def write_record(record: Mapping[str, Any], path: Path) -> None:
-    """Writes JSON beside the path and moves it there, so that no half of it is ever read."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Writes JSON, whole or not at all."""
+    write_file(path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def save_reply(reply: Reply, folder: Path) -> list[Path]:
