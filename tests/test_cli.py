@@ -195,6 +195,36 @@ def test_resuming(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert weights.read_bytes() == before
 
 
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file's time of change and content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_a_trial_run_touches_nothing_of_a_finished_one(trained: Path) -> None:
+    before = tree(trained)
+    run("fit", "-c", "stage1.yaml", "--trainer.fast_dev_run=true")
+    run("fit", "-c", "stage1.yaml", "--trainer.fast_dev_run=2", "--training.folder=runs/new")
+    run("test", "-c", "stage3.yaml", "--trainer.fast_dev_run=true")
+    run("validate", "-c", "stage3.yaml", "--trainer.fast_dev_run=true")
+    assert tree(trained) == before and not (trained / "new").exists()
+
+
+def test_a_run_that_ends_before_its_time_says_so(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = trained / "short"
+    steps = [f"--training.stages.{name}.steps=2" for name in ("encoder_alignment", "decoder_alignment")]
+    arguments = ("-c", "curriculum.yaml", "-c", "quick.yaml", *STEPS, *steps, "--training.folder", str(folder))
+    with pytest.raises(SystemExit) as ended:
+        cli.train(["fit", *arguments, "--trainer.max_steps=3"])
+    assert ended.value.code == 3
+    said = caplog.messages[-1]
+    assert said.startswith("trainer.max_steps 3 (raise it to go on) ended the run: stage 'decoder_alignment' isn't")
+    assert said.endswith(f"{folder}/checkpoints/last.ckpt holds all 3 steps")
+    assert [path.parent.name for path in folder.glob("*/manifest.json")] == ["encoder_alignment"]
+    cli.train(["fit", *arguments, "--ckpt_path=last"])
+    assert len(list(folder.glob("*/manifest.json"))) == 3
+
+
 def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "fit", "-c", "stage2.yaml", "--ckpt_path", str(trained / "stage1/checkpoints/last.ckpt"))
     assert "it holds a run of encoder_alignment; this one runs decoder_alignment" in said

@@ -102,8 +102,8 @@ class Diary(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def data() -> ConversationDataModule:
-    """The pocket world's tasks."""
+def data(validates: bool = False) -> ConversationDataModule:
+    """The pocket world's tasks, with a few to validate on if asked for."""
     sources = {
         "describe": tasks.Describe(size=40),
         "draw": tasks.Draw(size=30, modalities=OUTPUTS, with_content=True),
@@ -111,7 +111,8 @@ def data() -> ConversationDataModule:
         "preferences": PreferredAnswers(size=40, outputs=MADE),
         "prompts": MatrixCells("train", per_cell=4, outputs=("text", *OUTPUTS)),
     }
-    return ConversationDataModule(sources, batch_size=8, seed=5)
+    validation = {"describe": tasks.Describe(size=4)} if validates else None
+    return ConversationDataModule(sources, validation, batch_size=8, seed=5)
 
 
 def fit(
@@ -126,6 +127,7 @@ def fit(
     cache: str | None = None,
     micro_batches: int = 1,
     dtypes: Mapping[str, str] | None = None,
+    validates: bool = False,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -156,7 +158,7 @@ def fit(
         "enable_checkpointing": saves,
         "callbacks": [switch, diary, *([saver] if saves else []), *extra],
     }
-    pl.Trainer(**options | trainer).fit(model, datamodule=data(), ckpt_path=resume, weights_only=True)
+    pl.Trainer(**options | trainer).fit(model, datamodule=data(validates), ckpt_path=resume, weights_only=True)
     return model, diary
 
 

@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from isthmus.cli.configs import NamedConfigFile, default_config
 from isthmus.cli.quiet import hush
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_WORDS = ("last", "best", "hpc")
 """What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
+
+UNFINISHED, INTERRUPTED, TERMINATED = 3, 130, 143
+"""Exit codes of a run whose stages aren't all over: 3, or 128 and the number of the signal that ended it."""
 
 # A modality may be the default of an argument that takes names: saved configs hold its name.
 yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(value.value))
@@ -148,10 +152,24 @@ class Command(LightningCLI):
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Trains. A checkpoint is read as tensors and plain values: nothing in it can run code."""
-        if kwargs.get("ckpt_path") is None:
+        """Trains. A checkpoint is read as tensors and plain values: nothing in it can run code.
+
+        Raises:
+            SystemExit: with code 3 if stages of the run aren't over, 130 after Ctrl-C, 143 after SIGTERM.
+        """
+        if kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
             _set_aside(self.trainer)
-        self.trainer.fit(weights_only=True, **kwargs)
+        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]
+        try:
+            self.trainer.fit(weights_only=True, **kwargs)
+        except SIGTERMException:
+            raise SystemExit(TERMINATED) from None
+        except SystemExit as end:
+            if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes an exit code 1 of it
+                raise SystemExit(INTERRUPTED) from None
+            raise
+        if switch.unfinished:
+            raise SystemExit(INTERRUPTED if switch.breaking_off.ctrl_c.pressed else UNFINISHED)
 
     def validate(self, **kwargs: Any) -> None:
         """Measures the loss on validation data."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +13,10 @@ from isthmus.data.sources import ConversationSource
 from isthmus.evaluation.caption_metrics import caption_report
 from isthmus.evaluation.novelty import captions_of, new_among
 from isthmus.evaluation.processes import from_all
+from isthmus.evaluation.report_file import write_report
 from isthmus.model import Reply
 from isthmus.paths import user_path
 from isthmus.types import Batch
-
-log = logging.getLogger(__name__)
 
 FILE = "captions.json"
 Said = tuple[str, str, list[str], str]
@@ -123,12 +120,8 @@ class CaptionEvaluation(pl.Callback):
             return
         step = max(1, len(said) // max(self.samples, 1))
         shown = [{"id": name, "said": text, "references": own} for name, text, own, _ in said[::step][: self.samples]]
-        folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE
-        path.write_text(json.dumps(self.report | {"samples": shown}, indent=2) + "\n", encoding="utf-8")
         print(f"\n{caption_table(self.report)}\n")
-        log.info("the caption metrics are in %s", path)
+        write_report(trainer, self.folder, FILE, self.report | {"samples": shown}, "the caption metrics")
 
 
 def caption_table(report: dict[str, Any]) -> str:

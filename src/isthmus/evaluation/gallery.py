@@ -17,6 +17,7 @@ from isthmus.evaluation.report import attribute_names
 from isthmus.evaluation.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.tally import PLACES
 from isthmus.types import Media
+from isthmus.writing import write_file
 
 LEVELS = 20
 """Shades of the table, from none right to all right."""
@@ -55,7 +56,7 @@ def write_gallery(path: Path, samples: Sequence[Sample], matrix: Mapping[str, An
         confidence=f"{matrix['confidence']:.0%}",
         groups=_groups(samples),
     )
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode())
     return path
 
 

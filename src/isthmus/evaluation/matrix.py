@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from isthmus.evaluation.gallery import write_gallery
 from isthmus.evaluation.judge import Judge
 from isthmus.evaluation.measurement import Measurement
 from isthmus.evaluation.report import matrix_table
+from isthmus.evaluation.report_file import write_report
 from isthmus.model import AnyToAny, Reply
 from isthmus.paths import user_path
 from isthmus.types import Batch
@@ -89,18 +89,16 @@ class MatrixEvaluation(pl.Callback):
         """Sums over processes, measures what the figures are held against, prints and writes."""
         assert isinstance(pl_module, AnyToAny)
         held_against = {}
-        if self.references is not None:
+        is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
+        if self.references is not None and not is_trial:
             held_against = measure_ceilings(pl_module, self.references, self.judges, self.ceilings)
         self.report = self.measurement.matrix(held_against)
         if not trainer.is_global_zero:
             return
-        folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / MATRIX
-        path.write_text(json.dumps(self.report, indent=2) + "\n", encoding="utf-8")
         print(f"\n{matrix_table(self.report)}\n")
-        log.info("the matrix is in %s", path)
-        if self.samples:
+        write_report(trainer, self.folder, MATRIX, self.report, "the matrix's figures")
+        if self.samples and not is_trial:
+            folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
             gallery = write_gallery(folder / GALLERY, self.measurement.samples, self.report)
             log.info("the gallery is in %s; it opens in any browser, without a network", gallery)
 

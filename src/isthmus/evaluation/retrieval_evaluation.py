@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ from torch import Tensor
 from isthmus.data.schema import Conversation
 from isthmus.data.sources import ConversationSource
 from isthmus.evaluation.novelty import captions_of, new_among
+from isthmus.evaluation.report_file import write_report
 from isthmus.evaluation.retrieval import CUTS, retrieval_report
 from isthmus.evaluation.similarities import has_joint_space, joint_similarity, likelihood_similarity, medium_of
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
-
-log = logging.getLogger(__name__)
 
 FILE = "retrieval.json"
 Similar = Callable[[AnyToAny, Modality, Sequence[Conversation], Sequence[str]], Tensor]
@@ -84,12 +81,8 @@ class RetrievalEvaluation(pl.Callback):
         for modality in (Modality(name) for name in MEDIA if name in modalities):
             own = [one for one, its in zip(conversations, modalities, strict=True) if its == modality]
             self.report[modality] = self._measured(pl_module, modality, own, new)
-        folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE
-        path.write_text(json.dumps(self.report, indent=2) + "\n", encoding="utf-8")
         print(f"\n{retrieval_table(self.report)}\n")
-        log.info("the retrieval figures are in %s", path)
+        write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
 
     def _measured(
         self, model: AnyToAny, modality: Modality, conversations: list[Conversation], new: set[str] | None

@@ -22,7 +22,9 @@ from isthmus.model import AnyToAny
 from isthmus.model.bundle import load_bundle, save_bundle
 from isthmus.model.reference import Reference
 from isthmus.paths import user_path
+from isthmus.training.breaking_off import BreakingOff
 from isthmus.training.checkpoints import WholeCheckpoints
+from isthmus.training.ending import check_length, ended_early, forget_early_stopping, learnt_batches
 from isthmus.training.half_precision import check_denoising, check_precision
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
@@ -38,6 +40,10 @@ class StageSwitch(pl.Callback):
         run: names of those to run, in order; all of them if None.
         folder: where each finished stage's weights are written, as ``folder/<stage>``.
         init_from: a stage's folder to start from, its weights only; the optimizer and the stage are new.
+
+    Attributes:
+        over: how many of the run's stages are over (:mod:`isthmus.training.ending`).
+        breaking_off: whether the run ends before its time, and why.
 
     Raises:
         ValueError: nothing is to be run, or a name is unknown or comes twice.
@@ -63,6 +69,8 @@ class StageSwitch(pl.Callback):
         self.folder = user_path(folder)
         self.init_from = None if init_from is None else user_path(init_from)
         self.index = 0
+        self.over = 0
+        self.breaking_off = BreakingOff()
         self._resumed_at: int | None = None
         self._reference: Reference | None = None
 
@@ -76,6 +84,11 @@ class StageSwitch(pl.Callback):
         """The present stage."""
         return self.stages[self.name]
 
+    @property
+    def unfinished(self) -> list[str]:
+        """The run's stages that aren't over."""
+        return self.names[self.over :]
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Builds the model, reads its starting weights and enters the first stage."""
         model = _any_to_any(pl_module)
@@ -84,8 +97,12 @@ class StageSwitch(pl.Callback):
             self._load_result(trainer, model, stage)
             return
         self._check_trainer(trainer, model)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = WholeCheckpoints()
+        is_trial = _is_trial(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO or is_trial:
+            trainer.strategy.checkpoint_io = WholeCheckpoints(writes=not is_trial)
+        if is_trial:  # a few batches of every stage, and nothing is written
+            trainer.fit_loop.epoch_loop.max_steps = -1
+            model.cache_settings = None
         if self.init_from is not None and trainer.ckpt_path is None:
             manifest = load_bundle(model, self.init_from, strict=False)
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
@@ -129,6 +146,11 @@ class StageSwitch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restores the stage before the strategy is set up, so that the optimizer is built over the right parts."""
+        if _is_trial(trainer):
+            raise ValueError(
+                f"trainer.fast_dev_run: found it with --ckpt_path {trainer.ckpt_path}; expected one of them, as a "
+                "trial run takes the first batches of each stage. Mend: leave --ckpt_path out."
+            )
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None or state["names"] != self.names:
             found = "no stages" if state is None else ", ".join(state["names"])
@@ -137,6 +159,7 @@ class StageSwitch(pl.Callback):
                 "the stages that it was started with, or begin a stage from its weights with training.init_from."
             )
         self._resumed_at = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        self.over = min(self._resumed_at, len(self.names))
         model = _any_to_any(pl_module)
         self.enter(trainer, model, min(self._resumed_at, len(self.names) - 1))
         if "reference" in state and self.index == state["index"]:
@@ -144,6 +167,7 @@ class StageSwitch(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mends the loops where a checkpoint was written at a stage's very last batch."""
+        self.breaking_off.begin(trainer)
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         if not (epoch.restarted_on_train_batch_end and epoch.batch_progress.is_last_batch):
             return
@@ -170,20 +194,57 @@ class StageSwitch(pl.Callback):
             model.reference = self._reference = Reference.of(model)
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
 
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Ends the run where the user asks for it."""
+        if self.breaking_off.ctrl_c.pressed:
+            trainer.should_stop = True
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The stage is over: writes its weights and enters the next."""
-        self._leave(trainer, _any_to_any(pl_module), self.index)
+        """A stage that is over leaves its weights, and the next is entered; otherwise the run ends here."""
+        is_over = _is_trial(trainer)
+        if not is_over:
+            learnt, length = self._progress(trainer)
+            is_over = learnt >= length or ended_early(trainer)
+            self.breaking_off.after_stage(trainer, is_over, self.index + 1 == len(self.names))
+        if is_over:
+            self._leave(trainer, _any_to_any(pl_module), self.index)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ctrl-C is Python's again."""
+        self.breaking_off.ctrl_c.leave()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says which stages aren't over."""
+        if _is_trial(trainer):
+            log.info("a trial run of %s; nothing was written", ", ".join(self.names))
+        else:
+            self.breaking_off.tell(trainer, self.unfinished, self._at(trainer))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Keeps what can be kept, and says which stages aren't over."""
+        if not _is_trial(trainer):
+            self.breaking_off.after_exception(trainer, exception, self.unfinished, self._at(trainer))
+
+    def _progress(self, trainer: pl.Trainer) -> tuple[int, int]:
+        stage = _data(trainer).stage
+        return learnt_batches(trainer), 0 if stage is None else len(stage)
+
+    def _at(self, trainer: pl.Trainer) -> str | None:
+        return "{} of {} batches".format(*self._progress(trainer)) if self.over == self.index else None
 
     def _leave(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not _is_trial(trainer):
             folder = save_bundle(model, self.folder / self.names[index], self.names[index])
             log.info("stage '%s' is over; its weights are in %s", self.names[index], folder)
-        if index + 1 < len(self.names):
+        self.over = index + 1
+        if self.unfinished and self.breaking_off.why is None:
+            forget_early_stopping(trainer)
             self.enter(trainer, model, index + 1)
             model.zero_grad(set_to_none=True)
             _rewrap(trainer, model)
 
     def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
+        check_length(trainer, len(self.names))
         check_precision(trainer)
         for name in self.names:
             check_denoising(trainer, model, self.stages[name], name)
@@ -257,6 +318,10 @@ def _hide_frozen(model: AnyToAny) -> None:
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     buffers = [name for name, _ in model.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen + buffers)
+
+
+def _is_trial(trainer: pl.Trainer) -> bool:
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
 
 
 def _any_to_any(module: pl.LightningModule) -> AnyToAny:

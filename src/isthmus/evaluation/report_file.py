@@ -1,0 +1,29 @@
+"""Where a test run's figures go."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from isthmus.writing import write_file
+
+log = logging.getLogger(__name__)
+
+
+def write_report(trainer: pl.Trainer, folder: Path | None, name: str, report: Mapping[str, Any], what: str) -> None:
+    """Writes figures as JSON into a folder, the run's own if None; a trial run (``fast_dev_run``) leaves no file.
+
+    Raises:
+        ValueError: the file can't be written.
+    """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        log.info("a trial run: %s weren't written", what)
+        return
+    path = (Path(trainer.default_root_dir) if folder is None else folder) / name
+    write_file(path, (json.dumps(report, indent=2) + "\n").encode())
+    log.info("%s are in %s", what, path)
