@@ -140,15 +140,16 @@ class Encoded:
 
 @dataclass
 class MediaBatch:
-    """The n input media of one modality in a batch.
+    """The n places of one modality's media in a batch, and the d distinct media that stand there.
 
     Attributes:
-        inputs: what ``Encoder.preprocess`` gave, stacked: each tensor (n, ...); with a cache, of those media alone that
+        inputs: what ``Encoder.preprocess`` gave, stacked: each tensor (d, ...); with a cache, of those media alone that
             it doesn't hold.
-        rows: (n,) the sequence that each medium stands in.
+        rows: (n,) the sequence of each place.
         starts: (n,) its first position there.
         lengths: (n,) how many positions it takes (M).
-        cached: n, what a cache knows of each medium; None where there's no cache.
+        cached: d, what a cache knows of each distinct medium; None where there's no cache.
+        index: (n,) which of the distinct media stands in each place; None where each place has its own, in order.
     """
 
     inputs: dict[str, Tensor]
@@ -156,6 +157,7 @@ class MediaBatch:
     starts: Tensor
     lengths: Tensor
     cached: list[Encoded] | None = None
+    index: Tensor | None = None
 
 
 @dataclass
@@ -227,7 +229,14 @@ class Batch:
             return {name: move(tensor) for name, tensor in tensors.items()}
 
         media = {
-            modality: MediaBatch(move_all(own.inputs), move(own.rows), move(own.starts), move(own.lengths), own.cached)
+            modality: MediaBatch(
+                move_all(own.inputs),
+                move(own.rows),
+                move(own.starts),
+                move(own.lengths),
+                own.cached,
+                None if own.index is None else move(own.index),
+            )
             for modality, own in self.media.items()
         }
         signals = {

@@ -87,6 +87,7 @@ def main() -> None:
         objective=GroupPolicy({"digits": recorder}, **settings),
         steps=3,
         batch_size=options["batch_size"],
+        micro_batches=options.get("micro_batches", 1),
         optimizer=partial(torch.optim.SGD, lr=0.5),
         warm_up=0.0,
         decay="constant",

@@ -91,8 +91,9 @@ def assert_equal_on_both(ranks: list[Steps]) -> None:
         assert all(one["logged"][name] == other["logged"][name] for name in figures)
 
 
-def test_two_ranks_learn_from_all_of_their_answers(experts: Path, tmp_path: Path) -> None:
-    ranks = run(experts, tmp_path, mixed=0.0, batch_size=3)
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_two_ranks_learn_from_all_of_their_answers(experts: Path, tmp_path: Path, micro_batches: int) -> None:
+    ranks = run(experts, tmp_path, mixed=0.0, batch_size=3, micro_batches=micro_batches)
     model = words_alone(experts)
     model.configure_model()
     set_trainable(model, TRAINS, "reward_tuning")
@@ -122,8 +123,8 @@ def test_two_ranks_learn_from_all_of_their_answers(experts: Path, tmp_path: Path
 
 
 def test_a_rank_may_have_no_prompt_in_a_batch(experts: Path, tmp_path: Path) -> None:
-    """A prompt and instruction data a step: one rank draws answers, and the other one learns what is told."""
-    ranks = run(experts, tmp_path, mixed=0.5, batch_size=2)
+    """A prompt and instruction data a step: one rank draws answers, in parts, and the other learns what is told."""
+    ranks = run(experts, tmp_path, mixed=0.5, batch_size=2, micro_batches=2)
     steps = list(zip(*ranks, strict=True))
     for both in steps:
         assert sorted(len(rank["answers"]) for rank in both) == [0, GROUP]

@@ -136,7 +136,7 @@ def fit(
     model.cache_settings = None if cache is None else CacheSettings(Path(cache), trial=0)
     diary = Diary(folder, kill_at)
     known = stages(denoising)
-    for name in NAMES:
+    for name in known:
         known[name] = replace(known[name], micro_batches=micro_batches)
     switch = StageSwitch(
         known, NAMES if names is None else names, folder, None if init_from is None else Path(init_from)

@@ -206,7 +206,7 @@ def test_instruction_data_is_learnt_beside_by_the_stages_own_losses(experts: dic
     found = {name: own.grad.clone() for name, own in model.named_owned() if own.grad is not None}
     model.zero_grad()
 
-    rewarded = step(model, alone).shared["policy_loss"]
+    rewarded = step(model, alone).loss
     terms = model(batch.mixed)
     (runs,) = terms.alignment.values()
     learnt = 0.5 * terms.text / terms.tokens + 2.0 * runs.mean()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tiny_world import write_llm
 
 from isthmus.data.schema import Conversation, Message, TextItem
 from isthmus.model import Reply
-from isthmus.training.rewards import Brevity, ImageTextScore
+from isthmus.training.rewards import Brevity, ImageTextScore, Reward, RewardFunction, judged
 from isthmus.types import Media, Modality
 
 PROMPT = Conversation((Message("user", (TextItem("draw a seven"),)),))
@@ -51,6 +53,55 @@ def test_the_image_text_score_is_the_cosine_of_clip(tmp_path: Path) -> None:
     cosines = (output.image_embeds * output.text_embeds).sum(-1)
     assert found == pytest.approx(cosines.clamp(min=0).tolist(), abs=1e-4)
     assert both == pytest.approx(float(cosines.clamp(min=0).mean()), abs=1e-4) and cosines.abs().max() > 0.01
+
+    passes: list[int] = []
+    assert reward._parts is not None
+    reward._parts[0].register_forward_hook(lambda _, __, output: passes.append(len(output.image_embeds)))
+    asked = [PROMPT, *(Conversation((Message("user", (TextItem(words),)),)) for words in ("a", "two blue ones", "no"))]
+    replies = [Reply(["nothing"]), *[Reply(list(pictures)) for _ in asked[1:]]]
+    together = reward.judge(asked, replies)
+    assert passes == [6]  # every image in one pass, each beside its own prompt
+    assert together == pytest.approx([reward(*pair) for pair in zip(asked, replies, strict=True)], abs=1e-5)
+    assert len({round(value, 4) for value in together}) > 2
+
+
+def test_a_reward_of_a_batch_judges_on_the_models_device_and_at_once() -> None:
+    calls: list[Any] = []
+
+    class Lengths(Reward):
+        def to(self, device: torch.device) -> None:
+            calls.append(device)
+
+        def judge(self, prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
+            calls.append(len(replies))
+            return [float(len(reply.text)) for reply in replies]
+
+    replies = [Reply(["a"]), Reply(["bb"]), Reply(["ccc"])]
+    rewards: dict[str, RewardFunction] = {"lengths": Lengths(), "ones": lambda prompt, reply: 1}
+    found = judged(rewards, [PROMPT] * 3, replies, torch.device("meta"))
+    assert found == {"lengths": [1, 2, 3], "ones": [1, 1, 1]} and calls == [torch.device("meta"), 3]
+    assert Lengths()(PROMPT, replies[1]) == 2
+
+
+def test_what_a_reward_of_a_batch_does_wrong_is_named() -> None:
+    class Bad(Reward):
+        def __init__(self, worst: int) -> None:
+            self.worst = worst
+
+        def judge(self, prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
+            if any(reply.text == "bad" for reply in replies) or len(replies) > self.worst:
+                raise RuntimeError("too many")
+            return [float("nan") if reply.text == "nan" else 0.0 for reply in replies][: self.worst - 1]
+
+    prompts = [Conversation(PROMPT.messages, {"id": name}) for name in ("one", "two", "three")]
+    for words, worst, message in (
+        (("good", "bad", "good"), 9, r"rewards.own: prompt two: it raised RuntimeError: too many; expected a number"),
+        (("good", "good", "good"), 2, r"rewards.own: it raised RuntimeError.*for 3 replies together and for none of"),
+        (("good", "good", "good"), 3, r"rewards.own: found 2 numbers for 3 replies"),
+        (("good", "good", "nan"), 9, r"rewards.own: prompt three: found nan for the reply 'nan'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            judged({"own": Bad(worst)}, prompts, [Reply([word]) for word in words])
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
@@ -20,7 +21,7 @@ from tiny_world import tiny_model
 
 from isthmus.model import AnyToAny, LossWeights
 from isthmus.model.bundle import load_bundle, read_components
-from isthmus.training import Preference, Stage, StageSwitch
+from isthmus.training import Stage, StageSwitch
 from isthmus.training.stage_switch import check_micro_batches as check_trainer
 
 Whole = tuple[Path, AnyToAny, list[float]]
@@ -172,17 +173,45 @@ def test_batches_in_parts_learn_what_whole_batches_learn(experts: dict[str, Path
 
 
 def test_batches_in_parts_go_on_bit_for_bit(experts: dict[str, Path], tmp_path: Path) -> None:
-    _, whole = fit(experts, tmp_path, ["instruction_tuning"], micro_batches=2, accumulate_grad_batches=2)
-    checkpoint = str(tmp_path / "checkpoints" / "step=2.ckpt")
-    options = {"micro_batches": 2, "accumulate_grad_batches": 2, "resume": checkpoint}
-    _, resumed = fit(experts, tmp_path / "resumed", ["instruction_tuning"], **options)
-    assert resumed.losses == whole.losses[4:]
+    names = ["instruction_tuning", "preference_tuning", "reward_tuning"]
+    model, whole = fit(experts, tmp_path, names, micro_batches=2)
+    for step in (2, 8, 11):  # inside each stage
+        options = {"micro_batches": 2, "resume": str(tmp_path / "checkpoints" / f"step={step}.ckpt")}
+        again, resumed = fit(experts, tmp_path / str(step), names, **options)
+        assert resumed.losses == whole.losses[step:]
+        assert_equal_weights(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("by", ["trainer.accumulate_grad_batches 2", "the callback GradientAccumulationScheduler"])
+def test_a_mean_of_batches_means_is_refused(experts: dict[str, Path], tmp_path: Path, by: str) -> None:
+    is_callback = "callback" in by
+    options: dict[str, Any] = {"extra": [GradientAccumulationScheduler({0: 2})]} if is_callback else {}
+    with pytest.raises(ValueError, match=rf"found {by}.*Mend: take it out.*micro_batches"):
+        fit(
+            experts,
+            tmp_path,
+            ["instruction_tuning"],
+            **options | ({} if is_callback else {"accumulate_grad_batches": 2}),
+        )
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 40])
+def test_no_last_step_has_a_rate_of_zero(decay: Any, length: int) -> None:
+    for warm_up in (0.0, 0.1, 0.5, 0.99):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedule = Stage(["lora"], steps=length, warm_up=warm_up, decay=decay).scheduler(length)(optimizer)
+        rates = []
+        for _ in range(length):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        assert rates[-1] > 0 and max(rates) <= 1
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(float(decay == "constant"), abs=1e-9)
 
 
 def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
     stage = {"steps": 1, "trains": ["lora"], "micro_batches": 2}
-    with pytest.raises(ValueError, match=r"micro_batches 2 and an objective.*Mend: lower batch_size"):
-        Stage(**stage, objective=Preference())
     with pytest.raises(ValueError, match=r"losses.imitation.*Mend: set micro_batches to 1"):
         Stage(**stage, losses=LossWeights(imitation=1.0))
     with pytest.raises(ValueError, match="found micro_batches 0; expected at least 1"):
@@ -190,7 +219,9 @@ def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
     trainer = pl.Trainer(accelerator="cpu", logger=False)
     check_trainer(trainer, "tuning")
     trainer._accelerator_connector.strategy = FSDPStrategy()
-    with pytest.raises(ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*accumulate_grad_batches"):
+    with pytest.raises(
+        ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*Mend: lower the stage's batch_size"
+    ):
         check_trainer(trainer, "tuning")
     trainer._accelerator_connector.strategy = SingleDeviceStrategy("cpu")
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", scaler=torch.amp.GradScaler("cpu"))

@@ -15,7 +15,7 @@ from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.planning import Planner, Targets
-from isthmus.data.samples import Sample, SampleMedium, SampleRun, deal, stack
+from isthmus.data.samples import Sample, SampleMedium, SampleRun, stack_parts
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import derive_seed
 from isthmus.data.stored import StoredFile
@@ -85,9 +85,12 @@ class Collator:
         Raises:
             DataError: a fault of the conversation or of a media file, a modality that isn't served, or too many tokens.
         """
+        return self.lay_out(conversation, {})
+
+    def lay_out(self, conversation: Conversation, ready: dict[MediumItem, SampleMedium]) -> Sample:
+        """As :meth:`sample`. ``ready``: media that were read before, to which those that are read here are added."""
         if self.generation_prompt:
             conversation = conversation.prompt()
-        ready: dict[MediumItem, SampleMedium] = {}
         sample = self._laid_out(conversation, ready)
         full = self.full_tokens
         if full is not None and len(sample.ids) > full:
@@ -152,8 +155,7 @@ class Collator:
         Raises:
             DataError: media of one modality whose preprocessed tensors differ in shape.
         """
-        first, *rest = [stack(part) for part in deal(samples, self.micro_batches)]
-        return replace(first, rest=rest)
+        return stack_parts(samples, self.micro_batches)
 
     def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
         """Input media and generated media in order, after a check that the model serves each of them."""

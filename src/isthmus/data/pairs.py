@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.data.collate import Collator
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.samples import Sample, SampleRun, stack
+from isthmus.data.samples import Sample, SampleMedium, SampleRun, deal, stack
 from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.types import Batch, Media
 
@@ -99,7 +99,8 @@ class PairSample(Sample):
 class PairCollator(Collator):
     """Makes batches of pairs: n chosen answers, then the n rejected ones in the same order, (2n, T).
 
-    Runs that stand in the same place of both answers share a seed, and with it their noise. Arguments are those of
+    Runs that stand in the same place of both answers share a seed, and with it their noise. The media of a pair's
+    prompt are read and stacked once for both sides. Arguments are those of
     :class:`~isthmus.data.collate.Collator`; ``targets`` should be ``last``, since the answers alone differ.
     """
 
@@ -118,8 +119,9 @@ class PairCollator(Collator):
                 "preferences sources of isthmus.data.preferences alone.",
             )
         check_pair(conversation, name)
-        chosen = super().sample(conversation)
-        rejected = super().sample(self._like(conversation, chosen))
+        ready: dict[MediumItem, SampleMedium] = {}  # both sides hold the prompt's own media, which are read once
+        chosen = self.lay_out(conversation, ready)
+        rejected = self.lay_out(self._like(conversation, chosen), ready)
         if chosen.ids == rejected.ids and _is_same_runs(chosen.runs, rejected.runs):
             raise DataError(
                 Fault.EQUAL_PAIR,
@@ -129,10 +131,13 @@ class PairCollator(Collator):
         return PairSample(**vars(chosen), rejected=rejected)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Chosen rows, then rejected rows."""
-        others = [sample.rejected for sample in samples if isinstance(sample, PairSample)]
-        assert len(others) == len(samples), "a batch of pairs holds pairs alone"
-        return stack([*samples, *others])
+        """Chosen rows, then rejected rows; in parts of whole pairs, of which the first holds the others."""
+        pairs = [sample for sample in samples if isinstance(sample, PairSample)]
+        assert len(pairs) == len(samples), "a batch of pairs holds pairs alone"
+        dealt = deal([len(pair.ids) + len(pair.rejected.ids) for pair in pairs], self.micro_batches)
+        chosen = [[pairs[place] for place in part] for part in dealt]
+        first, *rest = [stack([*part, *[pair.rejected for pair in part]]) for part in chosen]
+        return replace(first, rest=rest)
 
     def _like(self, pair: Pair, chosen: Sample) -> Conversation:
         """The rejected side, with the seed of the chosen one's first run where the source gave none."""

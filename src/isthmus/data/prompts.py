@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from isthmus.data.collate import Collator
-from isthmus.data.samples import Sample, stack
+from isthmus.data.samples import Sample, stack, stack_parts
 from isthmus.data.schema import Conversation
 from isthmus.types import IGNORED, Batch
 from isthmus.vocabulary import Vocabulary
@@ -37,10 +37,11 @@ class PromptCollator(Collator):
         return replace(sample, details={**sample.details, PROMPT: conversation.prompt()})
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Every prompt so many times, side by side."""
+        """Every prompt so many times, side by side, its media stacked once; instruction data in parts."""
         prompts = [sample for sample in samples if PROMPT in sample.details for _ in range(self.copies)]
-        mixed = [sample for sample in samples if PROMPT not in sample.details]
-        return replace(stack(prompts) if prompts else _no_prompts(), mixed=stack(mixed) if mixed else None)
+        told = [sample for sample in samples if PROMPT not in sample.details]
+        mixed = stack_parts(told, self.micro_batches) if told else None
+        return replace(stack(prompts) if prompts else _no_prompts(), mixed=mixed)
 
 
 def _no_prompts() -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,10 @@ from isthmus.types import IGNORED, MEDIA, Batch, Encoded, MediaBatch, Modality, 
 
 @dataclass
 class SampleMedium:
-    """An input medium of one sample: its preprocessed tensors, the positions that it takes, and what a cache knows."""
+    """An input medium of one sample: its preprocessed tensors, the positions that it takes, and what a cache knows.
+
+    Media that share one ``inputs`` object are one medium in several places, and are stacked once.
+    """
 
     modality: Modality
     inputs: dict[str, Tensor]
@@ -86,24 +89,38 @@ def stack(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def deal(samples: Sequence[Sample], parts: int) -> list[list[Sample]]:
-    """At most ``parts`` lists of about as many positions each: the longest first, each to the shortest list so far."""
-    dealt: list[list[int]] = [[] for _ in range(min(parts, len(samples)))]
-    lengths = [0] * len(dealt)
-    for place in sorted(range(len(samples)), key=lambda place: -len(samples[place].ids)):
-        shortest = min(range(len(dealt)), key=lambda part: (lengths[part], part))
+def deal(lengths: Sequence[int], parts: int) -> list[list[int]]:
+    """Places of items by part: at most ``parts``, of about as many positions each.
+
+    The longest item comes first, and each goes to the part that is the shortest so far.
+    """
+    dealt: list[list[int]] = [[] for _ in range(min(parts, len(lengths)))]
+    sums = [0] * len(dealt)
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        shortest = min(range(len(dealt)), key=lambda part: (sums[part], part))
         dealt[shortest].append(place)
-        lengths[shortest] += len(samples[place].ids)
-    return [[samples[place] for place in sorted(part)] for part in dealt]
+        sums[shortest] += lengths[place]
+    return [sorted(part) for part in dealt]
+
+
+def stack_parts(samples: Sequence[Sample], parts: int) -> Batch:
+    """As :func:`stack`, in at most ``parts`` parts, of which the first holds the others."""
+    dealt = deal([len(sample.ids) for sample in samples], parts)
+    first, *rest = [stack([samples[place] for place in part]) for part in dealt]
+    return replace(first, rest=rest)
 
 
 def _media_batch(media: list[tuple[int, SampleMedium]]) -> MediaBatch:
+    distinct = {id(medium.inputs): medium for _, medium in media}
+    order = {key: at for at, key in enumerate(distinct)}
+    own = list(distinct.values())
     return MediaBatch(
-        _stack([medium.inputs for _, medium in media if not medium.is_held], f"inputs of {media[0][1].modality}"),
+        _stack([medium.inputs for medium in own if not medium.is_held], f"inputs of {own[0].modality}"),
         torch.tensor([row for row, _ in media]),
         torch.tensor([medium.start for _, medium in media]),
         torch.tensor([medium.length for _, medium in media]),
-        None if media[0][1].cached is None else [medium.cached for _, medium in media if medium.cached is not None],
+        None if own[0].cached is None else [medium.cached for medium in own if medium.cached is not None],
+        None if len(own) == len(media) else torch.tensor([order[id(medium.inputs)] for _, medium in media]),
     )
 
 

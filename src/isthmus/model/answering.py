@@ -13,7 +13,7 @@ from isthmus.data.schema import parse_conversation
 from isthmus.data.seeds import derive_seed
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply
-from isthmus.types import MEDIA, Batch, Media, Modality
+from isthmus.types import MEDIA, Batch, Features, Media, Modality
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -30,6 +30,7 @@ def answer(
     steps: int | None = None,
     guidance: float | None = None,
     memory: Memory | None = None,
+    features: Mapping[Modality, Features] | None = None,
 ) -> list[Reply]:
     """Answers a batch of prompts; the media of all of them are made together, a modality at a time.
 
@@ -44,6 +45,7 @@ def answer(
         guidance: likewise.
         memory: of the conversation, for a batch of one prompt that was made with it: what it holds isn't computed
             again, and what is new is added.
+        features: F of the prompts' media by modality, where they are known; they are encoded otherwise.
 
     Raises:
         ValueError: a required medium has no generator.
@@ -61,7 +63,7 @@ def answer(
     if side is None:
         projected: dict[Modality, tuple[Tensor, Tensor]] = {}
     else:
-        projected = side(batch.media) if memory is None else memory.project(side, batch.media)
+        projected = side(batch.media, features) if memory is None else memory.project(side, batch.media)
     closed = batch if side is None else side.closed(batch, projected)
     answers = model.backbone.language_model.generate(closed, projected, sampling, required, permitted, kept)
     row_seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else list(seeds)

@@ -32,7 +32,7 @@ from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
 from isthmus.model.touching import touched
 from isthmus.paths import user_path
-from isthmus.types import IGNORED, Batch, Modality, is_shapes_only
+from isthmus.types import IGNORED, Batch, Features, Modality, is_shapes_only
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -218,7 +218,8 @@ class AnyToAny(pl.LightningModule):
         """Logs a step's figures; those that every process has are averaged over them."""
         shared = {name: value.detach().float() for name, value in values.items()}
         world = self.trainer.world_size
-        together = [name for name in shared if name in everywhere] if world > 1 and split == "train" else []
+        # Sorted, since processes may have found them in different orders.
+        together = sorted(name for name in shared if name in everywhere) if world > 1 and split == "train" else []
         if together:  # at once: Lightning's own reduction takes a barrier for each
             sums = torch.stack([shared[name] for name in together])
             distributed.all_reduce(sums)
@@ -244,9 +245,11 @@ class AnyToAny(pl.LightningModule):
         steps: int | None = None,
         guidance: float | None = None,
         memory: Memory | None = None,
+        features: Mapping[Modality, Features] | None = None,
     ) -> list[Reply]:
         """Answers a batch of prompts. See :func:`isthmus.model.answering.answer`."""
-        return answer(self, batch, sampling or self.sampling, required, allowed, seeds, steps, guidance, memory)
+        own = sampling or self.sampling
+        return answer(self, batch, own, required, allowed, seeds, steps, guidance, memory, features)
 
     def chat(
         self,

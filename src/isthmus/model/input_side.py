@@ -118,13 +118,30 @@ class InputSide(pl.LightningModule):
         found = {m: self.cache.medium(self.encoder(m), m, partial(self.positions_of, m)) for m in self.serving}
         return {modality: medium for modality, medium in found.items() if medium is not None}
 
-    def forward(self, media: Mapping[Modality, MediaBatch]) -> dict[Modality, tuple[Tensor, Tensor]]:
-        """By modality P (n, M, E) and its mask (n, M). An encoder is loaded when its first medium comes."""
+    def forward(
+        self, media: Mapping[Modality, MediaBatch], features: Mapping[Modality, Features] | None = None
+    ) -> dict[Modality, tuple[Tensor, Tensor]]:
+        """By modality P (n, M, E) of each place and its mask (n, M).
+
+        Args:
+            media: of a batch.
+            features: F of these media, where they are known (:meth:`encode`); they are encoded otherwise.
+        """
+        known = self.encode(media) if features is None else features
         projected = {}
         for modality, batch in media.items():
-            features = self.features(modality, batch)
-            projected[modality] = self.projector(modality)(features)
+            tokens, mask = self.projector(modality)(known[modality])
+            if batch.index is not None:
+                tokens, mask = tokens[batch.index], mask[batch.index]
+            projected[modality] = tokens, mask
         return projected
+
+    def encode(self, media: Mapping[Modality, MediaBatch]) -> dict[Modality, Features]:
+        """By modality F (d, N, D) of the distinct media. An encoder is loaded when its first medium comes.
+
+        Encoders are frozen, so that F is the same for a policy and its reference: it is computed once for both.
+        """
+        return {modality: self.features(modality, batch) for modality, batch in media.items()}
 
     def features(self, modality: Modality, batch: MediaBatch) -> Features:
         """F of one modality, as the bridge takes it: from the cache, as far as it holds them, and of the encoder.

@@ -67,11 +67,12 @@ class Memory:
             assert batch.cached is not None, "the batch was collated without this memory"
             new = [known for known in batch.cached if known.tokens is None]
             if new:
-                tokens, mask = side({modality: replace(batch, cached=None)})[modality]
+                tokens, mask = side({modality: replace(batch, cached=None, index=None)})[modality]
                 for known, own, valid in zip(new, tokens, mask, strict=True):
                     known.tokens, known.mask = own, valid
             held |= {known.key: known for known in batch.cached}
-            rows = [(known.tokens, known.mask) for known in batch.cached]
+            order = range(len(batch.cached)) if batch.index is None else batch.index.tolist()
+            rows = [(batch.cached[at].tokens, batch.cached[at].mask) for at in order]
             projected[modality] = (
                 pad_sequence([own for own, _ in rows if own is not None], batch_first=True),
                 pad_sequence([valid for _, valid in rows if valid is not None], batch_first=True),

@@ -6,7 +6,8 @@ piece. Gradient accumulation over batches, as Trainers have it, takes the mean o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,11 +46,7 @@ def counts_of(model: AnyToAny, parts: Sequence[Batch]) -> Tensor:
 
 
 def learn(model: AnyToAny, parts: Sequence[Batch], counts: Tensor) -> tuple[Tensor, Terms]:
-    """The loss of parts of a batch, and their terms together, without gradient.
-
-    All parts but the last have been learnt from when this returns, and their activations are gone; the loss's own
-    backward pass adds their gradients to the last one's. To optimizers, clipping and DDP's reduction, which see one
-    backward pass, it is a loss like any other.
+    """The loss of parts of a batch, learnt from one after another, and their terms together, without gradient.
 
     Args:
         model: what learns.
@@ -59,26 +56,52 @@ def learn(model: AnyToAny, parts: Sequence[Batch], counts: Tensor) -> tuple[Tens
     Returns:
         The loss (), a sum over this process's parts, and its terms.
     """
+    found: list[Terms] = []
+
+    def loss_of(part: Batch) -> Tensor:
+        terms: Terms = model(part)
+        found.append(terms.detach())
+        return terms.total(model.loss_weights, counts)
+
+    loss, _ = in_turn(model, [partial(loss_of, part) for part in parts])
+    return loss, together(found, parts)
+
+
+def in_turn(model: AnyToAny, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    """The sum of losses that are computed and learnt from one after another.
+
+    All but the last have been learnt from when this returns, and their activations are gone; the sum's own backward
+    pass adds their gradients to the last one's. To optimizers, clipping and DDP's reduction, which see one backward
+    pass, it is a loss like any other. Where the model's batches aren't divided (``micro_batches`` is 1) it is plainly
+    the sum.
+
+    Args:
+        model: what learns.
+        losses: at least one; each computes a loss () from the beginning.
+
+    Returns:
+        The sum (), and each loss without gradient.
+    """
+    if model.micro_batches == 1 or len(losses) == 1:
+        whole = [find() for find in losses]
+        return torch.stack(whole).sum() if len(whole) > 1 else whole[0], [loss.detach() for loss in whole]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     sums: list[Tensor | None] = [None] * len(trained)
-    before, found = counts.new_zeros((), dtype=torch.float32), []
-    for part in parts[:-1]:
-        terms: Terms = model(part)
-        loss = terms.total(model.loss_weights, counts)
+    values: list[Tensor] = []
+    for find in losses[:-1]:
+        loss = find()
         if loss.requires_grad:
             with torch.autocast(loss.device.type, enabled=False):  # a backward pass keeps its forward's types
                 gradients = torch.autograd.grad(loss, trained, allow_unused=True)
             sums = [_added(held, new) for held, new in zip(sums, gradients, strict=True)]
-        before = before + loss.detach()
-        found.append(terms.detach())
-        del loss, terms  # the next part takes their place
-    last: Terms = model(parts[-1])
-    loss = last.total(model.loss_weights, counts)
+        values.append(loss.detach())
+        del loss  # the next part takes its place
+    last = losses[-1]()
+    before, values = torch.stack(values).sum(), [*values, last.detach()]
     known = {parameter: gradient for parameter, gradient in zip(trained, sums, strict=True) if gradient is not None}
     if known:
-        loss = _WithGradients.apply(loss, list(known.values()), *known)  # type: ignore[no-untyped-call]
-    found.append(last.detach())
-    return loss + before, together(found, parts)
+        last = _WithGradients.apply(last, list(known.values()), *known)  # type: ignore[no-untyped-call]
+    return last + before, values
 
 
 def together(found: Sequence[Terms], parts: Sequence[Batch]) -> Terms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,8 @@ import torch.distributed as distributed
 from torch import Tensor
 
 from isthmus.data.collate import Collator
+from isthmus.model.losses import Terms
+from isthmus.model.micro_batches import counts_of
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -40,11 +43,14 @@ class Objective(ABC):
         prepares: whether its batches hold denoising targets.
         makes: whether it needs generators, if only to make media.
         mixes: whether conversations are learnt beside by the stage's own losses.
+        dropout: whether what trains keeps its dropout. Without it, the default, policy and reference are the same
+            function as long as their weights are the same.
     """
 
     prepares: bool = False
     makes: bool = False
     mixes: bool = False
+    dropout: bool = False
 
     @property
     @abstractmethod
@@ -53,7 +59,10 @@ class Objective(ABC):
 
     @abstractmethod
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:
-        """The loss of a batch. ``model.reference`` is the model as the stage began."""
+        """The loss of a batch. ``model.reference`` is the model as the stage began.
+
+        It is learnt in parts, as :func:`isthmus.model.micro_batches.in_turn` does it, where the stage says so.
+        """
 
 
 def over_processes(model: AnyToAny, counts: Tensor) -> tuple[Tensor, int]:
@@ -67,17 +76,29 @@ def over_processes(model: AnyToAny, counts: Tensor) -> tuple[Tensor, int]:
     return counts.clamp(min=1), world
 
 
-def instruction_loss(model: AnyToAny, batch: Batch | None, like: Tensor) -> Tensor:
-    """() the stage's own losses of conversations that are learnt beside, over the global batch, times the processes.
+def instruction_losses(model: AnyToAny, batch: Batch | None, weight: float) -> list[Callable[[], Tensor]]:
+    """What computes the stage's own losses of conversations that are learnt beside, one () for each part.
+
+    Their sum is the loss over the global batch, times the processes.
 
     Args:
         model: what learns.
         batch: of this process; it may have none.
-        like: a tensor of the losses' type and device.
+        weight: of the losses.
     """
-    weights = model.loss_weights
-    size = 3 + 2 * bool(weights.teaching) + bool(weights.imitation)
-    terms = None if batch is None else model(batch)
-    counts = like.new_zeros(size, dtype=torch.float64) if terms is None else terms.counts()
+    weights, parts = model.loss_weights, [] if batch is None else batch.parts
+    whole: Terms | None = model(parts[0]) if parts and model.micro_batches == 1 else None
+    if whole is not None:
+        counts = whole.counts()
+    elif parts:
+        counts = counts_of(model, parts)
+    else:
+        size = 3 + 2 * bool(weights.teaching) + bool(weights.imitation)
+        counts = torch.zeros(size, dtype=torch.float64, device=model.device)
     counts, world = over_processes(model, counts)
-    return like.new_zeros(()) if terms is None else terms.total(weights, counts) * world
+
+    def loss_of(part: Batch) -> Tensor:
+        terms: Terms = model(part) if whole is None else whole
+        return weight * world * terms.total(weights, counts)
+
+    return [partial(loss_of, part) for part in parts]

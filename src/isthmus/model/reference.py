@@ -32,6 +32,9 @@ class Reference:
     def __call__(self, model: AnyToAny) -> Iterator[None]:
         """The model is the reference for the block's length: in eval mode (no dropout), and without autograd.
 
+        Autocast keeps half-precision copies of parameters for a whole step, under the parameters' identity. They are
+        dropped here, or the policy's pass would use the reference's weights, and the reference's pass the policy's.
+
         Raises:
             ValueError: it was taken of a model or a stage that trains other parameters.
         """
@@ -47,11 +50,13 @@ class Reference:
                 # Kept on the parameters' device: a checkpoint brings them on the CPU.
                 self.tensors[name] = self.tensors[name].to(own.device, own.dtype)
                 own.data = self.tensors[name]
+            torch.clear_autocast_cache()
             with resting(model), torch.no_grad():
                 yield
         finally:
             for name, own in owned.items():
                 own.data = present[name]
+            torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from isthmus.model.losses import distance_to
-from isthmus.types import IGNORED, Batch, Modality
+from isthmus.types import IGNORED, Batch, Features, Modality
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -53,6 +53,7 @@ def score(
     aligned: int = 0,
     temperature: float = 1.0,
     projected: Mapping[Modality, tuple[Tensor, Tensor]] | None = None,
+    features: Mapping[Modality, Features] | None = None,
 ) -> Scores:
     """Scores a batch's answers.
 
@@ -62,10 +63,11 @@ def score(
         contents: whether media that bring their file are denoised too.
         aligned: the runs of so many rows, from the first on, are compared with their captions' conditions.
         temperature: of the log-probabilities.
-        projected: P and its mask by modality, where they are known; the batch's media are encoded otherwise.
+        projected: P and its mask by modality, where they are known; or
+        features: F by modality. Without either, the batch's media are encoded.
     """
     if projected is None:
-        projected = {} if model.input_side is None else model.input_side(batch.media)
+        projected = {} if model.input_side is None else model.input_side(batch.media, features)
     closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
     output = model.backbone(closed, projected, by_token=True, temperature=temperature)
     targets = closed.labels != IGNORED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from isthmus.pocket.judges.points import PointsJudge
 from isthmus.pocket.judges.text import TextJudge
 from isthmus.pocket.judges.video import VideoJudge
 from isthmus.pocket.world import COLOURS
+from isthmus.training.rewards import Reward
 from isthmus.types import Modality
 
 
-class JudgesVerdict:
+class JudgesVerdict(Reward):
     """The share of what a prompt expects that the judges read in the reply; less for media that nobody asked for.
 
     For prompts of :class:`isthmus.pocket.cells.MatrixCells`, whose details say what they expect.
@@ -39,14 +42,17 @@ class JudgesVerdict:
         self.judges: dict[str, Judge] = judges
         self.unrequested = unrequested
 
-    def __call__(self, prompt: Conversation, reply: Reply) -> float:
-        """The reward."""
-        (verdict,) = judge_replies([Expectation.of(prompt.details)], [reply], self.judges)
-        right = list(verdict.right.values())
-        return sum(right) / len(right) - self.unrequested * verdict.unrequested
+    def judge(self, prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
+        """Media of one modality are read together."""
+        verdicts = judge_replies([Expectation.of(prompt.details) for prompt in prompts], replies, self.judges)
+        right = [list(verdict.right.values()) for verdict in verdicts]
+        return [
+            sum(own) / len(own) - self.unrequested * verdict.unrequested
+            for own, verdict in zip(right, verdicts, strict=True)
+        ]
 
 
-class OneColour:
+class OneColour(Reward):
     """The share of a reply's images that are in one colour; 0 without any.
 
     Args:
@@ -60,12 +66,13 @@ class OneColour:
     def __init__(self, folder: str | Path, colour: str = "blue") -> None:
         if colour not in COLOURS:
             raise ValueError(f"one_colour.colour: found {colour!r}; expected {', '.join(COLOURS)}. Mend: choose one.")
-        self.judge = ImageJudge(folder)
+        self.reader = ImageJudge(folder)
         self.colour = colour
 
-    def __call__(self, prompt: Conversation, reply: Reply) -> float:
-        """The reward."""
-        images = reply.media(Modality.IMAGE)
-        if not images:
-            return 0.0
-        return sum(reading["colour"] == self.colour for reading in self.judge.many(images)) / len(images)
+    def judge(self, prompts: Sequence[Conversation], replies: Sequence[Reply]) -> list[float]:
+        """All images are read together."""
+        images = [reply.media(Modality.IMAGE) for reply in replies]
+        found = [medium for own in images for medium in own]
+        readings = iter(self.reader.many(found) if found else [])
+        right = [[reading["colour"] == self.colour for reading in islice(readings, len(own))] for own in images]
+        return [sum(own) / max(len(own), 1) for own in right]

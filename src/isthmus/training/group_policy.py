@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,16 +14,38 @@ from torch import Tensor
 from isthmus.backbones.base import Sampling
 from isthmus.data.collate import Collator
 from isthmus.data.prompts import PROMPT, PromptCollator, with_answers
+from isthmus.data.rows import rows_of
+from isthmus.data.samples import deal
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
-from isthmus.model.objective import Objective, Outcome, instruction_loss, over_processes
+from isthmus.model.micro_batches import in_turn
+from isthmus.model.objective import Objective, Outcome, instruction_losses, over_processes
 from isthmus.model.reference import resting
 from isthmus.model.scores import score
-from isthmus.training.rewards import Reward, judged
-from isthmus.types import Batch
+from isthmus.training.rewards import RewardFunction, judged
+from isthmus.types import Batch, Features, Modality
 
 FIGURES = ["reward", "reward_deviation", "flat_groups", "kl", "answer_length", "answer_ended"]
 """What is logged of every batch of answers, whatever the rewards and the media."""
+
+
+@dataclass
+class _Answers:
+    """Drawn answers to a batch's prompts.
+
+    Attributes:
+        batch: prompts with their answers, R rows.
+        features: F of the prompts' media.
+        advantages: (R,).
+        figures: what is logged of them.
+        drawn: when the last one was drawn.
+    """
+
+    batch: Batch
+    features: Mapping[Modality, Features]
+    advantages: Tensor
+    figures: dict[str, Tensor]
+    drawn: float
 
 
 class GroupPolicy(Objective):
@@ -36,6 +60,9 @@ class GroupPolicy(Objective):
     by the stage's own losses, alignment included: that trains projectors, and keeps what the rewards don't look at
     (PPO-ptx: InstructGPT, arXiv 2203.02155, equation 2). Otherwise the stage should not train projectors.
 
+    Prompts' media are encoded once a step, for drawing, for the reference and for the policy. In a stage with
+    ``micro_batches`` all answers are drawn together, since a group's are compared, and learnt from in parts.
+
     Args:
         rewards: by name, see :mod:`isthmus.training.rewards`.
         weights: of the rewards in their sum; 1 where not given.
@@ -47,6 +74,8 @@ class GroupPolicy(Objective):
         temperature: of the draws, and of the log-probabilities that are learnt from. A model that hardly varies its
             answers needs more than 1: equal answers teach nothing.
         mixed: weight of the losses of instruction data; 0 takes the prompts of such conversations instead.
+        dropout: whether LoRA and projectors keep their dropout, for answers and instruction data alike. Off, the first
+            step's ratios to the reference are 1.
 
     Raises:
         ValueError: no reward, a weight for one that isn't there, or a number that makes no sense.
@@ -56,7 +85,7 @@ class GroupPolicy(Objective):
 
     def __init__(
         self,
-        rewards: dict[str, Reward],
+        rewards: dict[str, RewardFunction],
         weights: Mapping[str, float] | None = None,
         group: int = 8,
         max_tokens: int = 64,
@@ -65,6 +94,7 @@ class GroupPolicy(Objective):
         steps: int | None = None,
         temperature: float = 1.0,
         mixed: float = 0.0,
+        dropout: bool = False,
     ) -> None:
         if not rewards:
             raise ValueError("group_policy.rewards: found none; expected at least one. Mend: give a class_path.")
@@ -88,6 +118,7 @@ class GroupPolicy(Objective):
         self.temperature = temperature
         self.mixed = mixed
         self.mixes = mixed > 0
+        self.dropout = dropout
         self._clock: tuple[float, float] | None = None
 
     @property
@@ -103,64 +134,99 @@ class GroupPolicy(Objective):
 
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:
         begun = time.perf_counter()
-        losses, figures, drawn = self._policy(model, batch)
-        counts, world = over_processes(model, losses.new_tensor([len(losses)], dtype=torch.float64))
-        loss = losses.sum() / counts[0].to(losses.dtype) * world
+        answers = self._answers(model, batch) if len(batch) else None
+        losses = [] if answers is None else self._losses(model, answers)
+        counts, world = over_processes(model, torch.tensor([len(batch)], dtype=torch.float64, device=model.device))
+        learnt: list[tuple[Tensor, Tensor]] = []
+
+        def policy(part: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+            own, *figures = part()
+            learnt.append((figures[0], figures[1]))
+            return own.sum() / counts[0].to(own.dtype) * world
+
+        told = instruction_losses(model, batch.mixed, self.mixed) if self.mixes else []
+        loss, values = in_turn(model, [*(partial(policy, part) for part in losses), *told])
         # Processes may hold unlike numbers of prompts: so weighed, their mean is the mean over all answers.
-        share = len(losses) * world / counts[0]
-        shared = {name: value.to(losses.device) * share for name, value in figures.items()}
+        share = len(batch) * world / counts[0]
+        figures = self._nothing(model) if answers is None else answers.figures | _of_tokens(learnt)
+        shared = {name: value.to(loss.device) * share for name, value in figures.items()}
         if self.mixes:
-            instruction = instruction_loss(model, batch.mixed, losses)
-            shared |= {"policy_loss": loss, "mixed_loss": instruction}
-            loss = loss + self.mixed * instruction
-        own = {} if drawn is None else self._sampling_share(begun, drawn, losses)
+            zero = torch.zeros_like(loss.detach())
+            shared["policy_loss"] = sum(values[: len(losses)], zero)
+            shared["mixed_loss"] = sum(values[len(losses) :], zero) / self.mixed
+        own = {} if answers is None else self._sampling_share(begun, answers.drawn, loss)
         return Outcome(loss, {"loss": loss, **shared}, own)
 
-    def _policy(self, model: AnyToAny, batch: Batch) -> tuple[Tensor, dict[str, Tensor], float | None]:
-        """(R,) losses of the answers, what is logged of them, and when they were drawn; nothing where no prompt is."""
-        if not len(batch):
-            names = FIGURES + [f"reward_{name}" for name in self.rewards] + [f"made_{m}" for m in model.outputs]
-            single = model.trainer.world_size == 1
-            empty = torch.zeros(0, device=batch.ids.device)
-            return empty, {} if single else dict.fromkeys(names, empty.sum()), None
-        assert model.reference is not None, "the stage switch takes the reference"
-        replies = self._draw(model, batch)
+    def _answers(self, model: AnyToAny, batch: Batch) -> _Answers:
+        """Draws an answer to every row, and judges them. The prompts' media are encoded here, and nowhere else."""
+        features = {} if model.input_side is None else model.input_side.encode(batch.media)
+        replies = self._draw(model, batch, features)
         drawn = time.perf_counter()
-        values = judged(self.rewards, [details[PROMPT] for details in batch.details], replies)
+        prompts = [details[PROMPT] for details in batch.details]
+        values = judged(self.rewards, prompts, replies, model.device)
         by_name = {name: torch.tensor(own, dtype=torch.float64) for name, own in values.items()}
         rewards = torch.stack([self.weights[name] * own for name, own in by_name.items()]).sum(0)
         groups = rewards.view(-1, self.group)
-        advantages = group_advantages(groups).flatten().to(batch.ids.device, torch.float32)
-
-        answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
-        with model.reference(model):
-            before = score(model, answered, temperature=self.temperature)
-        now = score(model, answered, temperature=self.temperature)
-        old = now.tokens.detach()
-        losses, divergences = policy_loss(now.tokens, old, before.tokens, now.targets, advantages, self.clip, self.kl)
         figures = {
             "reward": rewards.mean(),
             "reward_deviation": groups.std(1).mean(),
             "flat_groups": (groups.std(1) == 0).double().mean(),
-            "kl": divergences.mean(),
-            "answer_length": now.counts.float().mean(),
             "answer_ended": _mean([reply.ended == "end" for reply in replies]),
         }
         figures |= {f"reward_{name}": own.mean() for name, own in by_name.items()}
         figures |= {f"made_{m}": _mean([bool(reply.media(m)) for reply in replies]) for m in model.outputs}
-        return losses, figures, drawn
+        advantages = group_advantages(groups).flatten().to(batch.ids.device, torch.float32)
+        answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
+        return _Answers(answered, features, advantages, figures, drawn)
 
-    def _draw(self, model: AnyToAny, batch: Batch) -> list[Reply]:
+    def _losses(self, model: AnyToAny, answers: _Answers) -> list[Callable[[], tuple[Tensor, Tensor, Tensor]]]:
+        """What computes the losses (r,) of each part's answers, their KL (r,) and their lengths (r,)."""
+        batch = answers.batch
+        if model.micro_batches == 1:
+            return [partial(self._part, model, batch, answers.features, answers.advantages)]
+
+        def part(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+            own, features = rows_of(batch, rows, answers.features)
+            return self._part(model, own, features, answers.advantages[rows])
+
+        return [partial(part, rows) for rows in deal(batch.mask.sum(1).tolist(), model.micro_batches)]
+
+    def _part(
+        self, model: AnyToAny, batch: Batch, features: Mapping[Modality, Features], advantages: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert model.reference is not None, "the stage switch takes the reference"
+        with model.reference(model):
+            before = score(model, batch, temperature=self.temperature, features=features)
+        now = score(model, batch, temperature=self.temperature, features=features)
+        old = now.tokens.detach()
+        losses, divergences = policy_loss(now.tokens, old, before.tokens, now.targets, advantages, self.clip, self.kl)
+        return losses, divergences, now.counts.float()
+
+    def _nothing(self, model: AnyToAny) -> dict[str, Tensor]:
+        """The figures of a process without a prompt: zeros, where others have some."""
+        names = FIGURES + [f"reward_{name}" for name in self.rewards] + [f"made_{m}" for m in model.outputs]
+        return {} if model.trainer.world_size == 1 else {name: torch.zeros(()) for name in names}
+
+    def _draw(self, model: AnyToAny, batch: Batch, features: Mapping[Modality, Features] | None = None) -> list[Reply]:
         """One reply a row. Rows draw from seeds of their own, which the step's random state gives."""
         seed = int(torch.randint(2**30, ()))
+        seeds = [seed + row for row in range(len(batch))]
         sampling = Sampling(self.max_tokens, temperature=self.temperature, seed=seed)
         with resting(model):
-            return model.answer(batch, sampling, seeds=[seed + row for row in range(len(batch))], steps=self.steps)
+            return model.answer(batch, sampling, seeds=seeds, steps=self.steps, features=features)
 
     def _sampling_share(self, begun: float, drawn: float, like: Tensor) -> dict[str, Tensor]:
         """The share of the last whole step's time, its backward pass included, that drawing answers took."""
         last, self._clock = self._clock, (begun, drawn - begun)
         return {} if last is None else {"sampling_share": like.new_tensor(last[1] / (begun - last[0]))}
+
+
+def _of_tokens(learnt: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """What is logged of the answers' (r,) KL and lengths, given by part."""
+    return {
+        "kl": torch.cat([divergences for divergences, _ in learnt]).mean(),
+        "answer_length": torch.cat([counts for _, counts in learnt]).mean(),
+    }
 
 
 def _mean(flags: list[bool]) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import get_args
 
@@ -13,9 +14,13 @@ from isthmus.data.collate import Collator
 from isthmus.data.pairs import PairCollator
 from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference_loss
 from isthmus.model import AnyToAny
+from isthmus.model.micro_batches import in_turn
 from isthmus.model.objective import Objective, Outcome, over_processes
 from isthmus.model.scores import Scores, score
-from isthmus.types import Batch, SignalBatch
+from isthmus.types import IGNORED, Batch, Modality, SignalBatch
+
+Contents = dict[Modality, tuple[list[int], list[int]]]
+"""By modality, which contents of chosen answers stand against which of rejected ones."""
 
 
 class Preference(Objective):
@@ -24,7 +29,8 @@ class Preference(Objective):
     An answer's log-probability is that of its words, its end, and the first signal token of each run: whether a medium
     is called for is learnt like a word. What a medium looks like is learnt by the media term: a content of the chosen
     answer stands against the one in the same place of the rejected answer, with the same noise and timestep; its
-    gradient reaches the output projectors and, through the signals, the LLM.
+    gradient reaches the output projectors and, through the signals, the LLM. A prompt's media are encoded once, for
+    both answers, under the policy and the reference.
 
     Args:
         form: of the text term, see :func:`isthmus.losses.preference_loss`.
@@ -36,6 +42,8 @@ class Preference(Objective):
             along with the rejected ones' (arXiv 2404.19733).
         alignment: weight of the chosen answers' alignment: what that is to words, this is to media. The distance of
             their projected signals to their captions' conditions, as in the stages before.
+        dropout: whether LoRA and projectors keep their dropout, as ``trl`` has it without ``disable_dropout``. Off, the
+            first step's ratios to the reference are 1.
 
     Raises:
         ValueError: a number that makes no sense, or nothing to learn.
@@ -50,6 +58,7 @@ class Preference(Objective):
         media_beta: float = 2000.0,
         chosen: float = 0.0,
         alignment: float = 0.0,
+        dropout: bool = False,
     ) -> None:
         if form not in get_args(PreferenceForm):
             raise ValueError(
@@ -70,6 +79,7 @@ class Preference(Objective):
         self.media_beta = media_beta
         self.chosen = chosen
         self.alignment = alignment
+        self.dropout = dropout
         self.prepares = media > 0
         self.makes = media + alignment > 0
 
@@ -78,54 +88,153 @@ class Preference(Objective):
         return partial(PairCollator, targets="last")
 
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:
-        assert model.reference is not None, "the stage switch takes the reference"
-        with model.reference(model):
-            before = score(model, batch, self.prepares)
-        pairs = len(batch) // 2
-        now = score(model, batch, self.prepares, pairs if self.alignment else 0)
-        chosen, rejected = (now.text - before.text).chunk(2)
-        tokens = now.counts.chunk(2)
-        losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.form)
-        media, media_margins = self._media(now, before, pairs)
-        likelihood = -now.text[:pairs].sum()
+        parts = [(part, self._contents(model, part)) for part in batch.parts]
+        counts, world = over_processes(model, torch.stack([self._counts(model, *part) for part in parts]).sum(0))
+        learnt: list[_Learnt] = []
 
-        distances = torch.cat([losses.new_zeros(0), *now.alignment.values()])
-        sizes = losses.new_tensor([pairs, len(media)], dtype=torch.float64)
-        counts, world = over_processes(
-            model, torch.cat([sizes, tokens[0].sum().double()[None], sizes.new_tensor([len(distances)])])
-        )
-        counts = counts.to(losses.dtype)
-        text_loss, media_loss = losses.sum() / counts[0] * world, media.sum() / counts[1] * world
-        chosen_loss = likelihood / counts[2] * world
-        loss = self.text * text_loss + self.media * media_loss + self.chosen * chosen_loss
-        loss = loss + self.alignment * distances.sum() / counts[3].clamp(min=1) * world
+        def loss_of(part: Batch, contents: Contents) -> Tensor:
+            own = self._learn(model, part, contents)
+            learnt.append(own.detach())
+            return world * self._total(own, counts)
+
+        loss, _ = in_turn(model, [partial(loss_of, *part) for part in parts])
+        whole = _together(learnt)
+        divisors = counts.to(whole.losses.dtype)
         shared = {
             "loss": loss,
-            "preference_loss": text_loss,
-            "preference_accuracy": (margins > 0).float().mean(),
-            "reward_margin": margins.mean(),
-            "chosen_ratio": chosen.mean(),
-            "rejected_ratio": rejected.mean(),
-            "chosen_loss": chosen_loss,
-            "chosen_length": tokens[0].float().mean(),
-            "rejected_length": tokens[1].float().mean(),
+            "preference_loss": whole.losses.sum() / divisors[0] * world,
+            "preference_accuracy": (whole.margins > 0).float().mean(),
+            "reward_margin": whole.margins.mean(),
+            "chosen_ratio": whole.ratios[0].mean(),
+            "rejected_ratio": whole.ratios[1].mean(),
+            "chosen_loss": whole.likelihood / divisors[2] * world,
+            "chosen_length": whole.tokens[0].float().mean(),
+            "rejected_length": whole.tokens[1].float().mean(),
         }
-        own = _health(model, now, pairs)
-        own |= {f"alignment_{modality}": values.mean() for modality, values in now.alignment.items()}
-        if len(media):
-            own |= {"media_loss": media.mean(), "media_accuracy": (media_margins > 0).float().mean()}
+        own: dict[str, Tensor] = {}
+        if whole.correct is not None:
+            for part in batch.parts:  # by modality, over all parts
+                called = model.called(part, whole.labels, whole.correct)
+                own |= {f"signal_called_{modality}": share for modality, share in called.items()}
+        own |= {f"alignment_{modality}": values.mean() for modality, values in whole.alignment.items()}
+        if len(whole.media):
+            own |= {"media_loss": whole.media.mean(), "media_accuracy": (whole.media_margins > 0).float().mean()}
         return Outcome(loss, shared, own)
 
-    def _media(self, now: Scores, before: Scores, pairs: int) -> tuple[Tensor, Tensor]:
+    def _contents(self, model: AnyToAny, batch: Batch) -> Contents:
+        """By modality, which contents stand against which: see :func:`content_pairs`."""
+        if not self.prepares or model.output_side is None:
+            return {}
+        pairs = len(batch) // 2
+        return {modality: content_pairs(runs, pairs) for modality, runs in batch.signals.items() if runs.contents}
+
+    def _counts(self, model: AnyToAny, batch: Batch, contents: Contents) -> Tensor:
+        """(4,) float64: pairs, pairs of contents, the chosen answers' targets, and their runs that are aligned."""
+        pairs = len(batch) // 2
+        targets = (batch.labels[:pairs] != IGNORED).sum()
+        sizes = targets.new_tensor([pairs, sum(len(chosen) for chosen, _ in contents.values())])
+        runs = [(own.rows < pairs).sum() for own in batch.signals.values()] if model.output_side is not None else []
+        aligned = torch.stack(runs).sum() if runs and self.alignment else torch.zeros_like(targets)
+        return torch.cat([sizes, targets[None], aligned[None]]).double()
+
+    def _learn(self, model: AnyToAny, batch: Batch, contents: Contents) -> _Learnt:
+        assert model.reference is not None, "the stage switch takes the reference"
+        features = {} if model.input_side is None else model.input_side.encode(batch.media)
+        with model.reference(model):
+            before = score(model, batch, self.prepares, features=features)
+        pairs = len(batch) // 2
+        now = score(model, batch, self.prepares, pairs if self.alignment else 0, features=features)
+        chosen, rejected = (now.text - before.text).chunk(2)
+        tokens = now.counts.view(2, -1)
+        losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.form)
+        media, media_margins = self._media(now, before, contents)
+        is_chosen = now.targets.nonzero()[:, 0] < pairs
+        return _Learnt(
+            losses,
+            margins,
+            torch.stack([chosen, rejected]),
+            tokens,
+            -now.text[:pairs].sum(),
+            media,
+            media_margins,
+            now.alignment,
+            now.batch.labels[now.targets][is_chosen],
+            None if now.correct is None else now.correct[is_chosen],
+        )
+
+    def _total(self, own: _Learnt, counts: Tensor) -> Tensor:
+        """() the weighed loss, each sum divided by its global count (4,)."""
+        counts = counts.to(own.losses.dtype)
+        loss = self.text * own.losses.sum() / counts[0] + self.media * own.media.sum() / counts[1]
+        loss = loss + self.chosen * own.likelihood / counts[2]
+        distances = torch.cat([own.losses.new_zeros(0), *own.alignment.values()])
+        return loss + self.alignment * distances.sum() / counts[3]
+
+    def _media(self, now: Scores, before: Scores, contents: Contents) -> tuple[Tensor, Tensor]:
         """(c,) losses and margins of the pairs of contents; those that stand alone count for nothing."""
         losses, margins = [now.tokens.new_zeros(0)], [now.tokens.new_zeros(0)]
         for modality, errors in now.denoising.items():
-            chosen, rejected = content_pairs(now.batch.signals[modality], pairs)
+            chosen, rejected = contents[modality]
             rise = errors - before.denoising[modality]
             loss, margin = diffusion_preference_loss(rise[chosen], rise[rejected], self.media_beta)
             losses.append(loss)
             margins.append(margin)
         return torch.cat(losses), torch.cat(margins)
+
+
+@dataclass
+class _Learnt:
+    """What a part of n pairs is learnt by, and what is logged of it.
+
+    Attributes:
+        losses: (n,) of the text term.
+        margins: (n,).
+        ratios: (2, n), of the chosen and of the rejected answers.
+        tokens: (2, n), how many targets they have.
+        likelihood: () the chosen answers' cross-entropy.
+        media: (c,) losses of the media term.
+        media_margins: (c,).
+        alignment: by modality (r,), distances of the chosen answers' runs.
+        labels: (P,) the chosen answers' targets.
+        correct: (P,) which of them were the likeliest token; None where that isn't known.
+    """
+
+    losses: Tensor
+    margins: Tensor
+    ratios: Tensor
+    tokens: Tensor
+    likelihood: Tensor
+    media: Tensor
+    media_margins: Tensor
+    alignment: dict[Modality, Tensor]
+    labels: Tensor
+    correct: Tensor | None
+
+    def detach(self) -> _Learnt:
+        """The same without gradient."""
+        plain = {name: value.detach() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, alignment={m: own.detach() for m, own in self.alignment.items()}, **plain)
+
+
+def _together(parts: Sequence[_Learnt]) -> _Learnt:
+    """The parts as one."""
+    alignment: dict[Modality, list[Tensor]] = {}
+    for part in parts:
+        for modality, values in part.alignment.items():
+            alignment.setdefault(modality, []).append(values)
+    correct = [part.correct for part in parts if part.correct is not None]
+    return _Learnt(
+        torch.cat([part.losses for part in parts]),
+        torch.cat([part.margins for part in parts]),
+        torch.cat([part.ratios for part in parts], 1),
+        torch.cat([part.tokens for part in parts], 1),
+        torch.stack([part.likelihood for part in parts]).sum(),
+        torch.cat([part.media for part in parts]),
+        torch.cat([part.media_margins for part in parts]),
+        {modality: torch.cat(values) for modality, values in alignment.items()},
+        torch.cat([part.labels for part in parts]),
+        torch.cat(correct) if correct else None,
+    )
 
 
 def content_pairs(runs: SignalBatch, pairs: int) -> tuple[list[int], list[int]]:
@@ -139,13 +248,3 @@ def content_pairs(runs: SignalBatch, pairs: int) -> tuple[list[int], list[int]]:
         places[rows[run], rows[:run].count(rows[run])] = content
     both = [(row, rank) for row, rank in places if row < pairs and (row + pairs, rank) in places]
     return [places[key] for key in both], [places[row + pairs, rank] for row, rank in both]
-
-
-def _health(model: AnyToAny, now: Scores, pairs: int) -> dict[str, Tensor]:
-    """By modality, the share of the chosen answers' runs whose first signal token was the likeliest."""
-    if now.correct is None:
-        return {}
-    is_chosen = now.targets.nonzero()[:, 0] < pairs
-    labels = now.batch.labels[now.targets][is_chosen]
-    called = model.called(now.batch, labels, now.correct[is_chosen])
-    return {f"signal_called_{modality}": share for modality, share in called.items()}

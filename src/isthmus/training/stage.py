@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from isthmus.model.losses import LossWeights
 from isthmus.model.micro_batches import check_micro_batches
 from isthmus.model.objective import Objective
+from isthmus.training.parameter_groups import Group
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against
 
 
-def default_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
     """AdamW at the learning rate and weight decay of NExT-GPT's first two stages (arXiv 2309.05519, table 7)."""
     return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3, fused=True)
 
@@ -36,8 +36,11 @@ class Stage:
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.
         micro_batches: parts that a process learns from one after another: loss and gradients of its whole batch, in the
-            memory of one part (:mod:`isthmus.model.micro_batches`). Only dropout's draws differ.
-        optimizer: made anew over what trains, so that no moment of another stage lives on.
+            memory of one part (:mod:`isthmus.model.micro_batches`). Only dropout's draws differ. Under an objective
+            that compares answers a part holds whole pairs; a group's answers are drawn together and learnt in parts.
+        optimizer: made anew over what trains, so that no moment of another stage lives on. Vectors and rows of new
+            tokens don't decay.
+        groups: by part, named as in ``trains``, what differs from the optimizer's own: the most specific name counts.
         warm_up: share of the steps over which the learning rate rises.
         decay: how it falls afterwards.
         objective: what it learns by instead, on training batches of its own kind; ``losses`` then are those of
@@ -52,6 +55,7 @@ class Stage:
     batch_size: int | None = None
     micro_batches: int = 1
     optimizer: OptimizerCallable = default_optimizer
+    groups: Mapping[str, Group] = field(default_factory=dict)
     warm_up: float = 0.1
     decay: Literal["linear", "cosine", "constant"] = "linear"
     objective: Objective | None = None
@@ -70,14 +74,9 @@ class Stage:
             raise ValueError(f"stage: found micro_batches {self.micro_batches}; expected at least 1")
         if self.micro_batches > 1:
             check_micro_batches(self.losses)
-            if self.objective is not None:
-                raise ValueError(
-                    f"stage: found micro_batches {self.micro_batches} and an objective, whose answers are compared "
-                    "within a batch; expected one of them. Mend: lower batch_size, or accumulate batches"
-                )
 
     def scheduler(self, length: int) -> Callable[[Optimizer], LRScheduler]:
-        """The learning rate's schedule over ``length`` optimizer steps."""
+        """The learning rate's schedule over ``length`` optimizer steps. It ends at 0 after the last one, not at it."""
         from transformers import get_scheduler
 
         name = "constant_with_warmup" if self.decay == "constant" else self.decay

@@ -7,11 +7,13 @@ stages equal the same stages run apart, and a resumed run equals one that was ne
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch.nn.parallel import DistributedDataParallel
@@ -26,8 +28,9 @@ from isthmus.training.breaking_off import BreakingOff
 from isthmus.training.checkpoints import WholeCheckpoints
 from isthmus.training.ending import check_length, ended_early, forget_early_stopping, learnt_batches
 from isthmus.training.half_precision import check_denoising, check_precision
+from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.stage import Stage
-from isthmus.training.trainable import check_optimizer, select_parts, set_trainable
+from isthmus.training.trainable import check_optimizer, set_trainable
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +122,7 @@ class StageSwitch(pl.Callback):
         """Sets all that a stage decides: what trains, the loss, the optimizer, the data, which experts stay."""
         self.index = index
         stage = self.stage
-        set_trainable(model, stage.trains, self.name)
+        set_trainable(model, stage.trains, self.name, stage.objective is None or stage.objective.dropout)
         model.loss_weights, model.objective = stage.losses, stage.objective
         model.reference = self._reference = None
         model.micro_batches = stage.micro_batches
@@ -127,9 +130,9 @@ class StageSwitch(pl.Callback):
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
         )
-        updates = max(len(mixture) // trainer.accumulate_grad_batches, 1)
-        model.optimizer_factory = stage.optimizer
-        model.scheduler_factory = stage.scheduler(updates)
+        planned = plan_groups(model, stage.trains, stage.groups, self.name)
+        model.optimizer_factory = partial(grouped, model, stage.optimizer, planned, self.name)
+        model.scheduler_factory = stage.scheduler(len(mixture))
         makes = stage.objective is not None and stage.objective.makes
         if model.output_side is not None and not makes and not stage.losses.alignment + stage.losses.denoising:
             model.output_side.release()
@@ -248,6 +251,7 @@ class StageSwitch(pl.Callback):
         check_precision(trainer)
         for name in self.names:
             check_denoising(trainer, model, self.stages[name], name)
+        check_accumulation(trainer)
         divided = [name for name in self.names if self.stages[name].micro_batches > 1]
         if divided:
             check_micro_batches(trainer, divided[0])
@@ -264,7 +268,7 @@ class StageSwitch(pl.Callback):
                     "or a later stage would go on with the first one's data"
                 )
         for name in self.names:  # a wrong name in the last stage shows before the first is trained
-            select_parts(model, self.stages[name].trains, name)
+            plan_groups(model, self.stages[name].trains, self.stages[name].groups, name)
 
     def _load_result(self, trainer: pl.Trainer, model: AnyToAny, stage: str) -> None:
         if trainer.ckpt_path is not None:
@@ -277,18 +281,37 @@ class StageSwitch(pl.Callback):
             model.loss_weights = self.stages[self.names[-1]].losses
 
 
-def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
-    """A part's gradients are taken behind the backs of the strategy and of the loss scaler.
+def check_accumulation(trainer: pl.Trainer) -> None:
+    """Refuses a Trainer's own accumulation of batches.
+
+    It is a mean of the batches' means, in which the tokens of a batch of few count for more than those of others.
 
     Raises:
-        ValueError: one of them would have to know.
+        ValueError: it is on.
+    """
+    found = [f"trainer.accumulate_grad_batches {count}" for count in [trainer.accumulate_grad_batches] if count != 1]
+    is_scheduler = [isinstance(each, GradientAccumulationScheduler) for each in trainer.callbacks]  # type: ignore[attr-defined]  # set by a connector
+    found += ["the callback GradientAccumulationScheduler"] if any(is_scheduler) else []
+    if found:
+        raise ValueError(
+            f"found {' and '.join(found)}, which would weigh the tokens of unlike batches unlike; expected none. Mend: "
+            "take it out, give the stage the whole batch_size, and divide it by the stage's micro_batches: loss and "
+            "gradients of the whole batch, in the memory of a part."
+        )
+
+
+def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
+    """Gradients of a part bypass the strategy's hooks and the loss scaler, so both must be absent.
+
+    Raises:
+        ValueError: one of them is there.
     """
     strategy = trainer.strategy
     fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
     if not fits:
         raise ValueError(
             f"stage '{name}': found micro_batches under {type(strategy).__name__}, which shards what is learnt; "
-            "expected one device or DDP. Mend: set trainer.accumulate_grad_batches instead."
+            "expected one device or DDP. Mend: lower the stage's batch_size, or share it among more processes."
         )
     if trainer.precision == "16-mixed":
         raise ValueError(

@@ -38,7 +38,7 @@ class TokenRate(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Counts, and logs where the Trainer does."""
-        learnt = [*batch.parts, *([] if batch.mixed is None else [batch.mixed])]
+        learnt = [*batch.parts, *([] if batch.mixed is None else batch.mixed.parts)]
         tokens = torch.stack([part.mask.sum() for part in learnt]).sum()
         self._tokens = tokens if self._tokens is None else self._tokens + tokens
         now = time.perf_counter()

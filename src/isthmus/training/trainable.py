@@ -29,8 +29,14 @@ def select_parts(model: AnyToAny, wanted: Sequence[str], stage: str) -> list[str
     return chosen
 
 
-def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str) -> dict[str, int]:
+def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str, dropout: bool = True) -> dict[str, int]:
     """Sets gradients and modes absolutely: the chosen parts train, all else is frozen and in eval mode.
+
+    Args:
+        model: built.
+        wanted: names of parts.
+        stage: for messages.
+        dropout: whether what trains is in train mode; in eval mode otherwise, as all else.
 
     Returns:
         Part -> how many of its parameters train.
@@ -49,13 +55,13 @@ def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str) -> dict[st
             counts[part] = sum(parameter.numel() for parameter in parameters.values())
     # A projector trains in train mode; the LLM decides by itself which of its adapters do.
     model.training = True
-    model.backbone.train()
+    model.backbone.train(dropout)
     for side, prefix in ((model.input_side, "input_projectors"), (model.output_side, "output_projectors")):
         if side is not None:
             for name, projector in side.projectors.items():
-                projector.train(f"{prefix}.{name}" in chosen)
+                projector.train(dropout and f"{prefix}.{name}" in chosen)
     if model.input_side is not None and model.input_side.teacher is not None:
-        model.input_side.teacher.train("teacher" in chosen)
+        model.input_side.teacher.train(dropout and "teacher" in chosen)
     frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
     log.info("stage '%s' trains %s; frozen and loaded: %s parameters", stage, trained, f"{frozen:,}")
