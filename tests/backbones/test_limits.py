@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import LlamaConfig, T5Config
+from transformers import GPT2Config, LlamaConfig, MptConfig, T5Config
 
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.limits import answer_limits, context_of, prompt_limits
@@ -14,8 +13,13 @@ from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
 IMAGE, VIDEO = Modality.IMAGE, Modality.VIDEO
+LLAMA_3: dict[str, Any] = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 VOCABULARY = Vocabulary(40, {"image": 2, "video": 3})
-NONE = SimpleNamespace(model_max_length=int(1e30))
 
 
 def llama(positions: int, **rope: Any) -> LlamaConfig:
@@ -23,39 +27,27 @@ def llama(positions: int, **rope: Any) -> LlamaConfig:
 
 
 @pytest.mark.parametrize(
-    ("config", "tokens", "expected"),
+    ("config", "expected"),
     [
-        (llama(4096), 2048, 4096),  # the LLM's own word comes first
-        (llama(4096, rope_type="linear", factor=4.0), 2048, 16384),
-        (llama(2048, rope_type="dynamic", factor=2.0), 2048, 4096),
-        (llama(32768, rope_type="yarn", factor=4.0, original_max_position_embeddings=32768), 0, 131072),
-        (llama(163840, rope_type="yarn", factor=40.0, original_max_position_embeddings=4096), 0, 163840),
-        (
-            llama(
-                131072,
-                rope_type="llama3",
-                factor=8.0,
-                low_freq_factor=1.0,
-                high_freq_factor=4.0,
-                original_max_position_embeddings=8192,
-            ),
-            0,
-            131072,
-        ),
-        (T5Config(), 512, 512),
-        (T5Config(), int(1e30), None),
+        (llama(4096), 4096),
+        (llama(4096, rope_type="linear", factor=4.0), 16384),
+        (llama(2048, rope_type="dynamic", factor=2.0), 4096),
+        (llama(32768, rope_type="yarn", factor=4.0, original_max_position_embeddings=32768), 131072),
+        (llama(163840, rope_type="yarn", factor=40.0, original_max_position_embeddings=4096), 163840),
+        (llama(131072, rope_type="llama3", **LLAMA_3), 131072),
+        (GPT2Config(n_positions=300), 300),
+        (MptConfig(max_seq_len=2048), 2048),
+        (T5Config(), None),
     ],
 )
-def test_the_context_of_an_llm(config: Any, tokens: int, expected: int | None) -> None:
-    tokenizer = SimpleNamespace(model_max_length=tokens)
-    assert context_of(config, tokenizer) == expected
-    assert context_of(config, tokenizer, 300) == 300
+def test_the_context_of_an_llm(config: Any, expected: int | None) -> None:
+    assert context_of(config) == expected
+    assert context_of(config, 300) == 300
 
 
 def test_a_context_can_only_be_lowered() -> None:
     with pytest.raises(ValueError, match=r"found context 600; the LLM has 512 positions\. Mend: lower it"):
-        context_of(llama(512), NONE, 600)
-    assert context_of(T5Config(), NONE, 600) == 600
+        context_of(llama(512), 600)
     with pytest.raises(ValueError, match="found context 0; expected at least 1"):
         Sampling(context=0)
 

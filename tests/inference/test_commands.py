@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_files(bundle: Path, tmp_path: Path) -> Non
         (["--text", "hi", "--require", "points"], "points is required, but this model makes"),
         (["--text", "hi", "--require", "smell"], "require: found 'smell'"),
         (["--text", "hi", "--temperature", "-1"], "temperature -1"),
+        (["--text", "hi", "--context", "9999"], "found context 9999; the LLM has 1024 positions"),
         (["--text", "hi", "--sed", "1"], "--sed"),
     ],
 )

@@ -149,7 +149,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
     ) -> PromptLimits:
         """The whole context: the answer stands in the decoder's own positions."""
-        context = context_of(self.config, self.tokenizer, sampling.context)
+        context = context_of(self.config, sampling.context)
         return PromptLimits(context, context, context)
 
     def _build_layers(self) -> None:

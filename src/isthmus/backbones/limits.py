@@ -9,9 +9,6 @@ from isthmus.backbones.base import PromptLimits
 from isthmus.types import MEDIA, Modality
 from isthmus.vocabulary import Vocabulary
 
-NO_LENGTH = 1_000_000
-"""A tokenizer that knows no length says a number far beyond this."""
-
 
 def check_requests(
     prompts: int, required: Sequence[Sequence[Modality]] | None, allowed: Sequence[Modality] | None
@@ -40,26 +37,22 @@ def check_requests(
     return [[Modality(modality) for modality in media] for media in required], permitted
 
 
-def context_of(config: Any, tokenizer: Any, lowered: int | None = None) -> int | None:
+def context_of(config: Any, lowered: int | None = None) -> int | None:
     """Positions that a prompt and its answer may take together; None where nothing limits them.
 
     The LLM's configuration says it. Rotary positions that the library stretches reach further: ``linear`` and
     ``dynamic`` by their factor, ``yarn`` up to its factor times the length that it starts from; other kinds count what
-    they add by themselves. An LLM without absolute positions has the tokenizer's length, if that has one.
+    they add by themselves. Relative positions (T5, ALiBi) have no end, unless the configuration names one.
 
     Args:
         config: of the LLM.
-        tokenizer: of the LLM.
         lowered: as many at most.
 
     Raises:
         ValueError: ``lowered`` is more than there are.
     """
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        length = getattr(tokenizer, "model_max_length", NO_LENGTH)
-        positions = None if length >= NO_LENGTH else int(length)
-    else:
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    if positions is not None:
         rope = getattr(config, "rope_parameters", None) or {}
         factor = rope.get("factor") or 1
         match rope.get("rope_type"):

@@ -235,7 +235,7 @@ class PretrainedBackbone(LanguageBackbone):
     ) -> PromptLimits:
         """How long a prompt may be whose answer shares the LLM's positions. See :mod:`isthmus.backbones.limits`."""
         (media,), permitted = check_requests(1, [owed], allowed)
-        context = context_of(self.config, self.tokenizer, sampling.context)
+        context = context_of(self.config, sampling.context)
         return prompt_limits(context, sampling.max_tokens, media, permitted, self.vocabulary)
 
     def _writers(
@@ -246,7 +246,7 @@ class PretrainedBackbone(LanguageBackbone):
         permitted: Sequence[Modality],
     ) -> list[AnswerWriter]:
         """One a row, for prompts of these lengths in positions that the answers have to share."""
-        context = context_of(self.config, self.tokenizer, sampling.context)
+        context = context_of(self.config, sampling.context)
         limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, context)
         decode = self._decode_text
         return [

@@ -24,6 +24,9 @@ Targets = Literal["all", "last", "none"]
 SENTINEL = "\uf8e5"
 """Stands for a medium while a conversation is text. A private-use character: no text in any language holds it."""
 
+NO_LENGTH = 10**30
+"""What a tokenizer without a longest text says; others warn of longer ones."""
+
 Span = tuple[int, int]
 
 
@@ -54,6 +57,7 @@ class Planner:
 
         self.vocabulary = vocabulary
         self._tokenizer = copy.deepcopy(tokenizer)
+        self._tokenizer.model_max_length = NO_LENGTH  # whoever lays conversations out says how long they may be
         self._tokenizer.add_tokens([AddedToken(SENTINEL, normalized=False, special=True)], special_tokens=True)
         self._sentinel_id = int(self._tokenizer.convert_tokens_to_ids(SENTINEL))
         special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]

@@ -31,7 +31,7 @@ class Pipeline:
         batch_size: requests that are decoded together.
 
     Raises:
-        ValueError: the batch size is below one.
+        ValueError: the batch size is below one, or the context isn't one that the LLM has.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Pipeline:
             raise ValueError(f"batch_size: found {batch_size}; expected at least 1")
         self.model = model.eval()
         self.sampling = sampling or model.sampling
+        # A context that the LLM doesn't have shows before the first request.
+        model.backbone.language_model.prompt_limits(self.sampling, allowed=model.outputs)
         self.steps = steps
         self.guidance = guidance
         self.batch_size = batch_size
