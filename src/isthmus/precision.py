@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -71,6 +71,13 @@ def own_precision(dtype: torch.dtype, holds_float32: bool = False) -> Iterator[N
             if dtype in HALF and torch.is_autocast_enabled(device) and not serves:
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def mixed_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Mixed precision where it is faster: autocast on a GPU, to bfloat16 where it has that; nothing elsewhere."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
 
 
 def in_own_precision(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:

@@ -7,9 +7,10 @@ import re
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -27,6 +28,8 @@ from isthmus.training.input_wait import InputWait
 
 log = logging.getLogger(__name__)
 
+MatmulPrecision = Literal["highest", "high", "medium"]
+
 CHECKPOINT_WORDS = ("last", "best", "hpc")
 """What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
 
@@ -39,6 +42,9 @@ yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.repr
 UNKNOWN = re.compile(r"(?:Option '|does not accept option '|unrecognized arguments: --)([\w.]+)")
 """How jsonargparse and argparse name an option that there isn't."""
 
+RENAMED = {"precision": "dtype"}
+"""Options' earlier names, and those that they have now."""
+
 
 class Parser(LightningArgumentParser):
     """Lightning's, which also says what an unknown option may have been meant to be."""
@@ -46,7 +52,9 @@ class Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exits with code 2; see jsonargparse."""
         unknown = UNKNOWN.search(message)
-        if unknown and "Did you mean" not in message:  # the parser of an inner class may have said it
+        if unknown and (new := RENAMED.get(unknown[1].rpartition(".")[2])):
+            message += f"\n  It is called {new} now."
+        elif unknown and "Did you mean" not in message:  # the parser of an inner class may have said it
             parser = getattr(ex, "subcommand_parser", None) or self
             known = parser.option_names() if isinstance(parser, Parser) else []
             near = [
@@ -119,10 +127,17 @@ class Command(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The stages, under ``training``."""
         parser.add_lightning_class_args(StageSwitch, "training")
+        parser.add_argument(
+            "--float32_matmul_precision",
+            type=MatmulPrecision,
+            default="highest",
+            help="how a GPU multiplies float32 matrices: highest, or in TF32 (high) or bfloat16 (medium) inside",
+        )
 
     def before_instantiate_classes(self) -> None:
         """Puts the home folder in the place of ``~``, and refuses a checkpoint that isn't there."""
         config = self.config[self.subcommand]
+        torch.set_float32_matmul_precision(config.float32_matmul_precision)
         # Not all of Lightning's loggers and callbacks know what ~ means; our own parts do.
         config.trainer = _at_home(config.trainer)
         config.training.folder = user_path(config.training.folder)

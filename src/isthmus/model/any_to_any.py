@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from isthmus.model.reply import Reply
 from isthmus.model.teaching import imitate, teach
 from isthmus.model.touching import touched
 from isthmus.paths import user_path
+from isthmus.precision import mixed_on
 from isthmus.types import IGNORED, Batch, Features, Modality, is_shapes_only
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -51,6 +53,7 @@ class AnyToAny(pl.LightningModule):
         seed: of the initial values of all that is trained.
         sampling: how answers are drawn where a request doesn't say.
         cache: where training keeps encoder features and caption conditions; None computes them each time.
+        autocast: whether answers on a GPU are computed in mixed precision where no Trainer says how.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class AnyToAny(pl.LightningModule):
         seed: int = 0,
         sampling: Sampling | None = None,
         cache: CacheSettings | None = None,
+        autocast: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -69,6 +73,7 @@ class AnyToAny(pl.LightningModule):
         self.seed = seed
         self.sampling = sampling or Sampling()
         self.cache_settings = cache
+        self.autocast = autocast
         self.loss_weights = LossWeights()
         self.optimizer_factory: OptimizerFactory | None = None
         self.scheduler_factory: SchedulerFactory | None = None
@@ -235,6 +240,12 @@ class AnyToAny(pl.LightningModule):
                 on_epoch=split != "train",
             )
 
+    def answering_precision(self) -> AbstractContextManager[Any]:
+        """The precision of answers: the Trainer's where there is one; else mixed on a GPU, if ``autocast`` is on."""
+        if self._trainer is not None:
+            return self.trainer.precision_plugin.forward_context()
+        return mixed_on(self.device) if self.autocast else nullcontext()
+
     def answer(
         self,
         batch: Batch,
@@ -249,7 +260,8 @@ class AnyToAny(pl.LightningModule):
     ) -> list[Reply]:
         """Answers a batch of prompts. See :func:`isthmus.model.answering.answer`."""
         own = sampling or self.sampling
-        return answer(self, batch, own, required, allowed, seeds, steps, guidance, memory, features)
+        with self.answering_precision():
+            return answer(self, batch, own, required, allowed, seeds, steps, guidance, memory, features)
 
     def chat(
         self,

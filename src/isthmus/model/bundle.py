@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from isthmus.model.earlier_names import renamed
 from isthmus.model.fingerprint import fingerprint
 from isthmus.model.relocation import relocated
 from isthmus.writing import PREVIOUS, write_folder
@@ -154,7 +155,7 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path) -> AnyToAny:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     try:
-        parsed = parser.parse_object({"model": relocated(configuration, folder)})
+        parsed = parser.parse_object({"model": relocated(renamed(configuration), folder)})
         model: AnyToAny = parser.instantiate_classes(parsed).model
     except (ArgumentError, TypeError, ValueError) as error:
         # jsonargparse wraps what a part's constructor says in all the types that it tried.

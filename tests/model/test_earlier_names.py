@@ -1,0 +1,19 @@
+"""Bundles of before are read under today's names."""
+
+from isthmus.model.earlier_names import renamed
+
+
+def test_generators_precision_is_their_dtype() -> None:
+    generator = {
+        "class_path": "isthmus.generators.zeroscope.ZeroScope",
+        "init_args": {"precision": "float16", "fps": 8},
+    }
+    found = renamed({"output_side": {"init_args": {"generators": [generator]}}, "seed": 3})
+    (own,) = found["output_side"]["init_args"]["generators"]
+    assert own == {"class_path": generator["class_path"], "init_args": {"dtype": "float16", "fps": 8}}
+    assert found["seed"] == 3 and "precision" in generator["init_args"]
+
+
+def test_what_is_named_so_elsewhere_stays() -> None:
+    other = {"class_path": "somebody.Generator", "init_args": {"precision": "double"}}
+    assert renamed([other, {"precision": 2}]) == [other, {"precision": 2}]
