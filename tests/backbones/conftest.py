@@ -32,7 +32,8 @@ from isthmus.vocabulary import MEDIA_POSITION
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "|user|", "|assistant|", *(f"w{index}" for index in range(34))]
 SIGNALS = {"image": 2, "video": 3, "audio": 2, "points": 1}
 TEMPLATE = (
-    "{% for message in messages %}|{{ message.role }}| {{ message.content }} {% endfor %}"
+    "{% for message in messages %}|{{ message.role }}| {{ message.content }} "
+    "{% if message.role == 'assistant' %}</s> {% endif %}{% endfor %}"
     "{% if add_generation_prompt %}|assistant| {% endif %}"
 )
 SIZES: dict[str, Any] = {

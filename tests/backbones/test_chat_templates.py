@@ -82,6 +82,40 @@ def test_turns_are_written_as_the_family_was_trained(name: str) -> None:
     assert byte_tokenizer(name).apply_chat_template(messages, tokenize=False) == TEXTS[name]
 
 
+LATE = {
+    "vicuna": "USER: U ASSISTANT: A</s>S USER: V ASSISTANT: B</s>",
+    "llama-2": "<s>[INST] U [/INST] A </s><s>[INST] <<SYS>>\nS\n<</SYS>>\n\nV [/INST] B </s>",
+    "plain": "</s>User: U\nAssistant: A</s>S\nUser: V\nAssistant: B</s>",
+    "t5": "U</s>A</s>S</s>V</s>B</s>",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_later_system_turn_stands_where_it_is(name: str) -> None:
+    tokenizer = byte_tokenizer(name)
+    order = [CHAT[1], CHAT[2], CHAT[0], CHAT[3], CHAT[4]]
+    messages = [{"role": role, "content": content} for role, content in order]
+    written = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    assert written.endswith(LATE.get(name, ""))
+    planner = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    conversation = Conversation([Message(role, [TextItem(content)]) for role, content in order])
+    ids = [i for s in planner.plan(conversation) if isinstance(s, TextSegment) for i in s.ids]
+    assert tokenizer.decode(ids) == written
+    prompt = planner.plan(Conversation(conversation.messages[:3]), "none", generation_prompt=True)
+    assert "S" in tokenizer.decode([i for s in prompt if isinstance(s, TextSegment) for i in s.ids])
+
+
+@pytest.mark.parametrize(
+    "turns", [["system", "assistant"], ["user", "system", "assistant"], ["system", "system", "user"]]
+)
+def test_llama_2_writes_system_turns_that_no_user_follows(turns: list[str]) -> None:
+    messages = [{"role": role, "content": f"words {i}."} for i, role in enumerate(turns)]
+    written = str(byte_tokenizer("llama-2").apply_chat_template(messages, tokenize=False))
+    assert [written.count(message["content"]) for message in messages] == [1] * len(turns)
+    grown = byte_tokenizer("llama-2").apply_chat_template(messages[:-1], tokenize=False)
+    assert turns[-1] == "user" or written.startswith(str(grown))
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_answers_and_their_end_are_the_targets_and_a_prompt_ends_where_they_begin(name: str) -> None:
     tokenizer = byte_tokenizer(name)
@@ -129,9 +163,10 @@ def test_a_template_is_chosen_by_name_or_file_and_replaces_the_checkpoints_own(
     own = CausalBackbone(llm_folder("qwen2")).tokenizer.chat_template
     named = CausalBackbone(llm_folder("qwen2"), chat_template="chatml").tokenizer.chat_template
     assert named == TEMPLATES["chatml"] != own
-    (tmp_path / "mine.jinja").write_text("{{ messages[0]['content'] }}")
+    written = "{% for message in messages %}{{ message['content'] }}{{ eos_token }}{% endfor %}"
+    (tmp_path / "mine.jinja").write_text(written)
     mine = EncoderDecoderBackbone(llm_folder("t5"), chat_template=str(tmp_path / "mine.jinja"))
-    assert mine.tokenizer.chat_template == "{{ messages[0]['content'] }}"
+    assert mine.tokenizer.chat_template == written
 
 
 def test_a_template_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -32,8 +33,8 @@ VICUNA = (
 """Vicuna's shape: plain words for roles, a prompt that ends before the answer's space, no system turn."""
 
 REWRITING = (
-    "{% for m in messages %}{{ m.role }}: {% if loop.last %}{{ m.content }}{% else %}...{% endif %}{{ eos_token }}"
-    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    "{% for m in messages %}{{ m.role }}{% if loop.last %} (last){% endif %}: {{ m.content }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}assistant (last): {% endif %}"
 )
 """Writes earlier turns anew when a later one follows."""
 
@@ -68,7 +69,10 @@ def metaspace(template: str = VICUNA) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(
         corpus(), trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False)
     )
-    return wrapped(tokenizer, template)
+    # Bytes have to be pieces of the vocabulary, and are no special tokens.
+    described = json.loads(tokenizer.to_str())
+    described["added_tokens"] = [token for token in described["added_tokens"] if not token["content"].startswith("<0x")]
+    return wrapped(Tokenizer.from_str(json.dumps(described)), template)
 
 
 def wrapped(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:

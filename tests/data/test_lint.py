@@ -167,3 +167,18 @@ def test_pairs_are_looked_at_on_both_sides(tmp_path: Path) -> None:
     assert told["equal pair"][0].startswith(f"{path}:4: chosen and rejected: found the same answer twice")
     assert told["schema"][0].startswith(f"{path}:5: rejected: found neither text nor media")
     assert told["duplicate conversation"] == [f"{path}:6: the same as at {path}:1"]
+
+
+def test_marks_without_media_and_greetings_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    source = lines(
+        tmp_path,
+        asked("<image>\nwho? <video>"),
+        asked(shown("image", "a.png"), "what does <image> mean?"),
+        asked("what is HTML?", answer="<video></video>"),
+        {"messages": [{"role": "assistant", "content": "hello"}, {"role": "user", "content": "who?"}]},
+    )
+    report = Linter().lint(source)
+    (told,) = report.findings["mark without a medium"].examples
+    assert told == f"{source.path}:1: found <image>, <video> in a text, and no such medium: it is text"
+    assert report.findings["no target"].count == 1 and report.usable == 3

@@ -159,6 +159,10 @@ class LanguageBackbone(nn.Module):
         """How long a prompt may be whose answer is drawn so, has to hold ``owed`` and may hold ``allowed``."""
         raise NotImplementedError
 
+    def ends(self) -> set[int]:
+        """Ids that end an answer; known before :meth:`materialize`."""
+        raise NotImplementedError
+
     def embed(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, E), as the LLM takes them in."""
         raise NotImplementedError

@@ -13,24 +13,34 @@ _EACH = "{% for message in messages %}"
 _END = "{% endfor %}"
 
 TEMPLATES: dict[str, str] = {
-    # Vicuna 1.1 and later: the role words are plain text, one space between turns.
+    # Vicuna 1.1 and later: the role words are plain text, one space between turns. A later system turn stands where it
+    # is, written as the first one is.
     "vicuna": (
-        "{{ bos_token }}{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + ' ' }}"
-        "{% else %}{{ 'A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        "{{ bos_token }}{% if not messages or messages[0]['role'] != 'system' %}"
+        "{{ 'A chat between a curious user and an artificial intelligence assistant. The assistant gives "
         "helpful, detailed, and polite answers to the user\\'s questions. ' }}{% endif %}"
         + _EACH
         + "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
-        "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}{% endif %}"
+        "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}"
+        "{% else %}{{ message['content'] + ' ' }}{% endif %}"
         + _END
         + "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
     ),
-    # LLaMA-2 chat: a begin token before every exchange, the system's words inside the first user turn.
+    # LLaMA-2 chat: a begin token before every exchange, a system turn's words inside the user's turn that follows;
+    # where none does, in an exchange without a user's words.
     "llama-2": (
-        "{% set system = messages[0]['content'] if messages and messages[0]['role'] == 'system' else '' %}"
-        "{% set first = 1 if system else 0 %}" + _EACH + "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' }}"
-        "{% if system and loop.index0 == first %}{{ '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' }}{% endif %}"
-        "{{ message['content'] + ' [/INST]' }}"
-        "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}" + _END
+        "{% set system = namespace(words='') %}{% set wrapped = '<<SYS>>\\n%s\\n<</SYS>>\\n\\n' %}"
+        + _EACH
+        + "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' }}"
+        "{{ wrapped % system.words if system.words else '' }}{{ message['content'] + ' [/INST]' }}"
+        "{% set system.words = '' %}"
+        "{% elif message['role'] == 'assistant' %}"
+        "{{ bos_token + '[INST] ' + wrapped % system.words + '[/INST]' if system.words else '' }}"
+        "{{ ' ' + message['content'] + ' ' + eos_token }}{% set system.words = '' %}"
+        "{% else %}{% set system.words = system.words + ('\\n' if system.words else '') + message['content'] %}"
+        "{% endif %}"
+        + _END
+        + "{{ bos_token + '[INST] ' + wrapped % system.words + '[/INST]' if system.words else '' }}"
     ),
     # ChatML: Qwen2, and Qwen3 without its thoughts, which its own template takes out of earlier turns.
     "chatml": (

@@ -98,6 +98,25 @@ def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None
     return tokenizer
 
 
+def read_ends(folder: Path, config: Any) -> set[int]:
+    """Ids that end an answer, by the folder's generation configuration, or else by the model's.
+
+    Raises:
+        ValueError: the generation configuration can't be read.
+    """
+    from transformers import GenerationConfig
+
+    listed = getattr(config, "eos_token_id", None)
+    if (folder / "generation_config.json").is_file():
+        try:
+            listed = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"backbone checkpoint {folder}: its generation_config.json can't be read: {error}"
+            ) from error
+    return set() if listed is None else {listed} if isinstance(listed, int) else set(listed)
+
+
 def damaged_weights(folder: Path) -> list[Path]:
     """The folder's safetensors whose header or length is wrong; the library's own error doesn't name them."""
     from safetensors import SafetensorError, safe_open

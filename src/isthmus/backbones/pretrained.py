@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from isthmus.backbones.answer_writer import AnswerWriter
 from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
-from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_tokenizer
+from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_ends, read_tokenizer
 from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.limits import answer_limits, check_requests, context_of, prompt_limits
 from isthmus.backbones.lora import (
@@ -27,6 +27,7 @@ from isthmus.backbones.lora import (
 from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
+from isthmus.backbones.template_probe import probe_template
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Modality
@@ -72,6 +73,8 @@ class PretrainedBackbone(LanguageBackbone):
         self._check_kind()
         self.vocabulary = Vocabulary(self.config.vocab_size, signals)
         self.tokenizer = read_tokenizer(self.checkpoint, self.config.vocab_size, chat_template)
+        ends = {self.tokenizer.eos_token_id} | read_ends(self.checkpoint, self.config)
+        self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}")
         # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
         self.lora = lora
@@ -180,12 +183,8 @@ class PretrainedBackbone(LanguageBackbone):
         return scores
 
     def ends(self) -> set[int]:
-        """Ids that end an answer: the tokenizer's end token and those of the LLM's generation config."""
-        listed = self.llm.generation_config.eos_token_id
-        return {
-            self.tokenizer.eos_token_id,
-            *([] if listed is None else [listed] if isinstance(listed, int) else listed),
-        }
+        """Ids that end an answer: the tokenizer's, the generation configuration's, and what the template writes."""
+        return set(self._ends)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), ``lora``."""

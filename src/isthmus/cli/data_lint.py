@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
@@ -12,6 +13,7 @@ from isthmus.paths import user_path
 
 if TYPE_CHECKING:
     from isthmus.data.lint import SourceReport
+    from isthmus.data.schema import Conversation
 
 FAIL_ON = ("error", "warning", "never")
 
@@ -28,6 +30,9 @@ def parser() -> ArgumentParser:
     made.add_argument("--sample", type=int, help="how many conversations of each set, drawn by a fixed seed")
     made.add_argument("--longest", type=int, default=32_768, help="characters of a text that are still no finding")
     made.add_argument("--quick", action="store_true", help="look for media without opening them")
+    made.add_argument(
+        "--model", type=Path, help="a trained model's folder: its template, lengths, modalities and preprocessing count"
+    )
     made.add_argument("--fail_on", choices=FAIL_ON, default="error", help="the least severity that exits with code 1")
     made.add_argument("--json", action="store_true", help="an object by set instead of text")
     return made
@@ -44,11 +49,34 @@ def run(options: Namespace) -> None:
     from isthmus.data.lint import Linter, lint_all
 
     sets = open_sets(options.specs, options.format, options.root, options.option)
-    linter = Linter(longest=options.longest, decode=not options.quick)
+    prepare = {} if options.model is None else {"prepare": preparing(options.model)}
+    linter = Linter(longest=options.longest, decode=not options.quick, **prepare)
     reports = lint_all(sets, linter, options.sample, bar)
-    print(as_json(reports) if options.json else as_text(reports))
+    told = as_json(reports) if options.json else as_text(reports)
+    print(told.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name needn't be UTF-8
     if fails(reports, options.fail_on):
         raise SystemExit(1)
+
+
+def preparing(folder: Path) -> Callable[[Conversation], None]:
+    """What a trained model does with a conversation before it learns it: plan, preprocess and count.
+
+    Raises:
+        ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`.
+    """
+    from isthmus.data.pairs import Pair
+    from isthmus.model import AnyToAny
+
+    model = AnyToAny.from_checkpoint(folder)
+    learnt, asked = model.collator("validation"), model.collator("test")
+
+    def prepare(conversation: Conversation) -> None:
+        is_answered = any(message.role == "assistant" for message in conversation.messages)
+        (learnt if is_answered else asked).sample(conversation)
+        if isinstance(conversation, Pair):
+            learnt.sample(conversation.other())
+
+    return prepare
 
 
 def fails(reports: Mapping[str, SourceReport], severity: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,10 +21,13 @@ from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import permuted
 from isthmus.data.sources import ConversationSource
 from isthmus.data.stored import StoredFile
-from isthmus.types import Media, Modality
+from isthmus.types import MEDIA, Media, Modality
 
 SLOWEST = 1.0
 """Frames a second below which a video is a finding: its delays are wrong, or it is a slide show."""
+
+MARK = re.compile(rf"<({'|'.join(MEDIA)})>")
+"""Where other formats want a medium."""
 
 EXAMPLES = 20
 """How many findings of a kind are told in full; all are counted."""
@@ -41,6 +45,7 @@ SEVERITIES: dict[str, Severity] = {
     "duplicate conversation": Severity.WARNING,
     "duplicate medium": Severity.WARNING,
     "long text": Severity.WARNING,
+    "mark without a medium": Severity.WARNING,
     "only a prompt": Severity.WARNING,
     "slow video": Severity.WARNING,
 }
@@ -125,12 +130,21 @@ class Linter:
         limits: caps on media, as in training.
         longest: characters of one text above which it is a finding.
         decode: whether media are read, or only looked for.
+        prepare: what a model does with a conversation before it learns it; a fault that it raises is one of the
+            conversation.
     """
 
-    def __init__(self, limits: MediaLimits = DEFAULT_LIMITS, longest: int = 32_768, decode: bool = True) -> None:
+    def __init__(
+        self,
+        limits: MediaLimits = DEFAULT_LIMITS,
+        longest: int = 32_768,
+        decode: bool = True,
+        prepare: Callable[[Conversation], object] = lambda conversation: None,
+    ) -> None:
         self.limits = limits
         self.longest = longest
         self.decode = decode
+        self.prepare = prepare
         self._sources: list[ConversationSource] = []
         self._seen: dict[str, dict[int, int]] = {"duplicate conversation": {}, "duplicate medium": {}}
         self._files: dict[int, int] = {}  # path -> content
@@ -181,7 +195,9 @@ class Linter:
         where = source.where(index)
         try:
             with data_faults(where):
-                use(self._conversation(source, index, report))
+                conversation = self._conversation(source, index, report)
+                self.prepare(conversation)
+                use(conversation)
         except DataError as error:
             said = str(error)
             report.add(error.fault, said if said.startswith(where) else f"{where}: {said}")
@@ -224,6 +240,8 @@ class Linter:
         for name, value in lengths:
             report.measure(name, value)
         report.kinds["turns"] += len(conversation.messages)
+        if unserved := _marks(conversation):
+            report.add("mark without a medium", f"{where}: found {unserved} in a text, and no such medium: it is text")
         place = len(self._sources) - 1 << 40 | index
         self._double("duplicate conversation", int.from_bytes(whole.digest(), "big"), place, report)
         for rate in (value for name, value in lengths if name == "video frames a second" and value < SLOWEST):
@@ -289,10 +307,18 @@ def lint_all(
 def _has_target(conversation: Conversation) -> bool:
     return any(
         isinstance(item, MediumItem) or item.text.strip() != ""
-        for message in conversation.messages
+        for message in conversation.messages[1:]  # what opens a conversation answers nothing
         if message.role == "assistant"
         for item in message.content
     )
+
+
+def _marks(conversation: Conversation) -> str:
+    """Marks of other formats, such as ``<image>``, of whose kind nothing is given: perhaps a field wasn't read."""
+    given = [item for message in conversation.messages if message.role != "assistant" for item in message.content]
+    shown = {item.modality for item in given if isinstance(item, MediumItem)}
+    marks = {mark for item in given if isinstance(item, TextItem) for mark in MARK.findall(item.text)}
+    return ", ".join(f"<{mark}>" for mark in MEDIA if mark in marks and mark not in shown)
 
 
 def _digest(data: bytes) -> int:

@@ -1,25 +1,27 @@
 """A conversation -> a plan of segments, written with the LLM's own chat template.
 
 Each medium is written as one sentinel character, so that the template sees plain text; the rendered text is tokenised
-once, the sentinel as a token of its own, and cut where it stands. What to train on is told by the template too: an
-assistant's turn is what ``render(messages up to and with it)`` adds to ``render(messages before it, with the generation
-prompt)``.
+once, the sentinel as a token of its own, and cut where it stands. Spellings of control tokens are kept from being read
+as such in the same way (:mod:`isthmus.data.literal_text`). What to train on is told by the template too: an assistant's
+turn is what ``render(messages up to and with it)`` adds to ``render(messages before it, with the generation prompt)``,
+up to the first token that ends decoding.
 """
 
 from __future__ import annotations
 
 import copy
-import re
 from bisect import bisect_right
+from collections.abc import Collection
 from typing import Any, Literal
 
 from isthmus.data.errors import DataError, Fault
+from isthmus.data.literal_text import LITERAL, LiteralText
 from isthmus.data.schema import Conversation, MediumItem, Message, check_roles
 from isthmus.types import Modality
 from isthmus.vocabulary import MediaSegment, Plan, Segment, SignalSegment, TextSegment, Vocabulary
 
 Targets = Literal["all", "last", "none"]
-"""Which of the assistant's turns are trained upon."""
+"""Which of the assistant's turns are trained upon; one that opens the conversation answers nothing, and never is."""
 
 SENTINEL = "\uf8e5"
 """Stands for a medium while a conversation is text. A private-use character: no text in any language holds it."""
@@ -36,12 +38,13 @@ class Planner:
     Args:
         tokenizer: a fast tokenizer with a chat template.
         vocabulary: ids of the new tokens.
+        ends: ids that end an answer when it is decoded; the tokenizer's end token alone if None.
 
     Raises:
         ValueError: the tokenizer is slow or has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: Vocabulary) -> None:
+    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, ends: Collection[int] | None = None) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
                 f"tokenizer: found the slow {type(tokenizer).__name__}; expected a fast one, whose offsets tell "
@@ -56,14 +59,16 @@ class Planner:
         from tokenizers import AddedToken
 
         self.vocabulary = vocabulary
+        end_ids = {tokenizer.eos_token_id} if ends is None else set(ends)
+        added = tokenizer.added_tokens_decoder
+        self._ends = [added[token].content for token in end_ids if token in added]
+        self._literal_text = LiteralText(tokenizer, (SENTINEL, LITERAL), end_ids)
+        self._dropped: dict[tuple[str, ...], list[int]] = {}
         self._tokenizer = copy.deepcopy(tokenizer)
         self._tokenizer.model_max_length = NO_LENGTH  # whoever lays conversations out says how long they may be
-        self._tokenizer.add_tokens([AddedToken(SENTINEL, normalized=False, special=True)], special_tokens=True)
-        self._sentinel_id = int(self._tokenizer.convert_tokens_to_ids(SENTINEL))
-        special = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
-        # Longest first, so that an error names the token that was meant.
-        self._reserved = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
-        self._end = tokenizer.eos_token
+        private = [AddedToken(character, normalized=False, special=True) for character in (SENTINEL, LITERAL)]
+        self._tokenizer.add_tokens(private, special_tokens=True)
+        self._sentinel_id, self._literal_id = self._tokenizer.convert_tokens_to_ids([SENTINEL, LITERAL])
 
     def plan(self, conversation: Conversation, targets: Targets = "all", generation_prompt: bool = False) -> Plan:
         """The conversation in reading order.
@@ -74,13 +79,13 @@ class Planner:
             generation_prompt: whether to end where the assistant's next turn begins, as a prompt for decoding does.
 
         Raises:
-            DataError: special tokens in text, a template that refuses or rewrites turns, or nothing to train on.
+            DataError: a template that refuses, drops or rewrites turns, nothing to train on, or text that the tokenizer
+                can write only as a control token.
         """
         where = f"conversation {conversation.details.get('id', '')}".rstrip()
         check_roles(conversation, where)
-        messages = [
-            self._written(message, f"{where}: messages[{i}]") for i, message in enumerate(conversation.messages)
-        ]
+        literals: list[str] = []
+        messages = [self._written(message, literals) for message in conversation.messages]
         if generation_prompt and messages[-1]["role"] == "assistant":
             raise DataError(
                 Fault.SCHEMA,
@@ -88,10 +93,12 @@ class Planner:
                 "Mend: plan conversation.prompt().",
             )
         text = self._render(messages, generation_prompt, where)
-        trained = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        self._check_whole(messages, text, generation_prompt, where)
+        # A turn that nothing precedes, such as a greeting, answers nothing.
+        trained = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
         trained = {"all": trained, "last": trained[-1:], "none": []}[targets]
         spans = [self._span(messages, i, text, where) for i in trained]
-        segments = self._segments(conversation, text, spans, set(trained), where)
+        segments = self._segments(conversation, text, literals, spans, set(trained), where)
         if targets != "none" and not _has_target(segments):
             raise DataError(
                 Fault.NO_TARGET,
@@ -101,23 +108,17 @@ class Planner:
             )
         return segments
 
-    def _written(self, message: Message, where: str) -> dict[str, str]:
-        """One turn as the template takes it: text, a sentinel for each medium."""
+    def _written(self, message: Message, literals: list[str]) -> dict[str, str]:
+        """One turn as the template takes it: text, a sentinel for each medium, a literal for each spelling."""
         parts: list[str] = []
+        words = ""  # neighbouring texts are one: what they spell together counts
         for item in message.content:
             if isinstance(item, MediumItem):
-                parts.append(SENTINEL)
-                continue
-            found = self._reserved.search(item.text)
-            if found is not None:
-                raise DataError(
-                    Fault.RESERVED_TEXT,
-                    f"{where}: found {found.group()!r} within text; expected none of the tokenizer's special tokens, "
-                    "which would "
-                    "end a turn or forge one. Mend: take it out of the text.",
-                )
-            parts.append(item.text)
-        return {"role": message.role, "content": "".join(parts)}
+                parts += [self._literal_text.take_out(words, literals), SENTINEL]
+                words = ""
+            else:
+                words += item.text
+        return {"role": message.role, "content": "".join([*parts, self._literal_text.take_out(words, literals)])}
 
     def _render(self, messages: list[dict[str, str]], generation_prompt: bool, where: str) -> str:
         from jinja2 import TemplateError
@@ -126,7 +127,7 @@ class Planner:
             text: str = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=generation_prompt
             )
-        except (TemplateError, ValueError, IndexError, KeyError) as error:
+        except (TemplateError, ValueError, TypeError, AttributeError, LookupError) as error:
             roles = ", ".join(message["role"] for message in messages) or "none"
             raise DataError(
                 Fault.TEMPLATE,
@@ -136,6 +137,43 @@ class Planner:
             ) from error
         return text
 
+    def _check_whole(self, messages: list[dict[str, str]], text: str, is_prompt: bool, where: str) -> None:
+        """Raises a DataError where the template leaves out a turn, or words of it.
+
+        Of a prompt, answers may be cut: many templates take the thoughts out of earlier ones.
+        """
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._dropped:
+            marks = [f"words of turn {i}." for i in range(len(roles))]
+            turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+            rendered = self._render(turns, False, where)
+            self._dropped[roles] = [i for i, mark in enumerate(marks) if mark not in rendered]
+        is_plain = not any(private in message["content"] for message in messages for private in (SENTINEL, LITERAL))
+        at = 0
+        for i, message in enumerate(messages):
+            if is_prompt and message["role"] == "assistant":
+                continue
+            said = message["content"].strip()
+            found = text.find(said, at)
+            if i in self._dropped[roles] or (found < 0 and not (is_plain and said in text)):
+                raise self._incomplete(message["role"], i, said, i in self._dropped[roles], where)
+            at = max(at, found + len(said))
+
+    def _incomplete(self, role: str, index: int, said: str, is_dropped: bool, where: str) -> DataError:
+        if not is_dropped:
+            found, mend = "changes or cuts words", "take out what it reacts to (such as thoughts)"
+        elif role == "system":
+            found = "leaves out a system turn" if index == 0 else "leaves out a system turn that isn't the first"
+            mend = "put its words into the user's turn"
+        else:
+            found, mend = f"leaves out a turn of the {role}", "reorder the turns"
+        shown = said.replace(SENTINEL, "[medium]").replace(LITERAL, "[...]")
+        return DataError(
+            Fault.TEMPLATE,
+            f"{where}: messages[{index}]: the chat template {found} ({shown[:40]!r} isn't in what it writes); expected "
+            f"every turn, its words unchanged. Mend: {mend}, or give the backbone another chat_template.",
+        )
+
     def _span(self, messages: list[dict[str, str]], index: int, text: str, where: str) -> Span:
         """Where in the rendered text the turn lies that the model must write, its end token included."""
         before = self._render(messages[:index], True, where)
@@ -143,20 +181,34 @@ class Planner:
         if not after.startswith(before) or not text.startswith(after):
             raise DataError(
                 Fault.TEMPLATE,
-                f"{where}: messages[{index}]: the chat template writes earlier turns anew when a later one follows; "
-                "expected text that "
-                "only grows, so that what is trained is what is decoded. Mend: use a template that leaves earlier "
-                "turns alone.",
+                f"{where}: messages[{index}]: the chat template {self._rewrites(messages, index, before, after)}; "
+                "expected text that only grows, so that what is trained is what is decoded. Mend: use a template that "
+                "leaves earlier turns alone, by the backbone's chat_template.",
             )
         # What a template adds after the end token, mostly a line break, is the next turn's: decoding has stopped.
-        end = text.rfind(self._end, len(before), len(after)) if self._end else -1
-        return len(before), len(after) if end < 0 else end + len(self._end)
+        said = messages[index]["content"].strip()
+        begin = max(text.find(said, len(before), len(after)), len(before)) + len(said)
+        ends = [(at, len(end)) for end in self._ends if 0 <= (at := text.find(end, begin, len(after)))]
+        return len(before), sum(min(ends)) if ends else len(after)
+
+    def _rewrites(self, messages: list[dict[str, str]], index: int, before: str, after: str) -> str:
+        """Why a turn isn't what follows its prompt."""
+        if after.startswith(before):
+            return "writes earlier turns anew when a later one follows"
+        if after.startswith(bare := self._render(messages[:index], False, "")):
+            return f"ends a prompt in {before[len(bare) :]!r}, with which the written answer doesn't begin"
+        return "writes earlier turns anew when an answer follows"
 
     def _segments(
-        self, conversation: Conversation, text: str, spans: list[Span], trained: set[int], where: str
+        self,
+        conversation: Conversation,
+        text: str,
+        literals: list[str],
+        spans: list[Span],
+        trained: set[int],
+        where: str,
     ) -> Plan:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        ids, offsets = self._encoded(text, literals, where)
         items = [
             (i, message.role, item)
             for i, message in enumerate(conversation.messages)
@@ -183,6 +235,27 @@ class Planner:
                 segments.append(MediaSegment(modality, given))
                 given += 1
         return (*segments, *_text(ids[begin:], offsets[begin:], spans))
+
+    def _encoded(self, text: str, literals: list[str], where: str) -> tuple[list[int], list[Span]]:
+        """Ids and characters of the rendered text, the tokens of spellings in their literals' places."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        found: list[tuple[int, Span]] = list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+        count = sum(token == self._literal_id for token, _ in found)
+        if count != len(literals):
+            raise DataError(
+                Fault.TEMPLATE,
+                f"{where}: found {count} places of spelled control tokens in the rendered text; expected "
+                f"{len(literals)} ({', '.join(map(repr, literals[:3]))}). Mend: use a chat template that writes every "
+                "turn once, and its content unchanged.",
+            )
+        if literals:
+            left = iter(literals)
+            found = [
+                (plain, place)
+                for token, place in found
+                for plain in (self._literal_text.ids(next(left), where) if token == self._literal_id else (token,))
+            ]
+        return [token for token, _ in found], [place for _, place in found]
 
 
 def _text(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[Segment]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.formats.base import RecordSource
-from isthmus.data.formats.fields import Item, fault, given, mapping, placed, text, texts, turns, unplaced
+from isthmus.data.formats.fields import Item, fault, given, has_mark, mapping, placed, text, texts, turns, unplaced
 from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
@@ -38,7 +38,8 @@ class ShareGPT(RecordSource):
             str(kind): [given(kind, name) for name in texts(record, [field], where)] for kind, field in names.items()
         }
         shown = any(waiting.values())
-        messages = []
+        messages: list[dict[str, Any]] = []
+        marked: list[str] = []  # answers with marks
         if system := text(record, ["system"], where, default=""):
             messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
         for turn, role, place in turns(record, ("messages", "conversations"), where):
@@ -48,10 +49,13 @@ class ShareGPT(RecordSource):
                 said = text(turn, ["content", "value"], place)
                 # Without media a "<video>" is a piece of HTML.
                 is_text = role == "assistant" or not shown
+                marked += [place] if role == "assistant" and has_mark(said) else []
                 content = [{"type": "text", "text": said}] if is_text else placed(said, waiting, place)
             messages.append({"role": role, "content": content})
         if rest := unplaced(waiting, False, where):
             found = f"found {len(rest)} more media than marks such as <{rest[0]['type']}>"
+            if marked:
+                found += f" (in {marked[0]} a mark is text: media of this format are given, not made)"
             raise fault(where, found, "one mark a medium", "add the mark where the medium belongs")
         return {"messages": messages, "id": text(record, ["id"], where, default=str(index))}
 

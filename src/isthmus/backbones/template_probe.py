@@ -1,0 +1,177 @@
+"""A dialogue that every chat template has to write when an LLM is read: what can't be trained or decoded is told then.
+
+Published templates cut words, leave turns out, or end an answer in a token that decoding doesn't know. None of that
+raises by itself: the loss falls, and the words are gone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+Messages = list[dict[str, Any]]
+
+SYSTEM, ASKED, SAID = "Orders 11.", ("Question 22.", "Question 33."), ("Answer 44.", "Answer 55.")
+
+PARTS = (
+    "{% set written = namespace(turns=[]) %}{% for turn in messages %}{% set written.turns = written.turns + "
+    "[{'role': turn['role'], 'content': [{'type': 'text', 'text': turn['content']}]}] %}{% endfor %}"
+    "{% set messages = written.turns %}"
+)
+"""Before the template of a multimodal LLM, which takes each turn's content as a list of parts."""
+
+_MEND = "Mend: choose one by the backbone's chat_template, a name or a .jinja file"
+
+
+def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int]:
+    """Checks the tokenizer's chat template by what it writes, and mends it where that is possible.
+
+    A template that takes turns as lists of parts is given them. A special token that it writes right after an answer
+    becomes one that ends decoding. What only some conversations need (system turns, several answers) is logged where it
+    fails; such conversations are refused one by one when they are planned.
+
+    Args:
+        tokenizer: with a chat template.
+        ends: ids that are known to end an answer.
+        where: the checkpoint, for errors.
+
+    Returns:
+        The ids that end an answer.
+
+    Raises:
+        ValueError: the template refuses a question and its answer, leaves words of them out, doesn't begin an answer
+            as its prompt ends, or writes nothing after an answer that could end decoding.
+    """
+    tokenizer.chat_template = tokenizer.get_chat_template()
+    probe = _Probe(tokenizer, f"{where}: its chat template")
+    asked, answered = _turns("ua")
+    text = _whole(probe, [asked, answered])
+    prompt = probe.render([asked], True)
+    if not text.startswith(prompt):
+        bare = probe.render([asked])
+        cause = (
+            f"ends a prompt in {prompt[len(bare) :]!r}, with which the answer that it writes doesn't begin "
+            f"({text[len(bare) :]!r})"
+            if text.startswith(bare) and prompt.startswith(bare)
+            else f"writes the question anew once it is answered ({prompt!r}, then {text!r})"
+        )
+        raise ValueError(
+            f"{probe.where} {cause}; expected that what is trained is what is decoded. {_MEND} whose prompt is how its "
+            "answers begin."
+        )
+    begun, _, tail = text[len(prompt) :].partition(SAID[0])
+    found = _ends(tokenizer, ends, tail, probe.where)
+    if begun.strip():
+        _log.warning(
+            "%s leaves it to the model to write %r before each answer, and replies will show it. %s whose prompt ends "
+            "with it.", probe.where, begun, _MEND,
+        )  # fmt: skip
+    _look_at_longer(probe, text)
+    return found
+
+
+def _whole(probe: _Probe, turns: Messages) -> str:
+    """What the template writes of a question and its answer, given as texts or else as lists of parts."""
+    words = [turn["content"] for turn in turns]
+    text, refused = "", None
+    try:
+        text = probe.render(turns)
+    except ValueError as error:
+        refused = error
+    missing = _missing(text, words)
+    if not missing:
+        return text
+    own = probe.tokenizer.chat_template
+    probe.tokenizer.chat_template = PARTS + own
+    try:
+        written = probe.render(turns)
+    except ValueError:
+        written = ""
+    if not _missing(written, words):
+        _log.info("%s takes turns as lists of parts, and is given them so", probe.where)
+        return written
+    probe.tokenizer.chat_template = own
+    raise refused or ValueError(
+        f"{probe.where} leaves out {missing[0]!r} of a question and its answer, and writes {text!r}; expected every "
+        f"turn's words. {_MEND} that writes message['content']."
+    )
+
+
+def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> set[int]:
+    """The known ends, and if none of them follows an answer, the first special token that does."""
+    added: dict[int, Any] = tokenizer.added_tokens_decoder
+    following = {index: at for index, token in added.items() if (at := tail.find(token.content)) >= 0}
+    if following.keys() & set(known):
+        return set(known)
+    special = [(at, index) for index, at in following.items() if added[index].special]
+    if not special:
+        names = ", ".join(repr(added[index].content) for index in sorted(known) if index in added) or "none"
+        raise ValueError(
+            f"{where} writes {tail!r} after an answer, which ends nothing; expected a token that ends decoding "
+            f"({names}), or the model never learns to stop. {_MEND} that writes eos_token there."
+        )
+    _, index = min(special)
+    _log.info("%s ends an answer in %r, which ends decoding from now on", where, added[index].content)
+    return {*known, index}
+
+
+def _look_at_longer(probe: _Probe, text: str) -> None:
+    """Logs which longer conversations can't be planned."""
+    for shape, what in (
+        ("uaua", "conversations of several answers"),
+        ("sua", "system turns"),
+        ("uasua", "system turns after the first turn"),
+    ):
+        turns = _turns(shape)
+        try:
+            written = probe.render(turns)
+        except ValueError as error:
+            # The template says so itself, each time.
+            _log.info("%s; conversations with it are refused", error)
+            continue
+        if missing := _missing(written, [turn["content"] for turn in turns]):
+            _log.warning(
+                "%s leaves out words of %s (%r): such conversations are refused", probe.where, what, missing[0]
+            )
+        elif shape == "uaua" and not written.startswith(text):
+            _log.warning(
+                "%s writes an answer anew when another turn follows: %s are refused where more than the last answer is "
+                "trained", probe.where, what,
+            )  # fmt: skip
+
+
+class _Probe:
+    """Renders, and words what a template raises."""
+
+    def __init__(self, tokenizer: Any, where: str) -> None:
+        self.tokenizer = tokenizer
+        self.where = where
+
+    def render(self, messages: Messages, prompt: bool = False) -> str:
+        """What the template writes.
+
+        Raises:
+            ValueError: it refuses the turns, or can't be run.
+        """
+        try:
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        except Exception as error:  # a template is a program, and raises what it likes
+            roles = ", ".join(message["role"] for message in messages)
+            raise ValueError(
+                f"{self.where} refuses turns of {roles} ({type(error).__name__}: {error}); expected it to write them. "
+                f"{_MEND}."
+            ) from error
+        return text
+
+
+def _turns(shape: str) -> Messages:
+    """``s``, ``u`` and ``a`` -> turns, each with words of its own."""
+    words = {"s": ("system", iter([SYSTEM])), "u": ("user", iter(ASKED)), "a": ("assistant", iter(SAID))}
+    return [{"role": words[letter][0], "content": next(words[letter][1])} for letter in shape]
+
+
+def _missing(text: str, words: list[str]) -> list[str]:
+    return [word for word in words if word not in text]
