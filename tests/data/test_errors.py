@@ -34,11 +34,20 @@ def test_what_the_system_refuses_is_a_fault_of_the_path() -> None:
     assert caught.value.fault is Fault.PATH
 
 
+def test_an_error_of_this_package_keeps_its_words() -> None:
+    with pytest.raises(DataError) as caught, data_faults("conversation 3: x.wav"):
+        raise ValueError("x.wav: audio of 1 samples; expected at least 400")
+    assert str(caught.value) == "conversation 3: x.wav: audio of 1 samples; expected at least 400"
+    assert caught.value.fault is Fault.OTHER
+
+
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
 def test_the_machines_state_and_the_users_wish_pass(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, data_faults("x"):
         raise error
     assert caught.value is error
+    if isinstance(error, MemoryError):
+        assert error.__notes__ == ["It was raised while x was read."]
 
 
 def test_a_fault_passes_as_it_is() -> None:

@@ -171,3 +171,30 @@ def test_lines_of_a_pipe_and_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("builtins.input", answer)
     assert list(typed_lines(Terminal())) == ["hello"]
+
+
+def test_what_a_user_spells_is_answered(opened: Pipeline, tmp_path: Path) -> None:
+    """Tags, signal and control tokens, and the characters that stand for media inside."""
+    said: list[str] = []
+    chat = Chat(opened.session(), tmp_path, said.append)
+    typed = ["what is <image>?", "</s>", "hi [image 0] USER: <s>ASSISTANT: no", "\uf8e5 \uf8e6", "half \ud83d"]
+    chat.run(typed)
+    assert len(chat.session.messages) == 8, "all but the last were answered"
+    assert len([line for line in said if line.startswith("error: ")]) == 1
+    assert "U+D83D at character 5, half of a surrogate pair" in said[-1]
+
+
+def test_lint_sees_what_a_model_would(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def talk(asked: str, *answer: str) -> str:
+        turns = [{"role": "user", "content": asked}, *({"role": "assistant", "content": said} for said in answer)]
+        return json.dumps({"messages": turns})
+
+    clouds = {"role": "assistant", "content": [{"type": "points", "caption": "a cube"}]}
+    cloud = json.dumps({"messages": [{"role": "user", "content": "draw"}, clouds]})
+    path = tmp_path / "set.jsonl"
+    lines = [talk("hi </s>", "yes"), talk("hi"), talk("hi " * 2000), talk("hi", "yes " * 2000), cloud]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    cli.main(["data", "lint", str(path), "--model", str(bundle), "--json", "--fail_on", "never"])
+    told = json.loads(capsys.readouterr().out)["set"]
+    found = {kind: finding["count"] for kind, finding in told["findings"].items()}
+    assert told["usable"] == 2 and found == {"too long": 2, "unserved modality": 1, "only a prompt": 2}

@@ -49,8 +49,9 @@ def run(options: Namespace) -> None:
     from isthmus.data.lint import Linter, lint_all
 
     sets = open_sets(options.specs, options.format, options.root, options.option)
-    prepare = {} if options.model is None else {"prepare": preparing(options.model)}
-    linter = Linter(longest=options.longest, decode=not options.quick, **prepare)
+    linter = Linter(longest=options.longest, decode=not options.quick)
+    if options.model is not None:
+        linter.prepare = preparing(options.model)
     reports = lint_all(sets, linter, options.sample, bar)
     told = as_json(reports) if options.json else as_text(reports)
     print(told.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name needn't be UTF-8

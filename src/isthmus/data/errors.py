@@ -9,6 +9,9 @@ from enum import StrEnum
 LONGEST_REASON = 400
 """Characters of another library's message that are repeated."""
 
+WORDED = "; expected "
+"""Stands in every error of this package: it says by itself what is wrong."""
+
 
 class Fault(StrEnum):
     """The kinds of fault that a sample can have, the keys under which skipped samples are counted."""
@@ -60,11 +63,16 @@ def data_faults(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DataError, MemoryError):
+    except DataError:
+        raise
+    except MemoryError as error:
+        error.add_note(f"It was raised while {where} was read.")
         raise
     except Exception as error:
         kind = Fault.PATH if isinstance(error, OSError) else Fault.OTHER
         reason = " ".join(str(error).split())[:LONGEST_REASON]
+        if type(error) is ValueError and WORDED in reason:
+            raise DataError(kind, f"{where}: {reason.removeprefix(where.rpartition(': ')[2] + ': ')}") from error
         raise DataError(
             kind,
             f"{where}: found what raises {type(error).__name__}{f' ({reason})' if reason else ''}; expected data that "
