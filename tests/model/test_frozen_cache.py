@@ -118,7 +118,7 @@ def test_a_held_file_is_not_decoded(experts: dict[str, Path], tmp_path: Path) ->
     again = collator([talk])
     assert torch.equal(again.ids, batch.ids)
     Image.fromarray(np.full((20, 20, 3), 91, np.uint8)).save(file)
-    with pytest.raises(AssertionError, match="preprocessed"):
+    with pytest.raises(DataError, match=r"seven.png: found what raises AssertionError .*was preprocessed"):
         collator([talk])
 
 
