@@ -100,6 +100,18 @@ def test_a_known_end_adds_no_other(caplog: pytest.LogCaptureFixture) -> None:
     assert ends == {2, 4} and not caplog.records and learnt(made, ends, "hi", "yes") == " yes<plain>"
 
 
+def test_what_closes_a_conversation_is_no_part_of_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """As Phi-4-mini's: the end token once, where no prompt follows."""
+    closing = template(
+        answer=ASSISTANT.replace("{{ eos_token }}", "<|im_end|>"),
+        prompt="{% if add_generation_prompt %}ASSISTANT:{% else %}{{ eos_token }}{% endif %}",
+    )
+    with caplog.at_level(logging.WARNING):
+        made, ends = probed(closing)
+    assert ends == {2, 3} and not caplog.records
+    assert learnt(made, ends, "hi", "yes", "so?", "no") == " yes<|im_end|> no<|im_end|>"
+
+
 REFUSED = {
     "nothing ends an answer": (
         template(answer=ASSISTANT.replace("{{ eos_token }}", " ")),
@@ -137,7 +149,7 @@ SOME = {
     "drops later ones": (
         FIRST + template(other="{% endif %}"), "WARNING", "leaves out words of system turns after the first turn ('"),
     "refuses system turns": (
-        template(other="{% else %}{{ raise_exception('no system') }}{% endif %}"), "INFO", "no system"),
+        template(other="{% else %}{{ raise_exception('no system') }}{% endif %}"), "INFO", "conversations with system turns are refused: no system"),
     "writes answers anew": (
         template(answer=ASSISTANT.replace("{{ m", "{% if loop.last %}<think></think> {% endif %}{{ m")),
         "WARNING", "writes an answer anew when another turn follows"),

@@ -63,13 +63,13 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int
             "answers begin."
         )
     begun, _, tail = text[len(prompt) :].partition(SAID[0])
-    found = _ends(tokenizer, ends, tail, probe.where)
+    found, stop = _ends(tokenizer, ends, tail, probe.where)
     if begun.strip():
         _log.warning(
             "%s leaves it to the model to write %r before each answer, and replies will show it. %s whose prompt ends "
             "with it.", probe.where, begun, _MEND,
         )  # fmt: skip
-    _look_at_longer(probe, text)
+    _look_at_longer(probe, text[: len(text) - len(tail) + stop])
     return found
 
 
@@ -100,26 +100,28 @@ def _whole(probe: _Probe, turns: Messages) -> str:
     )
 
 
-def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> set[int]:
-    """The known ends, and if none of them follows an answer, the first special token that does."""
+def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tuple[set[int], int]:
+    """The ids that end an answer, the first special token of the tail among them; where that token ends in the tail."""
     added: dict[int, Any] = tokenizer.added_tokens_decoder
-    following = {index: at for index, token in added.items() if (at := tail.find(token.content)) >= 0}
-    if following.keys() & set(known):
-        return set(known)
-    special = [(at, index) for index, at in following.items() if added[index].special]
-    if not special:
+    following = [
+        (at, index)
+        for index, token in added.items()
+        if (token.special or index in known) and (at := tail.find(token.content)) >= 0
+    ]
+    if not following:
         names = ", ".join(repr(added[index].content) for index in sorted(known) if index in added) or "none"
         raise ValueError(
             f"{where} writes {tail!r} after an answer, which ends nothing; expected a token that ends decoding "
             f"({names}), or the model never learns to stop. {_MEND} that writes eos_token there."
         )
-    _, index = min(special)
-    _log.info("%s ends an answer in %r, which ends decoding from now on", where, added[index].content)
-    return {*known, index}
+    at, index = min(following)
+    if index not in known:
+        _log.info("%s ends an answer in %r, which ends decoding from now on", where, added[index].content)
+    return {*known, index}, at + len(added[index].content)
 
 
-def _look_at_longer(probe: _Probe, text: str) -> None:
-    """Logs which longer conversations can't be planned."""
+def _look_at_longer(probe: _Probe, exchange: str) -> None:
+    """Logs which longer conversations can't be planned. ``exchange``: a question and its answer up to its end."""
     for shape, what in (
         ("uaua", "conversations of several answers"),
         ("sua", "system turns"),
@@ -130,13 +132,13 @@ def _look_at_longer(probe: _Probe, text: str) -> None:
             written = probe.render(turns)
         except ValueError as error:
             # The template says so itself, each time.
-            _log.info("%s; conversations with it are refused", error)
+            _log.info("%s: its conversations with %s are refused: %s", probe.where, what, error.__cause__)
             continue
         if missing := _missing(written, [turn["content"] for turn in turns]):
             _log.warning(
                 "%s leaves out words of %s (%r): such conversations are refused", probe.where, what, missing[0]
             )
-        elif shape == "uaua" and not written.startswith(text):
+        elif shape == "uaua" and not written.startswith(exchange):
             _log.warning(
                 "%s writes an answer anew when another turn follows: %s are refused where more than the last answer is "
                 "trained", probe.where, what,

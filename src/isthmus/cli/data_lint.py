@@ -31,7 +31,9 @@ def parser() -> ArgumentParser:
     made.add_argument("--longest", type=int, default=32_768, help="characters of a text that are still no finding")
     made.add_argument("--quick", action="store_true", help="look for media without opening them")
     made.add_argument(
-        "--model", type=Path, help="a trained model's folder: its template, lengths, modalities and preprocessing count"
+        "--model",
+        type=user_path,
+        help="a trained model's folder: its template, lengths, modalities and preprocessing count",
     )
     made.add_argument("--fail_on", choices=FAIL_ON, default="error", help="the least severity that exits with code 1")
     made.add_argument("--json", action="store_true", help="an object by set instead of text")

@@ -178,18 +178,20 @@ class Planner:
         """Where in the rendered text the turn lies that the model must write, its end token included."""
         before = self._render(messages[:index], True, where)
         after = self._render(messages[: index + 1], False, where)
-        if not after.startswith(before) or not text.startswith(after):
+        # What a template adds after the end token is no part of the turn: decoding has stopped. Mostly it is a line
+        # break; some templates close a conversation there, and leave that out where another turn follows.
+        said = messages[index]["content"].strip()
+        begin = max(after.find(said, len(before)), len(before)) + len(said)
+        ends = [(at, len(end)) for end in self._ends if 0 <= (at := after.find(end, begin))]
+        stop = sum(min(ends)) if ends else len(after)
+        if not after.startswith(before) or not text.startswith(after[:stop]):
             raise DataError(
                 Fault.TEMPLATE,
                 f"{where}: messages[{index}]: the chat template {self._rewrites(messages, index, before, after)}; "
                 "expected text that only grows, so that what is trained is what is decoded. Mend: use a template that "
                 "leaves earlier turns alone, by the backbone's chat_template.",
             )
-        # What a template adds after the end token, mostly a line break, is the next turn's: decoding has stopped.
-        said = messages[index]["content"].strip()
-        begin = max(text.find(said, len(before), len(after)), len(before)) + len(said)
-        ends = [(at, len(end)) for end in self._ends if 0 <= (at := text.find(end, begin, len(after)))]
-        return len(before), sum(min(ends)) if ends else len(after)
+        return len(before), stop
 
     def _rewrites(self, messages: list[dict[str, str]], index: int, before: str, after: str) -> str:
         """Why a turn isn't what follows its prompt."""
