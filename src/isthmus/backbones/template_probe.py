@@ -123,7 +123,7 @@ def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tupl
 def _look_at_longer(probe: _Probe, exchange: str) -> None:
     """Logs which longer conversations can't be planned. ``exchange``: a question and its answer up to its end."""
     for shape, what in (
-        ("uaua", "conversations of several answers"),
+        ("uaua", "several answers"),
         ("sua", "system turns"),
         ("uasua", "system turns after the first turn"),
     ):
@@ -132,7 +132,7 @@ def _look_at_longer(probe: _Probe, exchange: str) -> None:
             written = probe.render(turns)
         except ValueError as error:
             # The template says so itself, each time.
-            _log.info("%s: its conversations with %s are refused: %s", probe.where, what, error.__cause__)
+            _log.info("%s: conversations with %s are refused: %s", probe.where, what, error.__cause__)
             continue
         if missing := _missing(written, [turn["content"] for turn in turns]):
             _log.warning(
@@ -140,7 +140,7 @@ def _look_at_longer(probe: _Probe, exchange: str) -> None:
             )
         elif shape == "uaua" and not written.startswith(exchange):
             _log.warning(
-                "%s writes an answer anew when another turn follows: %s are refused where more than the last answer is "
+                "%s writes an answer anew when another turn follows: conversations with %s are refused where more than the last answer is "
                 "trained", probe.where, what,
             )  # fmt: skip
 
