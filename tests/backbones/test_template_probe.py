@@ -149,7 +149,7 @@ SOME = {
     "drops later ones": (
         FIRST + template(other="{% endif %}"), "WARNING", "leaves out words of system turns after the first turn ('"),
     "refuses system turns": (
-        template(other="{% else %}{{ raise_exception('no') }}{% endif %}"), "INFO", "with system turns are refused: no"),
+        template(other="{% else %}{{ raise_exception('no') }}{% endif %}"), "INFO", "system turns are refused: no"),
     "writes answers anew": (
         template(answer=ASSISTANT.replace("{{ m", "{% if loop.last %}<think></think> {% endif %}{{ m")),
         "WARNING", "writes an answer anew when another turn follows"),

@@ -140,8 +140,8 @@ def _look_at_longer(probe: _Probe, exchange: str) -> None:
             )
         elif shape == "uaua" and not written.startswith(exchange):
             _log.warning(
-                "%s writes an answer anew when another turn follows: conversations with %s are refused where more than the last answer is "
-                "trained", probe.where, what,
+                "%s writes an answer anew when another turn follows: conversations with %s are refused where more than "
+                "the last one is trained", probe.where, what,
             )  # fmt: skip
 
 
