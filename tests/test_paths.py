@@ -147,7 +147,8 @@ def test_paths_that_are_given_are_read_by_the_one_function() -> None:
     for file in sorted(SOURCE.rglob("*.py")):
         for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
-                given = {argument.arg for argument in [*function.args.args, *function.args.kwonlyargs]}
+                arguments = [*function.args.args, *function.args.kwonlyargs]
+                given = {each.arg for each in arguments if each.annotation and "Path" in ast.unparse(each.annotation)}
                 wrong += [
                     f"{file.relative_to(SOURCE)}:{call.lineno} {ast.unparse(call)}"
                     for call in ast.walk(function)
