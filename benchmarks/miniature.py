@@ -150,7 +150,9 @@ def write_llm(
     )
     with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config, dtype=dtype).save_pretrained(folder, max_shard_size="4GB")
+        AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False).save_pretrained(
+            folder, max_shard_size="4GB"
+        )
     return folder
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from isthmus.backbones.layout import run_positions
 from isthmus.encoders.base import Encoder
 from isthmus.losses import alignment_loss
+from isthmus.published import read_published
 from isthmus.types import IGNORED, Batch, Modality
 from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
@@ -47,7 +48,7 @@ class NextGPTStep(nn.Module):
         super().__init__()
         from transformers import AutoModelForCausalLM
 
-        llm = AutoModelForCausalLM.from_pretrained(checkpoint, local_files_only=True)
+        llm = read_published(AutoModelForCausalLM, checkpoint)
         llm.resize_token_embeddings(vocabulary.size, mean_resizing=False)
         llm.requires_grad_(False)
         if stage == 3:

@@ -219,12 +219,65 @@ def test_a_component_that_is_no_safetensors_file_is_named(build: Any, folder: Pa
     untouched(other, lambda: load_bundle(other, folder), r"lora.safetensors: not a safetensors file \(.*\); copy")
 
 
-def test_a_manifest_cannot_reach_outside_its_folder(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["../secret", "{outside}", "below/../../secret", "below/secret", "./../secret"])
+def test_a_manifest_cannot_reach_outside_its_folder(folder: Path, name: str) -> None:
     outside = folder.parent / "secret.safetensors"
     shutil.copy(folder / "lora.safetensors", outside)
-    rewrite(folder, components={"../secret": sha256(outside.read_bytes()).hexdigest()})
+    (folder / "below").mkdir()
+    shutil.copy(outside, folder / "below")
+    name = name.format(outside=outside.with_suffix(""))
+    rewrite(folder, components={name: sha256(outside.read_bytes()).hexdigest()})
     with pytest.raises(ValueError, match=r"secret.safetensors: the manifest names it, but it isn't there"):
         read_components(folder)
+
+
+OWN_ENCODER = """
+from pathlib import Path
+from isthmus.encoders.imagebind import ImageBind
+
+Path(__file__).with_name("ran").touch()
+
+
+class Mine(ImageBind):
+    pass
+"""
+
+
+def test_a_class_of_another_package_is_imported_only_where_it_is_allowed(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_encoders.py").write_text(OWN_ENCODER)
+    stage = clone / "runs" / "stage"
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    configuration["input_side"]["init_args"]["encoders"][0]["class_path"] = "own_encoders.Mine"
+    rewrite(stage, configuration=configuration)
+    message = (
+        rf"{stage}/manifest.json: configuration.input_side.init_args.encoders\[0\].class_path: found "
+        r"'own_encoders.Mine'; expected a class of isthmus, .* Mend: .*--allow own_encoders"
+    )
+    with pytest.raises(ValueError, match=message):
+        AnyToAny.from_checkpoint(stage)
+    assert not (tmp_path / "ran").exists()
+    model = AnyToAny.from_checkpoint(stage, allow=["own_encoders"])
+    assert (tmp_path / "ran").exists() and model.inputs == ["image"]
+
+
+@pytest.mark.parametrize(
+    "class_path",
+    ["isthmus.model.any_to_any.nn.Linear", "isthmus.cli.configs.NamedConfigFile", "isthmus.cli.main", "isthmus.MLP"],
+)
+def test_a_path_through_this_package_gives_no_class_of_another_kind(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, class_path: str
+) -> None:
+    """Modules import others: by their names more than this package can be reached, but only parts are built."""
+    monkeypatch.chdir(clone)
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    configuration["input_side"]["init_args"]["encoders"][0] = {"class_path": class_path}
+    rewrite(clone / "runs" / "stage", configuration=configuration)
+    with pytest.raises(ValueError, match="its configuration can't be composed"):
+        AnyToAny.from_checkpoint(clone / "runs" / "stage")
 
 
 def test_a_bundle_of_other_parts_names_its_folder_and_them(build: Any, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from isthmus.backbones.chat_templates import TEMPLATES, read_template
+from isthmus.published import read_published
 
 STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """How safetensors names the types."""
@@ -27,7 +28,7 @@ def read_config(folder: Path) -> Any:
             f"backbone checkpoint {folder}: found {found}; expected an LLM saved with save_pretrained. "
             "Download the model into a folder (`hf download NAME --local-dir FOLDER`) and give that folder."
         )
-    return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    return read_published(AutoConfig, folder).get_text_config()
 
 
 def own_dtype(folder: Path, config: Any) -> torch.dtype:
@@ -63,7 +64,7 @@ def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = read_published(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"backbone checkpoint {folder}: its tokenizer can't be read: {error}") from error
     if not tokenizer.is_fast:

@@ -30,6 +30,7 @@ from isthmus.backbones.quantization import QuantizationSettings, library_config
 from isthmus.backbones.template_probe import probe_template
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
+from isthmus.published import read_published
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -106,8 +107,8 @@ class PretrainedBackbone(LanguageBackbone):
             return
         if meta:
             with torch.device("meta"):
-                from_config: Callable[..., Any] = self._library().from_config
-                self.llm = from_config(self.config, dtype=self.dtype)
+                library: Any = self._library()
+                self.llm = library.from_config(self.config, dtype=self.dtype, trust_remote_code=False)
         else:
             self.llm = self._read_weights()
         self.llm.requires_grad_(False)
@@ -135,8 +136,8 @@ class PretrainedBackbone(LanguageBackbone):
         try:
             # How a library builds what it then overwrites must not decide what our own rows are.
             with torch.random.fork_rng(devices=[]):
-                llm, report = self._library().from_pretrained(
-                    self.checkpoint, local_files_only=True, dtype=self.dtype, output_loading_info=True, **stored
+                llm, report = read_published(
+                    self._library(), self.checkpoint, dtype=self.dtype, output_loading_info=True, **stored
                 )
         except SafetensorError as error:
             files = ", ".join(map(str, damaged_weights(self.checkpoint))) or self.checkpoint

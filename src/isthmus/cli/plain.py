@@ -67,6 +67,9 @@ def _common(says: str) -> ArgumentParser:
     )
     parser.add_argument("--steps", type=int, help="of the generators; each one's own where not given")
     parser.add_argument("--guidance", type=float, help="of the generators; each one's own where not given")
+    parser.add_argument(
+        "--allow", action="append", default=[], help="a package of yours whose classes the folder may name; repeatable"
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser
 
@@ -130,7 +133,7 @@ def _pipeline(options: Namespace) -> Any:
 
     hush()
     sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed, options.context)
-    return Pipeline.open(options.model, options.device, sampling, options.steps, options.guidance)
+    return Pipeline.open(options.model, options.device, sampling, options.steps, options.guidance, options.allow)
 
 
 DATA: dict[str, Command] = {

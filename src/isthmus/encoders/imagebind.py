@@ -20,6 +20,7 @@ from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.encoders.video_frames import video_views
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
+from isthmus.published import read_published
 from isthmus.types import Features, Media, Modality
 
 TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
@@ -166,7 +167,7 @@ class ImageBind(Encoder):
         folder = (self.checkpoint if self.checkpoint.is_dir() else self.checkpoint.parent) / "tokenizer"
         if not folder.is_dir():
             raise ValueError(f"{folder}: no tokenizer; save CLIP's there (CLIPTokenizer.save_pretrained)")
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        tokenizer = read_published(CLIPTokenizer, folder)
         if tokenizer.eos_token_id != len(tokenizer) - 1:
             raise ValueError(
                 f"{folder}: end of text is id {tokenizer.eos_token_id}; expected the largest, {len(tokenizer) - 1}: "

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from isthmus.published import read_published
 from isthmus.types import is_shapes_only
 
 _NUMBER = re.compile(r"\d+")
@@ -82,13 +83,13 @@ def read_model(
     from safetensors import SafetensorError
 
     if is_shapes_only():
-        config = options.pop("config", None) or kind.config_class.from_pretrained(folder, local_files_only=True)
+        config = options.pop("config", None) or read_published(kind.config_class, folder)
         return kind(config, **options).to("meta", dtype)  # some of its tensors ask for no device, and stand on the CPU
     try:
         with _reports_hidden():
-            loaded: Any = kind.from_pretrained(
+            loaded: Any = read_published(
+                kind,
                 folder,
-                local_files_only=True,
                 dtype=dtype,
                 output_loading_info=True,
                 key_mapping=None if key_mapping is None else dict(key_mapping),

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.published import read_published
+
 Array = np.ndarray[Any, Any]
 UNLISTED = {"blip_2_vision_model": "Blip2VisionModel", "instructblip_vision_model": "InstructBlipVisionModel"}
 """Towers that AutoModel doesn't know by themselves, by ``model_type``."""
@@ -53,7 +55,7 @@ def read_tower(folder: Path, pooled: bool) -> VisionTower:
             "(`hf download openai/clip-vit-large-patch14 --local-dir FOLDER`) and give that folder"
         )
     try:
-        whole: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+        whole: Any = read_published(AutoConfig, folder)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}: config.json can't be read ({error}): download the folder again") from error
     config = getattr(whole, "vision_config", None) or whole
@@ -91,7 +93,7 @@ class PictureMaker:
 
         try:
             # With torchvision it would resize otherwise: what is cached must not depend on what else is installed.
-            self.processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+            self.processor: Any = read_published(AutoImageProcessor, folder, backend="pil")
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{folder}: found no preprocessor_config.json that transformers can read ({error}); expected an image "

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from isthmus.paths import user_path
+from isthmus.published import read_published
 from isthmus.types import is_shapes_only
 
 
@@ -46,12 +47,24 @@ class PipelineFolder:
                 f"checkpoint {self.path}: no such folder; expected one written by {pipeline}.save_pretrained. "
                 f"Correct the path, or download the checkpoint there."
             )
-        found = self.config("model_index.json").get("_class_name")
+        parts = self.config("model_index.json")
+        found = parts.get("_class_name")
         if found != pipeline:
             raise ValueError(
                 f"checkpoint {self.path}: model_index.json names {found}; expected {pipeline}. "
                 f"Give the folder of a {pipeline}, or choose the generator that serves {found}."
             )
+        for part, named in parts.items():
+            # Parts are read by the library's classes, whatever stands here; these ones were written for another.
+            if isinstance(named, list) and self._has_code(part, str(named[0])):
+                raise ValueError(
+                    f"checkpoint {self.path}: model_index.json: {part}: found {named}, code of the checkpoint's own; "
+                    "expected a class of diffusers or transformers. A checkpoint's code is never run here. Mend: take "
+                    f"a {pipeline} whose parts are the library's."
+                )
+
+    def _has_code(self, part: str, library: str) -> bool:
+        return any((folder / f"{library}.py").is_file() for folder in (self.path, self.path / part))
 
     def config(self, name: str) -> dict[str, Any]:
         """The json file ``name``, such as ``unet/config.json``.
@@ -103,7 +116,7 @@ class PipelineFolder:
             if is_shapes_only() and issubclass(kind, nn.Module):
                 return _configured(self.path / part, kind, options)
             with _weight_bars_hidden():
-                return kind.from_pretrained(self.path / part, local_files_only=True, **options)
+                return read_published(kind, self.path / part, **options)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"checkpoint {self.path}: {part}/ can't be loaded as {kind.__name__} ({error}). "
@@ -117,6 +130,6 @@ def _configured(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Modul
     if hasattr(kind, "load_config"):
         made = kind.from_config(kind.load_config(folder, local_files_only=True))
     else:
-        made = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+        made = kind(read_published(kind.config_class, folder))
     # Not diffusers' own, which warns of parts that some models keep in float32.
     return nn.Module.to(made, options.get("torch_dtype", options.get("dtype")))

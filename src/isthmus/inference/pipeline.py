@@ -60,8 +60,17 @@ class Pipeline:
         sampling: Sampling | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        allow: Sequence[str] = (),
     ) -> Pipeline:
         """The pipeline of a folder that training wrote.
+
+        Args:
+            folder: the trained stage's.
+            device: auto, cpu, cuda, cuda:1, ...
+            sampling: how text is drawn; the model's own if None.
+            steps: of the generators; each one's own if None.
+            guidance: likewise.
+            allow: packages whose classes the folder may name beside this one's: opening it runs their code.
 
         Raises:
             ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch knows no such device.
@@ -73,7 +82,7 @@ class Pipeline:
             raise ValueError(f"device: found '{device}'; expected auto, cpu, cuda or cuda:N") from error
         if target.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device: found '{device}', but this machine has no usable GPU; expected auto or cpu")
-        return cls(AnyToAny.from_checkpoint(folder, target), sampling, steps, guidance)
+        return cls(AnyToAny.from_checkpoint(folder, target, allow), sampling, steps, guidance)
 
     @property
     def outputs(self) -> list[Modality]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.paths import user_path
+from isthmus.published import read_published
 from isthmus.types import Features, is_shapes_only
 
 SIZES = {
@@ -123,7 +124,7 @@ def _load_bert(bert: Any, folder: Path) -> None:
             "(`hf download google-bert/bert-base-uncased --local-dir FOLDER`) and give that folder"
         )
     try:
-        stored = BertConfig.from_pretrained(folder, local_files_only=True)
+        stored = read_published(BertConfig, folder)
         differing = [
             f"{name} {getattr(stored, name)}, and its {argument} {getattr(bert.config, name)}"
             for argument, name in SIZES.items()
@@ -131,9 +132,9 @@ def _load_bert(bert: Any, folder: Path) -> None:
         ]
         if differing:
             raise ValueError(f"found sizes that aren't the projector's: {'; '.join(differing)}: give it the folder's")
-        loaded: Any = BertModel.from_pretrained(
+        loaded: Any = read_published(
+            BertModel,
             folder,
-            local_files_only=True,
             use_safetensors=True,
             add_pooling_layer=False,
             dtype=torch.float32,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.paths import user_path
+from isthmus.published import read_published
 
 
 class PFormer(nn.Module):
@@ -124,14 +125,14 @@ def _read(folder: Path, pretrained: bool) -> tuple[Any, Any]:
             "(`hf download google-bert/bert-base-uncased --local-dir FOLDER`) and give that folder"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        config = BertConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = read_published(AutoTokenizer, folder)
+        config = read_published(BertConfig, folder)
         if not pretrained:
             bert = BertModel(config, add_pooling_layer=False)
         else:
-            loaded: Any = BertModel.from_pretrained(
+            loaded: Any = read_published(
+                BertModel,
                 folder,
-                local_files_only=True,
                 use_safetensors=True,
                 add_pooling_layer=False,
                 output_loading_info=True,

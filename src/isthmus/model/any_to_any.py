@@ -373,12 +373,21 @@ class AnyToAny(pl.LightningModule):
         return nn.modules.module._IncompatibleKeys([], [])
 
     @classmethod
-    def from_checkpoint(cls, folder: str | Path, device: str | torch.device = "cpu") -> AnyToAny:
+    def from_checkpoint(
+        cls, folder: str | Path, device: str | torch.device = "cpu", allow: Sequence[str] = ()
+    ) -> AnyToAny:
         """A model, built and ready to answer, from a folder that training wrote.
 
+        Args:
+            folder: the trained stage's.
+            device: where to.
+            allow: packages whose classes the folder may name beside this one's, as ``["my_package"]``: opening it runs
+                their code.
+
         Raises:
-            ValueError: the folder isn't one, is damaged, or its experts aren't the ones it was trained beside.
+            ValueError: the folder isn't one, is damaged, names a class that isn't allowed, or its experts aren't those
+                that it was trained beside.
         """
         from isthmus.model.bundle import build_from_bundle
 
-        return build_from_bundle(cls, user_path(folder)).to(device).eval()
+        return build_from_bundle(cls, user_path(folder), allow).to(device).eval()

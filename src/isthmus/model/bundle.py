@@ -7,6 +7,7 @@ folder/input_projectors.image.safetensors, lora.safetensors, ...
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
 from isthmus.model.fingerprint import fingerprint
 from isthmus.model.relocation import relocated
@@ -142,8 +144,17 @@ def load_bundle(model: AnyToAny, folder: Path, strict: bool = True) -> dict[str,
     return manifest
 
 
-def build_from_bundle(cls: type[AnyToAny], folder: Path) -> AnyToAny:
-    """Composes the model that a bundle's configuration describes, and loads its weights."""
+def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = ()) -> AnyToAny:
+    """Composes the model that a bundle's configuration describes, and loads its weights.
+
+    Args:
+        cls: the model's class.
+        folder: the bundle.
+        allow: packages whose classes it may name, beside this one.
+
+    Raises:
+        ValueError: it names another package's class, can't be composed, or :func:`load_bundle` refuses it.
+    """
     from jsonargparse import ArgumentError, ArgumentParser
 
     configuration = read_manifest(folder)["configuration"]
@@ -152,6 +163,7 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path) -> AnyToAny:
             f"{folder}: its model was composed in Python, so the manifest can't rebuild it; "
             "compose it again and call isthmus.model.bundle.load_bundle(model, folder)"
         )
+    require_allowed(configuration, allow, folder / MANIFEST)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     try:

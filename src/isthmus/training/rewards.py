@@ -13,6 +13,7 @@ import torch
 from isthmus.data.schema import Conversation, TextItem
 from isthmus.model import Reply
 from isthmus.paths import user_path
+from isthmus.published import read_published
 from isthmus.types import Modality
 
 RewardFunction = Callable[[Conversation, Reply], float]
@@ -114,8 +115,8 @@ class ImageTextScore(Reward):
             from transformers import CLIPModel, CLIPProcessor
 
             with torch.random.fork_rng(devices=[]):  # reading weights must not draw from a step's randomness
-                model = CLIPModel.from_pretrained(self.checkpoint, local_files_only=True)
-            processor = CLIPProcessor.from_pretrained(self.checkpoint, local_files_only=True)
+                model = read_published(CLIPModel, self.checkpoint)
+            processor = read_published(CLIPProcessor, self.checkpoint)
             self._parts = model.eval().requires_grad_(False), processor
         self._parts[0].to(self.device)
         return self._parts

@@ -31,6 +31,7 @@ from isthmus.pocket.judges.audio import AudioJudge
 from isthmus.pocket.judges.base import MediaJudge
 from isthmus.pocket.world import SAMPLE_RATE, Concept
 from isthmus.pocket.worlds import DRAWN, World
+from isthmus.published import read_published
 from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def train(
 def loaded(folder: Path) -> Any:
     """The parts of a trained pipeline, by their names there."""
     with deprecation_silenced():
-        return pipeline_class("AudioLDMPipeline").from_pretrained(folder, local_files_only=True)
+        return read_published(pipeline_class("AudioLDMPipeline"), folder)
 
 
 def measure(

@@ -19,6 +19,7 @@ from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.tokenizers import save_tokenizer
 from isthmus.pocket.world import SIZE
 from isthmus.pocket.worlds import DRAWN, World
+from isthmus.published import read_published
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def train(
 
     first: Any = None
     if start is not None:
-        first = StableDiffusionPipeline.from_pretrained(start, local_files_only=True, use_safetensors=True)
+        first = read_published(StableDiffusionPipeline, start, use_safetensors=True)
     tokenizer = build_tokenizer() if first is None else first.tokenizer
     encoder = train_text_encoder(tokenizer, scaled(300), seed) if first is None else first.text_encoder
     kept = scratch / "image_autoencoder.pt" if scratch else None

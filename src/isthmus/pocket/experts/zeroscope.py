@@ -31,6 +31,7 @@ from isthmus.pocket.experts.stable_diffusion import (
 from isthmus.pocket.tokenizers import save_tokenizer
 from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE
 from isthmus.pocket.worlds import DRAWN, World
+from isthmus.published import read_published
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
@@ -161,17 +162,15 @@ def train(
 
     from isthmus.generators.pipeline_classes import pipeline_class
 
-    vae = AutoencoderKL.from_pretrained(images, subfolder="vae", local_files_only=True).eval().requires_grad_(False)
-    encoder = CLIPTextModel.from_pretrained(images / "text_encoder", local_files_only=True).eval().requires_grad_(False)
-    tokenizer = CLIPTokenizer.from_pretrained(images / "tokenizer", local_files_only=True)
+    vae = read_published(AutoencoderKL, images, subfolder="vae").eval().requires_grad_(False)
+    encoder = read_published(CLIPTextModel, images / "text_encoder").eval().requires_grad_(False)
+    tokenizer = read_published(CLIPTokenizer, images / "tokenizer")
     if start is None:
-        image_unet = UNet2DConditionModel.from_pretrained(images, subfolder="unet", local_files_only=True)
+        image_unet = read_published(UNet2DConditionModel, images, subfolder="unet")
         torch.manual_seed(seed)
         unet = inflate(image_unet)
     else:
-        unet = UNet3DConditionModel.from_pretrained(
-            start, subfolder="unet", local_files_only=True, torch_dtype=torch.float32
-        )
+        unet = read_published(UNet3DConditionModel, start, subfolder="unet", torch_dtype=torch.float32)
     snapshot = scratch / "video_denoiser.pt" if scratch else None
     steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
     unet = train_denoiser(unet, vae, encoder, tokenizer, steps, seed, snapshot, pool, world)
