@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from isthmus.data.media import ENDINGS, save_media
 from isthmus.model.reply import Reply
+from isthmus.paths import user_path
 from isthmus.types import Media
 from isthmus.writing import write_file
 
@@ -43,7 +44,7 @@ class MediaFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = user_path(folder)
         self._names: WeakKeyDictionary[Media, str] = WeakKeyDictionary()
 
     def next_number(self) -> int:
