@@ -29,6 +29,7 @@ from isthmus.training.checkpoints import WholeCheckpoints
 from isthmus.training.ending import check_length, ended_early, forget_early_stopping, learnt_batches
 from isthmus.training.half_precision import check_denoising, check_precision
 from isthmus.training.parameter_groups import grouped, plan_groups
+from isthmus.training.reach import Reach
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, set_trainable
 
@@ -76,6 +77,7 @@ class StageSwitch(pl.Callback):
         self.breaking_off = BreakingOff()
         self._resumed_at: int | None = None
         self._reference: Reference | None = None
+        self._reach = Reach([])
 
     @property
     def name(self) -> str:
@@ -122,7 +124,8 @@ class StageSwitch(pl.Callback):
         """Sets all that a stage decides: what trains, the loss, the optimizer, the data, which experts stay."""
         self.index = index
         stage = self.stage
-        set_trainable(model, stage.trains, self.name, stage.objective is None or stage.objective.dropout)
+        parts = set_trainable(model, stage.trains, self.name, stage.objective is None or stage.objective.dropout)
+        self._reach = Reach(list(parts))
         model.loss_weights, model.objective = stage.losses, stage.objective
         model.reference = self._reference = None
         model.micro_batches = stage.micro_batches
@@ -139,8 +142,8 @@ class StageSwitch(pl.Callback):
         log.info("entered stage '%s' (%d of %d): %d batches", self.name, index + 1, len(self.names), len(mixture))
 
     def state_dict(self) -> dict[str, Any]:
-        """The names of the run's stages, where it is among them, and the reference where the stage has one."""
-        state: dict[str, Any] = {"names": self.names, "index": self.index}
+        """The names of the run's stages, where it is among them, what has learnt, and the reference if there is one."""
+        state: dict[str, Any] = {"names": self.names, "index": self.index, "reached": self._reach.reached()}
         if self._reference is not None:
             state["reference"] = {name: tensor.cpu() for name, tensor in self._reference.tensors.items()}
         return state
@@ -165,8 +168,10 @@ class StageSwitch(pl.Callback):
         self.over = min(self._resumed_at, len(self.names))
         model = _any_to_any(pl_module)
         self.enter(trainer, model, min(self._resumed_at, len(self.names) - 1))
-        if "reference" in state and self.index == state["index"]:
-            model.reference = self._reference = Reference(state["reference"])
+        if self.index == state["index"]:
+            self._reach.restore(state.get("reached", []))
+            if "reference" in state:
+                model.reference = self._reference = Reference(state["reference"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mends the loops where a checkpoint was written at a stage's very last batch."""
@@ -196,6 +201,13 @@ class StageSwitch(pl.Callback):
         if model.objective is not None and model.reference is None:
             model.reference = self._reference = Reference.of(model)
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Looks at what the step's gradients have reached; DeepSpeed keeps them to itself."""
+        if not isinstance(trainer.strategy, DeepSpeedStrategy):
+            self._reach.look(_any_to_any(pl_module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Ends the run where the user asks for it."""
@@ -236,6 +248,8 @@ class StageSwitch(pl.Callback):
         return "{} of {} batches".format(*self._progress(trainer)) if self.over == self.index else None
 
     def _leave(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
+        if not _is_trial(trainer):
+            self._reach.tell(trainer, model, self.names[index])
         if trainer.is_global_zero and not _is_trial(trainer):
             folder = save_bundle(model, self.folder / self.names[index], self.names[index])
             log.info("stage '%s' is over; its weights are in %s", self.names[index], folder)
