@@ -55,7 +55,7 @@ class Stage:
     batch_size: int | None = None
     micro_batches: int = 1
     optimizer: OptimizerCallable = default_optimizer
-    groups: Mapping[str, Group] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     warm_up: float = 0.1
     decay: Literal["linear", "cosine", "constant"] = "linear"
     objective: Objective | None = None
