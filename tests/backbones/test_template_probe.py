@@ -144,15 +144,17 @@ def test_what_cannot_be_trained_is_refused_with_its_cause(case: str) -> None:
 
 FIRST = "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}"
 SOME = {
-    "drops system turns": (
-        template(other="{% endif %}"), "WARNING", "leaves out words of system turns ('Orders 11.')"),
+    "drops system turns": (template(other="{% endif %}"), "WARNING", "'Orders 11.': conversations with system turns a"),
     "drops later ones": (
-        FIRST + template(other="{% endif %}"), "WARNING", "leaves out words of system turns after the first turn ('"),
+        FIRST + template(other="{% endif %}"), "WARNING", "11.': conversations with system turns after the first"),
     "refuses system turns": (
         template(other="{% else %}{{ raise_exception('no') }}{% endif %}"), "INFO", "system turns are refused: no"),
     "writes answers anew": (
         template(answer=ASSISTANT.replace("{{ m", "{% if loop.last %}<think></think> {% endif %}{{ m")),
         "WARNING", "writes an answer anew when another turn follows"),
+    "cuts thoughts": (
+        template(answer=ASSISTANT.replace("m['content']", "m['content'].split('</think>')[-1]")),
+        "WARNING", "conversations with a thought in an answer before the last are refused"),
     "has no prompt": (template(prompt=""), "WARNING", "leaves it to the model to write 'ASSISTANT: ' before"),
 }  # fmt: skip
 

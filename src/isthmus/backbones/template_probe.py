@@ -15,6 +15,7 @@ _log = logging.getLogger(__name__)
 Messages = list[dict[str, Any]]
 
 SYSTEM, ASKED, SAID = "Orders 11.", ("Question 22.", "Question 33."), ("Answer 44.", "Answer 55.")
+THOUGHT = "<think>Thought 66.</think>"
 
 PARTS = (
     "{% set written = namespace(turns=[]) %}{% for turn in messages %}{% set written.turns = written.turns + "
@@ -122,12 +123,15 @@ def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tupl
 
 def _look_at_longer(probe: _Probe, exchange: str) -> None:
     """Logs which longer conversations can't be planned. ``exchange``: a question and its answer up to its end."""
-    for shape, what in (
-        ("uaua", "several answers"),
-        ("sua", "system turns"),
-        ("uasua", "system turns after the first turn"),
-    ):
-        turns = _turns(shape)
+    thoughtful = _turns("uaua")
+    thoughtful[1]["content"] = THOUGHT + thoughtful[1]["content"]
+    longer = {
+        "several answers": _turns("uaua"),
+        "a thought in an answer before the last": thoughtful,
+        "system turns": _turns("sua"),
+        "system turns after the first turn": _turns("uasua"),
+    }
+    for what, turns in longer.items():
         try:
             written = probe.render(turns)
         except ValueError as error:
@@ -135,10 +139,8 @@ def _look_at_longer(probe: _Probe, exchange: str) -> None:
             _log.info("%s: conversations with %s are refused: %s", probe.where, what, error.__cause__)
             continue
         if missing := _missing(written, [turn["content"] for turn in turns]):
-            _log.warning(
-                "%s leaves out words of %s (%r): such conversations are refused", probe.where, what, missing[0]
-            )
-        elif shape == "uaua" and not written.startswith(exchange):
+            _log.warning("%s leaves out %r: conversations with %s are refused", probe.where, missing[0], what)
+        elif what == "several answers" and not written.startswith(exchange):
             _log.warning(
                 "%s writes an answer anew when another turn follows: conversations with %s are refused where more than "
                 "the last one is trained", probe.where, what,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from isthmus.data.errors import DataError
+from isthmus.data.errors import DataError, data_faults
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.sources import ConversationSource
 from isthmus.types import MEDIA, Modality
@@ -81,7 +81,8 @@ class Gallery:
         for name, source in sets.items():
             for index in progress(name, range(len(source))):
                 try:
-                    conversation = source[index]
+                    with data_faults(name):
+                        conversation = source[index]
                 except DataError:
                     self.faults[name] += 1
                     continue

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from isthmus.data.errors import DataError
+from isthmus.data.errors import DataError, data_faults
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import fault, mapping, text
 from isthmus.data.formats.records import JsonRecords
@@ -123,11 +123,12 @@ class ManifestSource(ConversationSource):
         kept = []
         for index in range(len(self.records)):
             try:
-                raw, where = self.records.raw(index)
-                record = mapping(raw, where)
-                found = {key: str(record.get(key)) for key in chosen}
-                if "modality" in chosen:
-                    found["modality"] = self._modality(record, where)
+                with data_faults(self.name):
+                    raw, where = self.records.raw(index)
+                    record = mapping(raw, where)
+                    found = {key: str(record.get(key)) for key in chosen}
+                    if "modality" in chosen:
+                        found["modality"] = self._modality(record, where)
             except DataError:
                 kept.append(index)  # told when it is read, and counted there
                 continue
