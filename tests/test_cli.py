@@ -336,6 +336,7 @@ def test_the_console_script_trains_too(trained: Path, capsys: pytest.CaptureFixt
     assert all(command in said for command in ("fit", "validate", "test", "generate", "chat"))
 
 
+@pytest.mark.slow
 def test_a_tilde_is_the_home_folder_in_options_and_in_configs(
     clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
