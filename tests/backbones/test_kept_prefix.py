@@ -136,6 +136,24 @@ def test_other_media_other_rows_and_half_filled_caches_are_not_reused(
     assert kept.reused == 0
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_goes_on_from_what_it_kept(autocast: bool, build: Build) -> None:
+    backbone = build(dtype="float32" if autocast else "bfloat16")
+    kept, talk = KeptPrefix(), Talk(backbone)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        for _ in range(3):
+            known = len(talk.ids)
+            talk.words(4).image().words(3)
+            owed = [[AUDIO]]
+            (answer,) = backbone.generate(*talk.batch(), Sampling(1), owed, kept=kept)
+            (fresh,) = backbone.generate(*talk.batch(), Sampling(1), owed)
+            assert kept.reused == known and answer.ids == fresh.ids
+            for piece, its in zip(answer.pieces, fresh.pieces, strict=True):
+                if isinstance(piece, SignalRun) and isinstance(its, SignalRun):
+                    torch.testing.assert_close(piece.states, its.states, rtol=0.05, atol=0.1)
+            talk.ids += answer.ids
+
+
 def test_a_prompt_that_is_known_whole_still_runs_its_last_position(build: Build) -> None:
     backbone = build()
     kept, talk = KeptPrefix(), Talk(backbone).words(8)
