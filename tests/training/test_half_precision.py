@@ -113,6 +113,34 @@ def test_half_precision_alignment_is_that_of_float32(experts: dict[str, Path]) -
     assert near == pytest.approx(alignment, rel=0.05) and alignment
 
 
+def test_a_float16_llm_is_warned_of(experts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fit(experts, tmp_path, ["encoder_alignment"], saves=False, dtypes={"llm": "float16"})
+    assert "the LLM is float16" in caplog.text and "bfloat16" in caplog.text
+    caplog.clear()
+    fit(experts, tmp_path, ["encoder_alignment"], saves=False, dtypes={"llm": "bfloat16"})
+    assert "float16, in which" not in caplog.text
+
+
+def test_an_llms_own_type_is_its_default(experts: dict[str, Path], tmp_path: Path) -> None:
+    """From config.json, or from the weights where that says nothing."""
+    import json
+
+    from isthmus.backbones import CausalBackbone
+
+    llm = CausalBackbone(experts["llama"], dtype="bfloat16")
+    llm.materialize()
+    assert CausalBackbone(experts["llama"]).dtype is torch.float32
+    llm.llm.save_pretrained(tmp_path)
+    llm.tokenizer.save_pretrained(tmp_path)
+    assert CausalBackbone(tmp_path).dtype is torch.bfloat16
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("dtype")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    unsaid = CausalBackbone(tmp_path)
+    unsaid.materialize()
+    assert unsaid.dtype is unsaid.llm.dtype is torch.bfloat16
+
+
 def test_denoising_through_float16_is_refused_without_a_loss_scaler(experts: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'instruction_tuning': .*float16.*dtype: bfloat16"):
         fit(experts, tmp_path, ["instruction_tuning"], saves=False, dtypes={"generators": "float16"})

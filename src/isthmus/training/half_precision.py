@@ -32,6 +32,20 @@ def check_precision(trainer: pl.Trainer) -> None:
         )
 
 
+def warn_of_float16(trainer: pl.Trainer, model: AnyToAny) -> None:
+    """Says where gradients run through a float16 LLM that no loss scaler lifts.
+
+    The more target positions a batch has, the smaller each one's gradient: with some ten thousand of them, what is
+    learnt points elsewhere (``docs/precision.md`` has figures).
+    """
+    if model.backbone.language_model.dtype is torch.float16 and trainer.precision != SCALED:
+        log.warning(
+            "the LLM is float16, in which gradients of large batches vanish: set its dtype to bfloat16, or "
+            "trainer.precision to %s",
+            SCALED,
+        )
+
+
 def check_denoising(trainer: pl.Trainer, model: AnyToAny, stage: Stage, name: str) -> None:
     """Checks the generators through which a stage's gradients flow.
 

@@ -27,7 +27,7 @@ from isthmus.paths import user_path
 from isthmus.training.breaking_off import BreakingOff
 from isthmus.training.checkpoints import WholeCheckpoints
 from isthmus.training.ending import check_length, ended_early, forget_early_stopping, learnt_batches
-from isthmus.training.half_precision import check_denoising, check_precision
+from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
 from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.reach import Reach
 from isthmus.training.stage import Stage
@@ -263,6 +263,7 @@ class StageSwitch(pl.Callback):
     def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
         check_length(trainer, len(self.names))
         check_precision(trainer)
+        warn_of_float16(trainer, model)
         for name in self.names:
             check_denoising(trainer, model, self.stages[name], name)
         check_accumulation(trainer)
