@@ -29,7 +29,7 @@ setup: $(VENV)/.installed  ## make .venv and install the package with its test r
 # One core is left to the process that prepares media: threads that wait for a busy core cost more than they bring.
 quickstart: export OMP_NUM_THREADS ?= $(THREADS)
 quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, and say where matrix and gallery are
-	$(BIN)/python train.py fit -c curriculum.yaml
+	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
 	@echo
 	@echo "Matrix:  $$(ls -t runs/*/matrix.json | head -n 1)"

@@ -97,6 +97,12 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str, short: bool = True) 
     return said
 
 
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file's time of change and content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
 @pytest.fixture(scope="module")
 def trained(clone: Path) -> Path:
     """The folder of runs, after all three stages, each started from the last one's weights."""
@@ -136,11 +142,43 @@ def test_a_run_leaves_its_config_and_is_repeated_from_it(trained: Path, capsys: 
     assert manifest["configuration"] == saved["model"]
     again = trained / "again"
     shutil.copytree(stage, again)
-    cli.train(["fit", "-c", str(stage / "config.yaml"), "--training.folder", str(again)])
+    repeat = ["fit", "-c", str(stage / "config.yaml"), "--training.folder", str(again)]
+    said = refused(capsys, *repeat, short=False)
+    assert f"{again} holds a run already" in said and "--ckpt_path last" in said and "--overwrite" in said
+    before = tree(stage)
+    assert tree(again).keys() == {name.replace("/stage1/", "/again/") for name in before}
+    cli.train([*repeat, "--overwrite"])
     assert json.loads((again / "encoder_alignment/manifest.json").read_text()) == manifest
-    # What the earlier run left can't be mistaken for a checkpoint of this one.
-    before, after = (torch.load(again / f"checkpoints/{n}.ckpt", weights_only=True) for n in ("previous", "last"))
-    assert before["global_step"] == after["global_step"]
+    kept = {path: content for path, (_, content) in tree(again / "previous-1").items() if ".run.lock" not in path}
+    expected = {path: content for path, (_, content) in before.items() if ".run.lock" not in path}
+    assert list(kept.values()) == list(expected.values())
+    last = (torch.load(stage / "checkpoints/last.ckpt", weights_only=True) for stage in (stage, again))
+    assert len({one["global_step"] for one in last}) == 1
+
+
+def test_last_is_of_this_run_and_is_named(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A start that began anew and was broken off has none: the earlier run's isn't taken for it."""
+    folder = trained / "anew"
+    shutil.copytree(trained / "stage1", folder)
+    arguments = ("fit", "-c", "stage1.yaml", "--training.folder", str(folder))
+    run(*arguments, "--ckpt_path=last")
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments, "--overwrite", "--trainer.max_time=00:00:00:00")
+    assert ended.value.code == 3
+    said = refused(capsys, *arguments, "--ckpt_path=last")
+    assert f"found no checkpoint in {folder}/checkpoints; expected one that this run has written" in said
+    assert f"An earlier run's newest is {folder}/previous-1/checkpoints/last.ckpt" in said
+    run(*arguments)
+
+
+def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(trained / "stage1/checkpoints", tmp_path / "checkpoints")
+    last = tmp_path / "checkpoints/last.ckpt"
+    shutil.copy(last, last.with_stem("step=1"))
+    last.write_bytes(last.read_bytes()[:5000])
+    arguments = ("fit", "-c", "stage1.yaml", f"--training.folder={tmp_path}", "--ckpt_path=last")
+    said = refused(capsys, *arguments)
+    assert said.startswith(f"error: {last}: damaged") and f"go on with --ckpt_path {last.with_stem('step=1')}" in said
 
 
 def test_what_a_run_logs(trained: Path) -> None:
@@ -195,12 +233,6 @@ def test_resuming(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert weights.read_bytes() == before
 
 
-def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file's time of change and content."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
 def test_a_trial_run_touches_nothing_of_a_finished_one(trained: Path) -> None:
     before = tree(trained)
     run("fit", "-c", "stage1.yaml", "--trainer.fast_dev_run=true")
@@ -247,7 +279,7 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
     ],
 )
 def test_what_is_refused(args: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert expected in refused(capsys, "fit", *args)
+    assert expected in refused(capsys, "fit", *args, "--training.folder=runs/refused")
 
 
 @pytest.mark.parametrize(

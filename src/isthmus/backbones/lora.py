@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,17 @@ class LoraSettings:
                 f"lora: found rank {self.rank}, alpha {self.alpha}, dropout {self.dropout}; "
                 "expected rank >= 1, alpha > 0 and 0 <= dropout < 1"
             )
+
+    @property
+    def scale(self) -> float | None:
+        """What the update is multiplied by; None for a method that doesn't scale it."""
+        match self.method:
+            case "vera" | "ia3":
+                return None
+            case "rslora":
+                return self.alpha / math.sqrt(self.rank)
+            case _:
+                return self.alpha / self.rank
 
 
 def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Literal, NoReturn
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ActionYesNo, Namespace
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
@@ -24,7 +25,10 @@ from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate
+from isthmus.training.checkpoints import latest
 from isthmus.training.input_wait import InputWait
+from isthmus.training.run_folder import refuse_work, set_aside, set_aside_runs
+from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +84,24 @@ def _keys(value: Any) -> set[str]:
 class RunConfig(SaveConfigCallback):
     """Writes all that was configured into the run's folder: ``config.yaml`` of a training, ``test.yaml`` of a test."""
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """A measurement's is written at once; a training's when it is known that it can go on as it is configured."""
+        if stage != "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes what is in force from the first step on."""
+        if trainer.is_global_zero:
+            self.save_config(trainer, pl_module, "fit")
+
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See Lightning. An older file is replaced: the folder holds one run."""
-        folder = Path(self.config.training.folder)
-        folder.mkdir(parents=True, exist_ok=True)
         assert trainer.state.fn is not None
         name = "config.yaml" if stage == "fit" else f"{trainer.state.fn.value}.yaml"
-        self.parser.save(self.config, folder / name, skip_none=False, overwrite=True, multifile=False)
+        config = self.config.clone()
+        config.pop("overwrite", None)  # who repeats a run from its config hasn't asked for it
+        text = self.parser.dump(config, skip_none=False)
+        write_file(user_path(config.training.folder) / name, text.encode())
 
 
 class Command(LightningCLI):
@@ -134,6 +149,21 @@ class Command(LightningCLI):
             help="how a GPU multiplies float32 matrices: highest, or in TF32 (high) or bfloat16 (medium) inside",
         )
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Lightning's, and for ``fit`` the option to begin anew in a used folder."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument(
+                "--overwrite",
+                action=ActionYesNo,
+                default=False,
+                help="begin anew in a folder that holds a run, whose files are set aside as FOLDER/previous-N",
+            )
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: our checkpoints hold no configuration, and are read once, where damage is told."""
+
     def before_instantiate_classes(self) -> None:
         """Puts the home folder in the place of ``~``, and refuses a checkpoint that isn't there."""
         config = self.config[self.subcommand]
@@ -172,10 +202,14 @@ class Command(LightningCLI):
         Raises:
             SystemExit: with code 3 if stages of the run aren't over, 130 after Ctrl-C, 143 after SIGTERM.
         """
-        if kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
-            _set_aside(self.trainer)
-        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]
+        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]  # set by a connector
         try:
+            if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                if self.trainer.is_global_zero:
+                    switch.lock.acquire()
+                if kwargs.get("ckpt_path") is None and not _is_requeued(self.trainer):
+                    begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero)
+            kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
             self.trainer.fit(weights_only=True, **kwargs)
         except SIGTERMException:
             raise SystemExit(TERMINATED) from None
@@ -183,15 +217,41 @@ class Command(LightningCLI):
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes an exit code 1 of it
                 raise SystemExit(INTERRUPTED) from None
             raise
+        finally:
+            switch.lock.release()
         if switch.unfinished:
             raise SystemExit(INTERRUPTED if switch.breaking_off.ctrl_c.pressed else UNFINISHED)
 
+    def _found(self, checkpoint: Any) -> Any:
+        """The file that ``--ckpt_path last`` means; what else was asked for, as it is.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if str(checkpoint) != "last":
+            return checkpoint
+        config = self.config[self.subcommand]
+        savers = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        folders = [Path(each.dirpath) for each in savers if each.dirpath is not None]
+        found = latest(folders)
+        if found is None:
+            earlier = latest(path / "checkpoints" for path in set_aside_runs(user_path(config.training.folder))[:1])
+            raise ValueError(
+                f"--ckpt_path last: found no checkpoint in {', '.join(map(str, folders)) or 'a run that keeps none'}; "
+                "expected one that this run has written. "
+                + (f"An earlier run's newest is {earlier}. " if earlier else "")
+                + f"Mend: begin the run without --ckpt_path{', or give that path' if earlier else ''}."
+            )
+        return str(found)
+
     def validate(self, **kwargs: Any) -> None:
         """Measures the loss on validation data."""
+        kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
         self.trainer.validate(weights_only=True, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Answers the test data's prompts and measures the answers."""
+        kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
         self.trainer.test(weights_only=True, **kwargs)
 
 
@@ -212,15 +272,33 @@ def _at_home(value: Any) -> Any:
             return value
 
 
-@rank_zero_only
-def _set_aside(trainer: pl.Trainer) -> None:
-    """A new run in an old one's folder: until it writes a checkpoint of its own, there is none to resume from."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
-            last = Path(callback.dirpath, f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}")
-            if last.is_file():
-                last.replace(last.with_stem("previous"))
-                log.info("%s is an earlier run's; it is now %s", last, last.with_stem("previous").name)
+def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
+    """Sees to it that a new run's folder holds no earlier one's work.
+
+    Args:
+        switch: the run's.
+        overwrites: whether an earlier run is set aside.
+        is_first: whether this is the process that does it.
+
+    Raises:
+        ValueError: the folder holds some, or the weights to start from would be set aside.
+    """
+    folder, source = switch.folder, switch.init_from
+    if not overwrites:
+        refuse_work(folder)
+        return
+    if source is not None and source.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"training.init_from: {source} lies in training.folder, whose earlier run --overwrite sets aside; expected "
+            "weights of another folder. Mend: choose another training.folder."
+        )
+    if is_first:
+        set_aside(folder)
+
+
+def _is_requeued(trainer: pl.Trainer) -> bool:
+    """Whether SLURM has started this job again: Lightning then goes on from the checkpoint that it wrote for that."""
+    return SLURMEnvironment.detect() and trainer._checkpoint_connector._hpc_resume_path is not None
 
 
 def _companions(trainer: Any) -> list[pl.Callback]:

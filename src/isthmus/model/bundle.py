@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from isthmus.backbones.lora import LoraSettings
 from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
 from isthmus.model.fingerprint import fingerprint
@@ -67,6 +68,9 @@ def save_bundle(model: AnyToAny, folder: Path, stage: str) -> Path:
         "components": digests,
         "configuration": model.configuration,
     }
+    lora: LoraSettings | None = getattr(model.backbone.language_model, "lora", None)
+    if lora is not None:
+        manifest["lora"] = {"method": lora.method, "rank": lora.rank, "alpha": lora.alpha}
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     write_folder(folder, files)
     return folder
@@ -137,11 +141,35 @@ def load_bundle(model: AnyToAny, folder: Path, strict: bool = True) -> dict[str,
                 f"({trained['fingerprint'][:8]}), this model has {own[role]['class']} {own[role]['checkpoint']} "
                 f"({own[role]['fingerprint'][:8]}); configure the same expert, or train its bridge anew"
             )
+    _check_lora(model, manifest, folder)
     try:
         model.load_owned_state(read_components(folder), strict)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return manifest
+
+
+def _check_lora(model: AnyToAny, manifest: dict[str, Any], folder: Path) -> None:
+    """Compares what LoRA's update is multiplied by: its tensors alone fit an LLM that scales them otherwise."""
+    lora: LoraSettings | None = getattr(model.backbone.language_model, "lora", None)
+    if lora is None or "lora" not in manifest["components"]:
+        return
+    trained = manifest.get("lora") or _configured_lora(manifest["configuration"])
+    if trained is None:  # an earlier version's, of a model composed in Python
+        return
+    of = LoraSettings(**{name: trained[name] for name in ("rank", "alpha", "method") if name in trained})
+    if (of.method, of.rank, of.scale) != (lora.method, lora.rank, lora.scale):
+        raise ValueError(
+            f"{folder}: its LoRA was trained as method {of.method}, rank {of.rank}, alpha {of.alpha:g}; this model has "
+            f"method {lora.method}, rank {lora.rank}, alpha {lora.alpha:g}, which would make another LLM of the same "
+            "weights. Mend: configure the LLM's `lora` as it was trained."
+        )
+
+
+def _configured_lora(configuration: Any) -> dict[str, Any] | None:
+    for name in ("backbone", "init_args", "language_model", "init_args", "lora"):
+        configuration = configuration.get(name) if isinstance(configuration, dict) else None
+    return configuration if isinstance(configuration, dict) else None
 
 
 def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = ()) -> AnyToAny:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -94,6 +94,13 @@ def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the newest first; links that lead nowhere are left out."""
     found = [path for path in folder.glob(f"*{SUFFIX}") if path.is_file()]
     return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+
+
+def latest(folders: Iterable[Path]) -> Path | None:
+    """What ``--ckpt_path last`` means: the newest file that is called ``last``; else the newest checkpoint."""
+    found = [path for folder in folders for path in checkpoints(folder)]
+    found.sort(key=lambda path: (path.name.startswith("last"), path.stat().st_mtime_ns), reverse=True)
+    return found[0] if found else None
 
 
 def newest_whole(folder: Path, but: Path | None = None) -> Path | None:

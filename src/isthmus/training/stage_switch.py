@@ -16,7 +16,6 @@ import torch
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
-from torch.nn.parallel import DistributedDataParallel
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.seeds import derive_seed
@@ -30,8 +29,11 @@ from isthmus.training.ending import check_length, ended_early, forget_early_stop
 from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
 from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.reach import Reach
+from isthmus.training.run_folder import RunLock
+from isthmus.training.settings import KEY, Resumption, describe
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, set_trainable
+from isthmus.training.wrapping import hide_frozen, rewrap
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class StageSwitch(pl.Callback):
     Attributes:
         over: how many of the run's stages are over (:mod:`isthmus.training.ending`).
         breaking_off: whether the run ends before its time, and why.
+        lock: on the folder, as long as a run goes on.
 
     Raises:
         ValueError: nothing is to be run, or a name is unknown or comes twice.
@@ -75,6 +78,8 @@ class StageSwitch(pl.Callback):
         self.index = 0
         self.over = 0
         self.breaking_off = BreakingOff()
+        self.lock = RunLock(self.folder)
+        self._resumption = Resumption()
         self._resumed_at: int | None = None
         self._reference: Reference | None = None
         self._reach = Reach([])
@@ -108,6 +113,8 @@ class StageSwitch(pl.Callback):
         if is_trial:  # a few batches of every stage, and nothing is written
             trainer.fit_loop.epoch_loop.max_steps = -1
             model.cache_settings = None
+        else:
+            self.lock.hold(trainer)
         if self.init_from is not None and trainer.ckpt_path is None:
             manifest = load_bundle(model, self.init_from, strict=False)
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
@@ -129,7 +136,7 @@ class StageSwitch(pl.Callback):
         model.loss_weights, model.objective = stage.losses, stage.objective
         model.reference = self._reference = None
         model.micro_batches = stage.micro_batches
-        _hide_frozen(model)
+        hide_frozen(model)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
         )
@@ -147,6 +154,17 @@ class StageSwitch(pl.Callback):
         if self._reference is not None:
             state["reference"] = {name: tensor.cpu() for name, tensor in self._reference.tensors.items()}
         return state
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds what decides over the stage's steps."""
+        checkpoint[KEY] = self._settings(trainer, pl_module)
+
+    def _settings(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        mixture = _data(trainer).stage
+        assert mixture is not None
+        return describe(self.stage, _any_to_any(pl_module), trainer, mixture.fingerprint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -172,10 +190,18 @@ class StageSwitch(pl.Callback):
             self._reach.restore(state.get("reached", []))
             if "reference" in state:
                 model.reference = self._reference = Reference(state["reference"])
+        self._resumption.read(checkpoint, trainer.ckpt_path, self.name)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Holds a checkpoint's settings against the run's, before the optimizer takes over what is stored."""
+        self._resumption.configured(trainer, self._settings(trainer, pl_module))
+        self._resumption.compare()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mends the loops where a checkpoint was written at a stage's very last batch."""
         self.breaking_off.begin(trainer)
+        self._resumption.compare()  # sharding strategies read their checkpoint after on_fit_start
+        self._resumption.apply(trainer)
         fit, epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
         if not (epoch.restarted_on_train_batch_end and epoch.batch_progress.is_last_batch):
             return
@@ -239,6 +265,11 @@ class StageSwitch(pl.Callback):
         """Keeps what can be kept, and says which stages aren't over."""
         if not _is_trial(trainer):
             self.breaking_off.after_exception(trainer, exception, self.unfinished, self._at(trainer))
+        self.lock.release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The folder is free again."""
+        self.lock.release()
 
     def _progress(self, trainer: pl.Trainer) -> tuple[int, int]:
         stage = _data(trainer).stage
@@ -258,7 +289,7 @@ class StageSwitch(pl.Callback):
             forget_early_stopping(trainer)
             self.enter(trainer, model, index + 1)
             model.zero_grad(set_to_none=True)
-            _rewrap(trainer, model)
+            rewrap(trainer, model)
 
     def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
         check_length(trainer, len(self.names))
@@ -333,29 +364,6 @@ def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
             f"stage '{name}': found micro_batches under 16-mixed, whose scaled losses they'd pass by; expected "
             "32-true or bf16-mixed. Mend: set trainer.precision."
         )
-
-
-def _rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
-    """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
-
-    These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is
-    pinned to a minor version, and a test with two processes guards them.
-    """
-    strategy = trainer.strategy
-    if isinstance(strategy, DDPStrategy):
-        strategy.model = model
-        strategy.configure_ddp()
-    strategy.setup_optimizers(trainer)
-
-
-def _hide_frozen(model: AnyToAny) -> None:
-    """Keeps what doesn't train out of DDP's broadcasts.
-
-    It is the same file's on every rank, large, and not there on all: an expert loads when its first medium comes.
-    """
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    buffers = [name for name, _ in model.named_buffers()]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen + buffers)
 
 
 def _is_trial(trainer: pl.Trainer) -> bool:
