@@ -211,7 +211,9 @@ class Command(LightningCLI):
                     begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero)
             kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
             self.trainer.fit(weights_only=True, **kwargs)
-        except SIGTERMException:
+        except (SIGTERMException, RuntimeError):
+            if not self.trainer.received_sigterm:  # a data worker that had the signal too may be missed
+                raise
             raise SystemExit(TERMINATED) from None
         except SystemExit as end:
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes an exit code 1 of it

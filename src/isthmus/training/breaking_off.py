@@ -66,9 +66,13 @@ def _as_after_a_batch(trainer: pl.Trainer, is_epoch_over: bool) -> Iterator[None
 
 
 def is_between_batches(trainer: pl.Trainer, exception: BaseException) -> bool:
-    """Whether an exception was raised where a checkpoint may be written: Lightning answers SIGTERM after a batch."""
+    """Whether SIGTERM ended a run where a checkpoint may be written.
+
+    Lightning answers the signal after a batch. Data workers that had it too are missed while a batch is waited for.
+    """
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
-    return isinstance(exception, SIGTERMException) and trainer.world_size == 1 and batches.completed == batches.ready
+    is_ended = isinstance(exception, SIGTERMException) or trainer.received_sigterm
+    return is_ended and trainer.world_size == 1 and batches.completed == batches.ready
 
 
 class BreakingOff:
