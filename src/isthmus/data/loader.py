@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +89,7 @@ class ConversationLoader:
             sampler=range(begin, len(self)),
             num_workers=self.workers,
             collate_fn=_unchanged,
+            worker_init_fn=_stand_apart,
             generator=torch.Generator(),
         )
         for fetched in self._timed(loader):
@@ -165,6 +167,11 @@ def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
         while (fetched := due.result()) is not None:
             due = thread.submit(next, batches, None)
             yield fetched
+
+
+def _stand_apart(_: int) -> None:
+    """A worker leaves the process group: a signal that ends the run lets it finish its batch, for which it may wait."""
+    os.setpgid(0, 0)
 
 
 def _unchanged(fetched: Any) -> Any:

@@ -108,8 +108,8 @@ class BreakingOff:
             return
         if self._kept is None and left and is_between_batches(trainer, exception):
             self._kept = keep(trainer, is_epoch_over=False)
-        said = {"SIGTERMException": "SIGTERM", "KeyboardInterrupt": "Ctrl-C"}
-        self.why = said.get(type(exception).__name__, type(exception).__name__)
+        name = "Ctrl-C" if isinstance(exception, KeyboardInterrupt) else type(exception).__name__
+        self.why = "SIGTERM" if trainer.received_sigterm else name
         self.tell(trainer, left, at)
 
     def tell(self, trainer: pl.Trainer, left: list[str], at: str | None) -> None:
