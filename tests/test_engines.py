@@ -24,7 +24,6 @@ class OneWeight(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.unused = torch.nn.Parameter(torch.zeros(()))
 
     def train_dataloader(self):
         return DataLoader(torch.tensor([1.0 + 2 * self.global_rank]), batch_size=1)
