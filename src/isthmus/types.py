@@ -7,13 +7,14 @@ S signal tokens of a medium, C condition tokens, K condition width. Masks are bo
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -298,7 +299,8 @@ class FrozenExpert(torch.nn.Module):
     """A pretrained part that never learns: in eval mode, without gradients to its weights, loaded on first use.
 
     A subclass reads only its configuration in ``__init__`` (so that widths are known and a stage can leave the part
-    unloaded) and builds its weights in :meth:`materialize`.
+    unloaded) and builds its weights in :meth:`materialize`. It is pickled as its constructor's arguments: a data worker
+    constructs it anew, unloaded. ``copy.deepcopy`` keeps its weights.
 
     Attributes:
         dtype: the type of its weights, in which it computes (:mod:`isthmus.precision`).
@@ -308,9 +310,22 @@ class FrozenExpert(torch.nn.Module):
     dtype: torch.dtype = torch.float32
     holds_float32: bool = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        expert = super().__new__(cls)
+        expert.__dict__["_arguments"] = (args, kwargs)
+        return expert
+
     def __init__(self) -> None:
         super().__init__()
         self.is_loaded = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _constructed, (type(self), *self.__dict__["_arguments"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def materialize(self) -> None:
         """Builds the modules and reads their weights. Called once, by :meth:`load`."""
@@ -338,3 +353,7 @@ class FrozenExpert(torch.nn.Module):
     def train(self, mode: bool = True) -> FrozenExpert:
         super().train(False)
         return self
+
+
+def _constructed(kind: type[FrozenExpert], args: tuple[Any, ...], kwargs: dict[str, Any]) -> FrozenExpert:
+    return kind(*args, **kwargs)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -386,3 +389,16 @@ def test_the_callers_tokenizer_stays_as_it_was() -> None:
     size = len(tokenizer)
     Planner(tokenizer, Vocabulary(size))
     assert len(tokenizer) == size and SENTINEL not in tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_pickled_planner_plans_alike_and_may_leave_its_tokenizer_behind(name: str, tmp_path: Path) -> None:
+    tokenizer, conversation = TOKENIZERS[name], talk([("a seven", "yes </s> no")])
+    tokenizer.save_pretrained(tmp_path)
+    reread = partial(PreTrainedTokenizerFast.from_pretrained, tmp_path)
+    whole = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    light = Planner(tokenizer, Vocabulary(len(tokenizer)), reread=reread)
+    expected = whole.plan(conversation)
+    for planner in (whole, light):
+        assert pickle.loads(pickle.dumps(planner)).plan(conversation) == expected
+    assert len(pickle.dumps(light)) < 2000 < len(pickle.dumps(whole))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +106,7 @@ class LanguageBackbone(nn.Module):
     Attributes:
         width: E.
         tokenizer: a fast tokenizer (offsets are needed to tell target positions) with a chat template.
+        reread_tokenizer: a function that can be pickled and reads it from its files; None where there is none.
         vocabulary: ids of tags and signal tokens.
         dtype: the type of the frozen weights; what learns within them is float32.
         fused: media that take no positions, since the LLM attends to them by layers of their own.
@@ -113,6 +114,7 @@ class LanguageBackbone(nn.Module):
 
     width: int
     tokenizer: Any
+    reread_tokenizer: Callable[[], Any] | None = None
     vocabulary: Vocabulary
     checkpoint: Path
     dtype: torch.dtype

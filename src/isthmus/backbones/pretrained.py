@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,7 +74,8 @@ class PretrainedBackbone(LanguageBackbone):
         self.config = read_config(self.checkpoint)
         self._check_kind()
         self.vocabulary = Vocabulary(self.config.vocab_size, signals)
-        self.tokenizer = read_tokenizer(self.checkpoint, self.config.vocab_size, chat_template)
+        self.reread_tokenizer = partial(read_tokenizer, self.checkpoint, self.config.vocab_size, chat_template)
+        self.tokenizer = self.reread_tokenizer()
         ends = {self.tokenizer.eos_token_id} | read_ends(self.checkpoint, self.config)
         self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}")
         # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.

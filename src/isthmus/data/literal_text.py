@@ -40,6 +40,10 @@ class LiteralText:
         # An unknown character's token controls nothing, unless it is the end token as well (GPT-2).
         self._control = control - ({tokenizer.unk_token_id} - {tokenizer.bos_token_id, tokenizer.eos_token_id, *ends})
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._plain.encode_special_tokens = True  # a pickled tokenizer forgets it
+
     def take_out(self, text: str, literals: list[str]) -> str:
         """The text with :data:`LITERAL` for each spelling; the spellings are appended to ``literals``."""
         written: list[str] = []

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader
@@ -21,6 +21,9 @@ from isthmus.data.sources import ConversationSource
 from isthmus.types import Batch
 
 _log = logging.getLogger(__name__)
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
+"""How Python starts a process: a copy of this one, a fresh one, or a copy of a fresh one."""
 
 
 class ConversationLoader:
@@ -38,6 +41,7 @@ class ConversationLoader:
         rank: this process of
         world: so many; it takes items rank, rank + world, ... of each global batch.
         on_error: what a bad sample does.
+        start_method: how workers start; as Python has it on this system if None.
 
     Attributes:
         waited: seconds that whoever trains has waited for batches.
@@ -55,6 +59,7 @@ class ConversationLoader:
         rank: int = 0,
         world: int = 1,
         on_error: OnError = "raise",
+        start_method: StartMethod | None = None,
     ) -> None:
         if schedule.batch_size < world:
             raise ValueError(
@@ -63,6 +68,7 @@ class ConversationLoader:
             )
         self.schedule = schedule
         self.workers = workers
+        self.start_method = start_method
         self.rank = rank
         self.skipped: Counter[str] = Counter()
         self.waited = 0.0
@@ -91,6 +97,7 @@ class ConversationLoader:
             collate_fn=_unchanged,
             worker_init_fn=_stand_apart,
             generator=torch.Generator(),
+            multiprocessing_context=self.start_method if self.workers else None,
         )
         for fetched in self._timed(loader):
             self._count(fetched.skipped)

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from isthmus.data.collate import Collator
 from isthmus.data.fetch import OnError
 from isthmus.data.grouping import Grouping
-from isthmus.data.loader import ConversationLoader
+from isthmus.data.loader import ConversationLoader, StartMethod
 from isthmus.data.mixture import Mixture
 from isthmus.data.schedule import InOrder, Schedule
 from isthmus.data.shares import weigh
@@ -50,9 +50,13 @@ class ConversationDataModule(pl.LightningDataModule):
         batches: how modalities are spread over batches (:class:`~isthmus.data.grouping.Grouping`). Unless ``mixed``, a
             source without an index of modalities is gone through once, when the first stage that has it begins.
         modality_shares: of modalities, where batches aren't ``mixed``, as ``{image: 2, video: 1, text: 1}``.
+        start_method: how worker processes start: ``fork``, ``spawn`` or ``forkserver``; as Python has it if None (fork
+            on Linux up to Python 3.13, forkserver from 3.14 on). Forked workers start at once; the others import torch
+            anew, and are safe beside threads that hold locks.
 
     Raises:
-        ValueError: a number below its least, another ``on_error`` or ``batches``, or shares that nobody reads.
+        ValueError: a number below its least, another ``on_error``, ``batches`` or ``start_method``, or shares that
+            nobody reads.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ConversationDataModule(pl.LightningDataModule):
         temperature: float = 1.0,
         batches: Batches = "mixed",
         modality_shares: Mapping[str, float] | None = None,
+        start_method: StartMethod | None = None,
     ) -> None:
         super().__init__()
         if batches not in get_args(Batches):
@@ -80,6 +85,10 @@ class ConversationDataModule(pl.LightningDataModule):
         if on_error not in get_args(OnError):
             raise ValueError(
                 f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Mend: choose one."
+            )
+        if start_method not in (None, *get_args(StartMethod)):
+            raise ValueError(
+                f"start_method: found {start_method!r}; expected {', '.join(get_args(StartMethod))}. Mend: choose one."
             )
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if value < least:
@@ -95,6 +104,7 @@ class ConversationDataModule(pl.LightningDataModule):
         self.temperature = temperature
         self.batches: Batches = batches
         self.modality_shares = modality_shares
+        self.start_method: StartMethod | None = start_method
         self.collator_factory: CollatorFactory | None = None
         self.stage: Mixture | None = None
         self._loader: ConversationLoader | None = None
@@ -190,7 +200,10 @@ class ConversationDataModule(pl.LightningDataModule):
 
     def _make(self, schedule: Schedule, sources: Mapping[str, ConversationSource], split: str) -> ConversationLoader:
         rank, world = self._world()
-        return ConversationLoader(schedule, sources, self._collator(split), self.workers, rank, world, self.on_error)
+        collator = self._collator(split)
+        return ConversationLoader(
+            schedule, sources, collator, self.workers, rank, world, self.on_error, self.start_method
+        )
 
     def _world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

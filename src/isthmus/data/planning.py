@@ -10,8 +10,9 @@ up to the first token that ends decoding.
 from __future__ import annotations
 
 import copy
+import copyreg
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from isthmus.data.errors import DataError, Fault
@@ -39,12 +40,20 @@ class Planner:
         tokenizer: a fast tokenizer with a chat template.
         vocabulary: ids of the new tokens.
         ends: ids that end an answer when it is decoded; the tokenizer's end token alone if None.
+        reread: reads the tokenizer from its files. With it a planner is pickled as this function and the chat template,
+            since the tokenizers of some LLMs take megabytes; without it the tokenizer itself is pickled.
 
     Raises:
         ValueError: the tokenizer is slow or has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: Vocabulary, ends: Collection[int] | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocabulary: Vocabulary,
+        ends: Collection[int] | None = None,
+        reread: Callable[[], Any] | None = None,
+    ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
                 f"tokenizer: found the slow {type(tokenizer).__name__}; expected a fast one, whose offsets tell "
@@ -60,6 +69,7 @@ class Planner:
 
         self.vocabulary = vocabulary
         end_ids = {tokenizer.eos_token_id} if ends is None else set(ends)
+        self._reread, self._end_ids = reread, end_ids
         added = tokenizer.added_tokens_decoder
         self._ends = [added[token].content for token in end_ids if token in added]
         self._literal_text = LiteralText(tokenizer, (SENTINEL, LITERAL), end_ids)
@@ -69,6 +79,11 @@ class Planner:
         private = [AddedToken(character, normalized=False, special=True) for character in (SENTINEL, LITERAL)]
         self._tokenizer.add_tokens(private, special_tokens=True)
         self._sentinel_id, self._literal_id = self._tokenizer.convert_tokens_to_ids([SENTINEL, LITERAL])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reread is None:
+            return copyreg.__newobj__, (type(self),), vars(self)
+        return _reread, (self._reread, self._tokenizer.chat_template, self.vocabulary, self._end_ids)
 
     def plan(self, conversation: Conversation, targets: Targets = "all", generation_prompt: bool = False) -> Plan:
         """The conversation in reading order.
@@ -258,6 +273,12 @@ class Planner:
                 for plain in (self._literal_text.ids(next(left), where) if token == self._literal_id else (token,))
             ]
         return [token for token, _ in found], [place for _, place in found]
+
+
+def _reread(reread: Callable[[], Any], chat_template: str, vocabulary: Vocabulary, ends: Collection[int]) -> Planner:
+    tokenizer = reread()
+    tokenizer.chat_template = chat_template
+    return Planner(tokenizer, vocabulary, ends, reread)
 
 
 def _text(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[Segment]:

@@ -24,7 +24,12 @@ class Backbone(pl.LightningModule):
         super().__init__()
         self.language_model = language_model
         self.max_tokens = max_tokens
-        self.planner = Planner(language_model.tokenizer, language_model.vocabulary, language_model.ends())
+        self.planner = Planner(
+            language_model.tokenizer,
+            language_model.vocabulary,
+            language_model.ends(),
+            language_model.reread_tokenizer,
+        )
 
     @property
     def width(self) -> int:

@@ -14,6 +14,7 @@ from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.p_former import PFormer
 from isthmus.model.frozen_cache import FrozenCache
 from isthmus.model.gaps import without_gaps
+from isthmus.model.positions import Positions
 from isthmus.precision import lifted
 from isthmus.types import Batch, Features, Media, MediaBatch, Modality
 
@@ -103,19 +104,18 @@ class InputSide(pl.LightningModule):
         """By modality, what a data worker does to a medium."""
         return {modality: self.encoder(modality).preprocess for modality in self.serving}
 
-    def positions(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """M, the LLM positions of one preprocessed medium, known without running anything."""
-        return self.positions_of(modality, self.encoder(modality).token_count(modality, inputs))
-
-    def positions_of(self, modality: Modality, count: int) -> int:
-        """M of a medium of ``count`` encoder tokens N."""
-        return 0 if modality in self.fused else self.projector(modality).positions(count)
+    @property
+    def positions(self) -> Positions:
+        """What says M, the LLM positions of one preprocessed medium, without running anything."""
+        projectors = {modality: self.projector(modality) for modality in self.serving}
+        return Positions({modality: self.encoder(modality) for modality in self.serving}, projectors, self.fused)
 
     def cached(self) -> dict[Modality, MediumCache]:
         """By modality, where data workers look for features; empty without a cache."""
         if self.cache is None:
             return {}
-        found = {m: self.cache.medium(self.encoder(m), m, partial(self.positions_of, m)) for m in self.serving}
+        of = self.positions.of
+        found = {m: self.cache.medium(self.encoder(m), m, partial(of, m)) for m in self.serving}
         return {modality: medium for modality, medium in found.items() if medium is not None}
 
     def forward(

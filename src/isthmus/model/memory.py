@@ -41,7 +41,7 @@ class Memory:
                 self,
                 modality,
                 partial(side.encoder(modality).token_count, modality),
-                partial(side.positions_of, modality),
+                partial(side.positions.of, modality),
             )
             for modality in side.serving
         }
