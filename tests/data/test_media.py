@@ -316,7 +316,7 @@ def test_flipped_bytes_are_read_or_refused_in_words(
         (np.zeros((0, 3), np.float32), r"\(0, 3\)"),
         (np.array(["a"]), "<U1"),
         (np.full((4, 3), np.nan, np.float32), "aren't finite"),
-        (np.full((4, 6), 255.0, np.float32), "colours reach from 255 to 255"),
+        (np.full((4, 6), 1.5, np.float32), "colours reach from 1.5 to 1.5"),
     ],
     ids=["columns", "empty", "text", "nan", "colours"],
 )

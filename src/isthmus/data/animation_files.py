@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from isthmus.data.limits import MediaLimits
+from isthmus.data.transparency import on_white
 
 _DEFAULT = 100.0
 """Milliseconds of a frame that names no duration."""
@@ -32,7 +33,7 @@ def read_animation(path: Path, limits: MediaLimits) -> tuple[np.ndarray[Any, Any
         limits.check(path, pixels=pixels, frames=frames, bytes=3 * pixels * frames)
         pictures, milliseconds = [], 0.0
         for frame in ImageSequence.Iterator(image):
-            pictures.append(np.array(frame.convert("RGB")))
+            pictures.append(on_white(frame))
             milliseconds += float(frame.info.get("duration", 0)) or _DEFAULT
             limits.check(path, frames=len(pictures), seconds=milliseconds / 1000)
     return np.stack(pictures), 1000 * len(pictures) / milliseconds

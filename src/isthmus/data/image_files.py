@@ -3,57 +3,129 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from isthmus.data.deep_greys import grey8, is_deep, is_inverted, stated_range
+from isthmus.data.errors import DataError
+from isthmus.data.image_mending import mended
 from isthmus.data.limits import MediaLimits, corrupt
+from isthmus.data.transparency import on_white, widen_key
 from isthmus.types import Media, Modality
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """Plain rasters only: Pillow would hand PostScript, for one, to an interpreter."""
 
 _MEND = f"replace the file with one of {', '.join(FORMATS)}"
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of ISO files that hold pictures as phones save them."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientations -> what turns a picture upright."""
+
 
 def read_image(path: Path, limits: MediaLimits) -> Media:
-    """A file -> (H, W, 3) uint8, upright. Of an animation, the first frame.
+    """A file -> (H, W, 3) uint8, upright, on white where it is clear. Of several pictures, the first.
+
+    Colours stay as they are stored: no profile is applied, as in what vision encoders were trained with.
 
     Raises:
         DataError: over a limit, or not a readable image.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns and refuses by a limit of its own; ours comes right after, from the same header.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        limits.check(path, pixels=float("inf"))
-        raise AssertionError from error
-    except UnidentifiedImageError as error:
-        raise corrupt(path, "image", "its header is none of a known format", _MEND) from error
+        array = _decoded(path, path, limits)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's parsers raise whatever a hostile header leads them to
-        raise corrupt(path, "image", error, _MEND) from error
-    with image:
-        pixels = image.width * image.height
-        limits.check(path, pixels=pixels, bytes=3 * pixels)
         try:
-            array = image_array(image)
-        except Exception as error:
-            raise corrupt(path, "image", error, _MEND) from error
+            whole = mended(path.read_bytes())
+            if whole is None:
+                raise error
+            array = _decoded(BytesIO(whole), path, limits)
+        except DataError:
+            raise
+        except Exception as last:
+            said = "its header is none of a known format" if isinstance(last, UnidentifiedImageError) else last
+            raise corrupt(path, "image", said, _MEND) from last
     return Media(Modality.IMAGE, array, source=str(path))
 
 
-def image_array(image: Image.Image) -> np.ndarray[Any, Any]:
-    """A Pillow image -> (H, W, 3) uint8, upright as its EXIF says; transparency is dropped, 16-bit greys are scaled."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16") or upright.mode == "I":
-        # convert("RGB") would clip these at 255 and leave a white sheet.
-        grey = np.clip(np.asarray(upright).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(upright.convert("RGB"))
+def _decoded(source: Path | BytesIO, path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
+    with warnings.catch_warnings():
+        # Pillow warns of sizes by a limit of its own, where ours comes right after, and of metadata that nobody reads.
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(source, formats=_formats(path))
+        except Image.DecompressionBombError as error:
+            limits.check(path, pixels=float("inf"))
+            raise AssertionError from error
+        with image:
+            pixels = image.width * image.height
+            limits.check(path, pixels=pixels, bytes=3 * pixels)
+            return image_array(image, path)
+
+
+def _formats(path: Path) -> list[str]:
+    """Pillow's names of what may be read; HEIC is one of them once its decoder is there and a file needs it."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp" or head[8:] not in _HEIC:
+        return list(FORMATS)
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError as error:
+        raise corrupt(
+            path, "image", "it is HEIC, whose decoder isn't installed", "pip install 'isthmus[heic]'"
+        ) from error
+    register_heif_opener()
+    return [*FORMATS, "HEIF"]
+
+
+def image_array(image: Image.Image, where: object = "image") -> np.ndarray[Any, Any]:
+    """A Pillow image -> (H, W, 3) uint8, upright as its EXIF says, on white, deep greys scaled to 8 bits.
+
+    Args:
+        image: of any mode.
+        where: names it in a remark.
+
+    Raises:
+        ValueError: a deep grey whose range is neither stated nor usual.
+    """
+    widen_key(image)
+    stated, inverted = stated_range(image), is_inverted(image)
+    image.load()
+    upright = _upright(image)
+    if not is_deep(upright):
+        return on_white(upright)
+    values = np.asarray(upright)
+    grey = grey8(values, stated, where)
+    if inverted:
+        grey = 255 - grey
+    if isinstance(key := upright.info.get("transparency"), int):
+        grey = np.where(values == key, np.uint8(255), grey)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever a broken EXIF block leads Pillow to: it says nothing then, and the picture is whole
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def write_image(media: Media, path: Path) -> None:

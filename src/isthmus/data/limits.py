@@ -18,6 +18,8 @@ class MediaLimits:
         frames: of a video.
         points: of a point cloud.
         bytes: of the file, and of the array that it decodes to.
+        broken_points: of a point cloud, those that hold what isn't finite and are left out; with more it is refused.
+        broken_frames: of an MP3 or a like stream, those that are read around; with more it is refused.
     """
 
     pixels: int = 64_000_000
@@ -25,6 +27,8 @@ class MediaLimits:
     frames: int = 4096
     points: int = 4_000_000
     bytes: int = 1 << 30
+    broken_points: int = 0
+    broken_frames: int = 3
 
     def __post_init__(self) -> None:
         for name in ("pixels", "seconds", "frames", "points", "bytes"):
@@ -32,6 +36,9 @@ class MediaLimits:
                 raise ValueError(
                     f"limits.{name}: found {getattr(self, name)}; expected a number above 0. Mend: raise it."
                 )
+        for name in ("broken_points", "broken_frames"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"limits.{name}: found {getattr(self, name)}; expected 0 or more. Mend: raise it.")
 
     def check(self, path: Path | str, **measured: float) -> None:
         """Compares measurements with the caps of the same names.
@@ -49,7 +56,7 @@ class MediaLimits:
                 )
 
 
-def corrupt(path: Path, kind: str, reason: object, mend: str) -> DataError:
+def corrupt(path: Path | str, kind: str, reason: object, mend: str) -> DataError:
     """The error of a file that can't be decoded.
 
     Raises:

@@ -9,6 +9,8 @@ from PIL import Image
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.image_files import image_array
+from isthmus.data.limits import MediaLimits
+from isthmus.data.point_columns import float32_cloud
 from isthmus.types import Media, Modality
 
 
@@ -29,8 +31,10 @@ def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> 
             raise _fault(where, f"found a {value.modality}", f"a {modality}", "give it under its own type")
         return value
     if isinstance(value, Image.Image) and modality is Modality.IMAGE:
-        return Media(modality, image_array(value), source=where)
+        return Media(modality, image_array(value, where), source=where)
     if isinstance(value, np.ndarray):
+        if modality is Modality.POINTS and value.dtype == np.float64 and value.ndim == 2 and value.shape[1] in (3, 6):
+            value = float32_cloud(value, where, MediaLimits())
         is_real = modality in (Modality.AUDIO, Modality.POINTS) and value.dtype == np.float64
         try:
             return Media(modality, value.astype(np.float32) if is_real else value, rate=rate, source=where)

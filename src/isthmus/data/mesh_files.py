@@ -1,9 +1,10 @@
-"""Triangle meshes -> point clouds on their surface, by trimesh, which parses glTF, OBJ and OFF alike."""
+"""Triangle meshes -> point clouds on their surface, by trimesh, which parses glTF, OBJ, OFF and PLY alike."""
 
 from __future__ import annotations
 
 import json
 import struct
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,14 @@ POINTS = 4096
 """How many points a mesh becomes. Encoders choose theirs among them."""
 
 
-def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS) -> np.ndarray[Any, Any]:
+def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS, faces: int = 0) -> np.ndarray[Any, Any]:
     """A file -> (``points``, 3), spread evenly over its surface, the same each time; without colours.
+
+    Args:
+        path: of one of :data:`ENDINGS`, or a ``.ply`` whose header has been held against the limits.
+        limits: caps on its corners.
+        points: how many are drawn.
+        faces: how many it must have.
 
     Files beside it are never opened: a ``.gltf`` must hold its buffers itself, an ``.obj``'s material doesn't matter.
 
@@ -33,19 +40,21 @@ def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS) -> np.ndarr
         _declared(path, ending, limits)
     elif ending == ".off":
         _declared_off(path, limits)
-    # Without a resolver, trimesh opens nothing that the file names.
-    with path.open("rb") as file:
+    # Without a resolver, trimesh opens nothing that the file names. Some editors put a byte order mark before the text.
+    with BytesIO(path.read_bytes().removeprefix(b"\xef\xbb\xbf")) as file:
         # Its clean-up would reserve memory for the largest corner that a triangle names, be it there or not.
         scene = load_scene(file, file_type=ending[1:], allow_remote=False, process=False)
     for geometry in scene.geometry.values():
         limits.check(path, points=len(geometry.vertices))
-        faces = np.asarray(getattr(geometry, "faces", ()))
-        if len(faces) and not 0 <= faces.min() <= faces.max() < len(geometry.vertices):
-            raise ValueError(f"its triangles name corners up to {faces.max()} of {len(geometry.vertices)}")
+        corners = np.asarray(getattr(geometry, "faces", ()))
+        if len(corners) and not 0 <= corners.min() <= corners.max() < len(geometry.vertices):
+            raise ValueError(f"its triangles name corners up to {corners.max()} of {len(geometry.vertices)}")
     mesh = scene.to_mesh()
     limits.check(path, points=len(mesh.vertices))
     if not len(mesh.faces):
         raise ValueError("it holds no triangles")
+    if len(mesh.faces) < faces:
+        raise ValueError(f"{len(mesh.faces)} of {faces} faces are there")
     if not np.isfinite(mesh.vertices).all():
         raise ValueError("it holds corners that aren't finite")
     if not mesh.area > 0:
@@ -88,6 +97,6 @@ def _chunks_fit(path: Path) -> None:
 
 def _declared_off(path: Path, limits: MediaLimits) -> None:
     with path.open("rb") as file:
-        words = file.read(4096).removeprefix(b"OFF").split()
+        words = file.read(4096).removeprefix(b"\xef\xbb\xbf").removeprefix(b"OFF").split()
     if words and words[0].isdigit():
         limits.check(path, points=int(words[0]))

@@ -17,6 +17,7 @@ import numpy as np
 
 from isthmus.data.errors import DataError
 from isthmus.data.limits import MediaLimits, corrupt
+from isthmus.data.transparency import array_on_white
 from isthmus.types import Media, Modality
 
 _MEND = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, GIF or WebP"
@@ -90,7 +91,10 @@ def _pictures(
     for frame in opened.decode(stream):
         if not pictures:
             width, height = frame.width, frame.height
-        picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+        if any(component.is_alpha for component in frame.format.components):
+            picture = array_on_white(frame.to_ndarray(format="rgba", width=width, height=height))
+        else:
+            picture = frame.to_ndarray(format="rgb24", width=width, height=height)
         pictures.append(np.rot90(picture, round(frame.rotation / 90) % 4))
         limits.check(path, frames=len(pictures), bytes=len(pictures) * picture.nbytes)
         end = float(((frame.pts or 0) + frame.duration) * frame.time_base) if frame.time_base else end

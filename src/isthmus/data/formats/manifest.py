@@ -17,6 +17,7 @@ from isthmus.data.formats.records import JsonRecords
 from isthmus.data.formats.strokes import Strokes
 from isthmus.data.limits import MediaLimits
 from isthmus.data.paths import resolve_path
+from isthmus.data.point_columns import float32_cloud
 from isthmus.data.point_files import read_rows
 from isthmus.data.schema import Conversation, parse_conversation
 from isthmus.data.sources import ConversationSource
@@ -156,11 +157,7 @@ class ManifestSource(ConversationSource):
             rows = _rows(path, path.stat().st_mtime_ns, self.limits)
             if row >= len(rows):
                 raise fault(f"{where}: row", f"found {row} of {len(rows)} in {path}", "a row that is there", "mend it")
-            points = rows[row].astype(np.float32)
-            if not np.isfinite(points).all():
-                raise fault(
-                    f"{where}: row", f"{path} has coordinates that aren't finite in row {row}", "numbers", "mend it"
-                )
+            points = float32_cloud(rows[row], f"{path}[{row}]", self.limits)
             return Media(modality, points, source=f"{path}[{row}]")
         expected = "points in .npz or .npy, or video in .jsonl"
         raise fault(f"{where}: row", f"found a row of {modality} in {ending or 'a file'}", expected, "leave row out")
