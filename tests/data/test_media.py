@@ -280,10 +280,6 @@ def test_corrupt_files_are_one_error_that_names_them(tmp_path: Path, name: str, 
         "zeros": b"\0" * len(whole),
     }
     path.write_bytes(damaged[damage])
-    if name == "a.wav" and damage == "half":
-        # A WAV has no end mark: what is left of it is whole.
-        assert len(read_media(path, modality).array) < len(sine().array)
-        return
     with pytest.raises(DataError, match=name) as caught:
         read_media(path, modality)
     assert caught.value.fault is Fault.CORRUPT and "Mend: " in str(caught.value)
