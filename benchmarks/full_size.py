@@ -45,7 +45,6 @@ LARGER = 8
 """So many times NExT-GPT's batch, which alone doesn't fill a large GPU."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "nothing recomputed": {"recompute": False},
     "every layer checkpointed": {"checkpointed_layers": None},
     "compiled": {"compiled": True},
     "liger": {"cross_entropy": "liger"},

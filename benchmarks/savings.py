@@ -22,7 +22,7 @@ class Savings:
 
     Attributes:
         cached_features: frozen encoders don't run; a batch brings what they say.
-        target_logits: only positions before a target meet the output head, and the last layer's feed-forward block.
+        target_logits: only positions before a target meet the output head.
         prefix_without_gradients: positions before anything that trains run without autograd.
         packing: no position is padding.
         rows_only: of embedding and head, the new tokens' rows alone train.
@@ -79,9 +79,7 @@ class SavingsBackbone(CausalBackbone):
         return super()._launch() if self.savings.packing else 1 << 40
 
     def _states(self, *of: Any) -> Tensor:
-        *others, read = of
-        # Without this saving all final states are read.
-        self._last = super()._states(*others, read if self.savings.target_logits else torch.ones_like(read))
+        self._last = super()._states(*of)
         return self._last
 
 

@@ -140,7 +140,6 @@ def contenders(
         if (stage == 2 and name == "cached_features") or (stage == 3 and name == "prefix_without_gradients"):
             continue  # stage 2 takes text alone; LoRA trains from the first position on
         found[f"without {name}"] = ours(Savings().without(name))
-    found["without recomputing"] = ours(Savings(), recompute=False)
     for layers in (1, size.layers):
         found[f"checkpointing {layers} of {size.layers}"] = ours(Savings(), checkpointed_layers=layers)
     for parts in (2, 3):

@@ -154,6 +154,17 @@ def test_files_stay_short() -> None:
     assert statistics.median(lengths.values()) <= LONGEST_MEDIAN
 
 
+def test_no_modules_forward_is_replaced() -> None:
+    """A closure over a module, set on an instance, is shared by its copies, and can't be pickled or sharded."""
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}"
+        for path in files().values()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and node.attr == "forward"
+    ]
+    assert not wrong, f"{wrong}: use hooks, module.compile() or a module of its own (docs/decisions/0012)"
+
+
 def test_every_function_is_annotated() -> None:
     bare = []
     for path in files().values():

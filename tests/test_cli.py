@@ -271,6 +271,7 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
         (["-c", "stage1.yaml", "--training.init_from", "gone"], "gone: found no manifest.json, so no trained model"),
         (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),
         (["--data.batch_sise", "3"], "Did you mean batch_size"),
+        (["--model.backbone.language_model.recompute", "false"], "It is gone: it spared 1 %"),
         (["-c", "stage1.yaml", "--training.stages.encoder_alignment.step", "3"], "Did you mean steps"),
         (["-c", "stage1.yaml", "--data.batch_size", "many"], 'Parser key "data.batch_size"'),
         (["-c", "stage1.yaml", "--training.stages.encoder_alignment.losses.text=-1"], "losses.text: found -1"),
@@ -299,6 +300,14 @@ def test_an_unknown_key_is_named_with_its_likeliest_meaning(
     said = refused(capsys, "fit", "-c", "stage1.yaml", "-c", str(path))
     about, _, suggestion = said.partition("Did you mean")
     assert name in about and meant in suggestion
+
+
+def test_an_option_that_is_gone_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "earlier.yaml"
+    language_model = {"class_path": "isthmus.backbones.CausalBackbone", "init_args": {"recompute": True}}
+    path.write_text(yaml.safe_dump({"model": {"backbone": {"init_args": {"language_model": language_model}}}}))
+    said = refused(capsys, "fit", "-c", "stage1.yaml", "-c", str(path))
+    assert "recompute" in said and "Take it out; checkpointed_layers spares more" in said
 
 
 def test_an_absent_expert_is_named(

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-
 import torch
+from torch import nn
 
 VERSIONS = 64
 """Of one function, at most; torch gives up after 8. Layers come as first and last, with and without gradients and
 adapters, and differ from stage to stage."""
 
 
-def compiled(
-    forward: Callable[..., Any], option: str, device: Callable[[], torch.device], dynamic: bool | None = None
-) -> Callable[..., Any]:
-    """The same function, compiled when it is first called.
+def compile_in_place(module: nn.Module, option: str, device: torch.device, dynamic: bool | None = None) -> None:
+    """From now on calls of the module run as ``torch.compile`` makes them; a further call of this does nothing.
+
+    A copy of a compiled module, by ``copy`` or ``pickle``, isn't compiled: this has to be called for it again.
 
     Args:
-        forward: what is compiled.
+        module: what is compiled, when it first runs.
         option: what switched it on, as the user wrote it, for the error.
         device: where it runs.
         dynamic: whether for any sizes from the first on; if None, once the second ones come.
 
     Raises:
-        ValueError: at the first call, where this machine lacks what compiles for the device.
+        ValueError: this machine lacks what compiles for the device.
     """
-    fused = torch.compile(forward, dynamic=dynamic)
-    checked = False
-
-    @wraps(forward)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        nonlocal checked
-        if not checked:
-            check_compiler(option, device())
-            settings = torch._dynamo.config
-            settings.recompile_limit = max(settings.recompile_limit, VERSIONS)
-            checked = True
-        return fused(*args, **kwargs)
-
-    return run
+    if module._compiled_call_impl is None:
+        check_compiler(option, device)
+        settings = torch._dynamo.config
+        settings.recompile_limit = max(settings.recompile_limit, VERSIONS)
+        module.compile(dynamic=dynamic)
 
 
 def check_compiler(option: str, device: torch.device) -> None:

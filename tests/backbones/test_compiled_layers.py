@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def forget() -> None:
 @pytest.mark.parametrize(
     ("family", "options"),
     [
-        ("llama", {"checkpointed_layers": 1}),  # one layer is checkpointed, the other computes again what is cheap
+        ("llama", {"checkpointed_layers": 1}),
         ("gemma2", {"packing": False, "skip_prefix_gradients": False}),
     ],
 )
@@ -79,12 +80,16 @@ def test_every_kind_of_pass_finds_room(build: Build, kit: Any) -> None:
                 learn(backbone, kit, 31)
 
 
-def test_decoding_isnt_compiled(build: Build, kit: Any) -> None:
-    forget()
+def test_decoding_isnt_compiled(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     answers = []
     for compiled in (True, False):
+        forget()
         backbone = build("llama", compiled=compiled)
         batch, media = kit["conversation_batch"](backbone, text=20)
+        learn(backbone, kit, 20)
+        assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == compiled
+        torch._dynamo.utils.counters.clear()
         answers.append(backbone.generate(batch, media, Sampling(max_tokens=6)))
+        assert not torch._dynamo.utils.counters["stats"]
     assert answers[0] == answers[1]
-    assert not torch._dynamo.utils.counters["stats"]

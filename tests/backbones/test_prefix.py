@@ -58,7 +58,7 @@ def test_same_loss_and_gradients_with_and_without(
     results = []
     for skips in (True, False):
         # Without recomputing: its hooks would hide from those below what the layers keep.
-        options = {"skip_prefix_gradients": skips, "packing": packing, "recompute": False}
+        options = {"skip_prefix_gradients": skips, "packing": packing}
         backbone = build(family, lora=kit["lora"](), **options).to(dtype)
         batch, media = kit["conversation_batch"](backbone, text=20)
         media = {modality: (projected.to(dtype), mask) for modality, (projected, mask) in media.items()}

@@ -17,3 +17,11 @@ def test_generators_precision_is_their_dtype() -> None:
 def test_what_is_named_so_elsewhere_stays() -> None:
     other = {"class_path": "somebody.Generator", "init_args": {"precision": "double"}}
     assert renamed([other, {"precision": 2}]) == [other, {"precision": 2}]
+
+
+def test_recompute_is_gone() -> None:
+    options = {"checkpoint": "llm", "lora": {"rank": 4}}
+    backbone = {"class_path": "isthmus.backbones.CausalBackbone", "init_args": options | {"recompute": False}}
+    assert renamed({"language_model": backbone}) == {"language_model": backbone | {"init_args": options}}
+    other = {"class_path": "somebody.Backbone", "init_args": {"recompute": True}}
+    assert renamed(other) == other

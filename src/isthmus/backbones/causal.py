@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
-from isthmus.backbones.compiled_layers import compile_layers
 from isthmus.backbones.cross_entropies import Library
 from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.kept_prefix import KeptPrefix
-from isthmus.backbones.last_layer import read_alone
-from isthmus.backbones.layer_checkpoints import checkpoint_layers
+from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
 from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import check_requests
@@ -27,8 +25,8 @@ from isthmus.backbones.lora import LoraSettings, set_lora_dropout
 from isthmus.backbones.packing import Packer
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.quantization import QuantizationSettings
-from isthmus.backbones.recomputing import recompute_cheap_modules
 from isthmus.backbones.sampling import Sampler
+from isthmus.compiling import compile_in_place
 from isthmus.losses import text_loss, token_losses
 from isthmus.precision import Dtype, in_own_precision, lifted
 from isthmus.types import IGNORED, Batch, Modality
@@ -50,8 +48,6 @@ class CausalBackbone(PretrainedBackbone):
         packing: rows run one after another without padding where the LLM can (:mod:`isthmus.backbones.packing`); in
             groups of like length otherwise. Loss and gradients are the same.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
-        recompute: what norms and activations give is computed again in the backward pass instead of kept
-            (:mod:`isthmus.backbones.recomputing`): a quarter less memory for next to no work.
         checkpointed_layers: so many layers, from the first on, keep their inputs alone and compute the rest again: all
             of them need least memory, for a third more work. Where rows aren't packed, passes that go on from a
             prefix's keys and values, which are short, keep all.
@@ -76,7 +72,6 @@ class CausalBackbone(PretrainedBackbone):
         fusion: FusionSettings | None = None,
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
-        recompute: bool = True,
         checkpointed_layers: int = 0,
         compiled: bool = False,
         cross_entropy: Library = "torch",
@@ -88,8 +83,8 @@ class CausalBackbone(PretrainedBackbone):
             raise ValueError(
                 f"backbone checkpointed_layers: found {checkpointed_layers}; expected at least 0. Mend: raise it."
             )
-        self.recomputes = recompute
         self.checkpointed_layers = checkpointed_layers
+        self._checkpointed: Sequence[nn.Module] = []
         self.compiled = compiled
         self.fusion_settings = fusion
         self.fused = frozenset() if fusion is None else frozenset(Modality(name) for name in fusion.modalities)
@@ -109,19 +104,14 @@ class CausalBackbone(PretrainedBackbone):
 
     def _build_layers(self) -> None:
         layers = decoder_layers(self.llm)
-        if self.compiled:
-            compile_layers(layers)
-        if self.packer is not None:
-            read_alone(layers[-1])
         if self.checkpointed_layers > len(layers):
             raise ValueError(
                 f"backbone checkpointed_layers: found {self.checkpointed_layers}; the LLM of {self.checkpoint} has "
                 f"{len(layers)} layers. Mend: lower it."
             )
         # The first layers' turn comes last: what they compute again is held when nearly all else is let go.
-        checkpoint_layers(layers[: self.checkpointed_layers])
-        if self.recomputes:
-            recompute_cheap_modules(layers[self.checkpointed_layers :], marks_modules=not self.compiled)
+        self._checkpointed = layers[: self.checkpointed_layers]
+        checkpoint_layers(self._checkpointed)
         if self.fusion_settings is not None:
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
 
@@ -150,7 +140,7 @@ class CausalBackbone(PretrainedBackbone):
         assert self.is_loaded, "materialize() comes first"
         media, seen = self._part(batch, media)
         extents = check_batch(batch, media, self.vocabulary, self.rows)
-        self._try_packing()
+        self._prepare_layers()
         adapts = self._prepare_adapters()
         embeddings = splice_media(self.embed(batch.ids), batch, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
@@ -160,10 +150,7 @@ class CausalBackbone(PretrainedBackbone):
             modality: run_positions(own.rows, own.starts, self.vocabulary.signal_counts[modality])
             for modality, own in batch.signals.items()
         }
-        read = F.pad(predicted, (0, 1))
-        for places in runs.values():
-            read[places] = True
-        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen, read)
+        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen)
 
         columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
@@ -269,9 +256,8 @@ class CausalBackbone(PretrainedBackbone):
         lengths: list[int],
         firsts: list[int],
         seen: Seen | None,
-        read: Tensor,
     ) -> Tensor:
-        """Final states (B, T, E), of no meaning where ``read`` (B, T) is false; each row learns from its first on."""
+        """Final states (B, T, E), of no meaning beyond a row's length; each row learns from its first on."""
         if seen is not None:  # fused media are told by their rows, so all rows run together
             assert self.fusion is not None
             reached = self.fusion.firsts(seen, firsts)
@@ -280,15 +266,19 @@ class CausalBackbone(PretrainedBackbone):
             with self._seeing(seen):
                 return self._grouped(embeddings, mask, groups)
         if self.packer is not None:
-            return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX, read)
+            with checkpointing(self._checkpointed):
+                return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX)
         return self._grouped(embeddings, mask, length_groups(lengths, firsts, self._launch()))
 
-    def _try_packing(self) -> None:
-        """Before the first pass: does this LLM run packed rows?"""
+    def _prepare_layers(self) -> None:
+        """Before the first pass: does this LLM run packed rows? Compiles the layers where they are to be."""
         if self.packer is not None:
             if self.lora:
                 set_lora_dropout(self.llm, False)
             self.packer = self.packer if self.packer.fits(self.llm) else None
+        if self.compiled:
+            for layer in decoder_layers(self.llm):
+                compile_in_place(layer, "backbone compiled", self.rows.signal_rows.device, dynamic=True)
 
     def _launch(self) -> int:
         return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
@@ -358,13 +348,18 @@ class CausalBackbone(PretrainedBackbone):
         """The LLM without its head: (B, L, E) -> final, normalised states (B, L, E)."""
         if self.fusion is not None:
             self.fusion.positions = positions
-        hidden: Tensor = self.llm.base_model(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
+        with ExitStack() as stack:
+            if cache is None:
+                stack.enter_context(checkpointing(self._checkpointed))
+            elif self.compiled:  # a cache's length changes at every token, and so would what is compiled for it
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            hidden: Tensor = self.llm.base_model(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            ).last_hidden_state
         return hidden
 
 

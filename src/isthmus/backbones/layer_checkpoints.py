@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,21 +12,40 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def checkpoint_layers(layers: Sequence[nn.Module]) -> None:
-    """From now on each layer keeps its input alone and computes the rest again when the gradient comes.
+def checkpoint_layers(layers: Sequence[Any]) -> None:
+    """Prepares layers of ``transformers`` for :func:`checkpointing`, through the library's own switch.
 
-    Not while a key-value cache is filled: the second time it would be filled twice. The library's own switch asks for
-    train mode, which would also turn on dropout inside a frozen LLM.
+    Raises:
+        ValueError: a layer doesn't have that switch.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for layer in layers:
+        if not isinstance(layer, GradientCheckpointingLayer):
+            raise ValueError(
+                f"backbone checkpointed_layers: found {type(layer).__name__}, which transformers can't checkpoint; "
+                "expected one of its GradientCheckpointingLayer. Mend: set it to 0."
+            )
+        own: Any = layer
+        own._gradient_checkpointing_func = partial(_run, layer)
+
+
+@contextmanager
+def checkpointing(layers: Sequence[Any]) -> Iterator[None]:
+    """Within the block, each layer keeps its input alone and computes the rest again when the gradient comes.
+
+    It isn't for passes that fill a key-value cache: the library would run them without it.
     """
     for layer in layers:
-        layer.forward = _checkpointed(layer.forward)
+        layer.gradient_checkpointing = layer.training = True  # the library asks for both
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = False
 
 
-def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(forward)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if not torch.is_grad_enabled() or kwargs.get("past_key_values") is not None:
-            return forward(*args, **kwargs)
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-    return run
+def _run(layer: nn.Module, run: Callable[..., Any], *args: Any) -> Any:
+    """Runs a layer in eval mode, checkpointed where a gradient may come: a frozen LLM's own dropout stays off."""
+    layer.training = False
+    return checkpoint(run, *args, use_reentrant=False) if torch.is_grad_enabled() else run(*args)

@@ -8,14 +8,12 @@ blocks of rows of like length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from isthmus.backbones.recomputing import can_recompute
 from isthmus.backbones.row_block import RowBlock
 
 IMPLEMENTATION = "isthmus_packed"
@@ -36,10 +34,7 @@ class PackedPass:
     Attributes:
         rows: (N,), of each packed position its row.
         positions: (N,), its place in this row.
-        read: (n,), the packed positions whose final states somebody reads; all of them if None.
     """
-
-    read: Tensor | None = None
 
     def __init__(
         self,
@@ -68,7 +63,7 @@ class PackedPass:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         layer: int = module.layer_idx  # type: ignore[assignment]
-        found, whole = [], []
+        found = []
         for block, (first, last) in zip(self.blocks, self.slices, strict=True):
             if first == last and block.before is None and not block.keeps:
                 continue
@@ -82,18 +77,8 @@ class PackedPass:
             mask = block.mask(window)
             own = options | {"is_causal": mask is None}
             out, _ = sdpa_attention_forward(module, block.query_rows(query), keys, values, mask, **own)
-            whole.append(out)
-            found.append(block)
-        result = _side_by_side(found, *whole)
-        if len(whole) > 1 or not found[0].is_full:  # attention keeps its own results: this one is only copied of them
-            can_recompute(partial(_side_by_side, found), whole, result)
-        return result
-
-
-def _side_by_side(blocks: Sequence[RowBlock], *rows: Tensor) -> Tensor:
-    """What attention gave of each block (R, queries, H, D) -> (1, N, H, D)."""
-    found = [block.packed(own) for block, own in zip(blocks, rows, strict=True)]
-    return found[0] if len(found) == 1 else torch.cat(found, 1)
+            found.append(block.packed(out))
+        return found[0] if len(found) == 1 else torch.cat(found, 1)
 
 
 def packed_attention(

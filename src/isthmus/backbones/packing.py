@@ -29,6 +29,11 @@ class Packer:
     def __init__(self) -> None:
         self._fits: bool | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # An LLM that was pickled asks for its attention by name, in another process too.
+        self.__dict__.update(state)
+        register()
+
     def fits(self, llm: Any) -> bool:
         """Whether this LLM runs packed rows rightly: found out once, on two short rows, with all its layers.
 
@@ -49,7 +54,6 @@ class Packer:
         lengths: Sequence[int],
         firsts: Sequence[int],
         short_prefix: int = 0,
-        read: Tensor | None = None,
     ) -> Tensor:
         """Final, normalised states (B, T, E), zero beyond a row's length.
 
@@ -59,7 +63,6 @@ class Packer:
             lengths: of each row.
             firsts: of each row, the first position that a gradient has to reach: those before run without autograd.
             short_prefix: where fewer positions than these would run without autograd, all run with it.
-            read: (B, T), where a state is read: elsewhere it may be of no meaning. Everywhere if None.
         """
         rows, total, width = embeddings.shape
         order, cuts = blocks(lengths)
@@ -73,21 +76,15 @@ class Packer:
         if any(prefixes):
             before = PackedPass([0] * rows, prefixes, cuts, flat.device, keeps=True)
             places.append(starts[before.rows] + before.positions)
-            before.read = _read(read, places[0])
             with torch.no_grad():
                 states.append(_transform(llm, flat[places[0]], before))
         if prefixes != ends:
             after = PackedPass(prefixes, ends, cuts, flat.device, before)
             places.append(starts[after.rows] + after.positions)
-            after.read = _read(read, places[-1])
             states.append(_transform(llm, flat[places[-1]], after))
         found = torch.cat(states)
         empty = found.new_zeros(rows * total, found.shape[1])
         return empty.index_copy(0, torch.cat(places), found).view(rows, total, -1)
-
-
-def _read(read: Tensor | None, places: Tensor) -> Tensor | None:
-    return None if read is None else read.flatten()[places].nonzero()[:, 0]
 
 
 def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:

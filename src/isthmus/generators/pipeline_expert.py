@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from isthmus.compiling import compiled
+from isthmus.compiling import compile_in_place
 from isthmus.generators.base import Generator
 from isthmus.generators.condition_memo import ConditionMemo
 from isthmus.generators.pipeline_folder import PipelineFolder
@@ -109,11 +109,9 @@ class PipelineExpert(Generator):
 
     def load_denoiser(self, device: torch.device | str | None = None) -> None:
         """Makes the denoiser, the VAE and the vocoder present, without the text encoder."""
-        is_new = not self.denoiser_is_loaded
         self._load(self.denoiser_is_loaded, self._materialize_denoiser, device)
-        if is_new and self._compiles_denoiser:
-            denoiser: Any = getattr(self, self.denoiser_part)
-            denoiser.forward = compiled(denoiser.forward, "output_side.compiled", lambda: self.device)
+        if self._compiles_denoiser:
+            compile_in_place(getattr(self, self.denoiser_part), "output_side.compiled", self.device)
 
     def compile_denoiser(self) -> None:
         if self.denoiser_is_loaded:
