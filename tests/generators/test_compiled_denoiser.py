@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,26 @@ def test_same_media_and_losses(build: Any, media: Any) -> None:
     with torch.no_grad():
         again = fused.generate(condition, [5, 6], steps=2, guidance=1.0)
     np.testing.assert_array_equal(again[0].array, fused_arrays[0])
+
+
+@pytest.mark.slow
+def test_a_copy_runs_its_own_denoiser(build: Any, media: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    generator = build("image")
+    generator.compile_denoiser()
+    prepared = generator.prepare(media("image", 1)[0])
+    content = {name: value[None] for name, value in prepared.items()}
+    condition = generator.condition(["a red three"])
+    with torch.no_grad():
+        loss = generator.denoising_loss(content, condition, torch.tensor([3]))
+        twin = copy.deepcopy(generator)
+        torch.testing.assert_close(twin.denoising_loss(content, condition, torch.tensor([3])), loss)
+        for parameter in twin.unet.parameters():
+            parameter.zero_()
+        assert (twin.denoising_loss(content, condition, torch.tensor([3])) - loss).abs() > 1e-3
+        torch.testing.assert_close(generator.denoising_loss(content, condition, torch.tensor([3])), loss)
+    assert not [name for name, module in generator.named_modules() if "forward" in vars(module)]
 
 
 def test_a_generator_without_a_denoiser_is_refused() -> None:
