@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from data.made_media import encode, tone
 
 from isthmus.data.audio_files import read_audio
 from isthmus.data.errors import DataError, Fault
@@ -20,31 +21,6 @@ from isthmus.types import Media
 
 LIMITS = MediaLimits()
 Array = np.ndarray[Any, Any]
-
-
-def tone(seconds: float = 1.0, rate: int = 48000) -> Array:
-    return (0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
-def encode(path: Path, codec: str, samples: Array, film: bool = False, container: str | None = None) -> None:
-    """Writes mono 48 kHz by PyAV, beside a moving picture if asked."""
-    with av.open(str(path), "w", format=container) as opened:
-        sound: Any = opened.add_stream(codec, rate=48000)
-        sound.layout = "mono"
-        if film:
-            picture: Any = opened.add_stream("mpeg4", rate=10)
-            picture.width = picture.height = 32
-            picture.pix_fmt = "yuv420p"
-            for _ in range(10):
-                opened.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
-            opened.mux(picture.encode())
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = 48000
-        fitting = av.AudioResampler(format=sound.format, layout="mono", rate=48000, frame_size=sound.frame_size)
-        for made in [*fitting.resample(frame), *fitting.resample(None)]:
-            made.pts = None
-            opened.mux(sound.encode(made))
-        opened.mux(sound.encode())
 
 
 def alike(found: Media, wanted: Array, rate: float = 48000) -> bool:

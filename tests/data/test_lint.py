@@ -182,3 +182,38 @@ def test_marks_without_media_and_greetings_are_told(tmp_path: Path) -> None:
     (told,) = report.findings["mark without a medium"].examples
     assert told == f"{source.path}:1: found <image>, <video> in a text, and no such medium: it is text"
     assert report.findings["no target"].count == 1 and report.usable == 3
+
+
+def test_what_is_likely_not_meant_is_told_and_ranges_are_measured(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (4, 4)).save(tmp_path / "clear.png")
+    wave = np.ones(160, np.float32) / 2
+    soundfile.write(tmp_path / "short.wav", np.stack([wave, -wave], axis=1), 16000)
+    soundfile.write(tmp_path / "loud.wav", np.linspace(-8, 8, 16000), 16000, subtype="FLOAT")
+    np.save(tmp_path / "one.npy", np.zeros((1, 3), np.float32))
+    np.save(tmp_path / "coloured.npy", np.random.default_rng(0).random((9, 6)))
+    source = lines(
+        tmp_path,
+        asked("What is on the Left?", shown("image", "turned.png")),
+        asked("What is it?", shown("image", "turned.png")),
+        asked("on the left", shown("image", "clear.png")),
+        asked(shown("audio", "short.wav")),
+        asked(shown("audio", "loud.wav")),
+        asked(shown("points", "one.npy")),
+        asked(shown("points", "coloured.npy")),
+    )
+    report = Linter().lint(source)
+    found = {kind: finding.examples for kind, finding in report.findings.items() if kind != "duplicate medium"}
+    assert {kind: len(examples) for kind, examples in found.items()} == {
+        **{"turned picture": 1, "tiny medium": 2, "opposite channels": 1, "loud audio": 1, "uneven colours": 1}
+    }
+    assert (
+        "turned.png: found EXIF orientation 6" in found["turned picture"][0] and "'Left'" in found["turned picture"][0]
+    )
+    assert "10 ms" in found["tiny medium"][0] and "a cloud of 1 points" in found["tiny medium"][1]
+    assert "reach to 8" in found["loud audio"][0] and "with colours" in found["uneven colours"][0]
+    assert report.kinds["image with transparency"] == 1 and report.kinds["points with colours"] == 1
+    assert report.usable == 7 and report.count(Severity.ERROR) == 0
+    assert report.spread()["audio peak"] == (0.0, 0.5, 1.0) and report.spread()["image brightness"][2] == 255

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from data.made_media import BYTES, PLACES, UTM, colours, pcd, ply, xyz
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
@@ -20,35 +21,9 @@ from isthmus.types import Modality
 
 Array = np.ndarray[Any, Any]
 
-PLACES = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-BYTES = np.random.default_rng(1).integers(0, 256, (40, 3), dtype=np.uint8)
-BYTES[0] = 0, 128, 255
-
 
 def read(path: Path, limits: MediaLimits | None = None) -> Array:
     return read_media(path, Modality.POINTS, limits or MediaLimits()).array
-
-
-NAMES = {"u1": "uchar", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float", "f8": "double"}
-
-
-def ply(columns: dict[str, Array], text: bool = False, before: str = "", rows: bytes = b"") -> bytes:
-    """A PLY of vertices, with another element's header and rows before them."""
-    head = f"ply\nformat {'ascii' if text else 'binary_little_endian'} 1.0\n{before}element vertex {len(PLACES)}\n"
-    head += "".join(f"property {NAMES[c.dtype.str[1:]]} {name}\n" for name, c in columns.items()) + "end_header\n"
-    table = np.rec.fromarrays(list(columns.values()), names=list(columns))
-    if text:
-        return head.encode() + rows + "\n".join(" ".join(map(repr, map(float, row))) for row in table).encode()
-    return head.encode() + rows + table.tobytes()
-
-
-def xyz(kind: str = "f4", offset: Any = 0.0) -> dict[str, Array]:
-    moved = (PLACES.astype(np.float64) + offset).astype(kind)
-    return {name: moved[:, i] for i, name in enumerate("xyz")}
-
-
-def colours(names: str, values: Array) -> dict[str, Array]:
-    return {name: values[:, i] for i, name in enumerate(names.split())}
 
 
 @pytest.mark.parametrize("text", [True, False])
@@ -83,9 +58,6 @@ def test_splats_are_coloured_by_their_constant_harmonic(tmp_path: Path) -> None:
     assert np.allclose(read(tmp_path / "a.ply")[:, 3:], expected, atol=1e-6)
 
 
-UTM = np.array([500_000.0, 4_600_000.0, 120.0])
-
-
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.ply", "b.ply", "a.pcd"])
 def test_coordinates_far_from_zero_are_moved_before_they_are_rounded(tmp_path: Path, name: str) -> None:
     far = PLACES.astype(np.float64) + UTM
@@ -101,24 +73,6 @@ def test_coordinates_far_from_zero_are_moved_before_they_are_rounded(tmp_path: P
     assert np.allclose(found, PLACES - PLACES.mean(axis=0), atol=1e-5)
     np.save(tmp_path / "near.npy", PLACES.astype(np.float64) + 5)
     assert np.allclose(read(tmp_path / "near.npy"), PLACES + 5)  # nothing would be lost, nothing is moved
-
-
-def pcd(form: str, columns: dict[str, Array]) -> bytes:
-    kinds = [c.dtype for c in columns.values()]
-    head = f"# .PCD v0.7\nVERSION 0.7\nFIELDS {' '.join(columns)}\nSIZE {' '.join(str(k.itemsize) for k in kinds)}\n"
-    head += (
-        f"TYPE {' '.join(k.kind.upper() for k in kinds)}\nCOUNT {' '.join('1' for _ in kinds)}\nWIDTH 40\nHEIGHT 1\n"
-    )
-    head += f"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS 40\nDATA {form}\n"
-    if form == "ascii":
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return head.encode() + "\n".join(" ".join(map(repr, row)) for row in rows).encode()
-    if form == "binary":
-        return head.encode() + np.rec.fromarrays(list(columns.values()), names=list(columns)).tobytes()
-    data = b"".join(column.tobytes() for column in columns.values())
-    # LZF may hold everything as it stands, 32 bytes at a time.
-    packed = b"".join(bytes([len(p) - 1]) + p for p in (data[i : i + 32] for i in range(0, len(data), 32)))
-    return head.encode() + struct.pack("<II", len(packed), len(data)) + packed
 
 
 @pytest.mark.parametrize("form", ["ascii", "binary", "binary_compressed"])
@@ -156,6 +110,13 @@ def test_surveys_are_read_with_their_colours(tmp_path: Path, ending: str, colour
     assert np.allclose(found[:, 3:], BYTES / 255) if coloured else found.shape == (40, 3)
     with pytest.raises(DataError, match="found 40 points; expected at most 39"):
         read(tmp_path / f"a.{ending}", MediaLimits(points=39))
+
+
+def test_a_survey_that_declares_more_records_than_it_holds_is_refused_at_once(tmp_path: Path) -> None:
+    header = struct.pack("<4s20xBB74xI", b"LASF", 1, 2, 0xFFFFFFFF) + bytes(300)
+    (tmp_path / "a.las").write_bytes(header)
+    with pytest.raises(DataError, match=r"its header declares records of \d+ bytes in a file of 404"):
+        read(tmp_path / "a.las")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "binary"])

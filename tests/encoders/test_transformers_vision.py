@@ -97,6 +97,12 @@ def test_a_larger_picture_shows_the_same_part_of_an_image(saved: Saved) -> None:
     torch.testing.assert_close(halved, small, atol=0.1, rtol=0)
 
 
+def test_a_processor_that_crops_never_makes_a_thread_large(saved: Saved) -> None:
+    folder, _ = saved["clip"]
+    thin = Media(Modality.IMAGE, np.zeros((1, 2_000_000, 3), np.uint8))
+    assert TransformersVision(folder).preprocess(thin)["pixels"].shape == (3, SIDE, SIDE)
+
+
 @torch.no_grad()
 def test_a_feature_map_is_read_row_by_row(saved: Saved) -> None:
     folder, tower = saved["convnext"]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPImageProcessorPil
 
-from isthmus.encoders.image_transform import CLIP_MEAN, CLIP_STD, image_view
+from isthmus.encoders.image_transform import CLIP_MEAN, CLIP_STD, image_view, middle
 from isthmus.encoders.imagebind_config import ImageBindConfig
 from isthmus.encoders.video_frames import clip_frames, video_views
 
@@ -88,3 +88,25 @@ def test_shorter_side_is_resized_bilinearly(small_imagebind: ImageBindConfig) ->
 def test_one_frame_is_repeated(small_imagebind: ImageBindConfig) -> None:
     views = video_views(counting_video(1, 16, 16), 8.0, small_imagebind)
     assert torch.equal(views, views[:1, :, :1].expand_as(views))
+
+
+@pytest.mark.parametrize("shape", [(1, 2_000_000), (2_000_000, 1), (3, 5000)])
+def test_a_thread_of_pixels_is_cropped_before_it_is_resized(shape: tuple[int, int]) -> None:
+    # Resized whole, the two longest ones would take 3 GB here.
+    image = np.zeros((*shape, 3), np.uint8)
+    long = int(np.argmax(shape))
+    half = [slice(None)] * 3
+    half[long] = slice(shape[long] // 2, None)
+    image[tuple(half)] = 200
+    config = ImageBindConfig(modalities=("vision",), image_size=24, vision_patch_size=8, video_crops=1)
+    view = pixels(image_view(image, 24))
+    video = video_views(image[None], 8.0, config)
+    along = view[12] if long == 1 else view[:, 12]
+    assert view.shape == (24, 24, 3) and along[0].max() < 20 and along[-1].min() > 180
+    assert video.shape[-2:] == (24, 24)
+
+
+def test_up_to_64_times_as_long_nothing_is_cut() -> None:
+    for shape in ((2, 128), (128, 2), (5, 7)):
+        assert middle(picture(*shape)).shape == (*shape, 3)
+    assert middle(picture(2, 131)).shape == (2, 129, 3)  # as much on both sides

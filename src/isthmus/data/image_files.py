@@ -66,10 +66,10 @@ def read_image(path: Path, limits: MediaLimits) -> Media:
 
 def _decoded(source: Path | BytesIO, path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
     with warnings.catch_warnings():
-        # Pillow warns of sizes by a limit of its own, where ours comes right after, and of metadata that nobody reads.
+        # Pillow warns of metadata that nobody reads.
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(source, formats=_formats(path))
+            image = open_image(source)
         except Image.DecompressionBombError as error:
             limits.check(path, pixels=float("inf"))
             raise AssertionError from error
@@ -79,20 +79,41 @@ def _decoded(source: Path | BytesIO, path: Path, limits: MediaLimits) -> np.ndar
             return image_array(image, path)
 
 
-def _formats(path: Path) -> list[str]:
-    """Pillow's names of what may be read; HEIC is one of them once its decoder is there and a file needs it."""
-    with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] != b"ftyp" or head[8:] not in _HEIC:
-        return list(FORMATS)
+def open_image(source: Path | BytesIO) -> Image.Image:
+    """A file or its bytes -> a Pillow image whose header is read. HEIC's decoder loads once a file needs it.
+
+    Raises:
+        DataError: HEIC, and its decoder isn't installed.
+        Exception: whatever Pillow meets in a broken header.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(12)
+    else:
+        head = source.getbuffer()[:12].tobytes()
+    formats = list(FORMATS)
+    if head[4:8] == b"ftyp" and head[8:] in _HEIC:
+        try:
+            from pi_heif import register_heif_opener
+        except ImportError as error:
+            name = source if isinstance(source, Path) else "image"
+            mend = "pip install 'isthmus[heic]'"
+            raise corrupt(name, "image", "it is HEIC, whose decoder isn't installed", mend) from error
+        register_heif_opener()
+        formats.append("HEIF")
+    with warnings.catch_warnings():
+        # Pillow warns of large pictures by a limit of its own; the reader's comes right after, from the same header.
+        warnings.simplefilter("ignore")
+        return Image.open(source, formats=formats)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 0 where a picture has none that can be read."""
     try:
-        from pi_heif import register_heif_opener
-    except ImportError as error:
-        raise corrupt(
-            path, "image", "it is HEIC, whose decoder isn't installed", "pip install 'isthmus[heic]'"
-        ) from error
-    register_heif_opener()
-    return [*FORMATS, "HEIF"]
+        found = image.getexif().get(_ORIENTATION, 0)
+    except Exception:  # whatever a broken EXIF block leads Pillow to: it says nothing then, and the picture is whole
+        return 0
+    return found if isinstance(found, int) else 0
 
 
 def image_array(image: Image.Image, where: object = "image") -> np.ndarray[Any, Any]:
@@ -108,7 +129,8 @@ def image_array(image: Image.Image, where: object = "image") -> np.ndarray[Any, 
     widen_key(image)
     stated, inverted = stated_range(image), is_inverted(image)
     image.load()
-    upright = _upright(image)
+    turn = _TURNS.get(orientation_of(image))
+    upright = image if turn is None else image.transpose(turn)
     if not is_deep(upright):
         return on_white(upright)
     values = np.asarray(upright)
@@ -118,14 +140,6 @@ def image_array(image: Image.Image, where: object = "image") -> np.ndarray[Any, 
     if isinstance(key := upright.info.get("transparency"), int):
         grey = np.where(values == key, np.uint8(255), grey)
     return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # whatever a broken EXIF block leads Pillow to: it says nothing then, and the picture is whole
-        turn = None
-    return image if turn is None else image.transpose(turn)
 
 
 def write_image(media: Media, path: Path) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 
 from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
+from isthmus.data.lint_media import doubts, measures, traits
 from isthmus.data.media import DEFAULT_LIMITS, read_media
 from isthmus.data.pairs import Pair
+from isthmus.data.remarks import Remark, remarks
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import permuted
 from isthmus.data.sources import ConversationSource
@@ -48,6 +50,10 @@ SEVERITIES: dict[str, Severity] = {
     "mark without a medium": Severity.WARNING,
     "only a prompt": Severity.WARNING,
     "slow video": Severity.WARNING,
+    "tiny medium": Severity.WARNING,
+    "turned picture": Severity.WARNING,
+    "uneven colours": Severity.WARNING,
+    **{str(kind): Severity.WARNING for kind in Remark},
 }
 """Kind of finding -> severity. A conversation with an error is skipped, or ends the run; one with a warning is used."""
 
@@ -76,9 +82,8 @@ class SourceReport:
         usable: those without an error.
         kinds: what these hold, as ``text given``, ``image made``.
         findings: by kind, each one of :data:`SEVERITIES`.
-        lengths: by measure: ``text characters``, ``image pixels``, ``video frames``,
-            ``video seconds``, ``video frames a second``,
-            ``audio seconds``, ``points points``.
+        lengths: by measure: ``text characters`` and those of :func:`isthmus.data.lint_media.measures`.
+        columns: of the first cloud, 3 or 6; 0 before there is one.
     """
 
     size: int
@@ -87,6 +92,7 @@ class SourceReport:
     kinds: Counter[str] = field(default_factory=Counter)
     findings: dict[str, Finding] = field(default_factory=dict)
     lengths: dict[str, array[float]] = field(default_factory=dict)
+    columns: int = 0
 
     def count(self, severity: Severity) -> int:
         """How many findings are of a severity."""
@@ -221,6 +227,7 @@ class Linter:
         turns = (*conversation.messages, *([conversation.rejected] if isinstance(conversation, Pair) else []))
         # What a conversation holds counts only once all of it could be read.
         kinds, lengths = Counter[str](), list[tuple[str, float]]()
+        words = " ".join(item.text for message in turns for item in message.content if isinstance(item, TextItem))
         for message in turns:
             whole.update(f"\0{message.role}".encode())
             side = "made" if message.role == "assistant" else "given"
@@ -235,7 +242,10 @@ class Linter:
                 kinds[f"{item.modality} {side}"] += 1
                 whole.update(f"\0{item.modality}{item.caption}".encode("utf-8", "surrogatepass"))
                 if item.media is not None:
-                    whole.update(str(self._medium(item, lengths)).encode())
+                    with remarks() as found:
+                        whole.update(str(self._medium(item, kinds, lengths, words, where, report)).encode())
+                    for remark, said in found:
+                        report.add(remark, f"{where}: {said}")
         report.kinds += kinds
         for name, value in lengths:
             report.measure(name, value)
@@ -252,24 +262,30 @@ class Linter:
                     self._double("duplicate medium", self._content(item.media), place, report, _name(item.media))
         return conversation
 
-    def _medium(self, item: MediumItem, lengths: list[tuple[str, float]]) -> int | str:
+    def _medium(
+        self,
+        item: MediumItem,
+        kinds: Counter[str],
+        lengths: list[tuple[str, float]],
+        words: str,
+        where: str,
+        report: SourceReport,
+    ) -> int | str:
         """Reads a medium and measures it; returns the hash of its content, or its path where media aren't read."""
         assert item.media is not None
         if not self.decode:
             return _digest(item.media.array.tobytes()) if isinstance(item.media, Media) else str(item.media)
         media = item.media if isinstance(item.media, Media) else read_media(item.media, item.modality, self.limits)
-        match media.modality:
-            case Modality.IMAGE:
-                lengths.append(("image pixels", media.array.shape[0] * media.array.shape[1]))
-            case Modality.VIDEO:
-                assert media.rate is not None
-                lengths += [("video frames", len(media.array)), ("video seconds", len(media.array) / media.rate)]
-                lengths.append(("video frames a second", media.rate))
-            case Modality.AUDIO:
-                assert media.rate is not None
-                lengths.append(("audio seconds", len(media.array) / media.rate))
-            case _:
-                lengths.append(("points points", len(media.array)))
+        kinds.update(traits(media, item.media))
+        lengths += measures(media)
+        for kind, said in doubts(media, item.media, words):
+            report.add(kind, f"{where}: {_name(item.media)}: {said}")
+        if media.modality is Modality.POINTS:
+            columns = media.array.shape[1]
+            report.columns = report.columns or columns
+            if columns != report.columns:
+                without = "without" if columns == 3 else "with"
+                report.add("uneven colours", f"{where}: found a cloud {without} colours, unlike the first one")
         return self._content(item.media)
 
     def _content(self, media: Media | Path | StoredFile) -> int:

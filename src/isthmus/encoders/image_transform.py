@@ -14,6 +14,21 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Array = np.ndarray[Any, Any]
 
+LONGEST = 64
+"""How many times as long as wide an image may be and still be resized whole before its middle is cropped."""
+
+
+def middle(pixels: Array) -> Array:
+    """(..., H, W, 3) -> its middle, at most :data:`LONGEST` times as long as wide.
+
+    For whoever resizes the shorter side and crops the middle: a picture of 2,000,000 pixels by one would take gigabytes
+    in between, of which a square is kept. Below that length nothing changes.
+    """
+    height, width = pixels.shape[-3:-1]
+    longest = LONGEST * min(height, width)
+    top, left = (max(side - longest, 0) // 2 for side in (height, width))
+    return pixels[..., top : height - top, left : width - left, :]
+
 
 def normalised(pixels: Tensor) -> Tensor:
     """(..., 3, H, W) in [0, 1] -> CLIP's mean removed and divided by its deviation, channel by channel."""
@@ -23,11 +38,12 @@ def normalised(pixels: Tensor) -> Tensor:
 
 def image_view(image: Array, size: int) -> Tensor:
     """(H, W, 3) uint8 -> (3, size, size) float32: shorter side resized bicubically, centre cropped, normalised."""
+    image = middle(image)
     height, width = image.shape[:2]
     if (height, width) != (size, size):
         shorter = min(height, width)
         new_height, new_width = (size * side // shorter for side in (height, width))
-        resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
+        resized = Image.fromarray(np.ascontiguousarray(image)).resize((new_width, new_height), Image.Resampling.BICUBIC)
         top, left = round((new_height - size) / 2), round((new_width - size) / 2)
         image = np.asarray(resized)[top : top + size, left : left + size]
     channels_first = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_encoder import ImageEncoder, Tokens
+from isthmus.encoders.image_transform import middle
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 
@@ -129,6 +130,8 @@ class TimmVision(ImageEncoder):
 
     def picture(self, image: Array) -> Tensor:
         """(H, W, 3) uint8 -> (3, image_size, image_size) float32, by timm's own transform for evaluation."""
+        if self.settings.get("crop_mode", "center") == "center":
+            image = np.ascontiguousarray(middle(image))
         made: Tensor = self.transform(Image.fromarray(image))
         return made
 

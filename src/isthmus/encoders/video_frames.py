@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isthmus.encoders.clips import clip_times
-from isthmus.encoders.image_transform import normalised
+from isthmus.encoders.image_transform import middle, normalised
 from isthmus.encoders.imagebind_config import ImageBindConfig
 
 Array = np.ndarray[Any, Any]
@@ -57,7 +57,7 @@ def video_views(frames: Array, rate: float, config: ImageBindConfig) -> Tensor:
     chosen = clip_frames(frames.shape[0], rate, config)
     # Each frame is resized once, however many clips share it.
     unique, positions = np.unique(chosen, return_inverse=True)
-    pixels = torch.from_numpy(frames[unique]).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(middle(frames)[unique]).permute(0, 3, 1, 2).float() / 255
     pixels = normalised(shorter_side_to(pixels, config.image_size))
     crops = torch.stack(square_crops(pixels, config.image_size, config.video_crops))
     views = crops[:, torch.from_numpy(positions.reshape(chosen.shape))]  # (crops, clips, frames, 3, size, size)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.encoders.image_transform import middle
 from isthmus.published import read_published
 
 Array = np.ndarray[Any, Any]
@@ -100,6 +101,9 @@ class PictureMaker:
                 "processor's: download that file too"
             ) from error
         self.sizes: dict[str, dict[str, int]] = {}
+        # One that squeezes an image into its square shows all of it.
+        crops = getattr(self.processor, "do_center_crop", False) and "shortest_edge" in dict(self.processor.size)
+        self.shown = middle if crops else np.asarray
         own = self._side(folder)
         self.image_size = own if image_size is None else image_size
         if self.image_size < 1:
@@ -126,5 +130,5 @@ class PictureMaker:
 
     def __call__(self, image: Array) -> Tensor:
         """(H, W, 3) uint8 -> (3, image_size, image_size) float32."""
-        made = self.processor(image, return_tensors="np", input_data_format="channels_last", **self.sizes)
+        made = self.processor(self.shown(image), return_tensors="np", input_data_format="channels_last", **self.sizes)
         return torch.from_numpy(np.ascontiguousarray(made["pixel_values"][0], dtype=np.float32))
