@@ -49,6 +49,9 @@ class Media:
         rate: frames a second of a video, samples a second of audio, otherwise None.
         source: the file or origin, for error messages.
         details: what else its maker says of it (a generator's seed, the caption it was asked for).
+        times: (F,) float64, of a video that isn't an even row of all its frames: the seconds from its beginning at
+            which each frame is first shown, rising. None: frame i is shown at ``i / rate``.
+        total: how many frames such a video has as a whole, at ``rate``.
 
     Raises:
         ValueError: the array's shape, type or rate isn't the modality's.
@@ -59,8 +62,11 @@ class Media:
     rate: float | None = None
     source: str = "memory"
     details: dict[str, Any] = field(default_factory=dict)
+    times: np.ndarray[Any, Any] | None = None
+    total: int | None = None
 
     def __post_init__(self) -> None:
+        assert (self.times is None) == (self.total is None), "times and total belong together"
         array, shape = self.array, self.array.shape
         is_rate = self.rate is not None and 0 < self.rate < math.inf
         match self.modality:
@@ -83,6 +89,24 @@ class Media:
                 f"{self.source}: found {shape} {array.dtype} at rate {self.rate} for {self.modality}; "
                 f"expected a non-empty {wanted}. Decode the file with isthmus.data.media, or convert the array."
             )
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames the whole video has at ``rate``, however many of them are here."""
+        return len(self.array) if self.total is None else self.total
+
+    @property
+    def pace(self) -> float:
+        """Frames a second at which the frames that are here last as long as the whole video."""
+        assert self.rate is not None
+        return self.rate * len(self.array) / self.frame_count
+
+    def rows(self, frames: Any) -> np.ndarray[Any, Any]:
+        """Numbers of frames, 0 to ``frame_count`` - 1 -> the rows of ``array`` that are shown at their times."""
+        rows: np.ndarray[Any, Any] = np.asarray(frames, dtype=np.int64)
+        if self.times is not None and self.rate is not None:
+            rows = np.searchsorted(self.times, rows / self.rate + 1e-6, side="right") - 1
+        return rows.clip(min=0)
 
 
 @dataclass

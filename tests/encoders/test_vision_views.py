@@ -15,6 +15,7 @@ from transformers import CLIPImageProcessorPil
 from isthmus.encoders.image_transform import CLIP_MEAN, CLIP_STD, image_view, middle
 from isthmus.encoders.imagebind_config import ImageBindConfig
 from isthmus.encoders.video_frames import clip_frames, video_views
+from isthmus.types import Media, Modality
 
 Array = np.ndarray[Any, Any]
 
@@ -48,8 +49,12 @@ def counting_video(frames: int, height: int, width: int) -> Array:
     return np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, height, width, 3)).copy()
 
 
+def clip(frames: Array) -> Media:
+    return Media(Modality.VIDEO, frames, rate=8.0)
+
+
 def test_clips_come_in_order_and_cover_the_video(small_imagebind: ImageBindConfig) -> None:
-    views = video_views(counting_video(8, 16, 16), 8.0, small_imagebind)
+    views = video_views(clip(counting_video(8, 16, 16)), small_imagebind)
     assert views.shape == (2, 3, 2, 16, 16)
     found = pixels(views.transpose(1, 2))[..., 0, 0, 0].round()
     assert found.tolist() == [[0, 3], [4, 7]]
@@ -72,7 +77,7 @@ def test_three_crops_lie_along_the_longer_side(small_imagebind: ImageBindConfig,
     video = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, None, :, None], (2, 16, 40, 3)).copy()
     if tall:
         video = video.transpose(0, 2, 1, 3).copy()
-    views = video_views(video, 8.0, config)
+    views = video_views(clip(video), config)
     assert views.shape == (3, 3, 2, 16, 16)
     found = pixels(views[:, :, 0])[:, 0, 0, 0].round()
     assert found.tolist() == [0, 12, 24]
@@ -82,11 +87,11 @@ def test_shorter_side_is_resized_bilinearly(small_imagebind: ImageBindConfig) ->
     video = picture(32, 32)[None].repeat(2, axis=0)
     config = replace(small_imagebind, video_clips=1)
     expected = video[0].astype(np.float64).reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(pixels(video_views(video, 8.0, config)[0, :, 0]), expected, atol=1e-2)
+    np.testing.assert_allclose(pixels(video_views(clip(video), config)[0, :, 0]), expected, atol=1e-2)
 
 
 def test_one_frame_is_repeated(small_imagebind: ImageBindConfig) -> None:
-    views = video_views(counting_video(1, 16, 16), 8.0, small_imagebind)
+    views = video_views(clip(counting_video(1, 16, 16)), small_imagebind)
     assert torch.equal(views, views[:1, :, :1].expand_as(views))
 
 

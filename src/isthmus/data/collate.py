@@ -19,6 +19,7 @@ from isthmus.data.samples import Sample, SampleMedium, SampleRun, stack_parts
 from isthmus.data.schema import Conversation, MediumItem, TextItem
 from isthmus.data.seeds import derive_seed
 from isthmus.data.stored import StoredFile
+from isthmus.request import Request
 from isthmus.types import IGNORED, Batch, Media, Modality
 from isthmus.vocabulary import MEDIA_POSITION, MediaSegment, SignalSegment, TextSegment
 
@@ -41,6 +42,8 @@ class Collator:
         limits: caps on media files.
         cached: by modality, where features of media may lie; what does is neither decoded nor preprocessed.
         micro_batches: parts of a batch, of about as many positions each; fewer where it has fewer conversations.
+        requests: by modality, what ``preprocess`` looks at; a file is read no further.
+        prepare_requests: likewise ``prepare``.
         full_tokens: of a longer conversation the oldest exchanges are left out, until it is as long as this or a single
             one is left; None leaves nothing out.
     """
@@ -59,6 +62,8 @@ class Collator:
         cached: Mapping[Modality, MediumLookup] | None = None,
         micro_batches: int = 1,
         full_tokens: int | None = None,
+        requests: Mapping[Modality, Request | None] | None = None,
+        prepare_requests: Mapping[Modality, Request | None] | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
@@ -74,6 +79,8 @@ class Collator:
         self.cached = dict(cached or {})
         self.micro_batches = micro_batches
         self.full_tokens = full_tokens
+        self.requests = dict(requests or {})
+        self.prepare_requests = dict(prepare_requests or {})
 
     def __call__(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch; the first fault is raised."""
@@ -189,14 +196,14 @@ class Collator:
             if known.tokens is not None:
                 return SampleMedium(modality, {}, 0, cache.positions(known.count), known)
         began = perf_counter()
-        inputs = self.preprocess[modality](self._decoded(item))
+        inputs = self.preprocess[modality](self._decoded(item, self.requests))
         if cache is not None and known is not None:
             known.seconds, known.count = perf_counter() - began, cache.count(inputs)
         return SampleMedium(modality, inputs, 0, self.positions(modality, inputs), known)
 
-    def _decoded(self, item: MediumItem) -> Media:
+    def _decoded(self, item: MediumItem, requests: Mapping[Modality, Request | None]) -> Media:
         if isinstance(item.media, Path | StoredFile):
-            return read_media(item.media, item.modality, self.limits)
+            return read_media(item.media, item.modality, self.limits, request=requests.get(item.modality))
         assert item.media is not None, "the schema gives every input medium a file"
         return item.media
 
@@ -213,7 +220,7 @@ class Collator:
         content = None
         if item.media is not None and modality in self.prepare:
             with data_faults(f"{name}: {_file(item)}"):
-                content = self.prepare[modality](self._decoded(item))
+                content = self.prepare[modality](self._decoded(item, self.prepare_requests))
         seed = conversation.details.get("seed")
         # Each run of a conversation draws its own noise.
         drawn = derive_seed(name, _text(conversation), index) if seed is None else (int(seed) + index) % (1 << 63)

@@ -10,6 +10,7 @@ from isthmus.data.limits import MediaLimits
 from isthmus.data.paths import resolve_path
 from isthmus.data.stored import StoredFile
 from isthmus.paths import user_path
+from isthmus.request import Request
 from isthmus.types import Media, Modality
 
 DEFAULT_LIMITS = MediaLimits()
@@ -29,6 +30,7 @@ def read_media(
     limits: MediaLimits = DEFAULT_LIMITS,
     root: Path | None = None,
     sample_rate: float | None = None,
+    request: Request | None = None,
 ) -> Media:
     """Decodes a file. Nothing is fetched from a network, unpickled, or decoded before its header has passed the limits.
 
@@ -38,19 +40,23 @@ def read_media(
         limits: caps on its size.
         root: the folder that holds it.
         sample_rate: resamples audio to this rate; other media ignore it.
+        request: what will be looked at. Limits then hold what is decoded, however long the file is. None: everything.
 
     Raises:
         DataError: an escape, an absent file, a limit, or a file that can't be decoded.
     """
     if isinstance(path, StoredFile):
-        return _read_stored(path, modality, limits, sample_rate)
+        return _read_stored(path, modality, limits, sample_rate, request)
     resolved = resolve_path(path, root, str(path))
     with data_faults(str(resolved)):
-        limits.check(resolved, bytes=resolved.stat().st_size)
-        return _decoded(resolved, modality, limits, sample_rate)
+        if modality is not Modality.VIDEO or request is None or request.frames is None:
+            limits.check(resolved, bytes=resolved.stat().st_size)
+        return _decoded(resolved, modality, limits, sample_rate, request)
 
 
-def _decoded(resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None) -> Media:
+def _decoded(
+    resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
+) -> Media:
     # A modality's library loads when it is first read.
     match modality:
         case Modality.IMAGE:
@@ -60,7 +66,7 @@ def _decoded(resolved: Path, modality: Modality, limits: MediaLimits, sample_rat
         case Modality.VIDEO:
             from isthmus.data.video_files import read_video
 
-            return read_video(resolved, limits)
+            return read_video(resolved, limits, request)
         case Modality.AUDIO:
             from isthmus.data.audio_files import read_audio
 
@@ -75,11 +81,13 @@ def _decoded(resolved: Path, modality: Modality, limits: MediaLimits, sample_rat
             )
 
 
-def _read_stored(file: StoredFile, modality: Modality, limits: MediaLimits, sample_rate: float | None) -> Media:
+def _read_stored(
+    file: StoredFile, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
+) -> Media:
     limits.check(file.name, bytes=len(file.data))
     with file.on_disk() as path:
         try:
-            media = read_media(path, modality, limits, None, sample_rate)
+            media = read_media(path, modality, limits, None, sample_rate, request)
         except DataError as error:
             # What is wrong is wrong with the shard's file, whose name a user can find.
             said = error.message.replace(str(path.resolve()), file.name).replace(str(path), file.name)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from isthmus.precision import own_precision
+from isthmus.request import Request
 from isthmus.types import Features, FrozenExpert, Media, Modality
 
 
@@ -38,6 +39,14 @@ class Encoder(FrozenExpert):
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
         """One medium, no batch axis, ready to be stacked. Runs in data workers: never needs the weights."""
         raise NotImplementedError
+
+    def request(self, modality: Modality) -> Request | None:
+        """What of such a medium :meth:`preprocess` looks at, so that files are decoded no further.
+
+        Of a video, :meth:`preprocess` is then given some frames: it finds them by ``Media.frame_count`` and
+        ``Media.rows``. None: the whole medium.
+        """
+        return None
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """N for one preprocessed medium, known without running the encoder; see ``counts_are_bounds``."""

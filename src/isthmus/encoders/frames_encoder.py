@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
 from isthmus.paths import user_path
 from isthmus.precision import lifted
+from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +29,10 @@ def frame_indices(total: int, frames: int) -> Array:
     """(frames,) int64 or fewer: spread evenly from the first to the last; all of a shorter video's."""
     indices: Array = np.linspace(0, total - 1, frames, dtype=int) if total > frames else np.arange(total)
     return indices
+
+
+def _seen(frames: int, total: int, rate: float) -> list[int]:
+    return [int(frame) for frame in frame_indices(total, frames)]
 
 
 class FramesEncoder(Encoder):
@@ -128,9 +134,16 @@ class FramesEncoder(Encoder):
         self._check(medium.modality)
         if medium.modality is Modality.IMAGE:
             return self.image_encoder.preprocess(medium)
-        indices = frame_indices(medium.array.shape[0], self.frame_count)
+        indices = medium.rows(frame_indices(medium.frame_count, self.frame_count))
         images = [Media(Modality.IMAGE, medium.array[index], source=medium.source) for index in indices]
         return stacked_views([self.image_encoder.preprocess(image) for image in images], self.frame_count)
+
+    def request(self, modality: Modality) -> Request | None:
+        """Of a video the frames that are seen, as large as the image encoder wants them; of an image, what it wants."""
+        image = self.image_encoder.request(Modality.IMAGE)
+        if modality is not Modality.VIDEO:
+            return image
+        return Request(partial(_seen, self.frame_count), None if image is None else image.side)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """The tokens of all real frames, or of one where they are averaged."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.encoders.base import Encoder
 from isthmus.precision import Dtype, torch_dtype
+from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -74,6 +75,10 @@ class ImageEncoder(Encoder):
             return {"pixels": self.picture(medium.array)}
         except ValueError as error:
             raise ValueError(f"{medium.source}: {error}") from error
+
+    def request(self, modality: Modality) -> Request | None:
+        """No more pixels than are looked at."""
+        return Request(side=self.image_size)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """N, the same of every image."""

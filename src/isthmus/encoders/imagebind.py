@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,10 +18,11 @@ from isthmus.encoders.imagebind_config import TOWERS, ImageBindConfig
 from isthmus.encoders.imagebind_model import ImageBindModel
 from isthmus.encoders.mel import WINDOW_SECONDS
 from isthmus.encoders.partly_heard import PartlyHeard
-from isthmus.encoders.video_frames import video_views
+from isthmus.encoders.video_frames import seen_frames, video_views
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.published import read_published
+from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
 
 TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
@@ -111,7 +113,7 @@ class ImageBind(Encoder):
                 return {tower: image_view(medium.array, self.config.image_size)}
             assert medium.rate is not None
             if medium.modality is Modality.VIDEO:
-                return {tower: video_views(medium.array, medium.rate, self.config)}
+                return {tower: video_views(medium, self.config)}
             views = audio_views(medium.array, medium.rate, self.config)
         except ValueError as error:
             raise ValueError(f"{medium.source}: {error}") from error
@@ -121,6 +123,13 @@ class ImageBind(Encoder):
             mend = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
             self.partly_heard(medium.source, seconds, heard, mend)
         return {tower: views}
+
+    def request(self, modality: Modality) -> Request | None:
+        """Of a video the frames of its clips; of pictures no more pixels than are looked at."""
+        if modality is Modality.AUDIO:
+            return None
+        frames = partial(seen_frames, self.config) if modality is Modality.VIDEO else None
+        return Request(frames, self.config.image_size)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
         """1 (``pooled``), or the patches and the class token of every clip (``patch``)."""

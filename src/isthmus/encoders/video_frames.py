@@ -13,6 +13,7 @@ from torch import Tensor
 from isthmus.encoders.clips import clip_times
 from isthmus.encoders.image_transform import middle, normalised
 from isthmus.encoders.imagebind_config import ImageBindConfig
+from isthmus.types import Media
 
 Array = np.ndarray[Any, Any]
 
@@ -49,15 +50,21 @@ def square_crops(frames: Tensor, size: int, crops: int) -> list[Tensor]:
     return [frames[..., y : y + size, x : x + size] for y, x in corners]
 
 
-def video_views(frames: Array, rate: float, config: ImageBindConfig) -> Tensor:
-    """(F, H, W, 3) uint8 at ``rate`` frames a second -> (clips x crops, 3, frames, size, size) float32, clip by clip.
+def seen_frames(config: ImageBindConfig, total: int, rate: float) -> list[int]:
+    """The frames of all clips, as a :class:`~isthmus.request.Request` has them."""
+    return clip_frames(total, rate, config).ravel().tolist()
+
+
+def video_views(video: Media, config: ImageBindConfig) -> Tensor:
+    """A video, or its :func:`seen_frames` -> (clips x crops, 3, frames, size, size) float32, clip by clip.
 
     A video shorter than a clip gives the frames that it has, repeated where there are fewer than a clip wants.
     """
-    chosen = clip_frames(frames.shape[0], rate, config)
+    assert video.rate is not None  # Media holds videos to it
+    chosen = video.rows(clip_frames(video.frame_count, video.rate, config))
     # Each frame is resized once, however many clips share it.
     unique, positions = np.unique(chosen, return_inverse=True)
-    pixels = torch.from_numpy(middle(frames)[unique]).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(middle(video.array)[unique]).permute(0, 3, 1, 2).float() / 255
     pixels = normalised(shorter_side_to(pixels, config.image_size))
     crops = torch.stack(square_crops(pixels, config.image_size, config.video_crops))
     views = crops[:, torch.from_numpy(positions.reshape(chosen.shape))]  # (crops, clips, frames, 3, size, size)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from isthmus.request import Request
 from isthmus.types import Condition, FrozenExpert, Media, Modality
 
 
@@ -57,6 +58,10 @@ class Generator(FrozenExpert):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """One medium as the denoising target, no batch axis. Runs in data workers."""
         raise NotImplementedError
+
+    def request(self) -> Request | None:
+        """What of a medium :meth:`prepare` looks at: see :meth:`isthmus.encoders.base.Encoder.request`."""
+        return None
 
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
         """(B,) the denoising error of each content under its condition, with the scheduler's own prediction type.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from isthmus.request import Request
+from isthmus.types import Media
 
 
 def pixels_of(image: np.ndarray[Any, Any], height: int, width: int) -> Tensor:
@@ -19,10 +23,21 @@ def pixels_of(image: np.ndarray[Any, Any], height: int, width: int) -> Tensor:
     return torch.tensor(image).permute(2, 0, 1).to(torch.float32).div_(127.5).sub_(1.0)
 
 
-def clip_of(video: np.ndarray[Any, Any], frames: int, height: int, width: int) -> Tensor:
-    """(F, H, W, 3) uint8 -> (frames, 3, height, width) in [-1, 1]: evenly spaced, repeated where there are too few."""
-    chosen = np.linspace(0, len(video) - 1, frames).round().astype(int)
-    return torch.stack([pixels_of(video[index], height, width) for index in chosen])
+def clip_frames(frames: int, total: int, rate: float) -> list[int]:
+    """So many frames of a video of ``total``, evenly spaced, repeated where there are too few."""
+    return [int(frame) for frame in np.linspace(0, total - 1, frames).round()]
+
+
+def clip_request(frames: int, height: int, width: int) -> Request:
+    """What :func:`clip_of` looks at."""
+    return Request(partial(clip_frames, frames), min(height, width))
+
+
+def clip_of(video: Media, frames: int, height: int, width: int) -> Tensor:
+    """A video, or what :func:`clip_request` asks of it -> (frames, 3, height, width) in [-1, 1]."""
+    assert video.rate is not None  # Media holds videos to it
+    chosen = video.rows(clip_frames(frames, video.frame_count, video.rate))
+    return torch.stack([pixels_of(video.array[row], height, width) for row in chosen])
 
 
 def pictures_of(images: Tensor) -> np.ndarray[Any, Any]:

@@ -16,9 +16,10 @@ from torch import Tensor
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.noising import FlowNoising
-from isthmus.generators.pixels import clip_of, pictures_of
+from isthmus.generators.pixels import clip_of, clip_request, pictures_of
 from isthmus.generators.text_towers import zero_padded
 from isthmus.precision import Dtype
+from isthmus.request import Request
 from isthmus.types import Condition, Media, Modality
 
 
@@ -127,7 +128,11 @@ class Wan(DiffusionGenerator):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
         self._check_modality(medium)
-        return {"clip": clip_of(medium.array, self.frames, self.height, self.width)}
+        return {"clip": clip_of(medium, self.frames, self.height, self.width)}
+
+    def request(self) -> Request | None:
+        """The frames of a clip."""
+        return clip_request(self.frames, self.height, self.width)
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         return self._encode_images(content["clip"].transpose(1, 2))

@@ -13,9 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from isthmus.generators.clip_conditioned import ClipConditioned
-from isthmus.generators.pixels import clip_of, pictures_of
+from isthmus.generators.pixels import clip_of, clip_request, pictures_of
 from isthmus.generators.schedules import Sampler
 from isthmus.precision import Dtype
+from isthmus.request import Request
 from isthmus.types import Media, Modality
 
 
@@ -68,7 +69,11 @@ class ZeroScope(ClipConditioned):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
         self._check_modality(medium)
-        return {"clip": clip_of(medium.array, self.frames, self.height, self.width)}
+        return {"clip": clip_of(medium, self.frames, self.height, self.width)}
+
+    def request(self) -> Request | None:
+        """The frames of a clip."""
+        return clip_request(self.frames, self.height, self.width)
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         clips = content["clip"]

@@ -287,9 +287,11 @@ class AnyToAny(pl.LightningModule):
         return make(
             planner=self.backbone.planner,
             preprocess={} if side is None else side.preprocessors(),
+            requests={} if side is None else side.requests(),
             positions=no_media if side is None else side.positions,
             outputs=self.outputs,
             prepare=self.output_side.preparers() if prepares and self.output_side is not None else {},
+            prepare_requests=self.output_side.requests() if prepares and self.output_side is not None else {},
             max_tokens=self.backbone.max_tokens,
             cached=None if side is None or cache is None else side.cached(),
             micro_batches=self.micro_batches if split == "train" else 1,

@@ -16,6 +16,7 @@ from isthmus.model.frozen_cache import FrozenCache
 from isthmus.model.gaps import without_gaps
 from isthmus.model.positions import Positions
 from isthmus.precision import lifted
+from isthmus.request import Request
 from isthmus.types import Batch, Features, Media, MediaBatch, Modality
 
 ProjectorFactory = Callable[[int, int], InputProjector]
@@ -109,6 +110,10 @@ class InputSide(pl.LightningModule):
         """What says M, the LLM positions of one preprocessed medium, without running anything."""
         projectors = {modality: self.projector(modality) for modality in self.serving}
         return Positions({modality: self.encoder(modality) for modality in self.serving}, projectors, self.fused)
+
+    def requests(self) -> dict[Modality, Request | None]:
+        """By modality, what of a medium its encoder looks at."""
+        return {modality: self.encoder(modality).request(modality) for modality in self.serving}
 
     def cached(self) -> dict[Modality, MediumCache]:
         """By modality, where data workers look for features; empty without a cache."""

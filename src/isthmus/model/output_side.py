@@ -12,6 +12,7 @@ from isthmus.model.frozen_cache import FrozenCache
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
 from isthmus.precision import lifted
+from isthmus.request import Request
 from isthmus.types import Condition, Media, Modality, SignalBatch
 
 ProjectorFactory = Callable[[int, int, tuple[int, int]], OutputProjector]
@@ -79,6 +80,10 @@ class OutputSide(pl.LightningModule):
     def preparers(self) -> dict[Modality, Callable[[Media], dict[str, Tensor]]]:
         """By modality, what a data worker does to a denoising target."""
         return {modality: self.generator(modality).prepare for modality in self.serving}
+
+    def requests(self) -> dict[Modality, Request | None]:
+        """By modality, what of a denoising target its generator looks at."""
+        return {modality: self.generator(modality).request() for modality in self.serving}
 
     def forward(self, signals: Mapping[Modality, Tensor]) -> dict[Modality, Condition]:
         """By modality S (r, S, E) -> H (r, C, K), and (r, K') where the generator wants a pooled part."""

@@ -35,6 +35,7 @@ def prompt_collator(
     return Collator(
         planner=model.backbone.planner,
         preprocess={} if side is None else side.preprocessors(),
+        requests={} if side is None else side.requests(),
         positions=no_media if side is None else side.positions,
         outputs=model.outputs,
         prepare={},

@@ -116,7 +116,7 @@ def views(media: Sequence[Media], config: ImageBindConfig) -> Tensor:
     """Images (n, 3, H, W), or videos (n, views, 3, frames, H, W), as the expert prepares them."""
     if media[0].modality is Modality.IMAGE:
         return torch.stack([image_view(medium.array, config.image_size) for medium in media])
-    return torch.stack([video_views(medium.array, medium.rate or 1.0, config) for medium in media])
+    return torch.stack([video_views(medium, config) for medium in media])
 
 
 def measure(folder: Path, captioned: CaptionedSet) -> dict[str, float]:
