@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from isthmus.data import image_files, video_files
+from isthmus.data import decoded_video, image_files
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.limits import MediaLimits
 from isthmus.data.media import read_media, save_media
@@ -182,7 +182,7 @@ def test_a_video_over_a_limit_is_refused_before_decoding(
 ) -> None:
     path = save_media(smooth_video(), tmp_path / "a.mp4")
     assert path.stat().st_size < 20_000
-    monkeypatch.setattr(video_files, "_pictures", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(decoded_video, "ShownFrames", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match=f"{said}; expected at most") as caught:
         read_media(path, Modality.VIDEO, limits)
     assert caught.value.fault is Fault.LIMIT
@@ -192,7 +192,7 @@ def test_a_video_whose_header_hides_its_length_is_stopped_while_decoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_media(smooth_video(), tmp_path / "a.gif")
-    monkeypatch.setattr(video_files, "_header_check", lambda *_: (0, 0.0))
+    monkeypatch.setattr(decoded_video, "_header_check", lambda *_: None)
     with pytest.raises(DataError, match="found 4 frames; expected at most 3"):
         read_media(path, Modality.VIDEO, MediaLimits(frames=3))
 
@@ -201,7 +201,7 @@ def test_a_video_whose_header_hides_its_size_is_stopped_by_the_codec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_media(smooth_video(), tmp_path / "a.mp4")
-    monkeypatch.setattr(video_files, "_header_check", lambda *_: (0, 0.0))
+    monkeypatch.setattr(decoded_video, "_header_check", lambda *_: None)
     assert read_media(path, Modality.VIDEO, MediaLimits(pixels=64 * 64)).array.shape == (6, 32, 48, 3)
     with pytest.raises(DataError, match="no readable video"):
         read_media(path, Modality.VIDEO, MediaLimits(pixels=32 * 48 - 1))

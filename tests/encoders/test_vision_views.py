@@ -105,7 +105,7 @@ def test_a_thread_of_pixels_is_cropped_before_it_is_resized(shape: tuple[int, in
     image[tuple(half)] = 200
     config = ImageBindConfig(modalities=("vision",), image_size=24, vision_patch_size=8, video_crops=1)
     view = pixels(image_view(image, 24))
-    video = video_views(image[None], 8.0, config)
+    video = video_views(clip(image[None]), config)
     along = view[12] if long == 1 else view[:, 12]
     assert view.shape == (24, 24, 3) and along[0].max() < 20 and along[-1].min() > 180
     assert video.shape[-2:] == (24, 24)

@@ -46,7 +46,9 @@ def decoded(
     # A header may lie: FFmpeg itself refuses a picture above this before it takes memory for it.
     stream.codec_context.options = {"max_pixels": str(limits.pixels)}
     stream.codec_context.thread_count = 1  # data workers share the cores
-    shown = ShownFrames(opened, stream, can_seek=container != "gif", is_counted=container == "avi")
+    # Program streams lose their last frame after a seek, and GIFs make a frame of all that precede it.
+    can_seek = container not in ("gif", "mpeg")
+    shown = ShownFrames(opened, stream, can_seek, is_counted=container == "avi")
     with closing(shown):
         if shown.first is None:
             raise corrupt(path, "video", f"none of its {timeline.frames} frames could be decoded", VIDEO_MEND)
@@ -116,7 +118,8 @@ class _Frames:
             if frame is not last:
                 self._add(frame)
             last = frame
-        self._check_end(chosen[-1] / rate - 0.1 * self.timeline.seconds)
+        if self.shown.is_over:
+            self._check_end(chosen[-1] / rate - 0.1 * self.timeline.seconds)
         if len(self.pictures) == total == len(chosen):
             return self._media(None, None)
         times, order = np.unique(self.times, return_index=True)  # rising, whatever a broken clock says

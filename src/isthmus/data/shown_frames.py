@@ -17,6 +17,8 @@ REACH = 24
 
 H.264 and H.265 reorder 16 frames at most.
 """
+SKIPPING = ("h264", "hevc")
+"""Decoders that leave out a single frame on request, and give all others their own times."""
 UNKNOWN_GAP = 5.0
 """Seconds that are rather decoded than sought in a container whose index doesn't tell where keyframes are."""
 
@@ -53,6 +55,11 @@ class ShownFrames:
         self._next: av.VideoFrame | None = next(self._frames, None)
         self.first = self._next
         self.start = _ticks(self._next)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame follows the one that was shown last."""
+        return self._next is None
 
     def close(self) -> None:
         """Lets go of the decoder's frames at once: its iterator and this refer to each other."""
@@ -117,9 +124,10 @@ class ShownFrames:
     def _decoded(self) -> Generator[av.VideoFrame]:
         """Frames from here on, without those that no wanted time shows and that no other frame is made of."""
         context = self._stream.codec_context
+        skips = context.name in SKIPPING and not self._is_counted
         number = 0
         for packet, neighbours in self._packets():
-            is_needless = packet is not None and self._is_passed_over(packet, neighbours)
+            is_needless = skips and packet is not None and self._is_passed_over(packet, neighbours)
             context.skip_frame = "NONREF" if is_needless else "DEFAULT"
             if packet is not None:
                 self._at = next((time for time in (packet.dts, packet.pts) if time is not None), self._at)
@@ -146,7 +154,7 @@ class ShownFrames:
 
     def _is_passed_over(self, packet: _Packet, neighbours: deque[int | None]) -> bool:
         """Whether another frame begins after this one, and before or at the next wanted time."""
-        if packet.pts is None or self._is_counted:
+        if packet.pts is None:
             return False
         place = bisect_left(self._wanted, packet.pts)
         if place == len(self._wanted):

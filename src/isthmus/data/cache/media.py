@@ -81,7 +81,6 @@ def content_key(medium: Media | Path | StoredFile, limits: MediaLimits, files: F
     """
     digest = blake2b(digest_size=16)
     if isinstance(medium, Path):
-        limits.check(medium, bytes=medium.stat().st_size)
         content = file_digest(medium) if files is None else files.digest(medium)
         digest.update(_file_name(medium.suffix, limits, content))
     elif isinstance(medium, StoredFile):
@@ -92,10 +91,16 @@ def content_key(medium: Media | Path | StoredFile, limits: MediaLimits, files: F
         digest.update(f"deferred {medium.modality} {medium.content}".encode())
     else:
         array = np.ascontiguousarray(medium.array)
+        if medium.times is not None:
+            digest.update(f"of {medium.total} at {medium.times.tolist()} ".encode())
         digest.update(f"array {medium.modality} {array.dtype} {array.shape} {medium.rate}\n".encode())
         digest.update(array.data)
     return digest.hexdigest()
 
 
+READERS = 2
+"""Raised when a reader makes something else of a file, so that what was cached before is not found."""
+
+
 def _file_name(suffix: str, limits: MediaLimits, content: str) -> bytes:
-    return f"file {suffix.lower()} {astuple(limits)} {content}".encode()
+    return f"file {READERS} {suffix.lower()} {astuple(limits)} {content}".encode()
