@@ -17,6 +17,9 @@ from isthmus.data.remarks import Remark, remark
 
 Array = np.ndarray[Any, Any]
 
+CHANNELS = 8
+"""At most: more are no recording but a damaged header."""
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -64,7 +67,7 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
     from av.audio.resampler import AudioResampler
 
     pieces: list[Array] = []
-    broken = length = 0
+    broken = length = width = 0
     rate = 0.0
     with path.open("rb") as file, av.open(file, mode="r", format=container, metadata_errors="replace") as opened:
         if not opened.streams.audio:
@@ -80,7 +83,8 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
         numbers = declared * stream.rate * stream.channels
         limits.check(path, seconds=declared, bytes=4 * numbers)
         is_exact = stream.codec_context.name.startswith(("pcm_f32", "pcm_f64"))
-        converter = AudioResampler(format="fltp")  # the numbers' form alone
+        # Copied by FFmpeg: the planes of a damaged stream may end before PyAV thinks that they do.
+        converter = AudioResampler(format="flt")
         for packet in opened.demux(stream):
             try:
                 frames = packet.decode()
@@ -90,9 +94,16 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
                     raise ValueError(f"more than {limits.broken_frames} of its frames are broken") from None
                 continue
             for frame in frames:
+                if frame.layout.nb_channels > CHANNELS:
+                    raise ValueError(f"it has {frame.layout.nb_channels} channels; expected at most {CHANNELS}")
+                if rate and (frame.layout.nb_channels, frame.sample_rate) != (width, rate):
+                    raise ValueError("its channels or its rate change on the way")
+                if not all(plane.buffer_ptr for plane in frame.planes):
+                    raise ValueError("a frame lacks one of its channels")
+                width = frame.layout.nb_channels
                 rate = float(frame.sample_rate)
                 for piece in converter.resample(frame):
-                    pieces.append(np.ascontiguousarray(piece.to_ndarray().T))
+                    pieces.append(piece.to_ndarray().reshape(-1, width))
                     length += len(pieces[-1])
                     limits.check(path, seconds=length / rate, bytes=4 * length * pieces[-1].shape[1])
     if not length or length < 0.9 * declared * rate:
