@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from isthmus.inference.replies import Content, as_content, printable
-from isthmus.inference.session import Session, read_content
+from isthmus.inference.session import Session
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
 from isthmus.types import MEDIA
@@ -66,7 +66,7 @@ class Chat:
             modality = command[1:]
             if not value:
                 raise ValueError(f"{command}: found no file; give its path")
-            self.added += read_content([{"type": modality, modality: value}], self.session.limits)
+            self.added += self.session.read([{"type": modality, modality: value}])
             self.write(f"({modality} added; it goes with what you say next)")
         else:
             self._command(command, value)

@@ -138,7 +138,8 @@ class Pipeline:
 
     def session(self) -> Session:
         """A new conversation."""
-        return Session(self)
+        side = self.model.input_side
+        return Session(self, requests={} if side is None else side.requests())
 
 
 def _medium(name: str) -> Modality:

@@ -12,7 +12,10 @@ from isthmus.inference.replies import Content, MediaFolder, as_content, claim, w
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
-from isthmus.types import MEDIA, Modality
+from isthmus.request import Request
+from isthmus.types import MEDIA, Media, Modality
+
+Requests = Mapping[Modality, Request | None]
 
 
 class Answerer(Protocol):
@@ -47,6 +50,7 @@ class Session:
     Args:
         pipeline: answers each turn, under ``sampling.seed`` plus the turn's number.
         limits: caps on the user's files.
+        requests: by modality, what of a file the model's encoder looks at; nothing else of it is read and kept.
 
     Attributes:
         messages: the turns so far, in the chat-content convention, media decoded.
@@ -54,9 +58,12 @@ class Session:
         memory: what was computed for the others.
     """
 
-    def __init__(self, pipeline: Answerer, limits: MediaLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, pipeline: Answerer, limits: MediaLimits = DEFAULT_LIMITS, requests: Requests | None = None
+    ) -> None:
         self.pipeline = pipeline
         self.limits = limits
+        self.requests = requests or {}
         self.messages: list[dict[str, Any]] = []
         self.left_out = 0
         self.memory = Memory()
@@ -80,7 +87,7 @@ class Session:
         Raises:
             ValueError: malformed content, a file that can't be read, or a reply that can't be given.
         """
-        user = {"role": "user", "content": content if isinstance(content, str) else read_content(content, self.limits)}
+        user = {"role": "user", "content": content if isinstance(content, str) else self.read(content)}
         seed = self.pipeline.sampling.seed + len(self.messages) // 2
         held = self.memory.media
         try:
@@ -92,6 +99,10 @@ class Session:
         self.left_out += reply.left_out
         reply.left_out = self.left_out
         return reply
+
+    def read(self, content: Content) -> Content:
+        """See :func:`read_content`."""
+        return read_content(content, self.limits, self.requests)
 
     def _read(self) -> list[dict[str, Any]]:
         """The messages that are still read: all but those left out, which are never the system's."""
@@ -124,15 +135,19 @@ class Session:
         return self._saved[own]
 
 
-def read_content(content: Content, limits: MediaLimits = DEFAULT_LIMITS) -> Content:
-    """Decodes the files among a content, once: later turns don't read them again.
+def read_content(content: Content, limits: MediaLimits = DEFAULT_LIMITS, requests: Requests | None = None) -> Content:
+    """Decodes the files among a content, once, as far as is asked for: later turns don't read them again.
 
     Raises:
         ValueError: a file is missing, too large or damaged.
     """
     return [
-        {**item, item["type"]: read_media(item[item["type"]], Modality(item["type"]), limits)}
+        {**item, item["type"]: _medium(item[item["type"]], Modality(item["type"]), limits, requests or {})}
         if isinstance(item, Mapping) and item.get("type") in MEDIA and isinstance(item.get(item["type"]), str | Path)
         else item
         for item in content
     ]
+
+
+def _medium(path: str | Path, modality: Modality, limits: MediaLimits, requests: Requests) -> Media:
+    return read_media(path, modality, limits, request=requests.get(modality))
