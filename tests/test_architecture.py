@@ -155,7 +155,7 @@ def test_files_stay_short() -> None:
 
 
 def test_no_modules_forward_is_replaced() -> None:
-    """A closure over a module, set on an instance, is shared by its copies, and can't be pickled or sharded."""
+    """A closure over a module, set on an instance, is shared by its copies, and can't be pickled."""
     wrong = [
         f"{path.relative_to(SOURCE)}:{node.lineno}"
         for path in files().values()

@@ -80,6 +80,14 @@ def test_every_kind_of_pass_finds_room(build: Build, kit: Any) -> None:
                 learn(backbone, kit, 31)
 
 
+def test_padded_rows_break_no_graph(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    forget()
+    learn(build("llama", lora=kit["lora"](), compiled=True, packing=False), kit, 20)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
 def test_decoding_isnt_compiled(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     answers = []
