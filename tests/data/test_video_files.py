@@ -294,7 +294,7 @@ def test_a_file_that_may_not_be_opened_is_a_fault(tmp_path: Path, monkeypatch: p
     assert caught.value.fault is Fault.PATH
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "h264.avi", "a.gif", "a.webp"])
+@pytest.mark.parametrize("name", ["a.mp4", "fragmented.mp4", "a.mkv", "a.ts", "a.flv", "h264.avi", "a.gif", "a.webp"])
 def test_broken_bytes_are_read_around_or_refused_in_words(tmp_path: Path, name: str) -> None:
     whole = WRITTEN[name](tmp_path / name).read_bytes()
     random = np.random.default_rng(len(name))
