@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.backbones.layout import run_positions
 from isthmus.encoders.base import Encoder
 from isthmus.losses import alignment_loss
 from isthmus.published import read_published
@@ -85,8 +84,10 @@ class NextGPTStep(nn.Module):
         accuracy = ((chosen == labels[:, 1:]) & targets).sum().item() / targets.sum().item()
         if self.stage > 1:
             for modality, runs in batch.signals.items():
-                places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-                projected = self.bridges[modality](output.hidden_states[-1][places] + embeddings[places])
+                assert batch.layout is not None, "collators lay batches out"
+                places = batch.layout.runs[modality].positions
+                states, written = (own.flatten(0, 1)[places] for own in (output.hidden_states[-1], embeddings))
+                projected = self.bridges[modality](states + written)
                 known = self.conditions[modality]
                 target = torch.stack([known[caption] for caption in runs.captions])
                 loss = loss + alignment_loss(projected, target, form="norm").mean()
@@ -95,8 +96,8 @@ class NextGPTStep(nn.Module):
     def _labels(self, batch: Batch) -> Tensor:
         """Our labels, and every signal token of a run, which v1 learns to write one by one."""
         labels = batch.labels.clone()
-        for modality, runs in batch.signals.items():
-            places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-            labels[places] = batch.ids[places]
+        assert batch.layout is not None, "collators lay batches out"
+        for runs in batch.layout.runs.values():
+            labels.view(-1)[runs.positions] = batch.ids.view(-1)[runs.positions]
         assert not (labels == MEDIA_POSITION).any(), "media are no targets"
         return labels

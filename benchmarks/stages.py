@@ -19,7 +19,8 @@ from benchmarks.nextgpt_v1 import NextGPTStep
 from benchmarks.report import report
 from benchmarks.savings import Savings
 from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.micro_batches import counts_of, learn
+from isthmus.model.counting import counts_of
+from isthmus.model.micro_batches import learn
 from isthmus.training.stage import default_optimizer
 from isthmus.training.trainable import set_trainable
 from isthmus.types import MEDIA, Batch, MediaBatch, Modality

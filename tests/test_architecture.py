@@ -23,8 +23,10 @@ LONGEST_MEDIAN = 150
 
 # Floor by floor: a room may import from the floors below it and from itself, never from its neighbours.
 FLOORS: list[set[str]] = [
+    {"layout"},
     {"types", "paths"},
     {"vocabulary", "losses", "compiling", "precision", "writing", "published", "request"},
+    {"batch_layout"},
     {"data", "encoders", "input_projectors", "backbones", "output_projectors", "generators"},
     {"model"},
     {"training"},

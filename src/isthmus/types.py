@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+
+from isthmus.layout import Layout
 
 
 class Modality(StrEnum):
@@ -196,7 +198,7 @@ class SignalBatch:
         contents: what ``Generator.prepare`` gave for the runs that have a file, stacked: each tensor (c, ...); empty
             if none has.
         content_runs: (c,) which of the r runs each content belongs to.
-        seeds: (r,) int64, the seed of each run's denoising noise.
+        seeds: (r,) int64, the seed of each run's denoising noise. They stay on the CPU, where noise is drawn.
     """
 
     rows: Tensor
@@ -223,6 +225,8 @@ class Batch:
         mixed: conversations of another kind that are learnt in the same step, in their own way.
         rest: further parts of the same batch, which are learnt from one after another.
         left_out: of each prompt, how many of its conversation's messages it had no room for; empty if none was.
+        layout: where everything stands, found and checked on the CPU, for the ids, labels and places that stand here:
+            whoever changes these takes it out. None where nobody has looked yet; the forward does so then.
     """
 
     ids: Tensor
@@ -235,6 +239,7 @@ class Batch:
     mixed: Batch | None = None
     rest: list[Batch] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    layout: Layout | None = None
 
     @property
     def parts(self) -> list[Batch]:
@@ -246,55 +251,47 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device, its details untouched; Lightning would otherwise take those apart too."""
+        return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
+    def pin_memory(self) -> Batch:
+        """The same batch in memory from which a GPU fetches it beside other work, where there is a GPU."""
+        return self.apply(torch.Tensor.pin_memory) if torch.cuda.is_available() else self
 
-        def move_all(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-            return {name: move(tensor) for name, tensor in tensors.items()}
+    def apply(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with ``move`` applied to each tensor, those of its parts and its layout included."""
 
-        media = {
-            modality: MediaBatch(
-                move_all(own.inputs),
-                move(own.rows),
-                move(own.starts),
-                move(own.lengths),
-                own.cached,
-                None if own.index is None else move(own.index),
-            )
-            for modality, own in self.media.items()
-        }
-        signals = {
-            modality: SignalBatch(
-                rows=move(own.rows),
-                starts=move(own.starts),
-                captions=own.captions,
-                contents=move_all(own.contents),
-                content_runs=move(own.content_runs),
-                seeds=move(own.seeds),
-            )
-            for modality, own in self.signals.items()
-        }
-        mixed = None if self.mixed is None else self.mixed.to(device, non_blocking)
-        rest = [part.to(device, non_blocking) for part in self.rest]
+        def moved(own: Any) -> Any:
+            if isinstance(own, Tensor):
+                return move(own)
+            return {name: move(tensor) for name, tensor in own.items()} if isinstance(own, dict) else own
+
+        def moved_all(kind: dict[Modality, Any]) -> dict[Modality, Any]:
+            return {
+                modality: replace(own, **{name: moved(value) for name, value in vars(own).items() if name != "seeds"})
+                for modality, own in kind.items()
+            }
+
         return replace(
             self,
             ids=move(self.ids),
             mask=move(self.mask),
             labels=move(self.labels),
-            media=media,
-            signals=signals,
-            mixed=mixed,
-            rest=rest,
+            media=moved_all(self.media),
+            signals=moved_all(self.signals),
+            mixed=None if self.mixed is None else self.mixed.apply(move),
+            rest=[part.apply(move) for part in self.rest],
+            layout=None if self.layout is None else self.layout.apply(move),
         )
 
     @property
     def target_count(self) -> int:
-        """How many positions carry a text loss.
+        """How many positions carry a text loss. Without a layout it is counted, for which a device would wait."""
+        return int((self.labels != IGNORED).sum()) if self.layout is None else self.layout.target_count
 
-        Read it on the CPU, before the batch moves: it synchronises a device.
-        """
-        return int((self.labels != IGNORED).sum())
+    @property
+    def position_count(self) -> int:
+        """How many valid positions it has. Without a layout they are counted, for which a device would wait."""
+        return int(self.mask.sum()) if self.layout is None else sum(self.layout.lengths)
 
 
 _SHAPES_ONLY = ContextVar("shapes_only", default=False)

@@ -185,7 +185,9 @@ def test_same_loss_and_gradients_with_and_without_a_prefix(trains: list[str], ev
 def test_positions_before_every_medium_run_without_autograd(build: Build) -> None:
     fused = build(fusion=FUSION)
     batch, media = fused_batch(fused)
-    seen = arrange(batch, media)
+    layout = fused.laid_out(batch).layout
+    assert layout is not None
+    seen = arrange(layout, media)
     assert seen.starts[0].tolist() == [5, 9, 12] and seen.starts[1, 0] == 8
     assert seen.mask.sum((1, 2)).tolist() == [3 + 2 + 2, 4, 0]
     end = batch.ids.shape[1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from isthmus.backbones import CausalBackbone
-from isthmus.backbones.layout import check_batch
+from isthmus.backbones.splicing import first_trained
 
 Build = Callable[..., CausalBackbone]
 
@@ -76,7 +76,7 @@ def test_same_loss_and_gradients_with_and_without(
 def test_the_prefix_ends_where_training_begins(build: Build, kit: Any) -> None:
     backbone = build()
     batch, media = kit["conversation_batch"](backbone, text=5)
-    rows, words = backbone.rows, backbone.vocabulary
+    rows, layout = backbone.rows, backbone.laid_out(batch).layout
 
     def first(*trains: str) -> int:
         rows.media_tags.requires_grad_("tags" in trains)
@@ -85,7 +85,7 @@ def test_the_prefix_ends_where_training_begins(build: Build, kit: Any) -> None:
             modality: (projected.clone().requires_grad_("projector" in trains), mask)
             for modality, (projected, mask) in media.items()
         }
-        return min(check_batch(batch, given, words, rows).firsts)
+        return min(first_trained(layout, given, rows))
 
     assert first() == batch.ids.shape[1]
     assert first("tags") == 5

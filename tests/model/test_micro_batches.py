@@ -11,8 +11,9 @@ from torch import Tensor
 
 from isthmus.backbones import LoraSettings
 from isthmus.model import AnyToAny, LossWeights
+from isthmus.model.counting import counts_of
 from isthmus.model.losses import Terms
-from isthmus.model.micro_batches import check_micro_batches, counts_of, learn
+from isthmus.model.micro_batches import check_micro_batches, learn
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pairs import ready
+from pytorch_lightning.plugins import Precision
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
@@ -45,7 +46,7 @@ def policy(**settings: Any) -> GroupPolicy:
 
 
 def step(model: AnyToAny, batch: Batch, seed: int = 0) -> Outcome:
-    model._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(world_size=1, precision_plugin=Precision())  # type: ignore[assignment]
     assert model.objective is not None
     torch.manual_seed(seed)
     return model.objective.step(model, batch)

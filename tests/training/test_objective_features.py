@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pairs import TRAINS, ready, said
+from pytorch_lightning.plugins import Precision
 from test_group_policy import policy
 from test_objective_parts import assert_equal, learnt
 
@@ -80,7 +81,8 @@ def test_a_groups_answers_share_what_is_encoded(experts: dict[str, Path]) -> Non
 
 def test_an_answer_is_the_same_from_media_stacked_once(experts: dict[str, Path]) -> None:
     model = ready(experts, policy(), TRAINS)
-    model._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    plugin = Precision()
+    model._trainer = SimpleNamespace(world_size=1, precision="32-true", precision_plugin=plugin)  # type: ignore[assignment]
     batch = model.collator("train")([own.prompt() for own in seen()])
     assert [reply.ids for reply in model.answer(batch)] == [reply.ids for reply in model.answer(spread(batch))]
 

@@ -175,8 +175,8 @@ def test_contents_without_a_counterpart_count_for_nothing(experts: dict[str, Pat
     whole, alone = others, [replace(first, rejected=without_media(first.rejected)), *others]
     media = [step(model, batch_of(model, pairs)).own["media_loss"] for pairs in (whole, alone)]
     torch.testing.assert_close(media[0], media[1])
-    runs = batch_of(model, [alone[0]]).signals["image"]  # type: ignore[index]
-    assert content_pairs(runs, 1) == ([], [])
+    layout = batch_of(model, [alone[0]]).layout
+    assert layout is not None and content_pairs(layout.runs["image"], 1) == ([], [])
 
 
 def test_training_prefers_the_chosen_answers(experts: dict[str, Path]) -> None:

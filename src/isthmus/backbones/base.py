@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.kept_prefix import KeptPrefix
+from isthmus.batch_layout import layout_of
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -164,6 +165,17 @@ class LanguageBackbone(nn.Module):
     def ends(self) -> set[int]:
         """Ids that end an answer; known before :meth:`materialize`."""
         raise NotImplementedError
+
+    def laid_out(self, batch: Batch) -> Batch:
+        """The batch with its layout. One without is read and checked on the CPU, for which its device is waited for.
+
+        Raises:
+            ValueError: the batch contradicts itself, see :func:`isthmus.batch_layout.layout_of`.
+        """
+        if batch.layout is not None:
+            return batch
+        device = batch.ids.device
+        return replace(batch, layout=layout_of(batch, self.vocabulary).apply(lambda tensor: tensor.to(device)))
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, E), as the LLM takes them in."""

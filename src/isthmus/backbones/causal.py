@@ -18,7 +18,6 @@ from isthmus.backbones.decoding import decode_answers
 from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.kept_prefix import KeptPrefix
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
-from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.limits import check_requests
 from isthmus.backbones.lora import LoraSettings, set_lora_dropout
@@ -26,10 +25,12 @@ from isthmus.backbones.packing import Packer
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.quantization import QuantizationSettings
 from isthmus.backbones.sampling import Sampler
+from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.compiling import compile_in_place
+from isthmus.layout import Layout
 from isthmus.losses import text_loss, token_losses
 from isthmus.precision import Dtype, in_own_precision, lifted
-from isthmus.types import IGNORED, Batch, Modality
+from isthmus.types import Batch, Modality
 
 SHORT_PREFIX = 32
 """A pass over fewer positions costs more than the gradients that it spares."""
@@ -135,28 +136,29 @@ class CausalBackbone(PretrainedBackbone):
             temperature: logits are divided by it.
 
         Raises:
-            ValueError: the batch contradicts itself or ``media``; see :func:`isthmus.backbones.layout.check_batch`.
+            ValueError: the batch contradicts itself (:func:`isthmus.batch_layout.layout_of`) or ``media``
+                (:func:`isthmus.backbones.splicing.check_projected`).
         """
         assert self.is_loaded, "materialize() comes first"
-        media, seen = self._part(batch, media)
-        extents = check_batch(batch, media, self.vocabulary, self.rows)
+        batch, media, seen = self._part(batch, media)
+        layout = batch.layout
+        assert layout is not None
         self._prepare_layers()
         adapts = self._prepare_adapters()
-        embeddings = splice_media(self.embed(batch.ids), batch, media)
+        embeddings = splice_media(self.embed(batch.ids, layout), layout, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
-        firsts = extents.firsts if skips else [0] * len(extents.firsts)
-        predicted = batch.labels[:, 1:] != IGNORED
-        runs = {
-            modality: run_positions(own.rows, own.starts, self.vocabulary.signal_counts[modality])
-            for modality, own in batch.signals.items()
-        }
-        hidden = self._states(embeddings, batch.mask, extents.lengths, firsts, seen)
+        firsts = first_trained(layout, media, self.rows) if skips else [0] * len(batch)
+        hidden = self._states(embeddings, batch.mask, layout, firsts, seen).flatten(0, 1)
+        embeddings = embeddings.flatten(0, 1)
 
-        columns = self.rows.columns(batch.labels[:, 1:][predicted])
         measured = token_losses if by_token else text_loss
         head = self._head_at(temperature)
-        losses, correct = measured(hidden[:, :-1][predicted], head, columns, cross_entropy=self.cross_entropy)
-        signals = {m: lifted(hidden[places]) + lifted(embeddings[places]) for m, places in runs.items()}
+        predicting = hidden.index_select(0, layout.targets - 1)
+        losses, correct = measured(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
+        signals = {
+            modality: lifted(hidden[own.positions]) + lifted(embeddings[own.positions])
+            for modality, own in layout.runs.items()
+        }
         return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
 
     @torch.no_grad()
@@ -193,12 +195,13 @@ class CausalBackbone(PretrainedBackbone):
 
         assert self.is_loaded, "materialize() comes first"
         owed, permitted = check_requests(len(batch), required, allowed)
-        media, seen = self._part(batch, media)
-        check_batch(batch, media, self.vocabulary, self.rows)
-        writers = self._writers(batch.mask.sum(1).tolist(), sampling, owed, permitted)
+        batch, media, seen = self._part(batch, media)
+        layout = batch.layout
+        assert layout is not None
+        writers = self._writers(layout.lengths, sampling, owed, permitted)
         if self.lora:
             set_lora_dropout(self.llm, False)
-        prompts = splice_media(self.embed(batch.ids), batch, media)
+        prompts = splice_media(self.embed(batch.ids, layout), layout, media)
         kept = kept if self._can_resume else None
         fresh = partial(DynamicCache, config=self.config)
         cache = fresh() if kept is None else kept.take(prompts, fresh)
@@ -233,9 +236,14 @@ class CausalBackbone(PretrainedBackbone):
 
     def _part(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
-    ) -> tuple[Mapping[Modality, tuple[Tensor, Tensor]], Seen | None]:
-        """Media that are spliced into the text, and those that are fused."""
-        return (media, None) if self.fusion is None else self.fusion.part(batch, media)
+    ) -> tuple[Batch, Mapping[Modality, tuple[Tensor, Tensor]], Seen | None]:
+        """The batch with its layout, media that are spliced into the text, and those that are fused."""
+        batch, seen = self.laid_out(batch), None
+        assert batch.layout is not None
+        if self.fusion is not None:
+            media, seen = self.fusion.part(batch.layout, media)
+        check_projected(batch.layout, batch, media)
+        return batch, media, seen
 
     @contextmanager
     def _seeing(self, seen: Seen | None) -> Iterator[None]:
@@ -253,7 +261,7 @@ class CausalBackbone(PretrainedBackbone):
         self,
         embeddings: Tensor,
         mask: Tensor,
-        lengths: list[int],
+        layout: Layout,
         firsts: list[int],
         seen: Seen | None,
     ) -> Tensor:
@@ -267,8 +275,8 @@ class CausalBackbone(PretrainedBackbone):
                 return self._grouped(embeddings, mask, groups)
         if self.packer is not None:
             with checkpointing(self._checkpointed):
-                return self.packer.run(self.llm, embeddings, lengths, firsts, SHORT_PREFIX)
-        return self._grouped(embeddings, mask, length_groups(lengths, firsts, self._launch()))
+                return self.packer.run(self.llm, embeddings, layout.lengths, firsts, SHORT_PREFIX)
+        return self._grouped(embeddings, mask, length_groups(layout.lengths, firsts, self._launch()))
 
     def _prepare_layers(self) -> None:
         """Before the first pass: does this LLM run packed rows? Compiles the layers where they are to be."""

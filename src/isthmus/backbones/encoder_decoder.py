@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from isthmus.backbones.aligned_decoding import decode_aligned
-from isthmus.backbones.answer_spans import AnswerSpans, answer_spans
+from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
 from isthmus.backbones.kept_prefix import KeptPrefix
-from isthmus.backbones.layout import check_batch, run_positions, splice_media
 from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.limits import check_requests, context_of
 from isthmus.backbones.lora import set_lora_dropout
 from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.sampling import Sampler
+from isthmus.backbones.splicing import check_projected, first_trained, splice_media
+from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses
 from isthmus.precision import in_own_precision, lifted
-from isthmus.types import IGNORED, Batch, Modality
+from isthmus.types import Batch, Modality
 
 KINDS = ("t5", "mt5")
 """``model_type`` of the LLMs whose parts are named and scaled the way this file expects. UL2 and Flan-T5 are t5."""
@@ -71,44 +73,46 @@ class EncoderDecoderBackbone(PretrainedBackbone):
             temperature: logits are divided by it.
 
         Raises:
-            ValueError: the batch contradicts itself or ``media``, see :func:`isthmus.backbones.layout.check_batch`; or
-                a trained run stands in no trained answer.
+            ValueError: the batch contradicts itself (:func:`isthmus.batch_layout.layout_of`) or ``media``
+                (:func:`isthmus.backbones.splicing.check_projected`), or a trained run stands in no trained answer.
         """
         assert self.is_loaded, "materialize() comes first"
-        extents = check_batch(batch, media, self.vocabulary, self.rows)
+        batch = self.laid_out(batch)
+        layout = batch.layout
+        assert layout is not None
         adapts = self._prepare_adapters()
         embeddings = self._embedded(batch, media)
-        spans = answer_spans(batch, self.vocabulary)
+        spans = answer_spans(layout)
         if len(spans.rows) == 0:
             none = torch.zeros(0, device=batch.labels.device)
             return BackboneOutput(none.sum(), none.bool(), {}, none if by_token else None)
 
-        firsts = torch.tensor(extents.firsts, device=batch.ids.device)
-        launch = LAUNCH.get(batch.ids.device.type, LAUNCH_ELSEWHERE)
+        firsts, device = np.asarray(first_trained(layout, media, self.rows)), batch.ids.device
+        launch = LAUNCH.get(device.type, LAUNCH_ELSEWHERE)
         # Of every position of an answer, which of all states predicts it; the next one is its own.
-        before = torch.zeros_like(batch.ids)
+        before = np.zeros(batch.ids.numel(), dtype=np.int64)
         states: list[Tensor] = []
         count = 0
         for group in spans.groups(launch):
             columns, inside = group.columns()
             learns = adapts or bool((firsts[group.rows] < group.starts).any())
-            hidden = self._answers(embeddings, group, columns, learns)
-            order = count + torch.arange(hidden[..., 0].numel(), device=hidden.device).view(hidden.shape[:2])
-            rows = group.rows[:, None].expand_as(columns)
-            before[rows[inside], columns[inside]] = order[:, :-1][inside]
+            places = group.rows[:, None] * layout.length + columns
+            hidden = self._answers(embeddings, group, places, learns)
+            order = count + np.arange(hidden.shape[0] * hidden.shape[1]).reshape(hidden.shape[:2])
+            before[places[inside]] = order[:, :-1][inside]
             states.append(hidden.flatten(0, 1))
-            count += order.numel()
-        final = torch.cat(states)
+            count += order.size
+        final, predicts = torch.cat(states), on_device(before, device)
 
-        predicted = batch.labels != IGNORED
         measured = token_losses if by_token else text_loss
-        columns = self.rows.columns(batch.labels[predicted])
         head = self._head_at(temperature)
-        losses, correct = measured(final[before[predicted]], head, columns, cross_entropy=self.cross_entropy)
-        signals = {}
-        for modality, runs in batch.signals.items():
-            places = run_positions(runs.rows, runs.starts, self.vocabulary.signal_counts[modality])
-            signals[modality] = lifted(final[before[places] + 1]) + lifted(embeddings[places])
+        predicting = final[predicts[layout.targets]]
+        losses, correct = measured(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
+        embeddings = embeddings.flatten(0, 1)
+        signals = {
+            modality: lifted(final[predicts[runs.positions] + 1]) + lifted(embeddings[runs.positions])
+            for modality, runs in layout.runs.items()
+        }
         return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
 
     @torch.no_grad()
@@ -131,7 +135,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
 
         assert self.is_loaded, "materialize() comes first"
         owed, permitted = check_requests(len(batch), required, allowed)
-        check_batch(batch, media, self.vocabulary, self.rows)
+        batch = self.laid_out(batch)
         writers = self._writers([1] * len(batch), sampling, owed, permitted)
         if self.lora:
             set_lora_dropout(self.llm, False)
@@ -169,11 +173,13 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         T5 never scales its residual stream, and its words are tens of times as loud as what a fresh projector gives:
         beside them it would hardly be heard.
         """
+        assert batch.layout is not None
+        check_projected(batch.layout, batch, media)
         loud = {}
         for modality, (projected, mask) in media.items():
             loudness = projected.float().square().mean(-1, keepdim=True).clamp(min=TINY).sqrt()
             loud[modality] = (projected * (self.rows.loudness / loudness), mask)
-        return splice_media(self.embed(batch.ids), batch, loud)
+        return splice_media(self.embed(batch.ids, batch.layout), batch.layout, loud)
 
     def _begin(self, count: int) -> Tensor:
         """(count, 1, E): the start token's embedding."""
@@ -181,17 +187,23 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         start = self.config.pad_token_id if start is None else start
         return self.embed(torch.full((count, 1), start, device=self.rows.media_tags.device))
 
-    def _answers(self, embeddings: Tensor, spans: AnswerSpans, columns: Tensor, learns: bool) -> Tensor:
+    def _answers(self, embeddings: Tensor, spans: AnswerSpans, places: Integers, learns: bool) -> Tensor:
         """(B, T, E) and A answers, the longest of L tokens -> the decoder's final states (A, 1 + L, E).
 
-        Position 0 is the start token's. ``learns``: whether a gradient has to reach what is read.
+        Position 0 is the start token's.
+
+        Args:
+            embeddings: of the batch.
+            spans: the answers.
+            places: (A, L) of their tokens, row * T + column.
+            learns: whether a gradient has to reach what is read.
         """
-        longest = int(spans.starts.max())
-        seen = torch.arange(longest, device=columns.device) < spans.starts[:, None]
+        longest, device = int(spans.starts.max()), embeddings.device
+        seen = on_device(np.arange(longest) < spans.starts[:, None], device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-            memory = self._encode(embeddings[spans.rows, :longest], seen)
-        written = embeddings[spans.rows[:, None], columns]
-        return self._decode(torch.cat([self._begin(len(columns)), written], 1), memory, seen, None)
+            memory = self._encode(embeddings[on_device(spans.rows, device), :longest], seen)
+        written = embeddings.flatten(0, 1)[on_device(places, device)]
+        return self._decode(torch.cat([self._begin(len(places)), written], 1), memory, seen, None)
 
     def _encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """(A, L, E) -> what the decoder attends to (A, L, E)."""

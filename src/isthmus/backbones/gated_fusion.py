@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.types import MEDIA, Batch, Modality
+from isthmus.layout import Layout, on_device
+from isthmus.types import MEDIA, Modality
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,14 @@ class FusionSettings:
 class Seen:
     """The fused media of a batch by row, in order: states (B, S, M, E), mask (B, S, M), first positions (B, S).
 
-    What stands in for a missing medium is hidden by the mask and starts after every text.
+    What stands in for a missing medium is hidden by the mask and starts after every text. ``firsts``: of each row, the
+    first of them.
     """
 
     states: Tensor
     mask: Tensor
     starts: Tensor
+    firsts: list[int]
 
 
 class GatedFusion(nn.Module):
@@ -91,12 +94,12 @@ class GatedFusion(nn.Module):
         self.positions: Tensor | None = None
 
     def part(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+        self, layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]
     ) -> tuple[dict[Modality, tuple[Tensor, Tensor]], Seen | None]:
         """Parts what is to be fused from what is spliced into the text.
 
         Args:
-            batch: says where media stand.
+            layout: says where media stand.
             media: by modality P (n, M, E) and its mask.
 
         Returns:
@@ -104,16 +107,13 @@ class GatedFusion(nn.Module):
         """
         fused = {modality: own for modality, own in media.items() if modality in self.modalities}
         spliced = {m: (p[:, :0].detach(), mask[:, :0]) if m in fused else (p, mask) for m, (p, mask) in media.items()}
-        return spliced, arrange(batch, fused) if fused else None
+        return spliced, arrange(layout, fused) if fused else None
 
     def firsts(self, seen: Seen, firsts: Sequence[int]) -> list[int]:
-        """The first position of each row that a gradient has to reach, fused media and new layers taken into account.
-
-        It reads where media start from the device.
-        """
+        """The first position of each row that a gradient has to reach, with fused media and new layers."""
         if not seen.states.requires_grad and not any(parameter.requires_grad for parameter in self.parameters()):
             return list(firsts)
-        return [min(own, start) for own, start in zip(firsts, seen.starts.amin(1).tolist(), strict=True)]
+        return [min(own, start) for own, start in zip(firsts, seen.firsts, strict=True)]
 
     def _fuse(
         self, block: GatedCrossAttention, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -177,23 +177,29 @@ class GatedCrossAttention(nn.Module):
         return states.view(batch, length, self.heads, inner // self.heads).transpose(1, 2)
 
 
-def arrange(batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Seen:
+def arrange(layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Seen:
     """Media of all modalities by the row that they stand in, in order."""
     longest = max(mask.shape[1] for _, mask in media.values())
     states = torch.cat([F.pad(p, (0, 0, 0, longest - p.shape[1])) for p, _ in media.values()])
     mask = torch.cat([F.pad(own, (0, longest - own.shape[1])) for _, own in media.values()])
     states = states.masked_fill(~mask[..., None], 0)  # what is hidden may be NaN
-    rows = torch.cat([batch.media[modality].rows for modality in media])
-    starts = torch.cat([batch.media[modality].starts for modality in media])
-    size, end = len(batch), torch.iinfo(torch.int64).max
-    order = (rows * (batch.ids.shape[1] + 1) + starts).argsort(stable=True)
-    rows, starts, states, mask = rows[order], starts[order], states[order], mask[order]
-    slots = torch.arange(len(rows), device=rows.device) - torch.searchsorted(rows, rows)
-    most = int(slots.max()) + 1
+    found = [pair for m in media for pair in zip(layout.media[m].rows, layout.media[m].starts, strict=True)]
+    order = sorted(range(len(found)), key=found.__getitem__)
+    by_row: list[list[int]] = [[] for _ in layout.lengths]
+    places = []
+    for at in order:
+        row, start = found[at]
+        places.append((row, len(by_row[row])))
+        by_row[row].append(start)
+    most, end = max(map(len, by_row)), torch.iinfo(torch.int64).max
+    device = states.device
+    rows, slots = on_device(places, device).unbind(1)
+    chosen = on_device(order, device)
     return Seen(
-        states.new_zeros(size, most, *states.shape[1:]).index_put((rows, slots), states),
-        mask.new_zeros(size, most, longest).index_put((rows, slots), mask),
-        starts.new_full((size, most), end).index_put((rows, slots), starts),
+        states.new_zeros(len(by_row), most, *states.shape[1:]).index_put((rows, slots), states[chosen]),
+        mask.new_zeros(len(by_row), most, longest).index_put((rows, slots), mask[chosen]),
+        on_device([[*own, *[end] * (most - len(own))] for own in by_row], device),
+        [min(own, default=end) for own in by_row],
     )
 
 

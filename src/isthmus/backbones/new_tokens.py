@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from isthmus.layout import Layout
 from isthmus.vocabulary import Vocabulary
 
 BLOCK = 8192
@@ -55,13 +56,21 @@ class NewTokenRows(nn.Module):
         self.register_buffer("head_columns", columns, persistent=False)
         self.head_columns: Tensor
 
-    def embed(self, ids: Tensor, base: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions await their media."""
+    def embed(self, ids: Tensor, base: Callable[[Tensor], Tensor], layout: Layout | None = None) -> Tensor:
+        """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions await their media.
+
+        Without the ids' layout the device is asked where new tokens stand, which waits for it.
+        """
         new = ids >= self.base_size
         embeddings = base(ids.masked_fill(new | (ids < 0), 0))
         rows = torch.cat([self.media_tags, self.signal_rows])
-        where = new.nonzero(as_tuple=True)
-        return embeddings.index_put(where, rows[ids[where] - self.base_size].to(embeddings.dtype))
+        if layout is None:
+            where = new.flatten().nonzero()[:, 0]
+            which = ids.flatten()[where] - self.base_size
+        else:
+            where, which = layout.new, layout.new_rows
+        found = rows.index_select(0, which).to(embeddings.dtype)
+        return embeddings.flatten(0, -2).index_copy(0, where, found).view_as(embeddings)
 
     def columns(self, labels: Tensor) -> Tensor:
         """Labels -> columns of the logits; negative where not predictable.

@@ -29,6 +29,7 @@ from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
 from isthmus.backbones.quantization import QuantizationSettings, library_config
 from isthmus.backbones.template_probe import probe_template
+from isthmus.layout import Layout
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.published import read_published
@@ -162,9 +163,9 @@ class PretrainedBackbone(LanguageBackbone):
             self.llm.eval()
         return self
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens."""
-        return self.rows.embed(ids, self.llm.get_input_embeddings())
+    def embed(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
+        """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens, which the ids' layout places."""
+        return self.rows.embed(ids, self.llm.get_input_embeddings(), layout)
 
     def logits(self, states: Tensor) -> Tensor:
         """(p, E) final states -> (p, base vocabulary + first signal tokens), scaled and capped as the LLM does."""

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from torch import Tensor
 
+from isthmus.batch_layout import with_layouts
 from isthmus.data.cache.media import MediumLookup
 from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.limits import MediaLimits
@@ -157,12 +158,12 @@ class Collator:
         return sample
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Pads on the right and stacks, (B, T); in parts, of which the first holds the others.
+        """Pads on the right and stacks, (B, T); in parts, of which the first holds the others. Each has its layout.
 
         Raises:
             DataError: media of one modality whose preprocessed tensors differ in shape.
         """
-        return stack_parts(samples, self.micro_batches)
+        return with_layouts(stack_parts(samples, self.micro_batches), self.planner.vocabulary)
 
     def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
         """Input media and generated media in order, after a check that the model serves each of them."""

@@ -32,6 +32,10 @@ class Fetched:
     skipped: list[DataError] = field(default_factory=list)
     error: DataError | None = None
 
+    def pin_memory(self) -> Fetched:
+        """``DataLoader`` calls this where it is told to pin."""
+        return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
+
 
 class Steps(Dataset[Fetched]):
     """Step number -> this process's part of the global batch. A pure function, whichever worker runs it."""

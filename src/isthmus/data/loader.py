@@ -42,6 +42,7 @@ class ConversationLoader:
         world: so many; it takes items rank, rank + world, ... of each global batch.
         on_error: what a bad sample does.
         start_method: how workers start; as Python has it on this system if None.
+        pin_memory: whether batches are put where a GPU fetches them beside other work.
 
     Attributes:
         waited: seconds that whoever trains has waited for batches.
@@ -60,6 +61,7 @@ class ConversationLoader:
         world: int = 1,
         on_error: OnError = "raise",
         start_method: StartMethod | None = None,
+        pin_memory: bool = False,
     ) -> None:
         if schedule.batch_size < world:
             raise ValueError(
@@ -69,6 +71,7 @@ class ConversationLoader:
         self.schedule = schedule
         self.workers = workers
         self.start_method = start_method
+        self.pin_memory = pin_memory
         self.rank = rank
         self.skipped: Counter[str] = Counter()
         self.waited = 0.0
@@ -97,6 +100,7 @@ class ConversationLoader:
             collate_fn=_unchanged,
             worker_init_fn=_stand_apart,
             generator=torch.Generator(),
+            pin_memory=self.pin_memory,
             multiprocessing_context=self.start_method if self.workers else None,
         )
         for fetched in self._timed(loader):

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
+import torch
 
 from isthmus.data.collate import Collator
 from isthmus.data.fetch import OnError
@@ -18,6 +19,7 @@ from isthmus.data.mixture import Mixture
 from isthmus.data.schedule import InOrder, Schedule
 from isthmus.data.shares import weigh
 from isthmus.data.sources import ConversationSource
+from isthmus.types import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -166,6 +168,10 @@ class ConversationDataModule(pl.LightningDataModule):
         """Every test item once, or nothing where there are none."""
         return self._in_order(self.test, "test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The batch on the device. From pinned memory it travels while the device works on what came before."""
+        return batch.to(device, non_blocking=device.type == "cuda")
+
     def teardown(self, stage: str) -> None:
         """Reports skipped samples of a stage that was broken off."""
         if self._loader is not None:
@@ -200,9 +206,11 @@ class ConversationDataModule(pl.LightningDataModule):
 
     def _make(self, schedule: Schedule, sources: Mapping[str, ConversationSource], split: str) -> ConversationLoader:
         rank, world = self._world()
-        collator = self._collator(split)
+        collator, pins = self._collator(split), False
+        if self.trainer is not None:
+            pins = self.trainer.strategy.root_device.type == "cuda"
         return ConversationLoader(
-            schedule, sources, collator, self.workers, rank, world, self.on_error, self.start_method
+            schedule, sources, collator, self.workers, rank, world, self.on_error, self.start_method, pins
         )
 
     def _world(self) -> tuple[int, int]:

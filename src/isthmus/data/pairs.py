@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.batch_layout import with_layouts
 from isthmus.data.collate import Collator
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.samples import Sample, SampleMedium, SampleRun, deal, stack
@@ -137,7 +138,7 @@ class PairCollator(Collator):
         dealt = deal([len(pair.ids) + len(pair.rejected.ids) for pair in pairs], self.micro_batches)
         chosen = [[pairs[place] for place in part] for part in dealt]
         first, *rest = [stack([*part, *[pair.rejected for pair in part]]) for part in chosen]
-        return replace(first, rest=rest)
+        return with_layouts(replace(first, rest=rest), self.planner.vocabulary)
 
     def _like(self, pair: Pair, chosen: Sample) -> Conversation:
         """The rejected side, with the seed of the chosen one's first run where the source gave none."""

@@ -10,7 +10,6 @@ up to the first token that ends decoding.
 from __future__ import annotations
 
 import copy
-import copyreg
 from bisect import bisect_right
 from collections.abc import Callable, Collection
 from typing import Any, Literal
@@ -82,7 +81,7 @@ class Planner:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reread is None:
-            return copyreg.__newobj__, (type(self),), vars(self)
+            return object.__new__, (type(self),), vars(self)
         return _reread, (self._reread, self._tokenizer.chat_template, self.vocabulary, self._end_ids)
 
     def plan(self, conversation: Conversation, targets: Targets = "all", generation_prompt: bool = False) -> Plan:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from isthmus.batch_layout import with_layouts
 from isthmus.data.collate import Collator
 from isthmus.data.samples import Sample, stack, stack_parts
 from isthmus.data.schema import Conversation
@@ -41,7 +42,7 @@ class PromptCollator(Collator):
         prompts = [sample for sample in samples if PROMPT in sample.details for _ in range(self.copies)]
         told = [sample for sample in samples if PROMPT not in sample.details]
         mixed = stack_parts(told, self.micro_batches) if told else None
-        return replace(stack(prompts) if prompts else _no_prompts(), mixed=mixed)
+        return with_layouts(replace(stack(prompts) if prompts else _no_prompts(), mixed=mixed), self.planner.vocabulary)
 
 
 def _no_prompts() -> Batch:
@@ -54,7 +55,7 @@ def with_answers(prompts: Batch, answers: Sequence[Sequence[int]], vocabulary: V
 
     What was sampled is a target: words, the end, and each run's first signal token, which the rest of a run follows.
     """
-    lengths = prompts.mask.sum(1).tolist()
+    lengths = prompts.mask.sum(1).tolist() if prompts.layout is None else prompts.layout.lengths
     longest = max(length + len(answer) for length, answer in zip(lengths, answers, strict=True))
     ids = prompts.ids.new_zeros(len(prompts), longest)
     labels = torch.full_like(ids, IGNORED)

@@ -23,4 +23,4 @@ def seeded_normal(generators: Sequence[torch.Generator], like: Tensor) -> Tensor
     noise = torch.empty(like.shape)
     for row, generator in zip(noise, generators, strict=True):
         row.normal_(generator=generator)
-    return noise.to(like.device)
+    return noise.to(like.device, non_blocking=True)

@@ -17,13 +17,15 @@ from isthmus.backbones.owned_state import State, copy_state
 from isthmus.data.collate import Collator
 from isthmus.data.schema import Conversation
 from isthmus.input_projectors.p_former import PFormer
+from isthmus.layout import on_device
 from isthmus.model.answering import answer, converse
 from isthmus.model.backbone import Backbone
+from isthmus.model.counting import counts_of, layout_within, over_processes, target_labels, with_late_counts
 from isthmus.model.frozen_cache import CacheSettings, FrozenCache
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
 from isthmus.model.memory import Memory
-from isthmus.model.micro_batches import counts_of, learn
+from isthmus.model.micro_batches import learn
 from isthmus.model.objective import Objective
 from isthmus.model.output_side import OutputSide
 from isthmus.model.owned import owned_state, parts
@@ -34,7 +36,7 @@ from isthmus.model.teaching import imitate, teach
 from isthmus.model.touching import touched
 from isthmus.paths import user_path
 from isthmus.precision import mixed_on
-from isthmus.types import IGNORED, Batch, Features, Modality, is_shapes_only
+from isthmus.types import Batch, Features, Modality, is_shapes_only
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -135,14 +137,14 @@ class AnyToAny(pl.LightningModule):
             return Terms(torch.zeros_like(teaching.text), None, nothing, teaching=teaching)
         projected = {} if self.input_side is None else self.input_side(batch.media)  # F, P
         closed = batch if self.input_side is None else self.input_side.closed(batch, projected)
+        closed = self.backbone.language_model.laid_out(closed)
         output = self.backbone(closed, projected)  # text, S
-        targets = batch.labels != IGNORED
-        terms = Terms(output.text_loss, None, targets.sum(), teaching=teaching)
+        terms = Terms(output.text_loss, None, on_device(closed.target_count, self.device), teaching=teaching)
         if weights.imitation:
             terms.imitation = imitate(self.teacher, batch, projected)
         if output.correct is not None:
             terms.correct = output.correct.sum()
-            terms.called = self.called(batch, batch.labels[targets], output.correct)
+            terms.called = self.called(closed, target_labels(closed), output.correct)
         if self.output_side is None or not weights.alignment + weights.denoising:
             return terms
         signals = {modality: states for modality, states in output.signals.items() if weights.factor(modality)}
@@ -154,7 +156,9 @@ class AnyToAny(pl.LightningModule):
                 terms.alignment[modality] = distance_to(target, states, weights.alignment_form)
                 terms.cosine[modality] = cosine_to(target, states)
             if weights.denoising and runs.contents:
-                terms.denoising[modality] = self.output_side.denoising(modality, states, runs)
+                terms.denoising[modality] = self.output_side.denoising(
+                    modality, states, runs, layout_within(closed).runs[modality].contents
+                )
         return terms
 
     def called(self, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
@@ -187,13 +191,14 @@ class AnyToAny(pl.LightningModule):
 
     def _step(self, batch: Batch, split: str) -> Tensor:
         world, in_parts = self.trainer.world_size, split == "train" and self.micro_batches > 1
-        terms: Terms | None = None if in_parts else self(batch)
-        counts = counts_of(self, batch.parts) if terms is None else terms.counts()
-        if world > 1:
-            distributed.all_reduce(counts)  # the strategy's own reduce would add a barrier to every step
-        if terms is None:
+        # Known from the layout, they are added up over processes while the encoders run.
+        counted = over_processes(self, counts_of(self, batch.parts))
+        if in_parts:
+            counts = counted()
             loss, terms = learn(self, batch.parts, counts)
         else:
+            terms = self(batch)
+            counts = with_late_counts(self, terms, counted())
             loss = terms.total(self.loss_weights, counts)
         # DDP averages gradients over processes: times the world, a sum over the global batch stays a sum.
         loss = loss * world

@@ -19,7 +19,8 @@ from isthmus.types import IGNORED, Batch, Modality
 def without_gaps(batch: Batch, masks: Mapping[Modality, Tensor]) -> Batch:
     """The batch with each medium's unused positions removed, and what stands behind them moved up.
 
-    It stays (B, T), right-padded, and nothing is read from the device. Labels keep their order.
+    It stays (B, T), right-padded, and nothing is read from the device. Labels keep their order. Its layout has to be
+    found anew: where such media are, a step waits for the device once.
 
     Args:
         batch: laid out with the most positions that each medium may take.
@@ -58,4 +59,5 @@ def without_gaps(batch: Batch, masks: Mapping[Modality, Tensor]) -> Batch:
         labels=batch.labels.gather(1, order).masked_fill(~mask, IGNORED),
         media=media,
         signals=signals,
+        layout=None,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from isthmus.layout import on_device
 from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.model.teaching import Imitation, Teaching
 from isthmus.types import MEDIA, Condition, Modality
@@ -123,7 +124,7 @@ class Terms:
         """
         runs = sum(len(values) for values in self.alignment.values())
         contents = sum(len(values) for values in self.denoising.values())
-        counts = [self.tokens, *self.tokens.new_tensor([runs, contents])]
+        counts = [self.tokens, *on_device([runs, contents], self.tokens.device)]
         if self.teaching is not None:
             counts += [self.teaching.texts, self.teaching.tokens]
         if self.imitation is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.model.losses import LossWeights, Terms
-from isthmus.types import IGNORED, Batch, Modality
+from isthmus.types import Batch, Modality
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -32,17 +32,6 @@ def check_micro_batches(weights: LossWeights) -> None:
                 f"micro_batches: found a weight on losses.{name}, which compares texts or media of the whole batch; "
                 "expected text, alignment and denoising alone. Mend: set micro_batches to 1."
             )
-
-
-def counts_of(model: AnyToAny, parts: Sequence[Batch]) -> Tensor:
-    """(3,) float64, what :meth:`Terms.counts` of the batch in one piece would be: nothing is computed for it."""
-    weights = model.loss_weights
-    tokens = torch.stack([(part.labels != IGNORED).sum() for part in parts]).sum()
-    signals = [pair for part in parts for pair in part.signals.items()] if model.output_side is not None else []
-    heard = [own for modality, own in signals if weights.factor(modality)]
-    runs = sum(len(own.captions) for own in heard) if weights.alignment else 0
-    contents = sum(len(own.content_runs) for own in heard) if weights.denoising else 0
-    return torch.cat([tokens[None].double(), tokens.new_tensor([runs, contents]).double()])
 
 
 def learn(model: AnyToAny, parts: Sequence[Batch], counts: Tensor) -> tuple[Tensor, Terms]:

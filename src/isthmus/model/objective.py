@@ -9,12 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as distributed
 from torch import Tensor
 
 from isthmus.data.collate import Collator
+from isthmus.model.counting import counts_of, over_processes, with_late_counts
 from isthmus.model.losses import Terms
-from isthmus.model.micro_batches import counts_of
 
 if TYPE_CHECKING:
     from isthmus.model.any_to_any import AnyToAny
@@ -65,17 +64,6 @@ class Objective(ABC):
         """
 
 
-def over_processes(model: AnyToAny, counts: Tensor) -> tuple[Tensor, int]:
-    """Counts of all processes together, at least 1, and how many processes there are.
-
-    DDP averages gradients: a sum divided by a global count, times the processes, is the global batch's mean.
-    """
-    world = model.trainer.world_size
-    if world > 1:
-        distributed.all_reduce(counts)
-    return counts.clamp(min=1), world
-
-
 def instruction_losses(model: AnyToAny, batch: Batch | None, weight: float) -> list[Callable[[], Tensor]]:
     """What computes the stage's own losses of conversations that are learnt beside, one () for each part.
 
@@ -86,16 +74,17 @@ def instruction_losses(model: AnyToAny, batch: Batch | None, weight: float) -> l
         batch: of this process; it may have none.
         weight: of the losses.
     """
-    weights, parts = model.loss_weights, [] if batch is None else batch.parts
+    weights, parts, world = model.loss_weights, [] if batch is None else batch.parts, model.trainer.world_size
+    counted = over_processes(model, counts_of(model, parts))
     whole: Terms | None = model(parts[0]) if parts and model.micro_batches == 1 else None
     if whole is not None:
-        counts = whole.counts()
-    elif parts:
-        counts = counts_of(model, parts)
+        counts = with_late_counts(model, whole, counted())
     else:
-        size = 3 + 2 * bool(weights.teaching) + bool(weights.imitation)
-        counts = torch.zeros(size, dtype=torch.float64, device=model.device)
-    counts, world = over_processes(model, counts)
+        counts = counted()
+        size = 2 * bool(weights.teaching) + bool(weights.imitation)
+        if size:  # other processes count these too
+            late = torch.zeros(size, dtype=torch.float64, device=model.device)
+            counts = torch.cat([counts, over_processes(model, late)()])
 
     def loss_of(part: Batch) -> Tensor:
         terms: Terms = model(part) if whole is None else whole

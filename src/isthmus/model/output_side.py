@@ -102,10 +102,20 @@ class OutputSide(pl.LightningModule):
         heard = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
         return heard.to(self.device)
 
-    def denoising(self, modality: Modality, projected: Condition, runs: SignalBatch) -> Tensor:
-        """(c,) the denoising error of the runs that bring their medium, given H."""
+    def denoising(
+        self, modality: Modality, projected: Condition, runs: SignalBatch, contents: Sequence[int] | None = None
+    ) -> Tensor:
+        """(c,) the denoising error of the runs that bring their medium, given H.
+
+        Args:
+            modality: of the runs.
+            projected: H of each run.
+            runs: with their contents.
+            contents: which run each content belongs to, as the layout knows it; read from the device if None.
+        """
+        of = runs.content_runs.tolist() if contents is None else list(contents)
         condition = projected[runs.content_runs]
-        return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[runs.content_runs])
+        return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[of])
 
     def generate(
         self,

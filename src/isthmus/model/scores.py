@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from isthmus.layout import on_device
+from isthmus.model.counting import layout_within
 from isthmus.model.losses import distance_to
 from isthmus.types import IGNORED, Batch, Features, Modality
 
@@ -69,20 +71,28 @@ def score(
     if projected is None:
         projected = {} if model.input_side is None else model.input_side(batch.media, features)
     closed = batch if model.input_side is None else model.input_side.closed(batch, projected)
+    closed = model.backbone.language_model.laid_out(closed)
+    layout = layout_within(closed)
     output = model.backbone(closed, projected, by_token=True, temperature=temperature)
     targets = closed.labels != IGNORED
     assert output.token_losses is not None
-    tokens = output.token_losses.new_zeros(targets.shape).masked_scatter(targets, -output.token_losses)
+    nothing = output.token_losses.new_zeros(targets.numel())
+    tokens = nothing.index_copy(0, layout.targets, -output.token_losses).view(targets.shape)
     scores = Scores(closed, tokens, targets, output.correct)
     if contents and model.output_side is not None:
         signals = {modality: own for modality, own in output.signals.items() if closed.signals[modality].contents}
         for modality, heard in model.output_side(signals).items():
-            scores.denoising[modality] = model.output_side.denoising(modality, heard, closed.signals[modality])
+            runs = closed.signals[modality]
+            of = layout.runs[modality].contents
+            scores.denoising[modality] = model.output_side.denoising(modality, heard, runs, of)
     if aligned and model.output_side is not None:
-        own = {modality: (runs.rows < aligned).nonzero()[:, 0] for modality, runs in closed.signals.items()}
-        signals = {modality: output.signals[modality][rows] for modality, rows in own.items() if len(rows)}
+        own = {
+            modality: [run for run, row in enumerate(layout.runs[modality].rows) if row < aligned]
+            for modality in closed.signals
+        }
+        signals = {m: output.signals[m][on_device(runs, model.device)] for m, runs in own.items() if runs}
         for modality, heard in model.output_side(signals).items():
-            captions = [closed.signals[modality].captions[run] for run in own[modality].tolist()]
+            captions = [closed.signals[modality].captions[run] for run in own[modality]]
             target = model.output_side.target(modality, captions)
             scores.alignment[modality] = distance_to(target, heard, model.loss_weights.alignment_form)
     return scores

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from isthmus.backbones.base import LanguageBackbone
 from isthmus.input_projectors.p_former import PFormer, contrastive_loss, vocabulary_loss
+from isthmus.layout import on_device
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -64,8 +65,8 @@ def teach(teacher: PFormer, language_model: LanguageBackbone, texts: Sequence[st
         contrastive_loss(features, teacher.temperature) * len(written),
         vocabulary_loss(prompts, words).sum(),
         language_model(batch, {PLACE: (prompts, shown)}).text_loss,
-        torch.tensor(len(written), device=device),
-        (batch.labels != IGNORED).sum(),
+        on_device(len(written), device),
+        on_device(batch.target_count, device),
     )
 
 
@@ -91,7 +92,7 @@ def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[T
     for modality in projected:
         rows = batch.media[modality].rows
         media = media.index_add(0, rows, torch.ones_like(rows))
-    spoken = torch.tensor([bool(text.strip()) for text in batch.texts], device=prompts.device)
+    spoken = on_device([bool(text.strip()) for text in batch.texts], prompts.device)
     counts = (media == 1) & spoken
     distances, counted = {}, torch.zeros((), dtype=torch.int64, device=prompts.device)
     for modality, (states, _) in projected.items():
@@ -125,4 +126,4 @@ def _after_prompts(language_model: LanguageBackbone, texts: Sequence[str], posit
         mask[row, :end] = True
     rows = torch.arange(len(texts))
     places = MediaBatch({}, rows, torch.zeros_like(rows), torch.full_like(rows, positions))
-    return Batch(ids, mask, labels, {PLACE: places})
+    return language_model.laid_out(Batch(ids, mask, labels, {PLACE: places}))

@@ -16,10 +16,12 @@ from isthmus.data.collate import Collator
 from isthmus.data.prompts import PROMPT, PromptCollator, with_answers
 from isthmus.data.rows import rows_of
 from isthmus.data.samples import deal
+from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
+from isthmus.model.counting import layout_within, over_processes
 from isthmus.model.micro_batches import in_turn
-from isthmus.model.objective import Objective, Outcome, instruction_losses, over_processes
+from isthmus.model.objective import Objective, Outcome, instruction_losses
 from isthmus.model.reference import resting
 from isthmus.model.scores import score
 from isthmus.training.rewards import RewardFunction, judged
@@ -136,7 +138,8 @@ class GroupPolicy(Objective):
         begun = time.perf_counter()
         answers = self._answers(model, batch) if len(batch) else None
         losses = [] if answers is None else self._losses(model, answers)
-        counts, world = over_processes(model, torch.tensor([len(batch)], dtype=torch.float64, device=model.device))
+        sizes, world = on_device([len(batch)], model.device, torch.float64), model.trainer.world_size
+        counts = over_processes(model, sizes)().clamp(min=1)
         learnt: list[tuple[Tensor, Tensor]] = []
 
         def policy(part: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> Tensor:
@@ -176,20 +179,26 @@ class GroupPolicy(Objective):
         figures |= {f"reward_{name}": own.mean() for name, own in by_name.items()}
         figures |= {f"made_{m}": _mean([bool(reply.media(m)) for reply in replies]) for m in model.outputs}
         advantages = group_advantages(groups).flatten().to(batch.ids.device, torch.float32)
-        answered = with_answers(batch, [reply.ids for reply in replies], model.backbone.language_model.vocabulary)
+        language_model = model.backbone.language_model
+        answered = with_answers(batch, [reply.ids for reply in replies], language_model.vocabulary)
+        answered = language_model.laid_out(answered)
         return _Answers(answered, features, advantages, figures, drawn)
 
     def _losses(self, model: AnyToAny, answers: _Answers) -> list[Callable[[], tuple[Tensor, Tensor, Tensor]]]:
-        """What computes the losses (r,) of each part's answers, their KL (r,) and their lengths (r,)."""
+        """What computes the losses (r,) of each part's answers, their KL (r,) and their lengths (r,).
+
+        Parts are laid out here, which reads from the device: what follows doesn't.
+        """
         batch = answers.batch
         if model.micro_batches == 1:
             return [partial(self._part, model, batch, answers.features, answers.advantages)]
 
-        def part(rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        parts: list[Callable[[], tuple[Tensor, Tensor, Tensor]]] = []
+        for rows in deal(layout_within(batch).lengths, model.micro_batches):
             own, features = rows_of(batch, rows, answers.features)
-            return self._part(model, own, features, answers.advantages[rows])
-
-        return [partial(part, rows) for rows in deal(batch.mask.sum(1).tolist(), model.micro_batches)]
+            own = model.backbone.language_model.laid_out(own)
+            parts.append(partial(self._part, model, own, features, answers.advantages[rows]))
+        return parts
 
     def _part(
         self, model: AnyToAny, batch: Batch, features: Mapping[Modality, Features], advantages: Tensor
@@ -218,7 +227,7 @@ class GroupPolicy(Objective):
     def _sampling_share(self, begun: float, drawn: float, like: Tensor) -> dict[str, Tensor]:
         """The share of the last whole step's time, its backward pass included, that drawing answers took."""
         last, self._clock = self._clock, (begun, drawn - begun)
-        return {} if last is None else {"sampling_share": like.new_tensor(last[1] / (begun - last[0]))}
+        return {} if last is None else {"sampling_share": on_device(last[1] / (begun - last[0]), like.device)}
 
 
 def _of_tokens(learnt: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

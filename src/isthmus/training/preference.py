@@ -12,12 +12,14 @@ from torch import Tensor
 
 from isthmus.data.collate import Collator
 from isthmus.data.pairs import PairCollator
+from isthmus.layout import Runs, on_device
 from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference_loss
 from isthmus.model import AnyToAny
+from isthmus.model.counting import layout_within, over_processes, target_labels
 from isthmus.model.micro_batches import in_turn
-from isthmus.model.objective import Objective, Outcome, over_processes
+from isthmus.model.objective import Objective, Outcome
 from isthmus.model.scores import Scores, score
-from isthmus.types import IGNORED, Batch, Modality, SignalBatch
+from isthmus.types import Batch, Modality
 
 Contents = dict[Modality, tuple[list[int], list[int]]]
 """By modality, which contents of chosen answers stand against which of rejected ones."""
@@ -88,18 +90,21 @@ class Preference(Objective):
         return partial(PairCollator, targets="last")
 
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:
-        parts = [(part, self._contents(model, part)) for part in batch.parts]
-        counts, world = over_processes(model, torch.stack([self._counts(model, *part) for part in parts]).sum(0))
+        laid_out = map(model.backbone.language_model.laid_out, batch.parts)
+        parts = [(part, self._contents(model, part)) for part in laid_out]
+        sizes = [sum(own) for own in zip(*(self._counts(model, *part) for part in parts), strict=True)]
+        counted = over_processes(model, on_device(sizes, model.device, torch.float64))
+        world = model.trainer.world_size
         learnt: list[_Learnt] = []
 
         def loss_of(part: Batch, contents: Contents) -> Tensor:
             own = self._learn(model, part, contents)
             learnt.append(own.detach())
-            return world * self._total(own, counts)
+            return world * self._total(own, counted().clamp(min=1))
 
         loss, _ = in_turn(model, [partial(loss_of, *part) for part in parts])
         whole = _together(learnt)
-        divisors = counts.to(whole.losses.dtype)
+        divisors = counted().clamp(min=1).to(whole.losses.dtype)
         shared = {
             "loss": loss,
             "preference_loss": whole.losses.sum() / divisors[0] * world,
@@ -113,7 +118,7 @@ class Preference(Objective):
         }
         own: dict[str, Tensor] = {}
         if whole.correct is not None:
-            for part in batch.parts:  # by modality, over all parts
+            for part, _ in parts:  # by modality, over all parts
                 called = model.called(part, whole.labels, whole.correct)
                 own |= {f"signal_called_{modality}": share for modality, share in called.items()}
         own |= {f"alignment_{modality}": values.mean() for modality, values in whole.alignment.items()}
@@ -125,17 +130,17 @@ class Preference(Objective):
         """By modality, which contents stand against which: see :func:`content_pairs`."""
         if not self.prepares or model.output_side is None:
             return {}
-        pairs = len(batch) // 2
-        return {modality: content_pairs(runs, pairs) for modality, runs in batch.signals.items() if runs.contents}
+        pairs, layout = len(batch) // 2, layout_within(batch)
+        return {m: content_pairs(layout.runs[m], pairs) for m, runs in batch.signals.items() if runs.contents}
 
-    def _counts(self, model: AnyToAny, batch: Batch, contents: Contents) -> Tensor:
-        """(4,) float64: pairs, pairs of contents, the chosen answers' targets, and their runs that are aligned."""
-        pairs = len(batch) // 2
-        targets = (batch.labels[:pairs] != IGNORED).sum()
-        sizes = targets.new_tensor([pairs, sum(len(chosen) for chosen, _ in contents.values())])
-        runs = [(own.rows < pairs).sum() for own in batch.signals.values()] if model.output_side is not None else []
-        aligned = torch.stack(runs).sum() if runs and self.alignment else torch.zeros_like(targets)
-        return torch.cat([sizes, targets[None], aligned[None]]).double()
+    def _counts(self, model: AnyToAny, batch: Batch, contents: Contents) -> tuple[int, int, int, int]:
+        """Pairs, pairs of contents, the chosen answers' targets, and their runs that are aligned."""
+        pairs, layout = len(batch) // 2, layout_within(batch)
+        aligned = 0
+        if self.alignment and model.output_side is not None:
+            aligned = sum(row < pairs for own in layout.runs.values() for row in own.rows)
+        against = sum(len(chosen) for chosen, _ in contents.values())
+        return pairs, against, sum(layout.target_counts[:pairs]), aligned
 
     def _learn(self, model: AnyToAny, batch: Batch, contents: Contents) -> _Learnt:
         assert model.reference is not None, "the stage switch takes the reference"
@@ -148,7 +153,8 @@ class Preference(Objective):
         tokens = now.counts.view(2, -1)
         losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.form)
         media, media_margins = self._media(now, before, contents)
-        is_chosen = now.targets.nonzero()[:, 0] < pairs
+        # Chosen answers are the first rows, and targets stand in the order of their rows.
+        targets = sum(layout_within(now.batch).target_counts[:pairs])
         return _Learnt(
             losses,
             margins,
@@ -158,8 +164,8 @@ class Preference(Objective):
             media,
             media_margins,
             now.alignment,
-            now.batch.labels[now.targets][is_chosen],
-            None if now.correct is None else now.correct[is_chosen],
+            target_labels(now.batch)[:targets],
+            None if now.correct is None else now.correct[:targets],
         )
 
     def _total(self, own: _Learnt, counts: Tensor) -> Tensor:
@@ -176,7 +182,8 @@ class Preference(Objective):
         for modality, errors in now.denoising.items():
             chosen, rejected = contents[modality]
             rise = errors - before.denoising[modality]
-            loss, margin = diffusion_preference_loss(rise[chosen], rise[rejected], self.media_beta)
+            ours, theirs = (rise[on_device(own, rise.device, torch.int64)] for own in (chosen, rejected))
+            loss, margin = diffusion_preference_loss(ours, theirs, self.media_beta)
             losses.append(loss)
             margins.append(margin)
         return torch.cat(losses), torch.cat(margins)
@@ -237,14 +244,13 @@ def _together(parts: Sequence[_Learnt]) -> _Learnt:
     )
 
 
-def content_pairs(runs: SignalBatch, pairs: int) -> tuple[list[int], list[int]]:
+def content_pairs(runs: Runs, pairs: int) -> tuple[list[int], list[int]]:
     """Which contents of chosen answers (rows below ``pairs``) stand against which of rejected ones (``pairs`` on).
 
     They are of the same pair, and of the same run of the modality, counted from the answer's beginning.
     """
-    rows = runs.rows.tolist()
-    places = {}
-    for content, run in enumerate(runs.content_runs.tolist()):
+    rows, places = runs.rows, {}
+    for content, run in enumerate(runs.contents):
         places[rows[run], rows[:run].count(rows[run])] = content
     both = [(row, rank) for row, rank in places if row < pairs and (row + pairs, rank) in places]
     return [places[key] for key in both], [places[row + pairs, rank] for row, rank in both]

@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
+from isthmus.layout import on_device
 from isthmus.types import Batch
 
 NAME = "train/tokens_per_second"
@@ -18,11 +17,11 @@ class TokenRate(pl.Callback):
     """Logs the LLM positions a second that training gets through, of all processes together and without padding.
 
     Waiting for data counts, validation doesn't. Lightning's ``ThroughputMonitor`` waits for the accelerator at every
-    step; this adds up on the device and reads the sum only when the Trainer logs.
+    step; this adds up what batches' layouts say, and goes to the device only when the Trainer logs.
     """
 
     def __init__(self) -> None:
-        self._tokens: Tensor | None = None
+        self._tokens = 0
         self._seconds = 0.0
         self._mark = 0.0
 
@@ -39,14 +38,13 @@ class TokenRate(pl.Callback):
     ) -> None:
         """Counts, and logs where the Trainer does."""
         learnt = [*batch.parts, *([] if batch.mixed is None else batch.mixed.parts)]
-        tokens = torch.stack([part.mask.sum() for part in learnt]).sum()
-        self._tokens = tokens if self._tokens is None else self._tokens + tokens
+        self._tokens += sum(part.position_count for part in learnt)
         now = time.perf_counter()
         self._seconds += now - self._mark
         self._mark = now
         if not trainer._logger_connector.should_update_logs:  # as Lightning's own monitors ask it
             return
-        total = trainer.strategy.reduce(self._tokens.float(), reduce_op="sum")
+        total = trainer.strategy.reduce(on_device(float(self._tokens), pl_module.device), reduce_op="sum")
         rate = float(total) / self._seconds
         for logger in trainer.loggers:
             logger.log_metrics({NAME: rate}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
@@ -58,6 +56,6 @@ class TokenRate(pl.Callback):
             self._seconds += time.perf_counter() - self._mark
 
     def _restart(self) -> None:
-        self._tokens = None
+        self._tokens = 0
         self._seconds = 0.0
         self._mark = time.perf_counter()

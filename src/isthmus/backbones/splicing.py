@@ -1,0 +1,71 @@
+"""Projected media in their places among a batch's embeddings, by a layout that was found on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from isthmus.backbones.new_tokens import NewTokenRows
+from isthmus.layout import Layout
+from isthmus.types import Batch, Modality
+
+Projected = Mapping[Modality, tuple[Tensor, Tensor]]
+"""By modality P (n, M, E) and its mask (n, M)."""
+
+
+def splice_media(embeddings: Tensor, layout: Layout, media: Projected) -> Tensor:
+    """Writes every medium's valid positions over its places in (B, T, E)."""
+    flat = embeddings.flatten(0, 1)
+    for modality, (projected, mask) in media.items():
+        places = layout.media[modality]
+        if not len(places.positions):
+            continue
+        # The valid positions of a medium stand side by side in the sequence, wherever its mask leaves holes.
+        order = mask.int().argsort(dim=1, descending=True, stable=True)
+        sources = places.media * mask.shape[1] + order[places.media, places.ranks]
+        valid = projected.flatten(0, 1).index_select(0, sources)
+        flat = flat.index_copy(0, places.positions, valid.to(flat.dtype))
+    return flat.view_as(embeddings)
+
+
+def check_projected(layout: Layout, batch: Batch, media: Projected) -> None:
+    """Holds what was projected against the places that it was given: scattered anyway, it would corrupt the embeddings.
+
+    How many positions a mask leaves valid is known on the device alone. A GPU compares without being waited for: where
+    they differ, it stops at the next occasion, by a device-side assertion.
+
+    Raises:
+        ValueError: they differ in modalities, in the number of media, or (on the CPU) in positions.
+    """
+    if media.keys() != layout.media.keys():
+        raise ValueError(
+            f"batch.media: found {_names(layout.media)}, but features were projected for {_names(media)}; expected the "
+            "same modalities"
+        )
+    for modality, (_, mask) in media.items():
+        lengths = layout.media[modality].lengths
+        if len(lengths) != len(mask):
+            raise ValueError(
+                f"batch.media.{modality}: found {len(lengths)} media, but {len(mask)} were projected; expected as many"
+            )
+        said = f"batch.media.{modality}: found {sum(lengths)} media positions for"
+        mend = "expected as many of each medium. Mend: collate with the projectors' own positions()."
+        try:
+            torch._assert_async((mask.sum(1) == batch.media[modality].lengths).all(), f"{said} other rows; {mend}")
+        except RuntimeError as error:
+            raise ValueError(f"{said} {int(mask.sum())} projected rows; {mend}") from error
+
+
+def first_trained(layout: Layout, media: Projected, tokens: NewTokenRows) -> list[int]:
+    """Of each row, the first position that a gradient has to reach; T if none has."""
+    return layout.firsts(
+        media=any(projected.requires_grad for projected, _ in media.values()),
+        tags=tokens.media_tags.requires_grad,
+        signals=tokens.signal_rows.requires_grad,
+    )
+
+
+def _names(modalities: Mapping[Modality, object] | Mapping[str, object]) -> str:
+    return ", ".join(modalities) or "none"

@@ -1,0 +1,158 @@
+"""Finds the layout of a batch on the CPU, and checks it there, once: the forward trusts a batch that has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.layout import Layout, Places, Runs, Spans
+from isthmus.types import IGNORED, MEDIA, Batch, MediaBatch, Modality, SignalBatch
+from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
+
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def layout_of(batch: Batch, vocabulary: Vocabulary) -> Layout:
+    """The layout of a batch by itself, without its rest and what is mixed into it.
+
+    Collators do this in data workers, where the batch is on the CPU. A batch on another device is read from there.
+
+    Raises:
+        ValueError: media positions aren't where media are said to be, a run isn't where it is said to be, a label can't
+            be predicted, an id has no row, or a row isn't right-padded.
+    """
+    ids, labels = _read(batch.ids), _read(batch.labels)
+    mask: Flags = batch.mask.cpu().numpy()
+    length = ids.shape[1]
+    labelled = labels != IGNORED
+    columns = _columns(labels, vocabulary)
+    _check_rows(ids, mask, labelled, columns, vocabulary)
+    media = {m: _places(own, length) for m, own in batch.media.items()}
+    _check_media(ids, media, length)
+    inside = _answered(ids, labelled, vocabulary)
+    runs = {m: _runs(own, ids, inside, vocabulary, m) for m, own in batch.signals.items()}
+    is_new = ids >= vocabulary.base_size
+    is_tag = is_new & (ids < vocabulary.base_size + vocabulary.tag_rows)
+    new = np.flatnonzero(is_new)
+    targets = np.flatnonzero(labelled)
+    return Layout(
+        lengths=mask.sum(1).tolist(),
+        first_media=_firsts(ids == MEDIA_POSITION),
+        first_tag=_firsts(is_tag),
+        first_signal=_firsts(is_new & ~is_tag),
+        new=torch.from_numpy(new),
+        new_rows=torch.from_numpy(ids.ravel()[new] - vocabulary.base_size),
+        targets=torch.from_numpy(targets),
+        columns=torch.from_numpy(columns.ravel()[targets]),
+        target_counts=labelled.sum(1).tolist(),
+        media=media,
+        runs=runs,
+        answers=_stretches(inside),
+        length=length,
+    )
+
+
+def _check_rows(ids: Integers, mask: Flags, labelled: Flags, columns: Integers, vocabulary: Vocabulary) -> None:
+    if wrong := int((labelled & (columns < 0)).sum() + labelled[:, 0].sum()):
+        raise ValueError(
+            f"batch.labels: found {wrong} labels that can't be predicted; expected ids of the LLM's vocabulary or "
+            "first signal tokens, after the first position"
+        )
+    if unknown := int(((ids < MEDIA_POSITION) | (ids >= vocabulary.size)).sum()):
+        raise ValueError(f"batch.ids: found {unknown} ids outside the vocabulary")
+    if (~mask[:, 0]).any() or (mask[:, 1:] & ~mask[:, :-1]).any():
+        raise ValueError("batch.mask: found rows that are empty or padded elsewhere than on the right")
+
+
+def _check_media(ids: Integers, media: dict[Any, Places], length: int) -> None:
+    given = sum(sum(own.lengths) for own in media.values())
+    at = np.concatenate([own.positions.numpy() for own in media.values()]) if media else np.zeros(0, np.int64)
+    found = np.flatnonzero(ids == MEDIA_POSITION)
+    if len(found) != given or not np.array_equal(np.sort(at), found):
+        misplaced = len(np.setdiff1d(at, found))
+        raise ValueError(
+            f"batch: found {len(found)} media positions for {given} projected rows, {misplaced} of them out of place; "
+            "expected each medium's rows, starts and lengths to match. Collate with the projectors' own positions()."
+        )
+
+
+def _places(own: MediaBatch, length: int) -> Places:
+    rows, starts, lengths = (_read(values) for values in (own.rows, own.starts, own.lengths))
+    media = np.repeat(np.arange(len(rows)), lengths)
+    ranks = np.arange(len(media)) - (np.cumsum(lengths) - lengths)[media]
+    positions = rows[media] * length + starts[media] + ranks
+    return Places(
+        positions=torch.from_numpy(positions),
+        media=torch.from_numpy(media),
+        ranks=torch.from_numpy(ranks),
+        rows=rows.tolist(),
+        starts=starts.tolist(),
+        lengths=lengths.tolist(),
+    )
+
+
+def _runs(own: SignalBatch, ids: Integers, inside: Flags, vocabulary: Vocabulary, modality: Modality) -> Runs:
+    wanted, length = np.asarray(vocabulary.signal_ids(modality)), ids.shape[1]
+    rows, columns = _read(own.rows)[:, None], _read(own.starts)[:, None] + np.arange(len(wanted))
+    if (columns >= length).any() or (ids[rows, columns] != wanted).any():
+        raise ValueError(f"batch.signals.{modality}: found runs that don't stand at their rows and starts in batch.ids")
+    return Runs(
+        torch.from_numpy(rows * length + columns),
+        rows[:, 0].tolist(),
+        _read(own.content_runs).tolist(),
+        bool(inside[rows, columns].all()),
+    )
+
+
+def _answered(ids: Integers, labelled: Flags, vocabulary: Vocabulary) -> Flags:
+    """(B, T): the positions of trained answers, which are stretches of labelled positions.
+
+    Of a run of signal tokens only the first is labelled, and the rest belong to it. Turns that aren't trained upon
+    carry no label.
+    """
+    inside = labelled.copy()
+    for modality in MEDIA:
+        first = vocabulary.signal_ids(modality)[0]
+        for row, column in np.argwhere(labelled & (ids == first)):
+            inside[row, column : column + vocabulary.signal_counts[modality]] = True
+    return inside
+
+
+def _stretches(inside: Flags) -> Spans:
+    """Where unbroken stretches (B, T) lie."""
+    edges = np.diff(np.pad(inside.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    ends = np.nonzero(edges == -1)[1]
+    return Spans(rows.tolist(), starts.tolist(), (ends - starts).tolist())
+
+
+def _columns(labels: Integers, vocabulary: Vocabulary) -> Integers:
+    """Labels -> columns of the logits, negative where not predictable: the base vocabulary, then first signal ids."""
+    table = np.full(vocabulary.size - vocabulary.base_size, -1)
+    for index, first in enumerate(vocabulary.starts()):
+        table[first - vocabulary.base_size] = vocabulary.base_size + index
+    offsets = (labels - vocabulary.base_size).clip(0, len(table) - 1)
+    return np.where(labels >= vocabulary.size, -1, np.where(labels >= vocabulary.base_size, table[offsets], labels))
+
+
+def _firsts(found: Flags) -> list[int]:
+    """Of each row (B, T), the first place that is true; T if none is."""
+    firsts: list[int] = np.where(found.any(1), found.argmax(1), found.shape[1]).tolist()
+    return firsts
+
+
+def _read(values: Tensor) -> Integers:
+    found: Integers = values.cpu().numpy().astype(np.int64, copy=False)
+    return found
+
+
+def with_layouts(batch: Batch, vocabulary: Vocabulary) -> Batch:
+    """The batch with the layouts of all its parts, and of what is mixed into it."""
+    batch.layout = layout_of(batch, vocabulary)
+    for part in (*batch.rest, *([] if batch.mixed is None else [batch.mixed])):
+        with_layouts(part, vocabulary)
+    return batch
