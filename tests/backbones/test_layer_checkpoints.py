@@ -52,7 +52,12 @@ def test_a_prefix_is_still_reused(build: Build, kit: Any) -> None:
         backbone = build("llama", checkpointed_layers=layers)
         batch, media = kit["conversation_batch"](backbone, text=20)
         rows = backbone.rows.signal_rows
-        found.append(torch.autograd.grad(backbone(batch, media).text_loss, rows)[0])
+        runs: list[int] = []
+        backbone.llm.model.layers[0].mlp.register_forward_pre_hook(lambda *_, runs=runs: runs.append(1))
+        loss = backbone(batch, media).text_loss
+        before = len(runs)
+        found.append(torch.autograd.grad(loss, rows)[0])
+        assert len(runs) - before == (layers > 0)  # the pass that learns is run again, though a prefix went before it
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1], found[2])
 

@@ -48,4 +48,7 @@ def checkpointing(layers: Sequence[Any]) -> Iterator[None]:
 def _run(layer: nn.Module, run: Callable[..., Any], *args: Any) -> Any:
     """Runs a layer in eval mode, checkpointed where a gradient may come: a frozen LLM's own dropout stays off."""
     layer.training = False
-    return checkpoint(run, *args, use_reentrant=False) if torch.is_grad_enabled() else run(*args)
+    try:
+        return checkpoint(run, *args, use_reentrant=False) if torch.is_grad_enabled() else run(*args)
+    finally:
+        layer.training = True  # for the next pass: a prefix goes before, without gradients
