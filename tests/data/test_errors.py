@@ -63,3 +63,14 @@ def test_a_message_can_be_printed_shortened_and_sent_between_processes() -> None
     said = str(pickle.loads(pickle.dumps(caught.value)))
     assert said == str(caught.value) and "\n" not in said and len(said) < LONGEST_REASON + 200
     assert said.encode("utf-8").startswith(b"a\\udcff.png: found what raises RuntimeError (one two xxx")
+
+
+def test_ffmpegs_lack_of_memory_is_the_files_and_pythons_the_machines() -> None:
+    import av
+
+    from isthmus.data.limits import corrupt
+
+    refused = corrupt("a.m4a", "audio", av.error.MemoryError(12, "Cannot allocate memory"), "replace it")
+    assert refused.fault is Fault.CORRUPT and "a.m4a: found no readable audio" in str(refused)
+    with pytest.raises(MemoryError):
+        corrupt("a.m4a", "audio", MemoryError(), "replace it")

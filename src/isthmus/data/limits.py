@@ -60,9 +60,10 @@ def corrupt(path: Path | str, kind: str, reason: object, mend: str) -> DataError
     """The error of a file that can't be decoded.
 
     Raises:
-        MemoryError: it was the reason, which says something of the machine and not of the file.
+        MemoryError: Python's own was the reason, which says something of the machine and not of the file. FFmpeg's is
+            raised of a header that asks for absurd sizes.
     """
-    if isinstance(reason, MemoryError):
+    if type(reason) is MemoryError:
         raise reason
     return DataError(
         Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Mend: {mend}."

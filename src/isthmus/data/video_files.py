@@ -65,9 +65,6 @@ def read_video(path: Path, limits: MediaLimits, request: Request | None = None) 
                 gc.collect(1)
         except DataError:
             raise
-        except av.FFmpegError as error:
-            # Its words alone: of a header that asks for absurd sizes FFmpeg says that memory lacks.
-            raise corrupt(path, "video", str(error), VIDEO_MEND) from error
         except Exception as error:  # whatever PyAV meets in a half-read header
             raise corrupt(path, "video", error, VIDEO_MEND) from error
 
