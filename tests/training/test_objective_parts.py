@@ -26,7 +26,7 @@ Found = tuple[dict[str, float], dict[str, Tensor]]
 def learnt(model: AnyToAny, conversations: list[Any], parts: int) -> tuple[Found, Batch]:
     """What is logged and every gradient, of a step in so many parts."""
     model.micro_batches = parts
-    model._trainer = SimpleNamespace(world_size=1, precision_plugin=Precision())  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(world_size=1, precision="32-true", precision_plugin=Precision())  # type: ignore[assignment]
     batch = model.collator("train")(conversations)
     assert model.objective is not None
     torch.manual_seed(3)

@@ -110,7 +110,7 @@ def read_ends(folder: Path, config: Any) -> set[int]:
     listed = getattr(config, "eos_token_id", None)
     if (folder / "generation_config.json").is_file():
         try:
-            listed = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+            listed = read_published(GenerationConfig, folder).eos_token_id
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"backbone checkpoint {folder}: its generation_config.json can't be read: {error}"

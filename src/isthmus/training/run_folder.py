@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import pytorch_lightning as pl
 
+from isthmus.paths import user_path
 from isthmus.training.checkpoints import checkpoints
 from isthmus.writing import PARTIAL, PREVIOUS
 
@@ -40,7 +41,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = user_path(folder)
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
