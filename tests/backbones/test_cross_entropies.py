@@ -173,8 +173,9 @@ def test_backbones_give_the_same_loss_and_gradients(family: str, by_token: bool,
             found[-1].append(output.token_losses.detach())
         hits.append(output.correct)
     assert torch.equal(hits[0], hits[1])
-    for theirs, ours in zip(*found, strict=True):  # rounding grows through the layers: judged by a tensor's largest
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * float(theirs.abs().max()))
+    # Rounding grows through the layers, and differs between processors: judged by a tensor's largest.
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5 * float(theirs.abs().max()))
 
 
 @liger_test
