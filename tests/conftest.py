@@ -10,7 +10,7 @@ from pathlib import Path
 # Before torch is imported: results must not depend on how many cores a machine has, nor a test on a network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# With AMX, oneDNN 3.12 gives wrong bfloat16 convolutions at some of the tests' small sizes (pytorch issue 169688).
+# With AMX, oneDNN 3.12 gives wrong bfloat16 convolutions at some of the tests' small sizes (pytorch#169688).
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
