@@ -173,9 +173,10 @@ def test_backbones_give_the_same_loss_and_gradients(family: str, by_token: bool,
             found[-1].append(output.token_losses.detach())
         hits.append(output.correct)
     assert torch.equal(hits[0], hits[1])
-    # Rounding grows through the layers, and differs between processors: judged by a tensor's largest.
+    # Rounding grows through the layers, most in T5, which doesn't scale its attention: judged by a tensor's largest.
+    bound = 5e-5 if family == "t5" else 1e-5
     for theirs, ours in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5 * float(theirs.abs().max()))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=bound * float(theirs.abs().max()))
 
 
 @liger_test

@@ -127,8 +127,10 @@ def test_gradients_equal_a_plain_recomputation(
     monkeypatch.setattr(backbone, "_encode", spy)
     ours = torch.autograd.grad(backbone(batch, media).text_loss, wanted)
     theirs = torch.autograd.grad(recompute(backbone, batch, media)[0].double(), wanted)
-    for mine, own in zip(ours, theirs, strict=True):  # T5's norms are float32 whatever its type
-        assert (mine - own).norm() <= 5e-5 * own.norm()
+    # T5's norms are float32 whatever its type; adapters' gradients, which run through all of them, differ most.
+    bound = 2e-5 if trains == "lora" else 1e-5
+    for mine, own in zip(ours, theirs, strict=True):
+        assert (mine - own).norm() <= bound * own.norm()
     assert encoded == [trains != "signal_rows"]  # nothing before the answers learns: no graph is kept of it
 
 
