@@ -125,7 +125,7 @@ def test_faults_are_named(model: AnyToAny, embedded: AnyToAny, manifest: Path, t
     with pytest.raises(ValueError, match="answers: found -1"):
         RetrievalEvaluation(source, answers=-1)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    with pytest.raises(ValueError, match="name: found 'None'; expected a caption"):
+    with pytest.raises(ValueError, match="name: found nothing; expected a caption"):
         RetrievalEvaluation(source, reference="name").on_test_epoch_end(trainer, model)
     with pytest.raises(ValueError, match="found points among its media; the model takes image, video"):
         RetrievalEvaluation(source, answers=0).on_test_epoch_end(trainer, embedded)

@@ -18,8 +18,9 @@ def captions_of(details: Mapping[str, Any], field: str) -> list[str]:
     expected = [found] if isinstance(found, str) else found
     if not isinstance(expected, list) or not expected or not all(isinstance(one, str) for one in expected):
         raise ValueError(
-            f"{details.get('id')}: {field}: found {str(found)[:60]!r}; expected a caption or a list "
-            "of them to compare with. Mend: name the field that holds it in the evaluation's 'reference'."
+            f"{details.get('id')}: {field}: found {'nothing' if found is None else repr(str(found)[:60])}; expected "
+            f"a caption or a list of them to compare with, among {', '.join(details) or 'no details'}. Fix: name the "
+            "field that holds it in the evaluation's 'reference', or give the source's records captions."
         )
     return expected
 

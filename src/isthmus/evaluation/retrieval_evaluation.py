@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class RetrievalEvaluation(pl.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, AnyToAny)
-        conversations = [self.media[index] for index in range(len(self.media))]
-        captions = {str(one.details.get("id")): captions_of(one.details, self.reference) for one in conversations}
+        conversations = [self._named(index) for index in range(len(self.media))]
+        captions = {one.details["id"]: captions_of(one.details, self.reference) for one in conversations}
         new = new_among(captions, self.training, self.reference, self.twins)
         modalities = [medium_of(one).modality for one in conversations]
         self.report = {}
@@ -83,6 +84,11 @@ class RetrievalEvaluation(pl.Callback):
             self.report[modality] = self._measured(pl_module, modality, own, new)
         print(f"\n{retrieval_table(self.report)}\n")
         write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
+
+    def _named(self, index: int) -> Conversation:
+        """A conversation whose details hold an id: its record's own, or its place."""
+        one = self.media[index]
+        return replace(one, details={**one.details, "id": str(one.details.get("id", f"{self.media.name}/{index}"))})
 
     def _measured(
         self, model: AnyToAny, modality: Modality, conversations: list[Conversation], new: set[str] | None
@@ -115,7 +121,7 @@ class RetrievalEvaluation(pl.Callback):
         captions = [captions_of(one.details, self.reference)[0] for one in conversations]
         similarity = similar(model, modality, conversations, captions).cpu()
         found = {name: retrieval_report(similarity, captions)}
-        kept = [n for n, one in enumerate(conversations) if new is not None and str(one.details.get("id")) in new]
+        kept = [n for n, one in enumerate(conversations) if new is not None and one.details["id"] in new]
         if kept:
             rows = torch.tensor(kept)
             found[f"{name}, new"] = retrieval_report(similarity[rows][:, rows], [captions[n] for n in kept])

@@ -265,14 +265,18 @@ def test_columns_are_checked_at_once(folder: Path) -> None:
 @pytest.mark.parametrize("modality", MEDIA)
 def test_instructions_are_chosen_by_the_index_alone(modality: Modality) -> None:
     options = Captions("both", seed=3)
-    chosen = [options.messages(modality, "1.jpg", "a cat", i, "here") for i in range(200)]
-    assert chosen == [Captions("both", seed=3).messages(modality, "1.jpg", "a cat", i, "here") for i in range(200)]
+    chosen = [options.chat(modality, "1.jpg", "a cat", i, "here")["messages"] for i in range(200)]
+    assert chosen == [
+        Captions("both", seed=3).chat(modality, "1.jpg", "a cat", i, "here")["messages"] for i in range(200)
+    ]
     made = [messages for messages in chosen if messages[1]["content"][0]["type"] == modality]
     assert 70 < len(made) < 130
     assert {messages[0]["content"][0]["text"] for messages in made} == {
         instruction.replace("{caption}", "a cat") for instruction in options.draw[modality]
     }
-    assert chosen != [Captions("both", seed=4).messages(modality, "1.jpg", "a cat", i, "here") for i in range(200)]
+    assert chosen != [
+        Captions("both", seed=4).chat(modality, "1.jpg", "a cat", i, "here")["messages"] for i in range(200)
+    ]
 
 
 FAULTS: list[tuple[Any, Any, str]] = [
@@ -335,3 +339,42 @@ def test_options_are_checked(folder: Path) -> None:
         NextGPTInstructions(path, folders={"smell": "x"})
     with pytest.raises(ValueError, match="none of NExT-GPT's sets"):
         formats.NextGPTFolder(folder)
+
+
+@pytest.mark.parametrize("form", [CaptionTable, CC3M, WebVid, AudioCaps, Cap3D, NextGPTPairs])
+def test_caption_formats_take_splits_and_give_captions(folder: Path, form: Any) -> None:
+    """What evaluations and the choice of a split need of every set of captioned media."""
+    kind, medium = {WebVid: ("video", "a/7.mp4"), AudioCaps: ("audio", "7.wav"), Cap3D: ("points", "1.ply")}.get(
+        form, ("image", "1.jpg")
+    )
+    if form is NextGPTPairs:
+        told = [{"image_name": "1.jpg", "caption": f"cat {i}", "split": s} for i, s in enumerate(("train", "test"))]
+        source = form(lines(folder, *told), splits=["test"])
+        wrong = lines(folder, *told)
+    else:
+        told = [{"split": s, "row": i, "caption": f"cat {i}"} for i, s in enumerate(("train", "test"))]
+        names = {CC3M: "caption\turl", WebVid: "name,split", AudioCaps: "caption,split", Cap3D: "id,caption"}
+        wrong = folder / "set.csv"
+        if form in (CC3M, Cap3D):  # their files have no names of columns, and so no column of splits
+            wrong.write_text("cat 0\tx\ncat 1\ty\n" if form is CC3M else "x,cat 0\ny,cat 1\n", encoding="utf-8")
+            with pytest.raises(ValueError, match=r"no record with \{'split': \['test'\]\} \(split is None\)"):
+                form(wrong, splits=["test"])
+            source = form(wrong, file=medium)
+        else:
+            header = names.get(form, "caption,split")
+            wrong.write_text("\n".join([header, "cat 0,train", "cat 1,test"]), encoding="utf-8")
+            arguments = {"modality": Modality.IMAGE} if form is CaptionTable else {}
+            source = form(wrong, file=medium, splits=["test"], **arguments)
+    conversation = source[len(source) - 1]
+    assert conversation.details["caption"] == "cat 1" and conversation.details["modality"] == kind
+    if form not in (CC3M, Cap3D):
+        assert len(source) == 1 and source.where(0).endswith((":2", ":3"))
+        assert conversation.details.get("split", "test") == "test"
+
+
+def test_a_medium_may_have_several_captions() -> None:
+    several = [Captions(seed=seed).chat("image", "1.jpg", ["a", " ", "b "], 0, "x") for seed in range(9)]
+    assert {one["messages"][1]["content"][0]["text"] for one in several} == {"a", "b"}
+    assert several[0]["caption"] == ["a", " ", "b "]
+    with pytest.raises(DataError, match="caption: found no words"):
+        Captions().chat("image", "1.jpg", [" "], 0, "x")

@@ -24,6 +24,7 @@ class AudioCaps(CaptionTable):
         describe: instructions instead of the built-in ones.
         draw: the same for media to be made, each with ``{caption}``.
         seed: of the choice among instructions.
+        splits: only rows whose column ``split`` holds one of these.
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
@@ -39,6 +40,7 @@ class AudioCaps(CaptionTable):
         describe: Sequence[str] | None = None,
         draw: Sequence[str] | None = None,
         seed: int = 0,
+        splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
         super().__init__(
@@ -50,5 +52,6 @@ class AudioCaps(CaptionTable):
             describe=describe,
             draw=draw,
             seed=seed,
+            splits=splits,
             target_files=target_files,
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import Records
 from isthmus.data.schema import Conversation, parse_conversation
 from isthmus.data.sources import ConversationSource, media_named
@@ -21,12 +22,19 @@ class RecordSource(ConversationSource):
         root: the folder that media paths are relative to and can't leave; the file's own where none is given.
         target_files: whether the files of media that the assistant makes are read, as denoising targets; their captions
             alone do for alignment.
+        splits: only records whose field ``split`` holds one of these; all where none are given.
 
     Raises:
-        ValueError: no folder at ``root``.
+        ValueError: no folder at ``root``, or no record of the splits.
     """
 
-    def __init__(self, records: Records, root: str | Path | None, target_files: bool = True) -> None:
+    def __init__(
+        self,
+        records: Records,
+        root: str | Path | None,
+        target_files: bool = True,
+        splits: Sequence[str] | None = None,
+    ) -> None:
         self.records = records
         self.root = records.path.parent if root is None else user_path(root)
         self.target_files = target_files
@@ -36,9 +44,10 @@ class RecordSource(ConversationSource):
                 f"{records.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
                 "correct it."
             )
+        self._kept = kept_records(records, {"split": splits})
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self._kept)
 
     def __getitem__(self, index: int) -> Conversation:
         """The ``index``-th record's conversation.
@@ -46,8 +55,8 @@ class RecordSource(ConversationSource):
         Raises:
             DataError: the record isn't of the format, or names a medium that isn't there; with its file and line.
         """
-        raw, where = self.records.raw(index)
-        chat = self.chat(raw, where, index % len(self))
+        raw, where = self.records.raw(self._kept[index])
+        chat = self.chat(raw, where, self._kept[index])
         if not self.target_files:
             for message in chat["messages"]:
                 if message["role"] == "assistant":
@@ -55,11 +64,11 @@ class RecordSource(ConversationSource):
         return parse_conversation(chat, where, self.root)
 
     def media_in(self, index: int) -> Collection[Modality]:
-        raw, where = self.records.raw(index)
-        return media_named(self.chat(raw, where, index % len(self))["messages"])
+        raw, where = self.records.raw(self._kept[index])
+        return media_named(self.chat(raw, where, self._kept[index])["messages"])
 
     def where(self, index: int) -> str:
-        return self.records.where(index)
+        return self.records.where(self._kept[index])
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         """A record in the chat-content convention.

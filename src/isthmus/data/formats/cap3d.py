@@ -23,6 +23,7 @@ class Cap3D(CaptionTable):
         describe: instructions instead of the built-in ones.
         draw: the same for media to be made, each with ``{caption}``.
         seed: of the choice among instructions.
+        splits: only rows whose column ``split`` holds one of these.
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
@@ -38,6 +39,7 @@ class Cap3D(CaptionTable):
         describe: Sequence[str] | None = None,
         draw: Sequence[str] | None = None,
         seed: int = 0,
+        splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
         super().__init__(
@@ -50,5 +52,6 @@ class Cap3D(CaptionTable):
             describe=describe,
             draw=draw,
             seed=seed,
+            splits=splits,
             target_files=target_files,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
-from isthmus.data.formats.fields import fault
+from isthmus.data.formats.fields import details, fault
 from isthmus.data.formats.records import CsvRecords
 from isthmus.types import MEDIA, Modality
 
@@ -30,6 +30,7 @@ class CaptionTable(RecordSource):
         describe: instructions instead of the built-in ones.
         draw: the same for media to be made, each with ``{caption}``.
         seed: of the choice among instructions.
+        splits: only rows whose column ``split`` holds one of these.
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
@@ -50,12 +51,13 @@ class CaptionTable(RecordSource):
         describe: Sequence[str] | None = None,
         draw: Sequence[str] | None = None,
         seed: int = 0,
+        splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
         if modality not in MEDIA:
             raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Mend: choose one.")
         records = CsvRecords(path, delimiter, columns, quoted)
-        super().__init__(records, root, target_files)
+        super().__init__(records, root, target_files, splits)
         self.modality = Modality(modality)
         self.captions = Captions(direction, describe, draw, seed)
         self.file = file
@@ -78,4 +80,5 @@ class CaptionTable(RecordSource):
             raise fault(
                 where, f"a row doesn't fit {self.file!r} ({error})", "values of its form", "mend the row"
             ) from error
-        return {"messages": self.captions.messages(self.modality, name, raw[self.caption], index, where)}
+        chat = self.captions.chat(self.modality, name, raw[self.caption], index, where)
+        return {**details(raw), **chat}

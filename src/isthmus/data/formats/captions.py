@@ -74,15 +74,21 @@ class Captions:
         self.draw = dict.fromkeys(map(str, MEDIA), tuple(draw)) if draw else DRAW
         self.seed = seed
 
-    def messages(
-        self, modality: str, medium: Any, caption: str, index: int, where: str, answer: str | None = None
-    ) -> list[dict[str, Any]]:
-        """The two turns of a pair.
+    def chat(
+        self,
+        modality: str,
+        medium: Any,
+        caption: str | Sequence[str],
+        index: int,
+        where: str,
+        answer: str | None = None,
+    ) -> dict[str, Any]:
+        """The two turns of a pair, and as details what evaluations ask for: ``caption`` and ``modality``.
 
         Args:
             modality: of the medium.
-            medium: its path, or itself, decoded.
-            caption: what it shows.
+            medium: its path, its bytes, or itself, decoded.
+            caption: what it shows; of several captions the record's number chooses one, and the details hold all.
             index: the record's number, which chooses the instruction.
             where: the record's file and line.
             answer: what a description should say instead of the caption: a label, for one.
@@ -90,18 +96,20 @@ class Captions:
         Raises:
             DataError: a caption without words.
         """
-        if not caption.strip():
+        listed = [caption] if isinstance(caption, str) else [one for one in caption if one.strip()]
+        said = listed[derive_seed("caption", self.seed, index) % len(listed)].strip() if listed else ""
+        if not said:
             raise fault(f"{where}: caption", "found no words", "what the medium shows", "caption it, or take it out")
         way = self.direction
         if way == "both":
             way = "draw" if derive_seed("direction", self.seed, index) % 2 else "describe"
-        listed = (self.draw if way == "draw" else self.describe)[modality]
-        instruction = listed[derive_seed("instruction", self.seed, index) % len(listed)]
-        caption = caption.strip()
+        instructions = (self.draw if way == "draw" else self.describe)[modality]
+        instruction = instructions[derive_seed("instruction", self.seed, index) % len(instructions)]
         if way == "draw":
-            user: list[Item] = [{"type": "text", "text": instruction.replace("{caption}", caption)}]
-            assistant: list[Item] = [{**made(modality, caption), modality: medium}]
+            user: list[Item] = [{"type": "text", "text": instruction.replace("{caption}", said)}]
+            assistant: list[Item] = [{**made(modality, said), modality: medium}]
         else:
             user = [{"type": modality, modality: medium}, {"type": "text", "text": instruction}]
-            assistant = [{"type": "text", "text": caption if answer is None else answer}]
-        return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+            assistant = [{"type": "text", "text": said if answer is None else answer}]
+        messages = [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+        return {"messages": messages, "caption": caption, "modality": str(modality)}

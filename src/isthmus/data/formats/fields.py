@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -15,6 +15,9 @@ Item = dict[str, Any]
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant"}
 ROLES["system"] = "system"
+
+_RESERVED = ("messages", "details", "seed", "repeated")
+"""Names that mean something else among the details of a conversation."""
 
 _MARK = re.compile(r"<(image|video|audio|points)>")
 
@@ -138,6 +141,16 @@ def unplaced(waiting: Mapping[str, list[Item]], marked: bool, where: str) -> lis
         found = f"found {len(rest)} more media than marks such as <{rest[0]['type']}>"
         raise fault(where, found, "one mark a medium", "add the mark where the medium belongs")
     return rest
+
+
+def details(raw: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]:
+    """The plain fields of a record, which travel with its conversation: texts, numbers, and what is true or false."""
+    return {
+        name: value
+        for name, value in raw.items()
+        # A number that isn't equal to itself is what tables have for nothing.
+        if name not in but and name not in _RESERVED and isinstance(value, str | int | float) and value == value
+    }
 
 
 def has_mark(words: str) -> bool:

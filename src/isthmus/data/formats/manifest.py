@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from isthmus.data.errors import DataError, data_faults
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import fault, mapping, text
+from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import JsonRecords
 from isthmus.data.formats.strokes import Strokes
 from isthmus.data.limits import MediaLimits
@@ -86,10 +85,9 @@ class ManifestSource(ConversationSource):
         self.captions = Captions(direction, describe, draw, seed)
         self.strokes = strokes or Strokes()
         self.limits = limits or MediaLimits()
-        chosen = {"modality": modalities, "split": splits, "label": labels}
-        self._kept = array("q", self._filtered({key: set(map(str, of)) for key, of in chosen.items() if of}))
-        if not self._kept:
-            raise ValueError(f"{path}: found no record with {chosen}; expected at least one. Mend: widen the filters.")
+        self._kept = kept_records(
+            self.records, {"modality": modalities, "split": splits, "label": labels}, {"modality": self._modality}
+        )
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -107,9 +105,9 @@ class ManifestSource(ConversationSource):
         caption = text(record, ["caption", "label"], where)
         said = text(record, [self.answer], where) if self.answer == "label" else None
         medium: str | Media = path if record.get("row") is None else self._row(record, modality, path, where)
-        messages = self.captions.messages(modality, medium, caption, self._kept[index], where, said)
-        known = {key: value for key, value in record.items() if key not in ("path", "row")}
-        return parse_conversation({"messages": messages, **known, "modality": str(modality)}, where, self.root)
+        chat = self.captions.chat(modality, medium, caption, self._kept[index], where, said)
+        known = {key: value for key, value in record.items() if key not in ("path", "row", "modality")}
+        return parse_conversation({**chat, **known}, where, self.root)
 
     def media_in(self, index: int) -> Collection[Modality]:
         raw, where = self.records.raw(self._kept[index])
@@ -117,25 +115,6 @@ class ManifestSource(ConversationSource):
 
     def where(self, index: int) -> str:
         return self.records.where(self._kept[index])
-
-    def _filtered(self, chosen: dict[str, set[str]]) -> list[int] | range:
-        if not chosen:
-            return range(len(self.records))
-        kept = []
-        for index in range(len(self.records)):
-            try:
-                with data_faults(self.name):
-                    raw, where = self.records.raw(index)
-                    record = mapping(raw, where)
-                    found = {key: str(record.get(key)) for key in chosen}
-                    if "modality" in chosen:
-                        found["modality"] = self._modality(record, where)
-            except DataError:
-                kept.append(index)  # told when it is read, and counted there
-                continue
-            if all(found[key] in values for key, values in chosen.items()):
-                kept.append(index)
-        return kept
 
     def _modality(self, record: Any, where: str) -> Modality:
         said = text(record, ["modality"], where).lower()

@@ -30,6 +30,7 @@ class NextGPTPairs(RecordSource):
         describe: instructions instead of the built-in ones.
         draw: the same for media to be made, each with ``{caption}``.
         seed: of the choice among instructions.
+        splits: only records whose ``split`` is one of these.
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
@@ -44,9 +45,10 @@ class NextGPTPairs(RecordSource):
         describe: Sequence[str] | None = None,
         draw: Sequence[str] | None = None,
         seed: int = 0,
+        splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
-        super().__init__(JsonRecords(path), root, target_files)
+        super().__init__(JsonRecords(path), root, target_files, splits)
         self.captions = Captions(direction, describe, draw, seed)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
@@ -59,7 +61,5 @@ class NextGPTPairs(RecordSource):
             raise fault(where, f"found the fields {names}", "image_name, video_name or audio_name", "name the file so")
         name = text(record, [f"{modality}_name"], where)
         caption = text(record, ["caption"], where)
-        return {
-            "messages": self.captions.messages(modality, name, caption, index, where),
-            "id": text(record, ["id", "audio_id"], where, default=name),
-        }
+        chat = self.captions.chat(modality, name, caption, index, where)
+        return {**chat, "id": text(record, ["id", "audio_id"], where, default=name)}

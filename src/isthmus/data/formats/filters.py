@@ -1,0 +1,63 @@
+"""Which records of a file are read: those of some splits, modalities or labels."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from isthmus.data.errors import DataError, data_faults
+from isthmus.data.formats.fields import mapping
+from isthmus.data.formats.records import Records
+
+SHOWN = 8
+"""So many of the values that there are, are told where none is the one that was asked for."""
+
+
+def kept_records(
+    records: Records,
+    chosen: Mapping[str, Sequence[str] | None],
+    read: Mapping[str, Callable[[Any, str], str]] | None = None,
+) -> Sequence[int]:
+    """The numbers of the records whose fields hold one of the chosen values, in order.
+
+    A record that can't be read is kept: its fault is told when its turn comes, and counted there.
+
+    Args:
+        records: the file's.
+        chosen: values by field; a field with None or nothing is not looked at.
+        read: how a field is read of a record where it isn't taken as it stands.
+
+    Raises:
+        ValueError: none is left.
+    """
+    wanted = {field: set(map(str, values)) for field, values in chosen.items() if values}
+    if not wanted:
+        return range(len(records))
+    kept = array("q")
+    others: dict[str, dict[str, None]] = {field: {} for field in wanted}
+    for index in range(len(records)):
+        try:
+            with data_faults(str(records.path)):
+                raw, where = records.raw(index)
+                record = mapping(raw, where)
+                found = {
+                    field: read[field](record, where) if read and field in read else str(record.get(field))
+                    for field in wanted
+                }
+        except DataError:
+            kept.append(index)
+            continue
+        wrong = [field for field, values in wanted.items() if found[field] not in values]
+        if not wrong:
+            kept.append(index)
+        elif len(others[wrong[0]]) < SHOWN:
+            others[wrong[0]][found[wrong[0]]] = None
+    if not kept:
+        asked = {field: list(values) for field, values in chosen.items() if values}
+        field = next(field for field, values in others.items() if values)
+        raise ValueError(
+            f"{records.path}: found no record with {asked} ({field} is {', '.join(others[field])}); expected at least "
+            "one. Fix: widen the filters."
+        )
+    return kept
