@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.types import Media, Modality
 
 WORDS = {Modality.IMAGE: 10.3, Modality.VIDEO: 12.0, Modality.AUDIO: 9.0}

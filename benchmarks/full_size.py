@@ -29,10 +29,10 @@ from benchmarks.report import quieten, report
 from benchmarks.savings import ReadyFeatures
 from benchmarks.stages import BATCH, TRAINS, Contender, conditions, with_features
 from isthmus.backbones import CausalBackbone, LoraSettings
-from isthmus.generators.audioldm import AudioLDM
+from isthmus.generators.audio.audioldm import AudioLDM
 from isthmus.generators.diffusion import DiffusionGenerator
-from isthmus.generators.stable_diffusion import StableDiffusion
-from isthmus.generators.zeroscope import ZeroScope
+from isthmus.generators.image.stable_diffusion import StableDiffusion
+from isthmus.generators.video.zeroscope import ZeroScope
 from isthmus.input_projectors import Linear
 from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
 from isthmus.output_projectors import TinyTransformer

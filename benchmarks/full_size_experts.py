@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import published_folders
 from benchmarks.miniature import NARROW, POCKET, write_encoder, write_llm
-from isthmus.encoders.imagebind_config import ImageBindConfig
+from isthmus.encoders.imagebind.config import ImageBindConfig
 
 
 @dataclass(frozen=True)

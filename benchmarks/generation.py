@@ -14,7 +14,7 @@ from benchmarks.miniature import NARROW, POCKET, write_llm
 from benchmarks.report import report
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import Sampling
-from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.types import Batch, Condition
 
 PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 8, 40, 32

@@ -20,8 +20,8 @@ from benchmarks.measuring import now, ratio
 from benchmarks.miniature import SIDE, WIDE, build, write_experts
 from benchmarks.report import report
 from benchmarks.stages import BATCH, TRAINS, with_features
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.sources import ConversationSource
 from isthmus.model import AnyToAny, LossWeights
 from isthmus.training import Stage, StageSwitch, TokenRate
 from isthmus.training.trainable import set_trainable

@@ -18,11 +18,11 @@ import torch
 from benchmarks.savings import ReadyFeatures, Savings, SavingsBackbone
 from isthmus.backbones import LoraSettings
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
-from isthmus.generators.audioldm import AudioLDM
-from isthmus.generators.stable_diffusion import StableDiffusion
-from isthmus.generators.zeroscope import ZeroScope
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.generators.audio.audioldm import AudioLDM
+from isthmus.generators.image.stable_diffusion import StableDiffusion
+from isthmus.generators.video.zeroscope import ZeroScope
 from isthmus.input_projectors import Linear
 from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.output_projectors import TinyTransformer

@@ -13,8 +13,8 @@ from torch import nn
 from benchmarks.measuring import flops
 from benchmarks.miniature import WIDE, Size, bridge_out
 from benchmarks.report import report
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.output_projectors import TinyTransformer
 from isthmus.types import Modality
 from isthmus.vocabulary import DEFAULT_SIGNALS

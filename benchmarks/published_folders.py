@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from isthmus.encoders.imagebind_config import TOWERS
+from isthmus.encoders.imagebind.config import TOWERS
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 Config = dict[str, Any]

@@ -15,17 +15,17 @@ from benchmarks.captions import MODALITIES, caption_tokens, words
 from benchmarks.measuring import interleaved, now, ratio
 from benchmarks.miniature import NARROW, build, write_experts
 from benchmarks.report import report
-from isthmus.data.loader import ConversationLoader
-from isthmus.data.mixture import Mixture
-from isthmus.data.sources import JsonLines
+from isthmus.data.batching.loader import ConversationLoader
+from isthmus.data.conversations.sources import JsonLines
+from isthmus.data.sampling.mixture import Mixture
 from isthmus.training.trainable import set_trainable
 
 RECORDS = {"short": (10_000, 100_000), "long": (10_000, 100_000, 1_000_000)}
 PROBE = """
 import json, resource, sys, time
-import torch, isthmus.data.loader, isthmus.data.mixture
-from isthmus.data.mixture import Mixture
-from isthmus.data.sources import JsonLines
+import torch, isthmus.data.batching.loader, isthmus.data.sampling.mixture
+from isthmus.data.sampling.mixture import Mixture
+from isthmus.data.conversations.sources import JsonLines
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before, start = held(), time.perf_counter()

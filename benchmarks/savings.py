@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import BackboneOutput
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.types import IGNORED, Batch, Features, Modality
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isthmus.evaluation.judge import Judge
+from isthmus.evaluation.matrix.judge import Judge
 from isthmus.model import Reply
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.judges.audio import AudioJudge

@@ -15,7 +15,7 @@ from tiny_world import tiny_model
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation import MatrixEvaluation
-from isthmus.evaluation.judge import Reading
+from isthmus.evaluation.matrix.judge import Reading
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.references import References
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from tiny_pipelines import autoencoder, clap_parts, clip_parts, vocoder
 
-from isthmus.generators.audioldm2 import AudioLDM2
+from isthmus.generators.audio.audioldm2 import AudioLDM2
+from isthmus.generators.audio.stable_audio import StableAudio
 from isthmus.generators.diffusion import DiffusionGenerator
-from isthmus.generators.stable_audio import StableAudio
-from isthmus.generators.stable_diffusion_3 import StableDiffusion3
-from isthmus.generators.stable_diffusion_xl import StableDiffusionXL
-from isthmus.generators.wan import Wan
+from isthmus.generators.image.stable_diffusion_3 import StableDiffusion3
+from isthmus.generators.image.stable_diffusion_xl import StableDiffusionXL
+from isthmus.generators.video.wan import Wan
 
 NEWER: dict[str, type[DiffusionGenerator]] = {
     "xl": StableDiffusionXL,

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.batch_layout import layout_of
-from isthmus.data.pairs import Pair, PairCollator
-from isthmus.data.planning import Planner
-from isthmus.data.prompts import PromptCollator
-from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.batching.pairs import Pair, PairCollator
+from isthmus.data.batching.prompts import PromptCollator
+from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.types import IGNORED, Batch, Modality
 from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 

@@ -184,8 +184,8 @@ def test_signals_and_conditions_are_nextgpts(whole: Callable[[str], Whole]) -> N
 
 
 def test_all_of_imagebind_is_one_point_two_billion(whole: Callable[[str], Whole]) -> None:
-    from isthmus.encoders.imagebind_config import ImageBindConfig
-    from isthmus.encoders.imagebind_model import ImageBindModel
+    from isthmus.encoders.imagebind.config import ImageBindConfig
+    from isthmus.encoders.imagebind.model import ImageBindModel
 
     with shapes_only():
         assert size(ImageBindModel(ImageBindConfig())) == 1_200_781_057

@@ -21,9 +21,9 @@ from isthmus.model.bundle import save_bundle
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 GENERATORS = {
-    "image": ("isthmus.generators.stable_diffusion.StableDiffusion", {"steps": 2}),
-    "video": ("isthmus.generators.zeroscope.ZeroScope", {"steps": 2, "frames": 3}),
-    "audio": ("isthmus.generators.audioldm.AudioLDM", {"steps": 2}),
+    "image": ("isthmus.generators.StableDiffusion", {"steps": 2}),
+    "video": ("isthmus.generators.ZeroScope", {"steps": 2, "frames": 3}),
+    "audio": ("isthmus.generators.AudioLDM", {"steps": 2}),
 }
 
 
@@ -43,11 +43,11 @@ def tiny_configuration(paths: dict[str, Path]) -> dict[str, Any]:
         feed_forward=16,
     )
     vision = part(
-        "isthmus.encoders.imagebind.ImageBind",
+        "isthmus.encoders.ImageBind",
         checkpoint=str(paths["imagebind"]),
         modalities=["image", "video", "audio"],
     )
-    points = part("isthmus.encoders.point_bert.PointBert", checkpoint=str(paths["point_bert"]))
+    points = part("isthmus.encoders.PointBert", checkpoint=str(paths["point_bert"]))
     language_model = part(
         "isthmus.backbones.CausalBackbone",
         checkpoint=str(paths["llama"]),

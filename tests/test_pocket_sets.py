@@ -15,12 +15,12 @@ from tiny_world import tiny_clone
 from isthmus import cli
 from isthmus.backbones.base import Sampling
 from isthmus.cli.training import Command
-from isthmus.encoders.c_former import CFormer
-from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel
+from isthmus.encoders.c_former.encoder import CFormer
+from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
 from isthmus.input_projectors import CFormerProjector, PFormer, QFormer
 from isthmus.model import AnyToAny
-from isthmus.pocket.experts import bert
+from isthmus.pocket.experts.language import bert
 from isthmus.pocket.world import DIGITS, Concept, draw_audio
 from isthmus.training import StageSwitch
 from isthmus.training.trainable import select_parts

@@ -20,11 +20,11 @@ from tiny_world import write_llm
 
 import isthmus
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
-from isthmus.data.schema import Conversation, Message, TextItem
-from isthmus.encoders.hubert import Hubert
-from isthmus.encoders.transformers_vision import TransformersVision
-from isthmus.encoders.whisper import Whisper
-from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
+from isthmus.encoders.speech.hubert import Hubert
+from isthmus.encoders.speech.whisper import Whisper
+from isthmus.encoders.vision.transformers_vision import TransformersVision
+from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.input_projectors import CFormerProjector, PFormer
 from isthmus.model import Reply
 from isthmus.training.rewards import ImageTextScore

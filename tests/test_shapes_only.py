@@ -11,8 +11,8 @@ import torch
 from tiny_pipelines import KINDS
 from tiny_world import tiny_experts, tiny_model
 
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.point_bert import PointBert
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.types import FrozenExpert, is_shapes_only, shapes_only
 
 MAKERS: dict[str, Callable[[Path], FrozenExpert]] = {

@@ -26,21 +26,21 @@ from tiny_world import SIGNALS
 from isthmus import input_projectors, output_projectors
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, FusionSettings, LoraSettings
 from isthmus.cli.part_table import PARTS, Part
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.schema import Conversation
-from isthmus.data.sources import ConversationSource
-from isthmus.encoders.beats import Beats
-from isthmus.encoders.c_former import CFormer
-from isthmus.encoders.frames_encoder import FramesEncoder
-from isthmus.encoders.frequency_encoder import FrequencyEncoder
-from isthmus.encoders.hubert import Hubert
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.point_bert import PointBert
-from isthmus.encoders.tiles_encoder import TilesEncoder
-from isthmus.encoders.timm_vision import TimmVision
-from isthmus.encoders.transformers_vision import TransformersVision
-from isthmus.encoders.whisper import Whisper
-from isthmus.generators.shap_e import ShapE
+from isthmus.encoders.beats.encoder import Beats
+from isthmus.encoders.c_former.encoder import CFormer
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.point_bert.encoder import PointBert
+from isthmus.encoders.speech.hubert import Hubert
+from isthmus.encoders.speech.whisper import Whisper
+from isthmus.encoders.vision.frames_encoder import FramesEncoder
+from isthmus.encoders.vision.frequency_encoder import FrequencyEncoder
+from isthmus.encoders.vision.tiles_encoder import TilesEncoder
+from isthmus.encoders.vision.timm_vision import TimmVision
+from isthmus.encoders.vision.transformers_vision import TransformersVision
+from isthmus.generators.points.shap_e import ShapE
 from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
 from isthmus.model.bundle import read_components
 from isthmus.training import Stage, StageSwitch

@@ -13,10 +13,10 @@ import torch
 from tiny_world import OUTPUTS, tiny_experts, tiny_model
 from training.runs import stages
 
+from isthmus.cache.frozen import CacheSettings
 from isthmus.data.module import ConversationDataModule
 from isthmus.input_projectors import CrossAttention
 from isthmus.model import AnyToAny
-from isthmus.model.frozen_cache import CacheSettings
 from isthmus.model.losses import LossWeights
 from isthmus.model.positions import weightless
 from isthmus.pocket import tasks

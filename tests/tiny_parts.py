@@ -29,13 +29,13 @@ def stirred(model: Any) -> Any:
 
 
 def write_imagebind(folder: Path) -> None:
-    from isthmus.encoders.imagebind_model import ImageBindModel
+    from isthmus.encoders.imagebind.model import ImageBindModel
 
     save_checkpoint(folder, "imagebind", IMAGEBIND, ImageBindModel(IMAGEBIND).state_dict())
 
 
 def write_point_bert(folder: Path) -> None:
-    from isthmus.encoders.point_bert_model import PointBertModel
+    from isthmus.encoders.point_bert.model import PointBertModel
 
     save_checkpoint(folder, "point_bert", POINT_BERT, PointBertModel(POINT_BERT).state_dict())
 
@@ -62,8 +62,8 @@ def write_frequency(folder: Path) -> None:
 
 
 def write_beats(folder: Path) -> None:
-    from isthmus.encoders.beats_config import BeatsConfig
-    from isthmus.encoders.beats_model import BeatsModel
+    from isthmus.encoders.beats.config import BeatsConfig
+    from isthmus.encoders.beats.model import BeatsModel
 
     config = BeatsConfig(
         encoder_layers=1, encoder_embed_dim=16, encoder_ffn_embed_dim=24, encoder_attention_heads=2, embed_dim=8,
@@ -98,7 +98,7 @@ def write_hubert(folder: Path) -> None:
 
 
 def write_c_former(folder: Path) -> None:
-    from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel
+    from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 
     config = CFormerConfig(
         bins=16, bank_mean=-9.0, bank_deviation=4.0, width=16, layers=1, heads=2, feed_forward=24, kernel=5,

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from isthmus.generators.audioldm import AudioLDM
+from isthmus.generators.audio.audioldm import AudioLDM
 from isthmus.generators.diffusion import DiffusionGenerator
-from isthmus.generators.stable_diffusion import StableDiffusion
-from isthmus.generators.zeroscope import ZeroScope
+from isthmus.generators.image.stable_diffusion import StableDiffusion
+from isthmus.generators.video.zeroscope import ZeroScope
 
 KINDS: dict[str, type[DiffusionGenerator]] = {"image": StableDiffusion, "video": ZeroScope, "audio": AudioLDM}
 

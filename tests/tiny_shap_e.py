@@ -18,7 +18,7 @@ def shap_e_parts() -> dict[str, Any]:
     from diffusers.pipelines.shap_e import ShapERenderer
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
-    from isthmus.pocket.experts.marching_cubes import tables
+    from isthmus.pocket.experts.points.marching_cubes import tables
 
     words = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
     vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}

@@ -13,11 +13,11 @@ from tiny_shap_e import write_shap_e
 
 from isthmus.backbones import CausalBackbone, LoraSettings
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
-from isthmus.encoders.point_bert import PointBert
-from isthmus.encoders.point_bert_model import PointBertConfig, PointBertModel
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.point_bert.encoder import PointBert
+from isthmus.encoders.point_bert.model import PointBertConfig, PointBertModel
 from isthmus.input_projectors import MLP
 from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.output_projectors import TinyTransformer

@@ -14,9 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 
-from isthmus.encoders.frequency_encoder import FrequencyEncoder
-from isthmus.encoders.tiles_encoder import LLAVA_NEXT, TilesEncoder
-from isthmus.encoders.transformers_vision import TransformersVision
+from isthmus.encoders.vision.frequency_encoder import FrequencyEncoder
+from isthmus.encoders.vision.tiles_encoder import LLAVA_NEXT, TilesEncoder
+from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.types import Media, Modality, shapes_only
 
 SCREENSHOT, PAGE = (800, 1300), (2560, 2560)

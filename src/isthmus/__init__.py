@@ -9,8 +9,10 @@ The names below load on first use (PEP 562): ``import isthmus`` imports neither 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from isthmus.exports import lazy
+from isthmus.moved import redirect
 
 if TYPE_CHECKING:
     from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
@@ -42,19 +44,6 @@ _HOMES = {
     "Modality": "isthmus.types",
 }
 
+__getattr__, __dir__ = lazy(__name__, _HOMES)
 
-def __getattr__(name: str) -> object:
-    """Imports the room in which ``name`` lives.
-
-    Raises:
-        AttributeError: the package exports no such name.
-    """
-    if name not in _HOMES:
-        raise AttributeError(f"module 'isthmus' has no attribute '{name}'; it exports {', '.join(__all__)}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next access finds it without coming here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+redirect()

@@ -89,7 +89,7 @@ class Media:
         if not fits or array.size == 0:
             raise ValueError(
                 f"{self.source}: found {shape} {array.dtype} at rate {self.rate} for {self.modality}; "
-                f"expected a non-empty {wanted}. Decode the file with isthmus.data.media, or convert the array."
+                f"expected a non-empty {wanted}. Decode the file with isthmus.data.media.files, or convert the array."
             )
 
     @property

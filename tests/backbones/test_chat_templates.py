@@ -10,8 +10,8 @@ import pytest
 
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
 from isthmus.backbones.chat_templates import TEMPLATES, read_template
-from isthmus.data.planning import Planner
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.types import Modality
 from isthmus.vocabulary import MediaSegment, SignalSegment, TextSegment, Vocabulary
 

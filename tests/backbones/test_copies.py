@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from isthmus.backbones import CausalBackbone, FusionSettings
-from isthmus.backbones.gated_fusion import decoder_layers
+from isthmus.backbones.adapters.gated_fusion import decoder_layers
 
 Build = Callable[..., CausalBackbone]
 FUSION = FusionSettings(["image", "audio"], every=1, heads=2, head_width=3, feed_forward=2)

@@ -13,8 +13,8 @@ import pytest
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.chat_templates import TEMPLATES
 from isthmus.backbones.template_probe import probe_template
-from isthmus.data.planning import Planner
-from isthmus.data.schema import Conversation, Message, TextItem
+from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.vocabulary import TextSegment, Vocabulary
 
 ENDS = {"<eos>": 2, "<|im_end|>": 3, "<plain>": 4}

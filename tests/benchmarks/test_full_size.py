@@ -16,7 +16,7 @@ from benchmarks.measuring import flops, peak_bytes
 from benchmarks.miniature import POCKET
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.generators.image.stable_diffusion import StableDiffusion
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ import pytest
 import pytorch_lightning as pl
 from tiny_world import tiny_experts, tiny_model
 
+from isthmus.cache.frozen import CacheSettings
 from isthmus.cli.cache import fill_stages
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.frozen_cache import CacheSettings
 from isthmus.pocket.tasks import Describe, Draw
 from isthmus.training import Stage, StageSwitch
 

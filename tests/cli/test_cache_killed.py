@@ -16,9 +16,9 @@ FILL = f"""
 import sys, torch
 from pathlib import Path
 from tiny_world import tiny_model
-from isthmus.data.fetch import Steps
-from isthmus.data.mixture import Mixture
-from isthmus.model.frozen_cache import CacheSettings
+from isthmus.data.batching.fetch import Steps
+from isthmus.data.sampling.mixture import Mixture
+from isthmus.cache.frozen import CacheSettings
 from isthmus.pocket.tasks import Describe
 torch.set_num_threads(1)
 root = Path(sys.argv[1])

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from isthmus.cli import main
-from isthmus.data.schema import MediumItem
-from isthmus.data.sources import JsonLines
+from isthmus.data.conversations.schema import MediumItem
+from isthmus.data.conversations.sources import JsonLines
 
 
 @pytest.fixture

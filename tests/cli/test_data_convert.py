@@ -14,8 +14,8 @@ import pytest
 from data.streaming.shard_sets import lines, plain, same
 
 from isthmus.cli import main
+from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.formats import ManifestSource
-from isthmus.data.sources import JsonLines
 from isthmus.data.streaming import Shards
 
 

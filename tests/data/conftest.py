@@ -6,8 +6,8 @@ import pytest
 from data.conversations import byte_level, make_collator
 from transformers import PreTrainedTokenizerFast
 
-from isthmus.data.collate import Collator
-from isthmus.data.planning import Planner
+from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.planning import Planner
 from isthmus.vocabulary import Vocabulary
 
 

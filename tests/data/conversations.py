@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from isthmus.data.collate import Collator
-from isthmus.data.planning import Planner
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
-from isthmus.data.sources import ConversationSource
+from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.types import Media, Modality
 
 CHATML = (

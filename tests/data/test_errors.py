@@ -68,7 +68,7 @@ def test_a_message_can_be_printed_shortened_and_sent_between_processes() -> None
 def test_ffmpegs_lack_of_memory_is_the_files_and_pythons_the_machines() -> None:
     import av
 
-    from isthmus.data.limits import corrupt
+    from isthmus.data.media.limits import corrupt
 
     refused = corrupt("a.m4a", "audio", av.error.MemoryError(12, "Cannot allocate memory"), "replace it")
     assert refused.fault is Fault.CORRUPT and "a.m4a: found no readable audio" in str(refused)

@@ -14,9 +14,9 @@ import pytest
 import soundfile
 from PIL import Image
 
+from isthmus.data.conversations.preferences import PreferenceLines
+from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.lint import Linter, Severity, lint_all
-from isthmus.data.preferences import PreferenceLines
-from isthmus.data.sources import JsonLines
 
 
 def asked(*content: dict[str, Any] | str, answer: Any = "yes") -> dict[str, Any]:

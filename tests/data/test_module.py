@@ -15,9 +15,9 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from isthmus.data import module as data_module
-from isthmus.data.collate import Collator
+from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.sources import ConversationSource
 from isthmus.training import Stage
 from isthmus.types import Batch, Modality
 
@@ -249,8 +249,8 @@ def test_mixtures_are_told_in_yaml(collator: Collator, tmp_path: Path) -> None:
     config = f"""
 data:
   sources:
-    a: {{class_path: isthmus.data.sources.JsonLines, init_args: {{path: {tmp_path}/a.jsonl}}}}
-    b: {{class_path: isthmus.data.sources.JsonLines, init_args: {{path: {tmp_path}/b.jsonl}}}}
+    a: {{class_path: isthmus.data.conversations.sources.JsonLines, init_args: {{path: {tmp_path}/a.jsonl}}}}
+    b: {{class_path: isthmus.data.conversations.sources.JsonLines, init_args: {{path: {tmp_path}/b.jsonl}}}}
   batch_size: 2
   temperature: 2.0
   batches: homogeneous

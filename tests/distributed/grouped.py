@@ -17,9 +17,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from tiny_world import tiny_model
 
 from isthmus.backbones import LoraSettings
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.schema import Conversation, Message, TextItem
-from isthmus.data.sources import ConversationSource
 from isthmus.model import AnyToAny, Reply
 from isthmus.training import GroupPolicy, Stage, StageSwitch
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_world import tiny_experts
 
-from isthmus.data.cache.store import TensorStore
+from isthmus.cache.store import TensorStore
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.point_bert_model import PointBertConfig
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.point_bert.model import PointBertConfig
 
 TOLERANCE = 1e-4
 

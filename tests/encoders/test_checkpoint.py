@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, save_checkpoint, weights_file
-from isthmus.encoders.point_bert_model import PointBertConfig
+from isthmus.encoders.point_bert.model import PointBertConfig
 
 WEIGHTS = {"weight": torch.arange(6.0).view(2, 3), "bias": torch.ones(2)}
 

@@ -12,12 +12,12 @@ import torch
 from tiny_parts import Shelf
 
 from isthmus.encoders.base import Encoder
-from isthmus.encoders.beats import Beats
-from isthmus.encoders.c_former import CFormer
-from isthmus.encoders.hubert import Hubert
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.beats.encoder import Beats
+from isthmus.encoders.c_former.encoder import CFormer
+from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.partly_heard import PartlyHeard
-from isthmus.encoders.whisper import Whisper
+from isthmus.encoders.speech.hubert import Hubert
+from isthmus.encoders.speech.whisper import Whisper
 from isthmus.types import Media, Modality
 
 Build = Callable[[Path], Encoder]

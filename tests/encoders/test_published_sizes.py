@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from isthmus.encoders.base import Encoder
-from isthmus.encoders.hubert import Hubert
-from isthmus.encoders.transformers_vision import TransformersVision
-from isthmus.encoders.whisper import Whisper
+from isthmus.encoders.speech.hubert import Hubert
+from isthmus.encoders.speech.whisper import Whisper
+from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.types import Modality, shapes_only
 
 VIT_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from newer_pipelines import NEWER
 
-from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.types import Media, Modality
 
 VAE = {"block_out_channels": [128, 256, 512, 512]}

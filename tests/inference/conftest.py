@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from tiny_world import tiny_clone
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.media import save_media
+from isthmus.data.media.files import save_media
 from isthmus.inference.pipeline import Pipeline
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import save_bundle

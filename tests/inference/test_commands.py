@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isthmus import cli
-from isthmus.data.media import read_media
+from isthmus.data.media.files import read_media
 from isthmus.inference.chat import Chat, typed_lines
 from isthmus.inference.pipeline import Pipeline
 from isthmus.types import Modality

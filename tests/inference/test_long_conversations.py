@@ -78,7 +78,7 @@ def shown(number: int, words: str = "draw it") -> list[dict[str, Any]]:
 
 def prompt_length(model: AnyToAny, session: Session, content: Any, require: list[Modality]) -> int:
     """Positions of the next prompt, laid out without the session's memory."""
-    from isthmus.data.schema import parse_conversation
+    from isthmus.data.conversations.schema import parse_conversation
 
     messages = [*session._read(), {"role": "user", "content": content}]
     conversation = parse_conversation({"messages": messages}, captions_required=False)
@@ -178,7 +178,7 @@ def test_the_same_medium_is_encoded_once_whoever_holds_it(model: AnyToAny, work:
 
 
 def test_prompts_of_a_test_run_take_the_context_too(model: AnyToAny) -> None:
-    from isthmus.data.schema import Conversation, Message, TextItem
+    from isthmus.data.conversations.schema import Conversation, Message, TextItem
 
     long = Conversation((Message("user", (TextItem("x" * 300),)), Message("assistant", (TextItem("y"),))))
     with pytest.raises(ValueError, match="expected at most max_tokens = 50"):

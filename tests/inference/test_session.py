@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import read_media
-from isthmus.data.schema import parse_conversation
+from isthmus.data.conversations.schema import parse_conversation
+from isthmus.data.media.files import read_media
+from isthmus.data.media.limits import MediaLimits
 from isthmus.inference.pipeline import Pipeline
 from isthmus.inference.replies import as_content, printable, save_reply
 from isthmus.inference.session import Session
@@ -143,7 +143,7 @@ def test_an_earlier_reply_in_the_folder_stays_whole(tmp_path: Path) -> None:
 
 
 def test_a_medium_that_can_not_be_written_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isthmus.data.image_files.write_image", lambda *_: 1 / 0)
+    monkeypatch.setattr("isthmus.data.media.images.files.write_image", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_reply(reply_of(1), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.model import AnyToAny
 from isthmus.pocket.world import Concept, draw
 from isthmus.types import IGNORED, MEDIA, Features, Media, Modality

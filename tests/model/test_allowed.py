@@ -11,7 +11,7 @@ import yaml
 
 from isthmus.model.allowed import require_allowed
 
-OWN = "isthmus.encoders.imagebind.ImageBind"
+OWN = "isthmus.encoders.ImageBind"
 MANIFEST = Path("stage/manifest.json")
 
 

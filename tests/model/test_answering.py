@@ -108,7 +108,7 @@ def test_replies_go_back_into_the_conversation(model: AnyToAny) -> None:
 
 
 def conversation(messages: list[dict[str, Any]]) -> Any:
-    from isthmus.data.schema import parse_conversation
+    from isthmus.data.conversations.schema import parse_conversation
 
     return parse_conversation({"messages": messages}, captions_required=False)
 

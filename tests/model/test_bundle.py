@@ -43,14 +43,14 @@ CONFIGURATION = {
     ),
     "input_side": part(
         "isthmus.model.InputSide",
-        encoders=[part("isthmus.encoders.imagebind.ImageBind", checkpoint="experts/imagebind", modalities=["image"])],
+        encoders=[part("isthmus.encoders.ImageBind", checkpoint="experts/imagebind", modalities=["image"])],
         projectors={"image": MLP},
     ),
     "output_side": part(
         "isthmus.model.OutputSide",
         generators=[
-            part("isthmus.generators.stable_diffusion.StableDiffusion", checkpoint="experts/image", steps=2),
-            part("isthmus.generators.audioldm.AudioLDM", checkpoint="experts/audio", steps=2),
+            part("isthmus.generators.StableDiffusion", checkpoint="experts/image", steps=2),
+            part("isthmus.generators.AudioLDM", checkpoint="experts/audio", steps=2),
         ],
         projectors={"image": TRANSFORMER, "audio": TRANSFORMER},
     ),
@@ -233,7 +233,7 @@ def test_a_manifest_cannot_reach_outside_its_folder(folder: Path, name: str) -> 
 
 OWN_ENCODER = """
 from pathlib import Path
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.imagebind.encoder import ImageBind
 
 Path(__file__).with_name("ran").touch()
 

@@ -5,7 +5,7 @@ from isthmus.model.earlier_names import renamed
 
 def test_generators_precision_is_their_dtype() -> None:
     generator = {
-        "class_path": "isthmus.generators.zeroscope.ZeroScope",
+        "class_path": "isthmus.generators.ZeroScope",
         "init_args": {"precision": "float16", "fps": 8},
     }
     found = renamed({"output_side": {"init_args": {"generators": [generator]}}, "seed": 3})

@@ -69,7 +69,7 @@ def test_every_part_is_configured_by_its_class_path(experts: dict[str, Path], tm
     }
     encoder = {"checkpoint": str(experts["imagebind"]), "modalities": list(bridges)}
     side = {
-        "encoders": [{"class_path": "isthmus.encoders.imagebind.ImageBind", "init_args": encoder}],
+        "encoders": [{"class_path": "isthmus.encoders.ImageBind", "init_args": encoder}],
         "projectors": bridges,
         "teacher": {"class_path": room + "PFormer", "init_args": {"checkpoint": str(tmp_path), "positions": 3}},
     }

@@ -15,11 +15,11 @@ from tiny_world import tiny_model
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.schema import Conversation
-from isthmus.encoders.c_former import CFormer
-from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel
+from isthmus.data.conversations.schema import Conversation
+from isthmus.encoders.c_former.encoder import CFormer
+from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.input_projectors import MLP, CFormerProjector
 from isthmus.model import AnyToAny, InputSide
 from isthmus.model.gaps import without_gaps

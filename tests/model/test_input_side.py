@@ -12,8 +12,8 @@ import pytest
 import torch
 from model.talks import medium
 
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.point_bert import PointBert
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.input_projectors import MLP, Linear
 from isthmus.model import InputSide
 from isthmus.types import MEDIA, MediaBatch, Modality

@@ -13,11 +13,11 @@ from tiny_world import SIGNALS, tiny_model, write_t5
 
 from isthmus.backbones import EncoderDecoderBackbone, FusionSettings
 from isthmus.backbones.base import Sampling
-from isthmus.data.schema import parse_conversation
-from isthmus.encoders.c_former import CFormer
-from isthmus.encoders.c_former_model import CFormerConfig, CFormerModel
+from isthmus.data.conversations.schema import parse_conversation
+from isthmus.encoders.c_former.encoder import CFormer
+from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.input_projectors import MLP
 from isthmus.input_projectors.c_former import CFormerProjector
 from isthmus.model import AnyToAny, Backbone, InputSide
@@ -109,7 +109,7 @@ def test_only_the_last_prompts_media_are_kept(build: Any) -> None:
 
 
 def test_a_file_that_changes_is_another_medium(build: Any, tmp_path: Path) -> None:
-    from isthmus.data.media import save_media
+    from isthmus.data.media.files import save_media
 
     model: AnyToAny = build(inputs=("image",), outputs=())
     memory, keys = Memory(), set()

@@ -14,7 +14,7 @@ import torch
 from model.talks import medium
 from tiny_world import SIGNALS, tiny_model
 
-from isthmus.generators.stable_diffusion import StableDiffusion
+from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.model import OutputSide
 from isthmus.output_projectors import MLP
 from isthmus.types import Condition, Modality, SignalBatch

@@ -12,7 +12,7 @@ from model.talks import medium
 from newer_pipelines import write_newer
 from tiny_world import SIGNALS
 
-from isthmus.generators.stable_diffusion_xl import StableDiffusionXL
+from isthmus.generators.image.stable_diffusion_xl import StableDiffusionXL
 from isthmus.losses import alignment_loss
 from isthmus.model import OutputSide
 from isthmus.model.losses import cosine_to, distance_to

@@ -14,9 +14,9 @@ from tiny_bert import write_bert
 from tiny_world import SIGNALS, tiny_model
 
 from isthmus.backbones import CausalBackbone
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.schema import Conversation, Message, TextItem
-from isthmus.encoders.imagebind import ImageBind
+from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.input_projectors import MLP, CrossAttention, PFormer, QFormer
 from isthmus.input_projectors.p_former import contrastive_loss, vocabulary_loss
 from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights

@@ -34,9 +34,9 @@ def test_batches_of_text_alone_train_bridges_by_nothing(trains: str, experts: di
     from model.talks import talk
     from tiny_world import tiny_model
 
+    from isthmus.data.conversations.schema import Conversation
+    from isthmus.data.conversations.sources import ConversationSource
     from isthmus.data.module import ConversationDataModule
-    from isthmus.data.schema import Conversation
-    from isthmus.data.sources import ConversationSource
     from isthmus.training import Stage, StageSwitch
 
     class Words(ConversationSource):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from isthmus.data.deferred import DeferredMedia
-from isthmus.data.schema import Conversation, MediumItem
+from isthmus.data.conversations.schema import Conversation, MediumItem
+from isthmus.data.media.deferred import DeferredMedia
 from isthmus.pocket.conversations import conversation
 from isthmus.pocket.tasks import AnyToAny, Arithmetic, Describe
 from isthmus.pocket.worlds import DRAWN

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from tiny_manifest import records_of, write_manifest, write_set
 
-from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.dialogues import DONE
 from isthmus.pocket.manifest_world import ManifestWorld

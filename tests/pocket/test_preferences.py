@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isthmus.data.pairs import check_pair
-from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.batching.pairs import check_pair
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.model import Reply
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers, worse_answer

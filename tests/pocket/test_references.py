@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from isthmus.data.schema import MediumItem, TextItem
+from isthmus.data.conversations.schema import MediumItem, TextItem
 from isthmus.pocket.judges.base import agreement
 from isthmus.pocket.judges.text import TextJudge
 from isthmus.pocket.references import References

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.data.schema import Conversation, MediumItem, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket import dialogues
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.conversations import told

@@ -10,8 +10,8 @@ import torch
 from tiny_world import tiny_model
 
 from isthmus.backbones import LoraSettings
-from isthmus.data.pairs import Pair
-from isthmus.data.schema import ContentItem, MediumItem, Message, TextItem
+from isthmus.data.batching.pairs import Pair
+from isthmus.data.conversations.schema import ContentItem, MediumItem, Message, TextItem
 from isthmus.model import AnyToAny
 from isthmus.model.objective import Objective
 from isthmus.model.reference import Reference

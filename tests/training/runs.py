@@ -19,10 +19,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny_world import OUTPUTS, tiny_experts, tiny_model
 
 from isthmus.backbones import LoraSettings
+from isthmus.cache.frozen import CacheSettings
+from isthmus.data.conversations.schema import Conversation
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.schema import Conversation
 from isthmus.model import AnyToAny, LossWeights, Reply
-from isthmus.model.frozen_cache import CacheSettings
 from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers

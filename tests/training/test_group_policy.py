@@ -13,8 +13,8 @@ from pytorch_lightning.plugins import Precision
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.prompts import PROMPT, with_answers
-from isthmus.data.schema import Conversation, Message, TextItem
+from isthmus.data.batching.prompts import PROMPT, with_answers
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.model import AnyToAny, LossWeights, Reply
 from isthmus.model.objective import Outcome
 from isthmus.model.scores import score

@@ -16,9 +16,9 @@ from tiny_parts import Shelf
 from tiny_world import SIGNALS
 
 from isthmus.backbones import CausalBackbone, LoraSettings
-from isthmus.encoders.frames_encoder import FramesEncoder
-from isthmus.encoders.transformers_vision import TransformersVision
-from isthmus.encoders.whisper import Whisper
+from isthmus.encoders.speech.whisper import Whisper
+from isthmus.encoders.vision.frames_encoder import FramesEncoder
+from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.input_projectors import CrossAttention, TokenMerging
 from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
 from isthmus.output_projectors import TinyTransformer

@@ -10,7 +10,7 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger
 from runs import fit
 
-from isthmus.data.fetch import Fetched, Steps
+from isthmus.data.batching.fetch import Fetched, Steps
 from isthmus.training.input_wait import InputWait
 
 

@@ -13,10 +13,10 @@ from pytorch_lightning.plugins import Precision
 from test_group_policy import policy
 from test_objective_parts import assert_equal, learnt
 
-from isthmus.data.pairs import Pair
-from isthmus.data.schema import Conversation
+from isthmus.cache.frozen import CacheSettings
+from isthmus.data.batching.pairs import Pair
+from isthmus.data.conversations.schema import Conversation
 from isthmus.model import AnyToAny
-from isthmus.model.frozen_cache import CacheSettings
 from isthmus.pocket.tasks import AnyToAny as Tasks
 from isthmus.training import Preference
 from isthmus.types import MEDIA, Batch, MediaBatch

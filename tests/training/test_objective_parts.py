@@ -13,7 +13,7 @@ from pytorch_lightning.plugins import Precision
 from test_group_policy import policy, prompts
 from torch import Tensor
 
-from isthmus.data.schema import Conversation
+from isthmus.data.conversations.schema import Conversation
 from isthmus.model import AnyToAny, LossWeights
 from isthmus.model.objective import Objective
 from isthmus.pocket.tasks import AnyToAny as Tasks

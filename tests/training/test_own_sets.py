@@ -13,7 +13,7 @@ from runs import Diary
 from tiny_world import tiny_model
 
 from isthmus import cli
-from isthmus.data.media import save_media
+from isthmus.data.media.files import save_media
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.streaming import Shards
 from isthmus.model import LossWeights

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pairs import batch_of, media_pairs, ready, text_pairs
 from torch import Tensor
 
-from isthmus.backbones.lora import inject_lora, lora_parameters
+from isthmus.backbones.adapters.lora import inject_lora, lora_parameters
 from isthmus.losses import PreferenceForm
 from isthmus.model import AnyToAny, LossWeights
 from isthmus.model.objective import Outcome

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_world import tiny_clone
 
 from isthmus import cli
-from isthmus.data.mixture import Mixture
+from isthmus.data.sampling.mixture import Mixture
 
 ASKED = [{"role": "user", "content": "draw a seven"}]
 PICTURE = {"type": "image", "caption": "a red seven", "image": "seven.png"}
@@ -38,7 +38,7 @@ BAD = {1: "equal pair", 2: "schema", 3: "schema", 4: "path", 5: "schema"}
 """What is wrong with the others, by number from 0."""
 
 REWARDS = """
-from isthmus.data.schema import Conversation
+from isthmus.data.conversations.schema import Conversation
 from isthmus.model import Reply
 
 

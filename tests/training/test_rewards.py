@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_world import write_llm
 
-from isthmus.data.schema import Conversation, Message, TextItem
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.model import Reply
 from isthmus.training.rewards import Brevity, ImageTextScore, Reward, RewardFunction, judged
 from isthmus.types import Media, Modality

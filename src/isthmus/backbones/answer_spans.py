@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.backbones.length_groups import length_groups
+from isthmus.backbones.attention.length_groups import length_groups
 from isthmus.layout import Layout
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -38,7 +38,8 @@ class AnswerSpans:
         """The answers that run together: alike in length and, among these, in what is read before them.
 
         Args:
-            launch: what a pass costs besides, in positions, see :func:`~isthmus.backbones.length_groups.length_groups`.
+            launch: what a pass costs besides, in positions, see
+                :func:`~isthmus.backbones.attention.length_groups.length_groups`.
         """
         parted = []
         for alike in length_groups(self.lengths.tolist(), [0] * len(self.lengths), launch):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.backbones.kept_prefix import KeptPrefix
+from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.batch_layout import layout_of
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary

@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isthmus.backbones.adapters.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
+from isthmus.backbones.adapters.lora import LoraSettings, set_lora_dropout
+from isthmus.backbones.adapters.quantization import QuantizationSettings
+from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
+from isthmus.backbones.attention.packing import Packer
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
 from isthmus.backbones.cross_entropies import Library
-from isthmus.backbones.decoding import decode_answers
-from isthmus.backbones.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
-from isthmus.backbones.kept_prefix import KeptPrefix
+from isthmus.backbones.decoding.batched import decode_answers
+from isthmus.backbones.decoding.kept_prefix import KeptPrefix
+from isthmus.backbones.decoding.limits import check_requests
+from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
-from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
-from isthmus.backbones.limits import check_requests
-from isthmus.backbones.lora import LoraSettings, set_lora_dropout
-from isthmus.backbones.packing import Packer
 from isthmus.backbones.pretrained import PretrainedBackbone
-from isthmus.backbones.quantization import QuantizationSettings
-from isthmus.backbones.sampling import Sampler
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
@@ -46,8 +46,9 @@ class CausalBackbone(PretrainedBackbone):
         dtype: likewise.
         skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
-        packing: rows run one after another without padding where the LLM can (:mod:`isthmus.backbones.packing`); in
-            groups of like length otherwise. Loss and gradients are the same.
+        packing: rows run one after another without padding where the LLM can
+            (:mod:`isthmus.backbones.attention.packing`); in groups of like length otherwise. Loss and gradients are the
+            same.
         fusion: media that are attended to by new layers instead of taking positions; none if None.
         checkpointed_layers: so many layers, from the first on, keep their inputs alone and compute the rest again: all
             of them need least memory, for a third more work. Where rows aren't packed, passes that go on from a

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.backbones.aligned_decoding import decode_aligned
+from isthmus.backbones.adapters.lora import set_lora_dropout
 from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
+from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
-from isthmus.backbones.kept_prefix import KeptPrefix
-from isthmus.backbones.length_groups import LAUNCH, LAUNCH_ELSEWHERE
-from isthmus.backbones.limits import check_requests, context_of
-from isthmus.backbones.lora import set_lora_dropout
+from isthmus.backbones.decoding.aligned import decode_aligned
+from isthmus.backbones.decoding.kept_prefix import KeptPrefix
+from isthmus.backbones.decoding.limits import check_requests, context_of
+from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.backbones.pretrained import PretrainedBackbone
-from isthmus.backbones.sampling import Sampler
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses

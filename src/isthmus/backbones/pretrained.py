@@ -12,12 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.backbones.answer_writer import AnswerWriter
-from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
-from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_ends, read_tokenizer
-from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
-from isthmus.backbones.limits import answer_limits, check_requests, context_of, prompt_limits
-from isthmus.backbones.lora import (
+from isthmus.backbones.adapters.lora import (
     LoraSettings,
     adapters_disabled,
     inject_lora,
@@ -25,9 +20,14 @@ from isthmus.backbones.lora import (
     lora_state,
     set_lora_dropout,
 )
+from isthmus.backbones.adapters.quantization import QuantizationSettings, library_config
+from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
+from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_ends, read_tokenizer
+from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
+from isthmus.backbones.decoding.answer_writer import AnswerWriter
+from isthmus.backbones.decoding.limits import answer_limits, check_requests, context_of, prompt_limits
 from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import State, copy_state
-from isthmus.backbones.quantization import QuantizationSettings, library_config
 from isthmus.backbones.template_probe import probe_template
 from isthmus.layout import Layout
 from isthmus.paths import user_path
@@ -236,7 +236,7 @@ class PretrainedBackbone(LanguageBackbone):
     def prompt_limits(
         self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
     ) -> PromptLimits:
-        """How long a prompt may be whose answer shares the LLM's positions. See :mod:`isthmus.backbones.limits`."""
+        """The longest prompt whose answer shares the LLM's positions. See :mod:`~isthmus.backbones.decoding.limits`."""
         (media,), permitted = check_requests(1, [owed], allowed)
         context = context_of(self.config, sampling.context)
         return prompt_limits(context, sampling.max_tokens, media, permitted, self.vocabulary)

@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 from isthmus.paths import user_path
 
 if TYPE_CHECKING:
+    from isthmus.data.conversations.schema import Conversation
     from isthmus.data.lint import SourceReport
-    from isthmus.data.schema import Conversation
 
 FAIL_ON = ("error", "warning", "never")
 
@@ -67,7 +67,7 @@ def preparing(folder: Path) -> Callable[[Conversation], None]:
     Raises:
         ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`.
     """
-    from isthmus.data.pairs import Pair
+    from isthmus.data.batching.pairs import Pair
     from isthmus.model import AnyToAny
 
     model = AnyToAny.from_checkpoint(folder)

@@ -11,13 +11,13 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from isthmus.cli.configs import find_config
-from isthmus.data.sources import ConversationSource
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.paths import user_path
 
 SPLITS = ("sources", "validation", "test")
 PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
-OWN = {"JsonLines": "isthmus.data.sources.JsonLines", "Shards": "isthmus.data.streaming.Shards"}
-OWN |= {name: f"isthmus.data.preferences.{name}" for name in PAIRS}
+OWN = {"JsonLines": "isthmus.data.conversations.sources.JsonLines", "Shards": "isthmus.data.streaming.Shards"}
+OWN |= {name: f"isthmus.data.conversations.preferences.{name}" for name in PAIRS}
 
 
 def open_sets(
@@ -27,8 +27,8 @@ def open_sets(
 
     Args:
         specs: files of one format, or configs (``.yaml``).
-        form: the format: a name in :mod:`isthmus.data.formats` or :mod:`isthmus.data.preferences`, ``JsonLines``,
-            ``Shards``, or a class's whole path.
+        form: the format: a name in :mod:`isthmus.data.formats` or
+            :mod:`isthmus.data.conversations.preferences`, ``JsonLines``, ``Shards``, or a class's whole path.
         root: the media's folder, for files.
         options: further arguments of the format, as ``direction=draw``.
 

@@ -57,7 +57,7 @@ class Part:
 
 ENCODERS = (
     Part(
-        "isthmus.encoders.imagebind.ImageBind",
+        "isthmus.encoders.ImageBind",
         takes="image, video, audio",
         gives="F (B, N, D): 1 token, or patches",
         widths="1024 pooled; patches 1280, audio 768",
@@ -66,7 +66,7 @@ ENCODERS = (
         checkpoint="imagebind_huge.pth, or a folder of config.json and weights",
     ),
     Part(
-        "isthmus.encoders.transformers_vision.TransformersVision",
+        "isthmus.encoders.TransformersVision",
         takes="image",
         gives="F (B, N, D): patches, or 1 token",
         widths="1024 (CLIP ViT-L/14), 1152 (SigLIP so400m)",
@@ -75,7 +75,7 @@ ENCODERS = (
         checkpoint="a folder as of openai/clip-vit-large-patch14 or google/siglip-so400m-patch14-384",
     ),
     Part(
-        "isthmus.encoders.timm_vision.TimmVision",
+        "isthmus.encoders.TimmVision",
         takes="image",
         gives="F (B, N, D): patches, or 1 token",
         widths="1408 (EVA-CLIP-g), 1024 (EVA-02-L), 3072 (NFNet-F6)",
@@ -85,7 +85,7 @@ ENCODERS = (
         extra="timm",
     ),
     Part(
-        "isthmus.encoders.tiles_encoder.TilesEncoder",
+        "isthmus.encoders.TilesEncoder",
         takes="image",
         gives="F (B, N, D): a thumbnail's tokens, then its tiles'",
         widths="the image encoder's",
@@ -94,7 +94,7 @@ ENCODERS = (
         checkpoint="none of its own: it wraps an image encoder",
     ),
     Part(
-        "isthmus.encoders.frequency_encoder.FrequencyEncoder",
+        "isthmus.encoders.FrequencyEncoder",
         takes="image (pages)",
         gives="F (B, N, D): a token for every 64 x 64 pixels",
         widths="1344",
@@ -103,7 +103,7 @@ ENCODERS = (
         checkpoint="a folder of config.json",
     ),
     Part(
-        "isthmus.encoders.frames_encoder.FramesEncoder",
+        "isthmus.encoders.FramesEncoder",
         takes="video, image",
         gives="F (B, N, D): each frame's tokens, or their mean",
         widths="the image encoder's",
@@ -112,7 +112,7 @@ ENCODERS = (
         checkpoint="none of its own: it wraps an image encoder, and may add a T5",
     ),
     Part(
-        "isthmus.encoders.point_bert.PointBert",
+        "isthmus.encoders.PointBert",
         takes="points",
         gives="F (B, N, D): 1 token, or 513 patches",
         widths="1280 pooled (ULIP-1: 512); patches 384",
@@ -121,7 +121,7 @@ ENCODERS = (
         checkpoint="ULIP-2's or ULIP-1's .pt, or a folder of config.json and weights",
     ),
     Part(
-        "isthmus.encoders.beats.Beats",
+        "isthmus.encoders.Beats",
         takes="audio",
         gives="F (B, N, D): 50 tokens a second, or 1",
         widths="768",
@@ -130,7 +130,7 @@ ENCODERS = (
         checkpoint="a published BEATs .pt, or a folder of config.json and weights",
     ),
     Part(
-        "isthmus.encoders.whisper.Whisper",
+        "isthmus.encoders.Whisper",
         takes="audio (speech)",
         gives="F (B, N, D): 50 tokens a second, or 1",
         widths="1280",
@@ -139,7 +139,7 @@ ENCODERS = (
         checkpoint="a folder as of openai/whisper-large-v3",
     ),
     Part(
-        "isthmus.encoders.hubert.Hubert",
+        "isthmus.encoders.Hubert",
         takes="audio (speech)",
         gives="F (B, N, D): 50 tokens a second, or 1",
         widths="1024",
@@ -148,7 +148,7 @@ ENCODERS = (
         checkpoint="a folder as of facebook/hubert-large-ll60k",
     ),
     Part(
-        "isthmus.encoders.c_former.CFormer",
+        "isthmus.encoders.CFormer",
         takes="audio (speech)",
         gives="F (B, N, D): a token for each unit said, or 1",
         widths="512",
@@ -259,7 +259,7 @@ OUTPUT_PROJECTORS = (
 
 GENERATORS = (
     Part(
-        "isthmus.generators.stable_diffusion.StableDiffusion",
+        "isthmus.generators.StableDiffusion",
         takes="H (B, C, K)",
         gives="image",
         widths="(77, 768) SD 1; (77, 1024) SD 2",
@@ -268,7 +268,7 @@ GENERATORS = (
         checkpoint="a StableDiffusionPipeline folder, as of stable-diffusion-v1-5/stable-diffusion-v1-5",
     ),
     Part(
-        "isthmus.generators.stable_diffusion_xl.StableDiffusionXL",
+        "isthmus.generators.StableDiffusionXL",
         takes="H (B, C, K), pooled (B, K')",
         gives="image",
         widths="(77, 2048), pooled 1280",
@@ -277,7 +277,7 @@ GENERATORS = (
         checkpoint="a StableDiffusionXLPipeline folder, as of stabilityai/stable-diffusion-xl-base-1.0",
     ),
     Part(
-        "isthmus.generators.stable_diffusion_3.StableDiffusion3",
+        "isthmus.generators.StableDiffusion3",
         takes="H (B, C, K), pooled (B, K')",
         gives="image",
         widths="(333, 4096), pooled 2048",
@@ -286,7 +286,7 @@ GENERATORS = (
         checkpoint="a StableDiffusion3Pipeline folder, as of stabilityai/stable-diffusion-3.5-medium",
     ),
     Part(
-        "isthmus.generators.zeroscope.ZeroScope",
+        "isthmus.generators.ZeroScope",
         takes="H (B, C, K)",
         gives="video",
         widths="(77, 1024)",
@@ -295,7 +295,7 @@ GENERATORS = (
         checkpoint="a TextToVideoSDPipeline folder, as of cerspense/zeroscope_v2_576w",
     ),
     Part(
-        "isthmus.generators.wan.Wan",
+        "isthmus.generators.Wan",
         takes="H (B, C, K)",
         gives="video",
         widths="(512, 4096)",
@@ -304,7 +304,7 @@ GENERATORS = (
         checkpoint="a WanPipeline folder, as of Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
     ),
     Part(
-        "isthmus.generators.audioldm.AudioLDM",
+        "isthmus.generators.AudioLDM",
         takes="H (B, C, K)",
         gives="audio",
         widths="(1, 512)",
@@ -313,7 +313,7 @@ GENERATORS = (
         checkpoint="an AudioLDMPipeline folder, as of cvssp/audioldm-l-full",
     ),
     Part(
-        "isthmus.generators.audioldm2.AudioLDM2",
+        "isthmus.generators.AudioLDM2",
         takes="H (B, C, K), pooled (B, K')",
         gives="audio",
         widths="(72, 1024), pooled 64",
@@ -322,7 +322,7 @@ GENERATORS = (
         checkpoint="an AudioLDM2Pipeline folder, as of cvssp/audioldm2",
     ),
     Part(
-        "isthmus.generators.stable_audio.StableAudio",
+        "isthmus.generators.StableAudio",
         takes="H (B, C, K)",
         gives="audio",
         widths="(128, 768)",
@@ -331,7 +331,7 @@ GENERATORS = (
         checkpoint="a StableAudioPipeline folder, as of stabilityai/stable-audio-open-1.0",
     ),
     Part(
-        "isthmus.generators.shap_e.ShapE",
+        "isthmus.generators.ShapE",
         takes="H (B, 1, K)",
         gives="points",
         widths="(1, 768)",

@@ -13,16 +13,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from isthmus.data.batching.pairs import Pair
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault, data_faults
-from isthmus.data.limits import MediaLimits
 from isthmus.data.lint_media import doubts, measures, traits
-from isthmus.data.media import DEFAULT_LIMITS, read_media
-from isthmus.data.pairs import Pair
-from isthmus.data.remarks import Remark, remarks
-from isthmus.data.schema import Conversation, MediumItem, TextItem
-from isthmus.data.seeds import permuted
-from isthmus.data.sources import ConversationSource
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.files import DEFAULT_LIMITS, read_media
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.remarks import Remark, remarks
+from isthmus.data.media.stored import StoredFile
+from isthmus.data.sampling.seeds import permuted
 from isthmus.types import MEDIA, Media, Modality
 
 SLOWEST = 1.0

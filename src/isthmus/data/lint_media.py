@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.stored import StoredFile
 from isthmus.types import Media, Modality
 
 SIDES = re.compile(r"\b(left|right|above|below|upper|lower|top|bottom|upside|clockwise)\b", re.IGNORECASE)
@@ -72,7 +72,7 @@ def traits(media: Media, file: Media | Path | StoredFile) -> Iterator[str]:
 
 def _header(file: Path | StoredFile) -> tuple[int, bool]:
     """An image file's EXIF orientation, 0 where it has none, and whether it may be clear; both without decoding it."""
-    from isthmus.data.image_files import open_image, orientation_of
+    from isthmus.data.media.images.files import open_image, orientation_of
 
     try:
         with open_image(BytesIO(file.data) if isinstance(file, StoredFile) else file) as image:

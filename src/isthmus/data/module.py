@@ -11,14 +11,14 @@ from typing import Literal, get_args
 import pytorch_lightning as pl
 import torch
 
-from isthmus.data.collate import Collator
-from isthmus.data.fetch import OnError
-from isthmus.data.grouping import Grouping
-from isthmus.data.loader import ConversationLoader, StartMethod
-from isthmus.data.mixture import Mixture
-from isthmus.data.schedule import InOrder, Schedule
-from isthmus.data.shares import weigh
-from isthmus.data.sources import ConversationSource
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.fetch import OnError
+from isthmus.data.batching.loader import ConversationLoader, StartMethod
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.sampling.grouping import Grouping
+from isthmus.data.sampling.mixture import Mixture
+from isthmus.data.sampling.schedule import InOrder, Schedule
+from isthmus.data.sampling.shares import weigh
 from isthmus.types import Batch
 
 _log = logging.getLogger(__name__)
@@ -48,9 +48,11 @@ class ConversationDataModule(pl.LightningDataModule):
         workers: processes that decode and collate, for each training process.
         seed: of every order and of every sample's noise.
         on_error: whether a bad sample ends the run, or is counted, reported at the stage's end and replaced.
-        temperature: T of sources that a stage gives no weight (:func:`~isthmus.data.shares.weigh`); 1 is by size.
-        batches: how modalities are spread over batches (:class:`~isthmus.data.grouping.Grouping`). Unless ``mixed``, a
-            source without an index of modalities is gone through once, when the first stage that has it begins.
+        temperature: T of sources that a stage gives no weight (:func:`~isthmus.data.sampling.shares.weigh`); 1: by
+            size.
+        batches: how modalities are spread over batches (:class:`~isthmus.data.sampling.grouping.Grouping`). Unless
+            ``mixed``, a source without an index of modalities is gone through once, when the first stage that has it
+            begins.
         modality_shares: of modalities, where batches aren't ``mixed``, as ``{image: 2, video: 1, text: 1}``.
         start_method: how worker processes start: ``fork``, ``spawn`` or ``forkserver``; as Python has it if None (fork
             on Linux up to Python 3.13, forkserver from 3.14 on). Forked workers start at once; the others import torch
@@ -124,14 +126,14 @@ class ConversationDataModule(pl.LightningDataModule):
 
         Args:
             name: the stage.
-            mixture: weights by source, as :func:`~isthmus.data.shares.weigh` takes them; every source by its size
-                where none are given.
+            mixture: weights by source, as :func:`~isthmus.data.sampling.shares.weigh` takes them; every source by its
+                size where none are given.
             steps: how many batches; or
             epochs: as many as draw this many times the number of items of the mixture's sources together.
             batch_size: in place of the module's.
 
         Raises:
-            ValueError: see :class:`~isthmus.data.mixture.Mixture`.
+            ValueError: see :class:`~isthmus.data.sampling.mixture.Mixture`.
         """
         sizes = {source: len(items) for source, items in self.sources.items()}
         weights = weigh(f"stage '{name}'", sizes, mixture, self.temperature)

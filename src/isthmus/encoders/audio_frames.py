@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.encoders.audio_clips import resampled
 from isthmus.encoders.base import Encoder
+from isthmus.encoders.mel import resampled
 from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.precision import Dtype, lifted, torch_dtype
 from isthmus.types import Features, Media, Modality

@@ -69,3 +69,13 @@ def log_mel_image(waveform: Array, sample_rate: int, bins: int, target_length: i
     """(L,) samples -> (bins, target_length) float32: mean removed, zeros appended or frames cut off at the end."""
     banks = filter_banks(waveform - waveform.mean(), sample_rate, bins)[:target_length]
     return np.pad(banks, ((0, target_length - banks.shape[0]), (0, 0))).T
+
+
+def resampled(waveform: Array, rate: float, wanted: int) -> Array:
+    """(L,) float32 at another sample rate; unchanged where it already has the wanted one."""
+    if rate == wanted:
+        return waveform
+    import soxr
+
+    result: Array = soxr.resample(waveform, rate, wanted)
+    return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from isthmus.data.sources import ConversationSource
+from isthmus.data.conversations.sources import ConversationSource
 
 
 def captions_of(details: Mapping[str, Any], field: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.schema import parse_conversation
+from isthmus.data.conversations.schema import parse_conversation
 from isthmus.inference.session import Session
 from isthmus.model import AnyToAny, Reply
 from isthmus.model.memory import Memory

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from isthmus.data.media import ENDINGS, save_media
+from isthmus.data.media.files import ENDINGS, save_media
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
 from isthmus.types import Media

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import DEFAULT_LIMITS, read_media
+from isthmus.data.media.files import DEFAULT_LIMITS, read_media
+from isthmus.data.media.limits import MediaLimits
 from isthmus.inference.replies import Content, MediaFolder, as_content, claim, write_record
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply

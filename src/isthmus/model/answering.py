@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.base import Answer, Sampling, SignalRun
-from isthmus.data.schema import parse_conversation
-from isthmus.data.seeds import derive_seed
+from isthmus.data.conversations.schema import parse_conversation
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply
 from isthmus.types import MEDIA, Batch, Features, Media, Modality

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import State, copy_state
-from isthmus.data.collate import Collator
-from isthmus.data.schema import Conversation
+from isthmus.cache.frozen import CacheSettings, FrozenCache
+from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.schema import Conversation
 from isthmus.input_projectors.p_former import PFormer
 from isthmus.layout import on_device
 from isthmus.model.answering import answer, converse
 from isthmus.model.backbone import Backbone
 from isthmus.model.counting import counts_of, layout_within, over_processes, target_labels, with_late_counts
-from isthmus.model.frozen_cache import CacheSettings, FrozenCache
 from isthmus.model.input_side import InputSide
 from isthmus.model.losses import LossWeights, Terms, cosine_to, distance_to
 from isthmus.model.memory import Memory

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from isthmus.backbones.base import BackboneOutput, LanguageBackbone
-from isthmus.data.planning import Planner
+from isthmus.data.conversations.planning import Planner
 from isthmus.types import Batch, Modality
 
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from isthmus.backbones.lora import LoraSettings
+from isthmus.backbones.adapters.lora import LoraSettings
+from isthmus.cache.fingerprint import fingerprint
 from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
-from isthmus.model.fingerprint import fingerprint
 from isthmus.model.relocation import relocated
 from isthmus.writing import PREVIOUS, write_folder
 

@@ -8,11 +8,11 @@ from functools import partial
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from isthmus.data.cache.media import MediumCache
+from isthmus.cache.frozen import FrozenCache
+from isthmus.cache.media import MediumCache
 from isthmus.encoders.base import Encoder
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.p_former import PFormer
-from isthmus.model.frozen_cache import FrozenCache
 from isthmus.model.gaps import without_gaps
 from isthmus.model.positions import Positions
 from isthmus.precision import lifted

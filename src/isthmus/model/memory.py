@@ -11,10 +11,11 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from isthmus.backbones.kept_prefix import KeptPrefix
-from isthmus.data.cache.media import MediumLookup, content_key
-from isthmus.data.limits import MediaLimits
-from isthmus.data.stored import StoredFile
+from isthmus.backbones.decoding.kept_prefix import KeptPrefix
+from isthmus.cache.media import content_key
+from isthmus.data.batching.lookup import MediumLookup
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.stored import StoredFile
 from isthmus.model.input_side import InputSide
 from isthmus.types import Encoded, Media, MediaBatch, Modality
 
@@ -83,7 +84,7 @@ class Memory:
 
 @dataclass
 class Lookup:
-    """A modality's media in a memory; see :class:`~isthmus.data.cache.media.MediumLookup`."""
+    """A modality's media in a memory; see :class:`~isthmus.cache.media.MediumLookup`."""
 
     memory: Memory
     modality: Modality

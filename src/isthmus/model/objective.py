@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from isthmus.data.collate import Collator
+from isthmus.data.batching.collate import Collator
 from isthmus.model.counting import counts_of, over_processes, with_late_counts
 from isthmus.model.losses import Terms
 
@@ -54,7 +54,7 @@ class Objective(ABC):
     @property
     @abstractmethod
     def collator(self) -> Callable[..., Collator]:
-        """Makes its batches; takes :class:`~isthmus.data.collate.Collator`'s arguments."""
+        """Makes its batches; takes :class:`~isthmus.data.batching.collate.Collator`'s arguments."""
 
     @abstractmethod
     def step(self, model: AnyToAny, batch: Batch) -> Outcome:

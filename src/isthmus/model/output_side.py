@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from isthmus.cache.frozen import FrozenCache
 from isthmus.generators.base import Generator
-from isthmus.model.frozen_cache import FrozenCache
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
 from isthmus.precision import lifted

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.collate import Collator
-from isthmus.data.schema import Conversation
+from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.schema import Conversation
 from isthmus.model.memory import Memory
 from isthmus.types import Batch, Modality
 
@@ -22,7 +22,7 @@ def prompt_collator(
 ) -> Collator:
     """What makes prompts, which share the LLM's context with answers that are drawn so.
 
-    The length of training batches doesn't bind them. See :func:`isthmus.backbones.limits.prompt_limits`.
+    The length of training batches doesn't bind them. See :func:`isthmus.backbones.decoding.limits.prompt_limits`.
 
     Args:
         model: answers.

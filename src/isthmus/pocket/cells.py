@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator as Random
 
-from isthmus.data.schema import Conversation
+from isthmus.data.conversations.schema import Conversation
 from isthmus.pocket import dialogues
 from isthmus.pocket.conversations import checked, conversation, told
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from numpy.random import Generator as Random
 
-from isthmus.data.schema import ContentItem, Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.pocket import dialogues
 from isthmus.pocket.dialogues import Dialogue, Exchange, Part, Shown
 from isthmus.pocket.language import belongs, draw_shown, order

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from numpy.random import Generator as Random
 
-from isthmus.data.deferred import DeferredMedia
+from isthmus.data.media.deferred import DeferredMedia
 from isthmus.pocket.world import Concept, Split
 from isthmus.pocket.worlds import World
 from isthmus.types import Media, Modality

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.random import Generator as Random
 
-from isthmus.data.seeds import derive_seed
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.pocket import dialogues
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Attribute, Dialogue, Exchange, Part, Shown, fill, pick
 from isthmus.pocket.world import COLOURS, DIGITS, Split, draw_concept

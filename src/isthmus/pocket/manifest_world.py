@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator as Random
 
+from isthmus.data.conversations.schema import MediumItem
 from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.formats.strokes import Strokes
-from isthmus.data.media import read_media
-from isthmus.data.schema import MediumItem
+from isthmus.data.media.files import read_media
 from isthmus.paths import user_path
-from isthmus.pocket.fitted_media import fitted
+from isthmus.pocket.own.fitted_media import fitted
 from isthmus.pocket.world import DIGITS, SAMPLE_RATE, SIZE, Concept, Split
 from isthmus.pocket.worlds import World
 from isthmus.types import Media, Modality
@@ -46,7 +46,7 @@ class ManifestWorld(World):
 
     ``label`` is a digit's word or figure; ``split`` is ``train`` or ``test``. Every twentieth training record is the
     validation split's and no training's. All media of a modality and split are read at once, when one is first asked
-    for, and stay in memory, brought to the experts' sizes by :func:`~isthmus.pocket.fitted_media.fitted`.
+    for, and stay in memory, brought to the experts' sizes by :func:`~isthmus.pocket.own.fitted_media.fitted`.
 
     Args:
         path: the manifest.

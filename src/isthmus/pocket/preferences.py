@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from numpy.random import Generator as Random
 
-from isthmus.data.pairs import Pair
+from isthmus.data.batching.pairs import Pair
 from isthmus.pocket.conversations import conversation
 from isthmus.pocket.dialogues import DONE, Dialogue, Exchange, Part, Shown
 from isthmus.pocket.language import SOURCES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.pocket.conversations import checked
 from isthmus.pocket.dialogues import OUTPUTS
 from isthmus.pocket.tasks import PocketSource

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.schema import Conversation
-from isthmus.evaluation.judge import Judge
-from isthmus.evaluation.scoring import Expectation, judge_replies
+from isthmus.data.conversations.schema import Conversation
+from isthmus.evaluation.matrix.judge import Judge
+from isthmus.evaluation.matrix.scoring import Expectation, judge_replies
 from isthmus.model import Reply
 from isthmus.pocket.judges.audio import AudioJudge
 from isthmus.pocket.judges.image import ImageJudge

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.random import Generator as Random
 
-from isthmus.data.schema import Conversation
-from isthmus.data.seeds import derive_seed
-from isthmus.data.sources import ConversationSource
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.pocket import dialogues
 from isthmus.pocket.conversations import checked, conversation, held_out, told
 from isthmus.pocket.deferred_world import DeferredWorld

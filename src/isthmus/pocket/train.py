@@ -2,8 +2,8 @@
 
 Their weights are part of the repository; this is how they came to be. An hour or two on two cores; an interrupted run
 goes on from its snapshots. With ``--manifest``, experts for a user's own media are trained on top of the embedded ones
-instead: for digits (:mod:`isthmus.pocket.tuning`) where its records have labels, for whatever their captions say
-(:mod:`isthmus.pocket.caption_tuning`) where they have none.
+instead: for digits (:mod:`isthmus.pocket.own.tuning`) where its records have labels, for whatever their captions say
+(:mod:`isthmus.pocket.own.caption_tuning`) where they have none.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pathlib import Path
 import torch
 
 from isthmus.paths import user_path
-from isthmus.pocket import caption_tuning
-from isthmus.pocket.captioned import CaptionedSet, has_labels
-from isthmus.pocket.experts import audioldm, bert, imagebind, llama, point_bert, shap_e, stable_diffusion, zeroscope
+from isthmus.pocket.experts import imagebind, stable_diffusion, zeroscope
+from isthmus.pocket.experts.audio import audioldm
+from isthmus.pocket.experts.language import bert, llama
+from isthmus.pocket.experts.points import point_bert, shap_e
 from isthmus.pocket.judges import training as judges
 from isthmus.pocket.manifest_world import ManifestWorld
-from isthmus.pocket.tuning import tune
+from isthmus.pocket.own import caption_tuning
+from isthmus.pocket.own.captioned import CaptionedSet, has_labels
+from isthmus.pocket.own.tuning import tune
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
-from isthmus.data.collate import Collator
-from isthmus.data.prompts import PROMPT, PromptCollator, with_answers
-from isthmus.data.rows import rows_of
-from isthmus.data.samples import deal
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.prompts import PROMPT, PromptCollator, with_answers
+from isthmus.data.batching.rows import rows_of
+from isthmus.data.batching.samples import deal
 from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from isthmus.data.loader import ConversationLoader
+from isthmus.data.batching.loader import ConversationLoader
 
 NAME = "train/input_wait"
 

@@ -10,8 +10,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from isthmus.data.collate import Collator
-from isthmus.data.pairs import PairCollator
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.pairs import PairCollator
 from isthmus.layout import Runs, on_device
 from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference_loss
 from isthmus.model import AnyToAny
@@ -26,7 +26,7 @@ Contents = dict[Modality, tuple[list[int], list[int]]]
 
 
 class Preference(Objective):
-    """DPO over words and media. Batches are pairs of :mod:`isthmus.data.preferences`, both sides in one pass.
+    """DPO over words and media. Batches are pairs, both sides in one pass.
 
     An answer's log-probability is that of its words, its end, and the first signal token of each run: whether a medium
     is called for is learnt like a word. What a medium looks like is learnt by the media term: a content of the chosen

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from isthmus.data.schema import Conversation, TextItem
+from isthmus.data.conversations.schema import Conversation, TextItem
 from isthmus.model import Reply
 from isthmus.paths import user_path
 from isthmus.published import read_published

@@ -31,7 +31,7 @@ class Stage:
         trains: parts, such as ``lora``, ``input_projectors`` or ``output_projectors.image``; a name stands for all
             below it.
         losses: weights of the objective's terms.
-        data: weights by training source, as :func:`isthmus.data.shares.weigh` takes them; by size if None.
+        data: weights by training source, as :func:`isthmus.data.sampling.shares.weigh` takes them; by size if None.
         steps: length in batches; or
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.

@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 
 from isthmus.data.module import ConversationDataModule
-from isthmus.data.seeds import derive_seed
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import load_bundle, save_bundle
 from isthmus.model.reference import Reference

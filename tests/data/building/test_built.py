@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from isthmus.data.building import BuiltDialogues, Gallery, read_templates
 from isthmus.data.building.kinds import WRITERS
+from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem, check_roles
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.formats import Alpaca
 from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.lint import Linter
-from isthmus.data.planning import Planner
-from isthmus.data.schema import Conversation, MediumItem, TextItem, check_roles
-from isthmus.data.sources import ConversationSource, JsonLines
 from isthmus.data.streaming.convert import convert
 from isthmus.data.streaming.lines import LinesWriter
 from isthmus.types import IGNORED, Modality
@@ -262,7 +262,7 @@ class Talk(ConversationSource):
         return 2
 
     def __getitem__(self, index: int) -> Conversation:
-        from isthmus.data.schema import Message
+        from isthmus.data.conversations.schema import Message
 
         return Conversation((Message("user", (TextItem("hi"),)), Message("assistant", (TextItem("hello"),))))
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from isthmus.data import formats
+from isthmus.data.conversations.schema import Conversation, TextItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.formats import (
     CC3M,
@@ -26,8 +28,6 @@ from isthmus.data.formats import (
     WebVid,
 )
 from isthmus.data.formats.captions import Captions
-from isthmus.data.schema import Conversation, TextItem
-from isthmus.data.sources import ConversationSource
 from isthmus.types import MEDIA, Modality
 
 HUMAN, GPT = {"from": "human"}, {"from": "gpt"}

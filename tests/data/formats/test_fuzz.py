@@ -17,10 +17,10 @@ import trimesh
 from PIL import Image
 
 from isthmus.data import formats
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.formats import CaptionTable, ManifestSource
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import read_media, save_media
-from isthmus.data.sources import ConversationSource, JsonLines
+from isthmus.data.media.files import read_media, save_media
+from isthmus.data.media.limits import MediaLimits
 from isthmus.types import Media, Modality
 
 CASES = 10_000

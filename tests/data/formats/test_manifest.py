@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from isthmus.data.conversations.schema import MediumItem
 from isthmus.data.errors import DataError
 from isthmus.data.formats import ManifestSource
 from isthmus.data.formats.strokes import Strokes
 from isthmus.data.lint import Linter
-from isthmus.data.schema import MediumItem
 from isthmus.types import Media, Modality
 
 RECORDS: list[dict[str, Any]] = [

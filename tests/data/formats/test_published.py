@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.data.conversations.schema import MediumItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.formats import Alpaca, AudioCaps, Llava, NextGPTFolder, NextGPTPairs, ShareGPT
-from isthmus.data.schema import MediumItem
-from isthmus.data.sources import ConversationSource
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.data import line_index
+from isthmus.data.conversations import line_index
 from isthmus.data.errors import DataError
 from isthmus.data.formats import records as module
 from isthmus.data.formats.records import CsvRecords, JsonRecords, Records

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from data.streaming.shard_sets import sharded, small
 
-from isthmus.data.sources import JsonLines
+from isthmus.data.conversations.sources import JsonLines
 
 
 @pytest.fixture(scope="session")

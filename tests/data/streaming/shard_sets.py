@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import read_media, save_media
-from isthmus.data.schema import Conversation, MediumItem
-from isthmus.data.sources import ConversationSource, JsonLines
-from isthmus.data.stored import StoredFile
+from isthmus.data.conversations.schema import Conversation, MediumItem
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
+from isthmus.data.media.files import read_media, save_media
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming.records import take_apart
 from isthmus.data.streaming.storage import Storage
 from isthmus.data.streaming.writer import ShardWriter

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from data.streaming.shard_sets import lines
 
-from isthmus.data.collate import Collator
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.loader import ConversationLoader
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.errors import DataError
 from isthmus.data.lint import Linter
-from isthmus.data.loader import ConversationLoader
-from isthmus.data.mixture import Mixture
-from isthmus.data.sources import ConversationSource, JsonLines
+from isthmus.data.sampling.mixture import Mixture
 from isthmus.data.streaming import Shards
 from isthmus.data.streaming.convert import Converted, convert
 from isthmus.data.streaming.storage import Storage

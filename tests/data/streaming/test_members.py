@@ -13,12 +13,12 @@ from data.conversations import assistant, picture, tone, user
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data.batching.pairs import Pair
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import read_media
-from isthmus.data.pairs import Pair
-from isthmus.data.schema import Conversation, MediumItem, Message, TextItem
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.files import read_media
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming.members import END, pack, unpack
 from isthmus.data.streaming.records import take_apart
 from isthmus.types import Media, Modality

@@ -17,12 +17,12 @@ from data.streaming.shard_sets import sharded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.data.collate import Collator
-from isthmus.data.fetch import Steps
-from isthmus.data.grouping import Grouping
-from isthmus.data.loader import ConversationLoader
-from isthmus.data.mixture import Mixture
-from isthmus.data.sources import ConversationSource, JsonLines
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.fetch import Steps
+from isthmus.data.batching.loader import ConversationLoader
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
+from isthmus.data.sampling.grouping import Grouping
+from isthmus.data.sampling.mixture import Mixture
 from isthmus.data.streaming import Shards
 
 SIZE, BATCH = 60, 4

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from data.streaming.shard_sets import plain, same, sharded
 
-from isthmus.data.cache.media import content_key
+from isthmus.cache.media import content_key
+from isthmus.data.conversations.schema import MediumItem
+from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import read_media
-from isthmus.data.schema import MediumItem
-from isthmus.data.sources import ConversationSource, JsonLines
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.files import read_media
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming import Shards
 from isthmus.types import Modality
 

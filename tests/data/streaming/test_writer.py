@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from data.streaming.shard_sets import same, sharded
 
-from isthmus.data.limits import MediaLimits
-from isthmus.data.sources import JsonLines
+from isthmus.data.conversations.sources import JsonLines
+from isthmus.data.media.limits import MediaLimits
 from isthmus.data.streaming import Shards
 from isthmus.data.streaming.records import take_apart
 from isthmus.data.streaming.storage import Storage

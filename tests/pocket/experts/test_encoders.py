@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.point_bert import PointBert
-from isthmus.encoders.point_cloud import prepared_points
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.point_bert.cloud import prepared_points
+from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.pocket import world
-from isthmus.pocket.experts import handwriting, imagebind, point_bert, probing
-from isthmus.pocket.tokenizers import byte_pairs, clip_tokenizer, lexicon_merges, save_tokenizer
+from isthmus.pocket.experts import handwriting, imagebind, probing
+from isthmus.pocket.experts.points import point_bert
+from isthmus.pocket.experts.tokenizers import byte_pairs, clip_tokenizer, lexicon_merges, save_tokenizer
 from isthmus.types import Modality
 
 LEXICON = st.lists(st.text("abcdeno", min_size=1, max_size=7), min_size=1, max_size=8)

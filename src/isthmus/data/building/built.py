@@ -13,9 +13,9 @@ from isthmus.data.building.gallery import Gallery
 from isthmus.data.building.kinds import MAKES, NEEDS_OTHERS, WRITERS, Writing
 from isthmus.data.building.script import Script
 from isthmus.data.building.templates import read_templates
-from isthmus.data.schema import Conversation
-from isthmus.data.seeds import derive_seed, permuted
-from isthmus.data.sources import ConversationSource
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.sampling.seeds import derive_seed, permuted
 from isthmus.types import MEDIA, Modality
 
 TEXT = "text"

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, data_faults
-from isthmus.data.schema import Conversation, MediumItem, TextItem
-from isthmus.data.sources import ConversationSource
 from isthmus.types import MEDIA, Modality
 
 

@@ -7,7 +7,7 @@ from string import Formatter
 
 from isthmus.data.building.gallery import Captioned
 from isthmus.data.building.templates import Templates
-from isthmus.data.schema import ContentItem, Message, Role, TextItem
+from isthmus.data.conversations.schema import ContentItem, Message, Role, TextItem
 
 Filling = str | Captioned
 

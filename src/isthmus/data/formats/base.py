@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.schema import Conversation, parse_conversation
+from isthmus.data.conversations.sources import ConversationSource, media_named
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import Records
-from isthmus.data.schema import Conversation, parse_conversation
-from isthmus.data.sources import ConversationSource, media_named
 from isthmus.paths import user_path
 from isthmus.types import Modality
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from isthmus.data.formats.fields import Item, fault, made
-from isthmus.data.seeds import derive_seed
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.types import MEDIA
 
 Direction = Literal["describe", "draw", "both"]

@@ -9,17 +9,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from isthmus.data.conversations.schema import Conversation, parse_conversation
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import fault, mapping, text
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import JsonRecords
 from isthmus.data.formats.strokes import Strokes
-from isthmus.data.limits import MediaLimits
-from isthmus.data.paths import resolve_path
-from isthmus.data.point_columns import float32_cloud
-from isthmus.data.point_files import read_rows
-from isthmus.data.schema import Conversation, parse_conversation
-from isthmus.data.sources import ConversationSource
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.locations import resolve_path
+from isthmus.data.media.points.columns import float32_cloud
+from isthmus.data.media.points.files import read_rows
 from isthmus.paths import user_path
 from isthmus.types import MEDIA, Media, Modality
 

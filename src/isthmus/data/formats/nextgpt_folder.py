@@ -7,12 +7,12 @@ from collections.abc import Collection
 from itertools import accumulate
 from pathlib import Path
 
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Direction
 from isthmus.data.formats.nextgpt_instructions import NextGPTInstructions
 from isthmus.data.formats.nextgpt_pairs import NextGPTPairs
-from isthmus.data.schema import Conversation
-from isthmus.data.sources import ConversationSource
 from isthmus.paths import user_path
 from isthmus.types import Modality
 

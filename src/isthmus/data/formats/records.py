@@ -1,11 +1,11 @@
 """Where each record of a large text file begins: JSON lines, JSON arrays, comma- and tab-separated tables.
 
 A file is passed through once; per record an offset and a line number stay, 16 bytes, and those of a large file are kept
-from run to run (:mod:`isthmus.data.line_index`). JSON lines and tables without quotes hold a record a line, so that
-finding the line ends is enough. An array, and a table whose quoted fields may hold line ends, have to be parsed: that
-takes some seconds per million records, once. ``json.JSONDecoder.raw_decode`` over a sliding window does for arrays what
-a streaming parser such as ijson would, and tells where an element ends, which ijson doesn't: only with that can a
-record be read again without the file before it.
+from run to run (:mod:`isthmus.data.conversations.line_index`). JSON lines and tables without quotes hold a record a
+line, so that finding the line ends is enough. An array, and a table whose quoted fields may hold line ends, have to be
+parsed: that takes some seconds per million records, once. ``json.JSONDecoder.raw_decode`` over a sliding window does
+for arrays what a streaming parser such as ijson would, and tells where an element ends, which ijson doesn't: only with
+that can a record be read again without the file before it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from isthmus.data.conversations.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 from isthmus.paths import user_path
 
 _CHUNK = 1 << 20

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.lint import SEVERITIES, Linter, Severity, SourceReport
-from isthmus.data.schema import Conversation
-from isthmus.data.seeds import derive_seed, permuted
-from isthmus.data.sources import ConversationSource
+from isthmus.data.sampling.seeds import derive_seed, permuted
 from isthmus.data.streaming.records import Record, take_apart
 
 

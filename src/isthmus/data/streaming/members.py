@@ -1,7 +1,7 @@
 """A conversation as files of a tar archive, as WebDataset lays them out: ``000000012.json`` and ``000000012.0.png``.
 
-Any tool that reads tar reads a shard. Unpacked, its JSON files are lines of :class:`~isthmus.data.sources.JsonLines`,
-with their media beside them. Nothing is pickled.
+Any tool that reads tar reads a shard. Unpacked, its JSON files are lines of
+:class:`~isthmus.data.conversations.sources.JsonLines`, with their media beside them. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 import tarfile
 from typing import Any
 
+from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.schema import Conversation, parse_conversation
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming.records import Record
 from isthmus.types import MEDIA
 
@@ -41,7 +41,7 @@ def _file(name: str, data: bytes) -> bytes:
 
 
 def unpack(data: bytes, where: str) -> Conversation:
-    """Part of a shard -> its conversation, whose media are :class:`~isthmus.data.stored.StoredFile`.
+    """Part of a shard -> its conversation, whose media are :class:`~isthmus.data.media.stored.StoredFile`.
 
     A conversation's media are files of this part alone, so that no name leads anywhere else.
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import save_media
-from isthmus.data.schema import Conversation, MediumItem, TextItem
-from isthmus.data.stored import StoredFile
+from isthmus.data.media.files import save_media
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.stored import StoredFile
 from isthmus.types import MEDIA, Media, Modality
 
 

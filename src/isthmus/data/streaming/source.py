@@ -9,12 +9,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource, media_label
 from isthmus.data.errors import DataError, Fault
-from isthmus.data.limits import MediaLimits
-from isthmus.data.media import DEFAULT_LIMITS
-from isthmus.data.orders import Stretches
-from isthmus.data.schema import Conversation
-from isthmus.data.sources import ConversationSource, media_label
+from isthmus.data.media.files import DEFAULT_LIMITS
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.sampling.orders import Stretches
 from isthmus.data.streaming.copies import LocalCopies
 from isthmus.data.streaming.layout import MANIFEST, check_sizes, read_index, read_manifest
 from isthmus.data.streaming.members import unpack

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.pocket.experts.fitting import fit
-from isthmus.pocket.tokenizers import clip_tokenizer
+from isthmus.pocket.experts.tokenizers import clip_tokenizer
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 

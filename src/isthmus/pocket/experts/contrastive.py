@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isthmus.evaluation.retrieval import retrieval_report
+from isthmus.evaluation.retrieval.ranks import retrieval_report
 from isthmus.pocket.experts.handwriting import uniform
-from isthmus.pocket.tokenizers import clip_tokenizer
+from isthmus.pocket.experts.tokenizers import clip_tokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer

@@ -17,18 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from isthmus.encoders.audio_clips import audio_views
 from isthmus.encoders.checkpoint import save_checkpoint
 from isthmus.encoders.image_transform import normalised
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
-from isthmus.encoders.video_frames import clip_frames
+from isthmus.encoders.imagebind.audio_clips import audio_views
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.imagebind.video_frames import clip_frames
 from isthmus.paths import user_path
 from isthmus.pocket.experts import handwriting as hand
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.probing import probe_modality
-from isthmus.pocket.tokenizers import clip_tokenizer, save_tokenizer
+from isthmus.pocket.experts.tokenizers import clip_tokenizer, save_tokenizer
 from isthmus.pocket.world import COLOURS, DIGITS, FRAMES, FRAMES_PER_SECOND, MOTIONS, SIZE, Concept, draw_audio
 from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from isthmus.encoders.checkpoint import read_config, read_weights, save_checkpoint, weights_file
 from isthmus.encoders.image_transform import image_view
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
-from isthmus.encoders.video_frames import video_views
-from isthmus.pocket.captioned import CaptionedSet
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.imagebind.video_frames import video_views
 from isthmus.pocket.experts.contrastive import caption_rows, caption_tokenizer, contrastive_loss, moved, recalls
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.imagebind import enliven
-from isthmus.pocket.tokenizers import save_tokenizer
+from isthmus.pocket.experts.tokenizers import save_tokenizer
+from isthmus.pocket.own.captioned import CaptionedSet
 from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)

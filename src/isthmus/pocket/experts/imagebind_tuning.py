@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isthmus.encoders.audio_clips import audio_views
 from isthmus.encoders.checkpoint import load_weights, read_weights, save_checkpoint, weights_file
 from isthmus.encoders.image_transform import normalised
-from isthmus.encoders.imagebind import ImageBind
-from isthmus.encoders.imagebind_config import ImageBindConfig
-from isthmus.encoders.imagebind_model import ImageBindModel
-from isthmus.encoders.video_frames import clip_frames
+from isthmus.encoders.imagebind.audio_clips import audio_views
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.imagebind.video_frames import clip_frames
 from isthmus.pocket.experts.augmenting import shifted_sounds, warped
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.experts.imagebind import BATCH, measure

@@ -16,7 +16,7 @@ from isthmus.paths import user_path
 from isthmus.pocket.experts.captions import WIDTH, build_tokenizer, tokenized, train_text_encoder
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
-from isthmus.pocket.tokenizers import save_tokenizer
+from isthmus.pocket.experts.tokenizers import save_tokenizer
 from isthmus.pocket.world import SIZE
 from isthmus.pocket.worlds import DRAWN, World
 from isthmus.published import read_published
@@ -219,7 +219,7 @@ def measure(
     folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
 ) -> dict[str, float]:
     """The ceiling by attribute: what the judge reads of images drawn from their true captions."""
-    from isthmus.generators.stable_diffusion import StableDiffusion
+    from isthmus.generators.image.stable_diffusion import StableDiffusion
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.image import ImageJudge
 

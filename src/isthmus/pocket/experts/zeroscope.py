@@ -28,7 +28,7 @@ from isthmus.pocket.experts.stable_diffusion import (
     UNSAID,
     pixels,
 )
-from isthmus.pocket.tokenizers import save_tokenizer
+from isthmus.pocket.experts.tokenizers import save_tokenizer
 from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, SIZE
 from isthmus.pocket.worlds import DRAWN, World
 from isthmus.published import read_published
@@ -185,7 +185,7 @@ def measure(
     folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
 ) -> dict[str, float]:
     """The ceiling by attribute: what the judge reads of videos drawn from their true captions."""
-    from isthmus.generators.zeroscope import ZeroScope
+    from isthmus.generators.video.zeroscope import ZeroScope
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.video import VideoJudge
 

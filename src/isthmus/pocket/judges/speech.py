@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.data.audio_files import resample
-from isthmus.generators.log_mel import log_mel
+from isthmus.data.media.audio.files import resample
+from isthmus.generators.audio.log_mel import log_mel
 from isthmus.paths import user_path
 from isthmus.pocket.judges.base import MediaJudge, Reading
 from isthmus.pocket.judges.digit_reader import CLASSES, ILLEGIBLE, load_weights

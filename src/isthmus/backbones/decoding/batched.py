@@ -1,0 +1,71 @@
+"""Batched decoding of a causal LLM with a key-value cache, in which a run of signal tokens takes one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from isthmus.backbones.base import Answer
+from isthmus.backbones.decoding.answer_writer import AnswerWriter
+from isthmus.backbones.decoding.sampling import Sampler
+from isthmus.precision import lifted
+
+Run = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(embeddings (B, L, E), mask (B, slots so far), positions (B, L)) -> final states (B, L, E); keeps its own cache."""
+
+
+def decode_answers(
+    prompts: Tensor,
+    mask: Tensor,
+    run: Run,
+    embed: Callable[[Tensor], Tensor],
+    logits: Callable[[Tensor], Tensor],
+    sampler: Sampler,
+    writers: Sequence[AnswerWriter],
+    reused: int = 0,
+) -> list[Answer]:
+    """Decodes every row to its end.
+
+    Each step appends a block to every unfinished row: a text token, or whole runs. Rows with shorter blocks get slots
+    that the mask hides, so that cache slots and positions differ; positions are therefore explicit. (A sliding-window
+    LLM counts slots: hidden ones shrink its window.)
+
+    Args:
+        prompts: (B, T, E) embedded prompts, right-padded.
+        mask: (B, T) bool.
+        run: the LLM without its head.
+        embed: (B, L) ids -> (B, L, E).
+        logits: (B, E) -> (B, columns), -inf where a column may not be chosen.
+        sampler: chooses the columns.
+        writers: one a row; they decide what follows a choice.
+        reused: positions of each prompt that ``run`` has in its cache already; fewer than any prompt has.
+
+    Returns:
+        The answers. A run's states are the final hidden states plus the signal tokens' input embeddings (NExT-GPT,
+        arXiv 2309.05519).
+    """
+    everyone = torch.arange(len(mask), device=mask.device)
+    lengths = mask.sum(1)
+    positions = torch.arange(reused, mask.shape[1], device=mask.device).expand(len(mask), -1)
+    last = run(prompts[:, reused:], mask, positions)[everyone, lengths - 1 - reused]
+    while True:
+        choices = sampler.choose(logits(last))
+        blocks = [writer.take(choice) for writer, choice in zip(writers, choices, strict=True)]
+        if all(writer.is_finished and not writer.awaits_states for writer in writers):
+            return [writer.answer for writer in writers]
+        longest = max(len(block) for block in blocks)
+        ids = torch.tensor([block + [0] * (longest - len(block)) for block in blocks], device=mask.device)
+        steps = torch.arange(longest, device=mask.device)
+        counts = torch.tensor([len(block) for block in blocks], device=mask.device)
+        positions = lengths[:, None] + torch.minimum(steps, (counts[:, None] - 1).clamp(min=0))
+        mask = torch.cat([mask, steps < counts[:, None]], dim=1)
+        embeddings = embed(ids)
+        hidden = run(embeddings, mask, positions)
+        for row, writer in enumerate(writers):
+            writer.receive(lifted(hidden[row]) + lifted(embeddings[row]))
+        if all(writer.is_finished for writer in writers):
+            return [writer.answer for writer in writers]
+        last = torch.where(counts[:, None] > 0, hidden[everyone, (counts - 1).clamp(min=0)], last)
+        lengths = lengths + counts

@@ -1,0 +1,199 @@
+"""Nothing frozen is computed twice: encoder features and caption conditions, kept on disk from run to run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from isthmus.cache.files import FileDigests
+from isthmus.cache.identity import identity
+from isthmus.cache.media import MediumCache
+from isthmus.cache.store import Tensors, TensorStore
+from isthmus.encoders.base import Encoder
+from isthmus.generators.base import Generator
+from isthmus.paths import user_path
+from isthmus.types import Condition, Features, FrozenExpert, MediaBatch, Modality
+
+log = logging.getLogger(__name__)
+
+Storage = Literal["exact", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where frozen results are kept.
+
+    Attributes:
+        folder: on a disk of this machine; each machine of a run has its own.
+        max_bytes: of all files together. Where it is reached, what was used longest ago is dropped, as far as it wasn't
+            used in this run; where nothing else is left, nothing is added.
+        storage: ``exact`` as they were computed, or half the size: rounded, and given back as float32.
+        trial: after so many items of a kind, reading them back is held against computing them, and a cache that is
+            slower is switched off for that kind until the run ends; 0 keeps it on.
+    """
+
+    folder: Path = Path("runs/cache")
+    max_bytes: int = 50_000_000_000
+    storage: Storage = "exact"
+    trial: int = 64
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", user_path(self.folder))
+        if self.storage not in get_args(Storage):
+            raise ValueError(f"cache.storage: found {self.storage!r}; expected {' or '.join(get_args(Storage))}")
+        if self.trial < 0:
+            raise ValueError(f"cache.trial: found {self.trial}; expected a number of items, or 0")
+
+
+@dataclass
+class Trial:
+    """What the first items of a kind took, in seconds."""
+
+    items: int = 0
+    computed: float = 0.0
+    loaded: float = 0.0
+
+
+class FrozenCache:
+    """Features by medium and conditions by caption, of one model's experts.
+
+    Attributes:
+        precision: the Trainer's; values of another are other values.
+        hits: how many features or conditions came from the cache in this process.
+        misses: how many were computed.
+    """
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self.settings = settings
+        self.store = TensorStore(settings.folder, settings.max_bytes)
+        self.files = FileDigests(settings.folder)
+        self.precision = "32-true"
+        self.hits = self.misses = 0
+        self._identities: dict[int, str] = {}
+        self._trials: dict[str, Trial] = {}
+        self._off: set[str] = set()
+
+    def medium(self, encoder: Encoder, modality: Modality, positions: Callable[[int], int]) -> MediumCache | None:
+        """What a data worker looks media up in; None where the cache was slower than the encoder."""
+        space = self.namespace(encoder, modality)
+        if space in self._off:
+            return None
+        return MediumCache(self.store, self.files, space, partial(encoder.token_count, modality), positions)
+
+    def namespace(self, part: FrozenExpert, modality: Modality) -> str:
+        """What stands before every key of an expert's values."""
+        if id(part) not in self._identities:
+            without = part.sampling_settings if isinstance(part, Generator) else ()
+            self._identities[id(part)] = identity(part, without)
+        return f"{self._identities[id(part)]}/{modality}/{self.precision}/{self.settings.storage}"
+
+    def features(self, encoder: Encoder, modality: Modality, batch: MediaBatch, device: torch.device) -> Features:
+        """F of a batch, of which only what wasn't found is encoded; an encoder that has nothing to do isn't loaded."""
+        assert batch.cached is not None
+        computed: Features | None = None
+        missing = [at for at, known in enumerate(batch.cached) if known.tokens is None]
+        if missing:
+            encoder.load(device)
+            began = perf_counter()
+            computed = encoder(modality, batch.inputs)
+            rows = list(zip(computed.tokens.detach().cpu(), computed.mask.cpu(), strict=True))
+            seconds = perf_counter() - began + sum(batch.cached[at].seconds for at in missing)
+            values: dict[str, Tensors] = {}
+            for at, (tokens, mask) in zip(missing, rows, strict=True):
+                known = batch.cached[at]
+                values[known.key] = {"tokens": tokens, "mask": mask, "count": torch.tensor(known.count)}
+            self._keep(self.namespace(encoder, modality), type(encoder).__name__, values, seconds, len(missing))
+        self.misses += len(missing)
+        self.hits += len(batch.cached) - len(missing)
+        if computed is not None and len(missing) == len(batch.cached):
+            return computed
+        place = {at: row for row, at in enumerate(missing)}
+        tokens_of, mask_of = [], []
+        for at, known in enumerate(batch.cached):
+            if known.tokens is None:
+                assert computed is not None
+                tokens_of.append(computed.tokens[place[at]])
+                mask_of.append(computed.mask[place[at]])
+            else:
+                assert known.mask is not None
+                tokens_of.append(_restored(known.tokens, self.settings.storage).to(device))
+                mask_of.append(known.mask.to(device))
+        return Features(torch.stack(tokens_of), torch.stack(mask_of))
+
+    def condition(self, generator: Generator, captions: Sequence[str]) -> Condition:
+        """The generator's own condition of each caption, on the CPU; its text towers load only for new ones."""
+        space = self.namespace(generator, generator.modality)
+        if space in self._off:
+            return generator.condition(captions)
+        keys = {caption: f"{space}/{blake2b(caption.encode(), digest_size=16).hexdigest()}" for caption in captions}
+        rows = {caption: held for caption, key in keys.items() if (held := self.store.get(key)) is not None}
+        self.hits += len(rows)
+        missing = [caption for caption in keys if caption not in rows]
+        if missing:
+            began = perf_counter()
+            computed = generator.condition(missing)
+            fresh = {caption: _row(computed, at) for at, caption in enumerate(missing)}
+            seconds = perf_counter() - began
+            self._keep(space, type(generator).__name__, {keys[c]: row for c, row in fresh.items()}, seconds, len(fresh))
+            self.misses += len(missing)
+            rows |= fresh
+        stacked = {
+            name: torch.stack([_restored(rows[caption][name], self.settings.storage) for caption in captions])
+            for name in rows[captions[0]]
+        }
+        return Condition(stacked["tokens"], stacked.get("mask"), stacked.get("pooled"))
+
+    def _keep(self, space: str, name: str, values: Mapping[str, Tensors], seconds: float, items: int) -> None:
+        if space in self._off:
+            return
+        stored = {
+            key: {each: _stored(tensor, self.settings.storage) for each, tensor in tensors.items()}
+            for key, tensors in values.items()
+        }
+        if not self.store.put(stored) or not self.settings.trial:
+            return
+        trial = self._trials.setdefault(space, Trial())
+        if trial.items >= self.settings.trial:
+            return
+        began = perf_counter()
+        for key in stored:
+            self.store.get(key)
+        trial.loaded += (perf_counter() - began) * items / len(stored)  # repeats within a batch were computed too
+        trial.computed += seconds
+        trial.items += items
+        if trial.items >= self.settings.trial:
+            is_slower = trial.loaded >= trial.computed
+            if is_slower:
+                self._off.add(space)
+            log.info(
+                "cache: %s, %s: %.2f ms an item to compute, %.2f ms to read back: %s",
+                name,
+                space.split("/")[1],
+                1e3 * trial.computed / trial.items,
+                1e3 * trial.loaded / trial.items,
+                "switched off" if is_slower else "kept",
+            )
+
+
+def _row(condition: Condition, at: int) -> Tensors:
+    parts = {"tokens": condition.tokens, "mask": condition.mask, "pooled": condition.pooled}
+    return {name: tensor[at].detach().cpu() for name, tensor in parts.items() if tensor is not None}
+
+
+def _stored(tensor: Tensor, storage: Storage) -> Tensor:
+    if storage == "exact" or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.bfloat16 if storage == "bfloat16" else torch.float16)
+
+
+def _restored(tensor: Tensor, storage: Storage) -> Tensor:
+    return tensor.float() if storage != "exact" and tensor.is_floating_point() else tensor

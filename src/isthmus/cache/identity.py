@@ -1,0 +1,79 @@
+"""What decides the values that a frozen expert gives: its weights, its other files and its settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from isthmus.cache.fingerprint import WEIGHTS, fingerprint
+from isthmus.types import FrozenExpert
+
+VERSION = 1
+"""Raised when an expert's preprocessing or arithmetic changes, so that what was cached before is not found."""
+
+LARGEST = 1 << 26
+"""Bytes of a file beside the weights that is read whole: tokenizers and configurations are far smaller."""
+
+OPAQUE = "opaque"
+"""Tokenizers and the like: made of the checkpoint's files, and some of them there only once the expert is loaded."""
+
+
+def identity(part: FrozenExpert, without: Collection[str] = ()) -> str:
+    """A digest that changes with the expert's class, weights, tokenizer and configuration files, and settings.
+
+    Settings are its public attributes, and those of experts within it.
+
+    Args:
+        part: the expert.
+        without: settings of its own that don't touch the values in question.
+
+    Raises:
+        ValueError: a checkpoint without weights.
+    """
+    return sha256(json.dumps([VERSION, _described(part, without)], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _described(part: FrozenExpert, without: Collection[str] = ()) -> Any:
+    settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
+    inner = {name: module for name, module in part._modules.items() if isinstance(module, FrozenExpert)}
+    for name in ("training", "is_loaded", *without):
+        settings.pop(name, None)
+    return [f"{type(part).__module__.partition('.')[0]}.{type(part).__qualname__}", _plain(settings | inner)]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; :data:`OPAQUE` for what is neither plain nor a file nor an expert."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, Path):
+        return _files(value) if value.exists() else str(value)
+    if isinstance(value, FrozenExpert):
+        return _described(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted(json.dumps(_plain(each), sort_keys=True) for each in value)
+    if isinstance(value, dict):
+        return {str(key): plain for key, each in value.items() if (plain := _plain(each)) != OPAQUE}
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__qualname__, {field.name: _plain(getattr(value, field.name)) for field in fields(value)}]
+    return OPAQUE
+
+
+def _files(path: Path) -> list[str]:
+    """The fingerprint of the weights there, and a digest of every smaller file beside them."""
+    digest = sha256()
+    others = sorted(path.rglob("*")) if path.is_dir() else []
+    for file in others:
+        if file.is_file() and file.suffix not in WEIGHTS and file.stat().st_size <= LARGEST:
+            digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
+            digest.update(file.read_bytes())
+    return [fingerprint(path), digest.hexdigest()]

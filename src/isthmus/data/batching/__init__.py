@@ -1,0 +1,1 @@
+"""Conversations -> batches, whose layout is known on the CPU."""

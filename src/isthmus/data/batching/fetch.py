@@ -1,0 +1,166 @@
+"""One process's part of a global batch, made in a worker."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.samples import Sample
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.errors import DataError, data_faults
+from isthmus.data.sampling.schedule import Reference, Schedule
+from isthmus.types import Batch
+
+OnError = Literal["raise", "skip"]
+"""What a bad sample does: end the run, or be counted, reported and replaced by the next of its source."""
+
+_ATTEMPTS = 100
+"""This many bad samples in a row are no accident."""
+
+
+@dataclass
+class Fetched:
+    """What a worker hands over. Errors travel as values: raised in a worker, they'd arrive as its traceback's text."""
+
+    batch: Batch | None = None
+    skipped: list[DataError] = field(default_factory=list)
+    error: DataError | None = None
+
+    def pin_memory(self) -> Fetched:
+        """``DataLoader`` calls this where it is told to pin."""
+        return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
+
+
+class Steps(Dataset[Fetched]):
+    """Step number -> this process's part of the global batch. A pure function, whichever worker runs it."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        sources: Mapping[str, ConversationSource],
+        collator: Collator,
+        rank: int,
+        world: int,
+        on_error: OnError,
+    ) -> None:
+        self.schedule = schedule
+        self.sources = sources
+        self.collator = collator
+        self.rank = rank
+        self.world = world
+        self.on_error = on_error
+
+    def __getitem__(self, step: int) -> Fetched:
+        fetched = Fetched()
+        references = self.schedule.batch(step)
+        # A split's last batch may have fewer items than there are processes, and one without a batch would hold up all.
+        own = references[self.rank :: self.world] or [replace(references[0], repeated=True)]
+        try:
+            fetched.batch = self._stacked([self._candidates(reference, fetched.skipped) for reference in own], fetched)
+        except DataError as error:
+            fetched.error = error
+        return fetched
+
+    def _stacked(self, places: Sequence[Iterator[Candidate]], fetched: Fetched) -> Batch:
+        """A batch of each place's first sample that can be stacked with the others."""
+        chosen = [next(place) for place in places]
+        while True:
+            samples = [candidate.sample for candidate in chosen]
+            try:
+                with data_faults(f"a batch of {self.schedule.name}"):
+                    return self.collator.batch(samples)
+            except DataError:
+                faults = odd_samples(samples, self.collator)
+                if not faults:
+                    raise
+                for at, fault in faults.items():
+                    self._bad(fault, chosen[at].source, chosen[at].index, fetched.skipped)
+                    chosen[at] = next(places[at])
+
+    def _candidates(self, reference: Reference, skipped: list[DataError]) -> Iterator[Candidate]:
+        """The samples that may stand in a place: the reference's own, then the next ones of its source."""
+        source = self.sources[reference.source]
+        items = range(len(source)) if reference.among is None else reference.among
+        place = bisect_left(items, reference.index)
+        attempts = min(_ATTEMPTS, len(items))
+        for attempt in range(attempts):
+            index = items[(place + attempt) % len(items)]
+            name = f"{reference.source}/{index}"
+            try:
+                with data_faults(name):
+                    conversation = source[index]
+                    details = {"id": name, "seed": reference.seed, **conversation.details, "source": reference.source}
+                    if reference.repeated or attempt:
+                        details["repeated"] = True
+                    sample = self.collator.sample(replace(conversation, details=details))
+            except DataError as error:
+                self._bad(error, reference.source, index, skipped)
+            else:
+                yield Candidate(sample, reference.source, index)
+        raise DataError(
+            skipped[-1].fault,
+            f"source '{reference.source}': found {attempts} bad samples in a row from {reference.index} on, the "
+            f"last being: {skipped[-1]}",
+        )
+
+    def _bad(self, error: DataError, source: str, index: int, skipped: list[DataError]) -> None:
+        """Counts a bad sample, or ends the run with an error that says where in its source the sample stands."""
+        name, place = f"{source}/{index}", self.sources[source].where(index)
+        said = str(error).removeprefix(f"{name}: ")
+        fault = DataError(error.fault, f"{name if place == name or place in said else f'{name} ({place})'}: {said}")
+        if self.on_error == "raise":
+            raise fault from error.__cause__ or error
+        skipped.append(fault)
+
+
+@dataclass
+class Candidate:
+    """A sample that was read, and what it was read from."""
+
+    sample: Sample
+    source: str
+    index: int
+
+
+def odd_samples(samples: Sequence[Sample], collator: Collator) -> dict[int, DataError]:
+    """Which of a batch's samples can't be stacked with the most of the others, and why.
+
+    Samples are put into groups that can be stacked; the largest stays, of equal ones the first.
+
+    Args:
+        samples: of a batch that couldn't be stacked.
+        collator: stacks them.
+    """
+    whole = copy(collator)
+    whole.micro_batches = 1  # parts are stacked apart: a pair that shares no part would seem to fit
+
+    def fault(places: Sequence[int]) -> DataError | None:
+        try:
+            with data_faults("a batch"):
+                whole.batch([samples[place] for place in places])
+        except DataError as error:
+            return error
+        return None
+
+    faults: dict[int, DataError] = {}
+    groups: list[list[int]] = []
+    for place in range(len(samples)):
+        if (alone := fault([place])) is not None:
+            faults[place] = alone
+            continue
+        fitting = next((group for group in groups if fault([*group, place]) is None), None)
+        if fitting is None:
+            groups.append([place])
+        else:
+            fitting.append(place)
+    kept = max(groups, key=len, default=[])
+    for group in groups:
+        for place in group if group is not kept else ():
+            faults[place] = fault([kept[0], place]) or fault([*kept, place]) or faults[place]
+    return dict(sorted(faults.items()))

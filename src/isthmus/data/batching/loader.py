@@ -1,0 +1,189 @@
+"""A loader that walks a schedule and can be resumed at the exact batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+from isthmus.data.batching.collate import Collator
+from isthmus.data.batching.fetch import Fetched, OnError, Steps
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.errors import DataError
+from isthmus.data.sampling.schedule import Schedule
+from isthmus.types import Batch
+
+_log = logging.getLogger(__name__)
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
+"""How Python starts a process: a copy of this one, a fresh one, or a copy of a fresh one."""
+
+
+class ConversationLoader:
+    """Batches of a schedule, for one process. One pass is the whole stage.
+
+    Not a ``DataLoader``, but the owner of one: Lightning rebuilds those that it is given when it thinks that they need
+    its sampler. It calls ``state_dict`` in each checkpoint, and ``load_state_dict`` before ``iter`` when it resumes.
+    It may call ``iter`` twice before the first batch, so workers start with the first ``next``.
+
+    Args:
+        schedule: what stands where.
+        sources: by name.
+        collator: makes the batches.
+        workers: processes that prepare them; 0 prepares them in this one.
+        rank: this process of
+        world: so many; it takes items rank, rank + world, ... of each global batch.
+        on_error: what a bad sample does.
+        start_method: how workers start; as Python has it on this system if None.
+        pin_memory: whether batches are put where a GPU fetches them beside other work.
+
+    Attributes:
+        waited: seconds that whoever trains has waited for batches.
+
+    Raises:
+        ValueError: a global batch with fewer items than processes.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        sources: Mapping[str, ConversationSource],
+        collator: Collator,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        on_error: OnError = "raise",
+        start_method: StartMethod | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        if schedule.batch_size < world:
+            raise ValueError(
+                f"{schedule.name}: batch_size: found {schedule.batch_size} for {world} processes; expected at least "
+                f"one item each (batch_size counts all processes together). Mend: raise it to {world} or more."
+            )
+        self.schedule = schedule
+        self.workers = workers
+        self.start_method = start_method
+        self.pin_memory = pin_memory
+        self.rank = rank
+        self.skipped: Counter[str] = Counter()
+        self.waited = 0.0
+        self._examples: dict[str, str] = {}
+        self._steps = Steps(schedule, sources, collator, rank, world, on_error)
+        self._begin_at = 0
+        self._consumed = 0
+        self._is_reported = False
+
+    def __len__(self) -> int:
+        return len(self.schedule)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        begin, self._begin_at = self._begin_at, 0
+        self._consumed = begin
+        # Its own generator: by default the workers' seed is drawn from the global one, and a resumed run would part
+        # from the uninterrupted one.
+        loader: DataLoader[Fetched] = DataLoader(
+            self._steps,
+            batch_size=None,
+            sampler=range(begin, len(self)),
+            num_workers=self.workers,
+            collate_fn=_unchanged,
+            worker_init_fn=_stand_apart,
+            generator=torch.Generator(),
+            pin_memory=self.pin_memory,
+            multiprocessing_context=self.start_method if self.workers else None,
+        )
+        for fetched in self._timed(loader):
+            self._count(fetched.skipped)
+            if fetched.error is not None:
+                self.report()
+                raise fetched.error
+            # Batches that workers have prepared ahead aren't counted until they are handed over.
+            self._consumed += 1
+            if self._consumed == len(self):
+                self.report()  # Lightning doesn't ask for more after the last one
+            assert fetched.batch is not None
+            yield fetched.batch
+
+    def _timed(self, loader: DataLoader[Fetched]) -> Iterator[Fetched]:
+        batches = _received(loader) if self.workers else iter(loader)
+        began = perf_counter()
+        for fetched in batches:
+            self.waited += perf_counter() - began
+            yield fetched
+            began = perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches have been handed over, and of which schedule."""
+        return {
+            "consumed": self._consumed,
+            "steps": len(self),
+            "schedule": self.schedule.fingerprint,
+            "rank": self.rank,
+            "skipped": dict(self.skipped),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on after the batches that the checkpoint's run had consumed. A finished stage begins anew.
+
+        Raises:
+            ValueError: the checkpoint was made in the middle of another schedule.
+        """
+        if state_dict["consumed"] >= state_dict["steps"]:
+            return
+        if state_dict["schedule"] != self.schedule.fingerprint:
+            raise ValueError(
+                f"checkpoint: found the data of {state_dict['schedule']}; expected {self.schedule.fingerprint}. "
+                "Mend: resume with the sources, mixture, batch size, length and seed that the run was started with, "
+                "or start from its weights alone."
+            )
+        self._begin_at = self._consumed = state_dict["consumed"]
+        if state_dict["rank"] == self.rank:  # a checkpoint holds one process's counts
+            self.skipped = Counter(state_dict["skipped"])
+
+    def report(self) -> None:
+        """Logs once how many samples were skipped so far and why, with an example of each."""
+        if self.skipped and not self._is_reported:
+            self._is_reported = True
+            reasons = "; ".join(
+                f"{count} {reason}" + (f" (first: {self._examples[reason]})" if reason in self._examples else "")
+                for reason, count in sorted(self.skipped.items())
+            )
+            _log.warning(
+                "%s, rank %d: skipped %d bad samples: %s", self.schedule.name, self.rank, self.skipped.total(), reasons
+            )
+
+    def _count(self, skipped: list[DataError]) -> None:
+        for error in skipped:
+            self.skipped[str(error.fault)] += 1
+            self._examples.setdefault(str(error.fault), str(error))
+            self._is_reported = False
+
+
+def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
+    """What workers have prepared, the next one received and unpacked by a thread while this one is learnt from."""
+    batches = iter(loader)
+    with ThreadPoolExecutor(1, "batches") as thread:
+        due = thread.submit(next, batches, None)
+        while (fetched := due.result()) is not None:
+            due = thread.submit(next, batches, None)
+            yield fetched
+
+
+def _stand_apart(_: int) -> None:
+    """A worker leaves the process group: a signal that ends the run lets it finish its batch, for which it may wait."""
+    os.setpgid(0, 0)
+
+
+def _unchanged(fetched: Any) -> Any:
+    return fetched

@@ -1,1 +1,0 @@
-"""What frozen experts said, kept on disk: a store, and its keys."""

@@ -1,0 +1,113 @@
+"""Sound that libsndfile doesn't read, by PyAV: M4A, AAC, WebM, Matroska, and the sound track of any video.
+
+A file's container is told by its first bytes and forced on the demuxer, so that a playlist, which could name other
+files or addresses, is never taken for a recording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.remarks import Remark, remark
+
+Array = np.ndarray[Any, Any]
+
+CHANNELS = 8
+"""At most: more are no recording but a damaged header."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What a file holds.
+
+    Attributes:
+        samples: (L, channels) float32, as decoded: they may lie outside of [-1, 1].
+        rate: samples a second.
+        is_exact: whether the numbers are those that were stored, so that an excess is no overshoot of a lossy codec.
+    """
+
+    samples: Array
+    rate: float
+    is_exact: bool
+
+
+def container_of(path: Path) -> str | None:
+    """FFmpeg's name of the container that a file's first bytes are of; None for one that isn't read here."""
+    with path.open("rb") as file:
+        head = file.read(189)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
+        return "mp4"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    if head[:1] == b"\xff" and head[1:2] and head[1] & 0xF6 == 0xF0:
+        return "aac"
+    if head[:1] == b"\x47" and head[188:] == b"\x47":
+        return "mpegts"
+    starts = {b"\x1a\x45\xdf\xa3": "matroska", b"FLV\x01": "flv", b"\0\0\x01\xba": "mpeg", b"#!AMR": "amr"}
+    starts[bytes.fromhex("3026b2758e66cf11")] = "asf"
+    return next((name for start, name in starts.items() if head.startswith(start)), None)
+
+
+def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
+    """The first sound track of a file, from its first sample on.
+
+    What can't be decoded is read around, up to ``limits.broken_frames`` times, and told.
+
+    Raises:
+        DataError: over a limit, by its header or while decoding.
+        ValueError: it holds no sound, or less than it declares.
+        Exception: FFmpeg's errors, and whatever PyAV meets in a half-read header; the caller words it.
+    """
+    import av
+    from av.audio.resampler import AudioResampler
+
+    pieces: list[Array] = []
+    broken = length = width = 0
+    rate = 0.0
+    with path.open("rb") as file, av.open(file, mode="r", format=container, metadata_errors="replace") as opened:
+        if not opened.streams.audio:
+            raise ValueError("it holds no sound")
+        stream = opened.streams.audio[0]
+        declared = 0.0
+        if stream.duration is not None and stream.time_base is not None:
+            declared = float(stream.duration * stream.time_base)
+        elif len(opened.streams) == 1:
+            declared = (opened.duration or 0) / av.time_base
+        if container in ("aac", "mp3"):
+            declared = 0.0  # raw frames declare no duration: FFmpeg guesses it of the bit rate
+        numbers = declared * stream.rate * stream.channels
+        limits.check(path, seconds=declared, bytes=4 * numbers)
+        is_exact = stream.codec_context.name.startswith(("pcm_f32", "pcm_f64"))
+        # Copied by FFmpeg: the planes of a damaged stream may end before PyAV thinks that they do.
+        converter = AudioResampler(format="flt")
+        for packet in opened.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                broken += 1
+                if broken > limits.broken_frames:
+                    raise ValueError(f"more than {limits.broken_frames} of its frames are broken") from None
+                continue
+            for frame in frames:
+                if frame.layout.nb_channels > CHANNELS:
+                    raise ValueError(f"it has {frame.layout.nb_channels} channels; expected at most {CHANNELS}")
+                if rate and (frame.layout.nb_channels, frame.sample_rate) != (width, rate):
+                    raise ValueError("its channels or its rate change on the way")
+                if not all(plane.buffer_ptr for plane in frame.planes):
+                    raise ValueError("a frame lacks one of its channels")
+                width = frame.layout.nb_channels
+                rate = float(frame.sample_rate)
+                for piece in converter.resample(frame):
+                    pieces.append(piece.to_ndarray().reshape(-1, width))
+                    length += len(pieces[-1])
+                    limits.check(path, seconds=length / rate, bytes=4 * length * pieces[-1].shape[1])
+    if not length or length < 0.9 * declared * rate:
+        raise ValueError(f"{length} of {round(declared * rate)} samples could be decoded")
+    if broken:
+        remark(Remark.BROKEN_FRAMES, path, f"{broken} of its frames are broken and left out")
+    return Sound(np.concatenate(pieces), rate, is_exact)

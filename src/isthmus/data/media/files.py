@@ -1,0 +1,129 @@
+"""Media to and from files: one door to the readers and writers of every modality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from isthmus.data.errors import DataError, Fault, data_faults
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.locations import resolve_path
+from isthmus.data.media.stored import StoredFile
+from isthmus.paths import user_path
+from isthmus.request import Request
+from isthmus.types import Media, Modality
+
+DEFAULT_LIMITS = MediaLimits()
+
+ENDINGS: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: (".png",),
+    Modality.VIDEO: (".mp4", ".mkv", ".gif"),
+    Modality.AUDIO: (".wav",),
+    Modality.POINTS: (".npy",),
+}
+"""What :func:`save_media` writes."""
+
+
+def read_media(
+    path: str | Path | StoredFile,
+    modality: Modality,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    root: Path | None = None,
+    sample_rate: float | None = None,
+    request: Request | None = None,
+) -> Media:
+    """Decodes a file. Nothing is fetched from a network, unpickled, or decoded before its header has passed the limits.
+
+    Args:
+        path: relative to ``root``, which it can't leave; a trusted path where there's no root; or a shard's file.
+        modality: what to read it as.
+        limits: caps on its size.
+        root: the folder that holds it.
+        sample_rate: resamples audio to this rate; other media ignore it.
+        request: what will be looked at. Limits then hold what is decoded, however long the file is. None: everything.
+
+    Raises:
+        DataError: an escape, an absent file, a limit, or a file that can't be decoded.
+    """
+    if isinstance(path, StoredFile):
+        return _read_stored(path, modality, limits, sample_rate, request)
+    resolved = resolve_path(path, root, str(path))
+    with data_faults(str(resolved)):
+        if modality is not Modality.VIDEO or request is None or request.frames is None:
+            limits.check(resolved, bytes=resolved.stat().st_size)
+        return _decoded(resolved, modality, limits, sample_rate, request)
+
+
+def _decoded(
+    resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
+) -> Media:
+    # A modality's library loads when it is first read.
+    match modality:
+        case Modality.IMAGE:
+            from isthmus.data.media.images.files import read_image
+
+            return read_image(resolved, limits)
+        case Modality.VIDEO:
+            from isthmus.data.media.videos.files import read_video
+
+            return read_video(resolved, limits, request)
+        case Modality.AUDIO:
+            from isthmus.data.media.audio.files import read_audio
+
+            return read_audio(resolved, limits, sample_rate)
+        case Modality.POINTS:
+            from isthmus.data.media.points.files import read_points
+
+            return read_points(resolved, limits)
+        case _:
+            raise DataError(
+                Fault.SCHEMA, f"{resolved}: found {modality}; expected a medium. Mend: text isn't read from files."
+            )
+
+
+def _read_stored(
+    file: StoredFile, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
+) -> Media:
+    limits.check(file.name, bytes=len(file.data))
+    with file.on_disk() as path:
+        try:
+            media = read_media(path, modality, limits, None, sample_rate, request)
+        except DataError as error:
+            # What is wrong is wrong with the shard's file, whose name a user can find.
+            said = error.message.replace(str(path.resolve()), file.name).replace(str(path), file.name)
+            raise DataError(error.fault, said) from error
+    return replace(media, source=file.name)
+
+
+def save_media(media: Media, path: str | Path) -> Path:
+    """Writes image ``.png``; video ``.mp4`` (H.264), ``.mkv`` (lossless) or ``.gif``; audio ``.wav``; points ``.npy``.
+
+    Raises:
+        ValueError: an ending that this modality isn't written with.
+    """
+    target = user_path(path)
+    endings = ENDINGS[media.modality]
+    if target.suffix.lower() not in endings:
+        raise ValueError(
+            f"{target}: found the ending {target.suffix!r} for {media.modality}; "
+            f"expected {' or '.join(endings)}. Mend: rename the target."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    match media.modality:
+        case Modality.IMAGE:
+            from isthmus.data.media.images.files import write_image
+
+            write_image(media, target)
+        case Modality.VIDEO:
+            from isthmus.data.media.videos.files import write_video
+
+            write_video(media, target)
+        case Modality.AUDIO:
+            from isthmus.data.media.audio.files import write_audio
+
+            write_audio(media, target)
+        case _:
+            from isthmus.data.media.points.files import write_points
+
+            write_points(media, target)
+    return target

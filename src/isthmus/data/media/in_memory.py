@@ -1,0 +1,48 @@
+"""Media that a caller holds in memory: decoded ones, Pillow images, and plain arrays with a rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from isthmus.data.errors import DataError, Fault
+from isthmus.data.media.images.files import image_array
+from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.points.columns import float32_cloud
+from isthmus.types import Media, Modality
+
+
+def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> Media:
+    """A :class:`Media`, a Pillow image or an array -> a medium.
+
+    Args:
+        value: an array as :class:`Media` describes it; audio and points may also be float64.
+        modality: what it is said to be.
+        rate: frames or samples a second, for an array.
+        where: names the field in an error.
+
+    Raises:
+        DataError: another type, or an array that isn't the modality's.
+    """
+    if isinstance(value, Media):
+        if value.modality is not modality:
+            raise _fault(where, f"found a {value.modality}", f"a {modality}", "give it under its own type")
+        return value
+    if isinstance(value, Image.Image) and modality is Modality.IMAGE:
+        return Media(modality, image_array(value, where), source=where)
+    if isinstance(value, np.ndarray):
+        if modality is Modality.POINTS and value.dtype == np.float64 and value.ndim == 2 and value.shape[1] in (3, 6):
+            value = float32_cloud(value, where, MediaLimits())
+        is_real = modality in (Modality.AUDIO, Modality.POINTS) and value.dtype == np.float64
+        try:
+            return Media(modality, value.astype(np.float32) if is_real else value, rate=rate, source=where)
+        except ValueError as error:
+            raise DataError(Fault.SCHEMA, str(error)) from error
+    expected = "a path, a Media, an array with 'rate'" + (", a Pillow image" if modality is Modality.IMAGE else "")
+    raise _fault(where, f"found {type(value).__name__}", expected, "convert it")
+
+
+def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")

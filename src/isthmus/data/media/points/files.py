@@ -1,0 +1,144 @@
+"""Point clouds to and from files: npy, npz, ply, pcd, las, and meshes by their surface."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from isthmus.data.errors import DataError
+from isthmus.data.media.limits import MediaLimits, corrupt
+from isthmus.data.media.points import meshes as mesh_files
+from isthmus.data.media.points.columns import MEND, cloud_of, float32_cloud, unit_colours
+from isthmus.data.media.points.las import read_las
+from isthmus.data.media.points.pcd import read_pcd
+from isthmus.data.media.points.ply import read_ply
+from isthmus.types import Media, Modality
+
+Array = np.ndarray[Any, Any]
+
+_LONGEST_HEADER = 10_000
+"""Bytes of an npy header: numpy's own limit for files that aren't trusted."""
+
+PLACES = ("points", "xyz")
+"""Keys of coordinates in an npz."""
+
+COLOURS = ("rgb", "colors", "colours", "color", "colour")
+"""Keys of their colours."""
+
+
+def read_points(path: Path, limits: MediaLimits) -> Media:
+    """A file -> (P, 3 or 6) float32.
+
+    ``npy`` holds such an array, or a structured one with named columns; ``npz`` one under a key of :data:`PLACES` and
+    perhaps another under one of :data:`COLOURS`; ``ply``, ``pcd``, ``las`` and ``laz`` columns that
+    :func:`isthmus.data.media.points.columns.cloud_of` knows. Colours are divided by 255 or 65535 where they are so
+    large. Of ``glb``, ``gltf``, ``obj``, ``off`` and of a ``ply`` with faces, points on the surface
+    (:mod:`isthmus.data.media.points.meshes`).
+
+    Raises:
+        DataError: over a limit, or not a readable point cloud.
+    """
+    readers = {
+        **{
+            ".npy": _read_npy,
+            ".npz": _read_npz,
+            ".ply": read_ply,
+            ".pcd": read_pcd,
+            ".las": read_las,
+            ".laz": read_las,
+        },
+        **dict.fromkeys(mesh_files.ENDINGS, mesh_files.read_mesh),
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise corrupt(path, "point cloud", f"the ending {path.suffix!r} is none of {', '.join(readers)}", MEND)
+    try:
+        array = reader(path, limits)
+        if array.dtype.names:
+            array = cloud_of({name: array.reshape(-1)[name] for name in array.dtype.names})
+        if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] not in (3, 6) or not len(array):
+            raise ValueError(f"found {array.shape} {array.dtype}")
+        if array.shape[1] == 6:
+            array = np.hstack([array[:, :3].astype(np.float64), unit_colours(array[:, 3:])])
+        points = float32_cloud(array, path, limits)
+    except DataError:
+        raise
+    except Exception as error:  # zip, zlib and header parsers raise whatever hostile bytes lead them to
+        raise corrupt(path, "point cloud", error, MEND) from error
+    return Media(Modality.POINTS, points, source=str(path))
+
+
+def read_rows(path: Path, limits: MediaLimits) -> Array:
+    """A file of many clouds -> (rows, P, 3 or 6): an ``npy``, or the array ``points`` of an ``npz``.
+
+    Raises:
+        DataError: over a limit, or not such an array.
+    """
+    try:
+        array = _read_npz(path, limits) if path.suffix.lower() == ".npz" else _read_npy(path, limits)
+        if array.dtype.kind not in "fiu" or array.ndim != 3 or array.shape[2] not in (3, 6) or not array.size:
+            raise ValueError(f"found {array.shape} {array.dtype}")
+    except DataError:
+        raise
+    except Exception as error:  # zip, zlib and header parsers raise whatever hostile bytes lead them to
+        raise corrupt(path, "file of clouds", error, "save an array (rows, points, 3 or 6) as 'points'") from error
+    return array
+
+
+def _declared(file: BinaryIO, path: Path, limits: MediaLimits) -> None:
+    """Holds an npy header against the limits; the file stands after it."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        # numpy takes memory for all that this length declares, and compares it with its own limit after that.
+        start = file.tell()
+        (length,) = struct.unpack("<I", file.read(4))
+        file.seek(start)
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header declares {length} bytes of itself")
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    limits.check(path, points=shape[0] if shape else 0, bytes=math.prod(shape) * max(dtype.itemsize, 4))
+
+
+def _read_npy(path: Path, limits: MediaLimits) -> Array:
+    with path.open("rb") as file:
+        _declared(file, path, limits)
+        file.seek(0)
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _read_npz(path: Path, limits: MediaLimits) -> Array:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as file:
+                _declared(file, path, limits)  # type: ignore[arg-type]  # a ZipExtFile reads like a binary file
+    with np.load(path, allow_pickle=False) as arrays:
+        keys = ", ".join(arrays.files) or "none"
+        place = next((key for key in PLACES if key in arrays), None)
+        if place is None:
+            raise ValueError(
+                f"its arrays are {keys}; expected one called {' or '.join(PLACES)}, and its colours, if any, under "
+                f"{' or '.join(COLOURS)}"
+            )
+        xyz: Array = arrays[place]
+        colour = next((key for key in COLOURS if key in arrays), None)
+        if colour is None or xyz.shape[-1:] != (3,):
+            return xyz
+        rgb = arrays[colour]
+        if rgb.shape != xyz.shape:
+            raise ValueError(f"its {place!r} is {xyz.shape} and its {colour!r} {rgb.shape}; they must be alike")
+        return np.concatenate([xyz.astype(np.float64), unit_colours(rgb)], axis=-1)
+
+
+def write_points(media: Media, path: Path) -> None:
+    """Writes (P, 3 or 6) float32 as npy."""
+    with path.open("wb") as file:
+        np.save(file, media.array, allow_pickle=False)

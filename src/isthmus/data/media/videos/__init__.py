@@ -1,0 +1,1 @@
+"""Videos to and from files, decoded as far as a request asks."""

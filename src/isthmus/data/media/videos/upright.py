@@ -1,0 +1,67 @@
+"""A decoded frame -> its picture as a player shows it: upright, in square pixels, on white where it is transparent."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.sidedata.sidedata
+import av.video.reformatter
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from isthmus.data.media.images.transparency import array_on_white
+from isthmus.request import MARGIN
+
+Array = np.ndarray[Any, Any]
+_MATRIX = av.sidedata.sidedata.Type.DISPLAYMATRIX
+
+
+class Pictures:
+    """Turns frames of one video into pictures of one size, that of the first.
+
+    Args:
+        first: the first frame.
+        aspect: the width of its pixels over their height; None for square ones.
+        side: see :class:`isthmus.request.Request`.
+    """
+
+    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, side: int | None) -> None:
+        width, height = first.width, first.height
+        self.is_plain = not aspect or aspect == 1
+        if not self.is_plain:
+            width = max(1, round(width * (aspect or 1)))
+        if side is not None and min(width, height) > MARGIN * side:
+            scale = Fraction(MARGIN * side, min(width, height))
+            width, height = round(width * scale), round(height * scale)
+            self.is_plain = False
+        self.width, self.height = width, height
+        self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> Array:
+        """(H, W, 3) uint8."""
+        is_clear = any(component.is_alpha for component in frame.format.components)
+        interpolation = Interpolation.BILINEAR
+        if not self.is_plain:
+            interpolation = Interpolation.AREA if self.height < frame.height else Interpolation.BICUBIC
+        # One thread: data workers share the cores.
+        picture = self._reformatter.reformat(
+            frame, self.width, self.height, "rgba" if is_clear else "rgb24", interpolation=interpolation, threads=1
+        ).to_ndarray()
+        return _turned(array_on_white(picture) if is_clear else picture, frame)
+
+
+def _turned(picture: Array, frame: av.VideoFrame) -> Array:
+    """The picture by its display matrix, which turns by quarters and mirrors; what it moves or scales is no matter."""
+    held: Any = frame.side_data  # its stubs know no kinds
+    data = held.get(_MATRIX)
+    if data is None or data.buffer_size < 36:
+        return picture
+    # A point (x, y) is shown at (a x + c y, b x + d y): the rows of the matrix are (a, b, u), (c, d, v), (x0, y0, w).
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32, count=5).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        across, down = a, d
+    else:
+        picture, across, down = picture.swapaxes(0, 1), c, b
+    return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

@@ -1,0 +1,75 @@
+"""How modalities are spread over batches: in fixed shares in each, or one to a batch, turn by turn."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from isthmus.data.sampling.streams import Mixed, Walked
+
+Kind = Literal["balanced", "homogeneous"]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Conversations are told apart by the media in them (:func:`isthmus.data.conversations.sources.media_label`).
+
+    Attributes:
+        kind: ``balanced`` holds each modality's share in every batch, as near as whole conversations come to it;
+            ``homogeneous`` gives each batch one modality, so that each encoder and bridge runs for a whole batch or
+            not at all.
+        labels: by source, each conversation's.
+        shares: of each label; where none are given, equal ones in ``balanced``, and in ``homogeneous`` those that the
+            sources' weights come to.
+    """
+
+    kind: Kind
+    labels: Mapping[str, Sequence[str]]
+    shares: Mapping[str, float] | None = None
+
+    def streams(self, walks: Mapping[str, Walked], weights: Mapping[str, int]) -> dict[str, Mixed]:
+        """By label, the sources' items of that label, mixed as the sources' weights say."""
+        parts: dict[str, dict[str, array[int]]] = {}
+        for source in walks:
+            for item, label in enumerate(self.labels[source]):
+                parts.setdefault(label, {}).setdefault(source, array("q")).append(item)
+        streams = {}
+        for label, by_source in sorted(parts.items()):
+            own = {}
+            for source, items in by_source.items():
+                whole = walks[source]
+                near = None if whole.stretches is None else whole.stretches.of(items)
+                own[source] = Walked(source, items, near, whole.seed, (*whole.key, label))
+            shares = {
+                source: Fraction(weights[source] * len(items), len(walks[source].items))
+                for source, items in by_source.items()
+            }
+            first = next(iter(walks.values()))
+            streams[label] = Mixed(own, shares, first.seed, first.key[0], label)
+        return streams
+
+    def weights(self, where: str, streams: Mapping[str, Mixed]) -> dict[str, float | Fraction]:
+        """The share of each label.
+
+        Raises:
+            ValueError: a label without a share, a share without a label, or one that isn't above 0.
+        """
+        if self.shares is None:
+            return {label: stream.total if self.kind == "homogeneous" else 1 for label, stream in streams.items()}
+        for label in streams:
+            if label not in self.shares:
+                raise ValueError(
+                    f"{where}: modality_shares: found none of '{label}'; the sources hold {', '.join(streams)}. Mend: "
+                    "give each a share."
+                )
+        for label, share in self.shares.items():
+            if label not in streams or not 0 < share < math.inf:
+                raise ValueError(
+                    f"{where}: modality_shares.{label}: found {share}; expected a share above 0 of one of "
+                    f"{', '.join(streams)}. Mend: correct it, or leave it out."
+                )
+        return dict(self.shares)

@@ -1,0 +1,66 @@
+"""Endless streams of references, of which any part is known without the part before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from isthmus.data.sampling.interleaving import Interleaving
+from isthmus.data.sampling.orders import Stretches, walk
+from isthmus.data.sampling.schedule import Reference
+from isthmus.data.sampling.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A source, or some of its items, walked in a new order each pass, so that each item comes once a pass.
+
+    Attributes:
+        source: its name.
+        items: which of its items, in rising order.
+        stretches: which of them are to be near to one another.
+        seed: of the orders.
+        key: tells these items' orders from those of other items and stages.
+    """
+
+    source: str
+    items: Sequence[int]
+    stretches: Stretches | None
+    seed: int
+    key: tuple[str, ...]
+
+    def reference(self, ordinal: int) -> Reference:
+        """What comes after ``ordinal`` others."""
+        passes, position = divmod(ordinal, len(self.items))
+        place = walk(position, len(self.items), derive_seed(self.seed, *self.key, passes), self.stretches)
+        seed = derive_seed(self.seed, *self.key, ordinal)
+        return Reference(self.source, self.items[place], seed, among=self.items)
+
+
+class Mixed:
+    """Several walks, interleaved evenly.
+
+    Args:
+        walks: by source.
+        weights: the share of each.
+        seed: of the interleaving.
+        key: tells it from others.
+    """
+
+    def __init__(
+        self, walks: Mapping[str, Walked], weights: Mapping[str, float | Fraction], seed: int, *key: str
+    ) -> None:
+        self.interleaving = Interleaving(weights, seed, *key)
+        self.total = sum((Fraction(weight) for weight in weights.values()), Fraction(0))
+        self._walks = [walks[name] for name in self.interleaving.names]
+
+    def part(self, begin: int, count: int) -> list[Reference]:
+        """``count`` references, after ``begin`` others."""
+        counts = self.interleaving.counts(begin)
+        found = []
+        for _ in range(count):
+            at = self.interleaving.next(counts)
+            found.append(self._walks[at].reference(counts[at]))
+            counts[at] += 1
+        return found

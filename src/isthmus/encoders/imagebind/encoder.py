@@ -1,0 +1,200 @@
+"""ImageBind as a frozen expert: images, videos and audio -> tokens (Girdhar et al., arXiv 2305.05665)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isthmus.encoders.base import Encoder
+from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
+from isthmus.encoders.image_transform import image_view
+from isthmus.encoders.imagebind.audio_clips import audio_views
+from isthmus.encoders.imagebind.config import TOWERS, ImageBindConfig
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.imagebind.video_frames import seen_frames, video_views
+from isthmus.encoders.mel import WINDOW_SECONDS
+from isthmus.encoders.partly_heard import PartlyHeard
+from isthmus.paths import user_path
+from isthmus.precision import Dtype, torch_dtype
+from isthmus.published import read_published
+from isthmus.request import Request
+from isthmus.types import Features, Media, Modality
+
+TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+
+
+class ImageBind(Encoder):
+    """One encoder for images, videos and audio.
+
+    Args:
+        checkpoint: ``imagebind_huge.pth``, or a folder of ``config.json`` (a section ``imagebind`` with any fields of
+            :class:`ImageBindConfig`) and a weights file. Texts need CLIP's tokenizer in ``tokenizer/`` beside it.
+        modalities: which of image, video and audio to serve; only their towers are built.
+        tokens: ``pooled``, one token a medium: its unit-length embeddings averaged over its clips, as in NExT-GPT,
+            without audio's logit scale. ``patch``: the trunk's output, clip after clip, class tokens included.
+        dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
+
+    Raises:
+        ValueError: an unknown modality or a checkpoint whose sizes can't be read.
+    """
+
+    model: ImageBindModel
+    text_model: ImageBindModel
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        modalities: Sequence[str] = ("image", "video", "audio"),
+        tokens: Literal["pooled", "patch"] = "pooled",
+        dtype: Dtype = "float32",
+    ) -> None:
+        super().__init__()
+        self.dtype = torch_dtype(dtype)
+        unknown = [name for name in modalities if name not in TOWER_OF]
+        if unknown or not modalities:
+            raise ValueError(f"modalities: found {list(modalities)}; ImageBind serves {', '.join(TOWER_OF)}")
+        if tokens not in ("pooled", "patch"):
+            raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
+        self.checkpoint = user_path(checkpoint)
+        self.modalities = tuple(Modality(name) for name in modalities)
+        self.tokens = tokens
+        self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())
+        self.partly_heard = PartlyHeard(f"ImageBind {checkpoint}")
+        self._require_towers([TOWER_OF[modality] for modality in self.modalities])
+
+    def _require_towers(self, towers: Sequence[str]) -> None:
+        absent = sorted(set(towers) - set(self.config.modalities))
+        if absent:
+            raise ValueError(
+                f"{self.checkpoint}: has no tower for {', '.join(absent)}, only {', '.join(self.config.modalities)}; "
+                "ask for fewer modalities, or take another checkpoint"
+            )
+
+    def materialize(self) -> None:
+        """Builds the towers of ``modalities``."""
+        self.model = self._build([TOWER_OF[modality] for modality in self.modalities])
+
+    def _build(self, towers: Sequence[str]) -> ImageBindModel:
+        """A model of these towers alone, the checkpoint's other ones unread."""
+        file = weights_file(self.checkpoint)
+        unused = set(TOWERS) - set(towers)
+        weights = {key: value for key, value in read_weights(file).items() if not _belongs_to(key, unused)}
+        with torch.device("meta"):
+            model = ImageBindModel(self.config.with_towers(towers))
+        load_weights(model, weights, file, self.dtype)
+        return model
+
+    def width(self, modality: Modality) -> int:
+        """D: of the joint space (``pooled``), or of the modality's trunk (``patch``)."""
+        tower = self._tower(modality)
+        return self.config.out_embed_dim if self.tokens == "pooled" else self.config.tower(tower).width
+
+    def _tower(self, modality: Modality) -> str:
+        if modality not in self.modalities:
+            raise ValueError(f"{modality}: this encoder serves {', '.join(self.modalities)}; give another for it")
+        return TOWER_OF[modality]
+
+    def preprocess(self, medium: Media) -> dict[str, Tensor]:
+        """Image -> vision (3, H, W); video -> vision (views, 3, frames, H, W); audio -> audio (clips, 1, bins, frames).
+
+        Clips are spread evenly over a recording. One that is longer than they are together is counted, and warned of.
+
+        Raises:
+            ValueError: the medium isn't one of ``modalities``, or it can't be used; the message names its source.
+        """
+        tower = self._tower(medium.modality)
+        try:
+            if medium.modality is Modality.IMAGE:
+                return {tower: image_view(medium.array, self.config.image_size)}
+            assert medium.rate is not None
+            if medium.modality is Modality.VIDEO:
+                return {tower: video_views(medium, self.config)}
+            views = audio_views(medium.array, medium.rate, self.config)
+        except ValueError as error:
+            raise ValueError(f"{medium.source}: {error}") from error
+        seconds, clips = medium.array.shape[0] / medium.rate, self.config.audio_clips
+        if seconds - clips * self.config.audio_clip_seconds >= WINDOW_SECONDS:
+            heard = f"{clips} clips of {self.config.audio_clip_seconds:g} s are"
+            mend = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
+            self.partly_heard(medium.source, seconds, heard, mend)
+        return {tower: views}
+
+    def request(self, modality: Modality) -> Request | None:
+        """Of a video the frames of its clips; of pictures no more pixels than are looked at."""
+        if modality is Modality.AUDIO:
+            return None
+        frames = partial(seen_frames, self.config) if modality is Modality.VIDEO else None
+        return Request(frames, self.config.image_size)
+
+    def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
+        """1 (``pooled``), or the patches and the class token of every clip (``patch``)."""
+        tower = self._tower(modality)
+        if self.tokens == "pooled":
+            return 1
+        clips = 1 if modality is Modality.IMAGE else inputs[tower].shape[0]
+        rows, columns = self.config.grid(tower)
+        return int(clips) * (1 + rows * columns)
+
+    @torch.no_grad()
+    def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:
+        """Stacked inputs of one modality -> tokens (B, N, D), all valid."""
+        tower = self._tower(modality)
+        media = inputs[tower]
+        if not self.is_loaded:
+            self.load(media.device)
+        media = media.to(next(self.model.parameters()).dtype)
+        if self.tokens == "pooled":
+            tokens = self.model.embed(tower, media).unsqueeze(1)
+        elif modality is Modality.IMAGE:
+            tokens = self.model.trunk(tower, self.model.stem(tower, media))
+        else:
+            hidden = self.model.trunk(tower, self.model.stem(tower, media.flatten(0, 1)))
+            tokens = hidden.reshape(media.shape[0], -1, hidden.shape[-1])
+        return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    @torch.no_grad()
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Ids (B, T) -> unit-length embeddings (B, out), comparable to pooled media. Loads its tower on first use."""
+        if "text_model" not in self._modules:
+            self._require_towers(["text"])
+            self.text_model = self._build(["text"]).requires_grad_(False).eval().to(ids.device)
+        return self.text_model.embed("text", ids)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> ids (B, context length): CLIP's byte pairs between its special tokens, cut to fit, zeros behind.
+
+        Raises:
+            ValueError: there is no tokenizer beside the weights, or its end-of-text token isn't its largest id.
+        """
+        from transformers import CLIPTokenizer
+
+        folder = (self.checkpoint if self.checkpoint.is_dir() else self.checkpoint.parent) / "tokenizer"
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no tokenizer; save CLIP's there (CLIPTokenizer.save_pretrained)")
+        tokenizer = read_published(CLIPTokenizer, folder)
+        if tokenizer.eos_token_id != len(tokenizer) - 1:
+            raise ValueError(
+                f"{folder}: end of text is id {tokenizer.eos_token_id}; expected the largest, {len(tokenizer) - 1}: "
+                "take CLIP's tokenizer, or number that token last"
+            )
+        if len(tokenizer) > self.config.text_vocab_size:
+            raise ValueError(
+                f"{folder}: {len(tokenizer)} tokens; expected at most text_vocab_size {self.config.text_vocab_size}: "
+                "take the tokenizer that belongs to these weights"
+            )
+        length = self.config.text_context_length
+        ids = torch.zeros(len(texts), length, dtype=torch.int64)
+        for row, text in zip(ids, texts, strict=True):
+            encoded = tokenizer(text, truncation=True, max_length=length)["input_ids"]
+            row[: len(encoded)] = torch.tensor(encoded)
+        return ids
+
+
+def _belongs_to(key: str, towers: set[str]) -> bool:
+    group, _, rest = key.partition(".")
+    return group.startswith("modality_") and rest.partition(".")[0] in towers

@@ -1,0 +1,1 @@
+"""Speech -> frames, by encoders of transformers."""

@@ -1,0 +1,1 @@
+"""Captions of media against references."""

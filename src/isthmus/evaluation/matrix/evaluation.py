@@ -1,0 +1,117 @@
+"""The callback of ``train.py test``: the any-to-any matrix, printed and saved, and the gallery."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from isthmus.data.batching.loader import ConversationLoader
+from isthmus.data.conversations.schema import Message
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.module import ConversationDataModule
+from isthmus.evaluation.matrix.ceilings import measure_ceilings
+from isthmus.evaluation.matrix.judge import Judge
+from isthmus.evaluation.matrix.measurement import Measurement
+from isthmus.evaluation.matrix.table import matrix_table
+from isthmus.evaluation.report.gallery import write_gallery
+from isthmus.evaluation.report.report_file import write_report
+from isthmus.model import AnyToAny, Reply
+from isthmus.paths import user_path
+from isthmus.types import Batch
+
+log = logging.getLogger(__name__)
+
+MATRIX = "matrix.json"
+GALLERY = "gallery.html"
+
+
+class MatrixEvaluation(pl.Callback):
+    """Judges the replies of a test run, prints the matrix, and writes ``matrix.json`` and ``gallery.html``.
+
+    Args:
+        judges: by output modality.
+        values: by attribute how many values it has, for chance.
+        folder: where both files are written; the Trainer's ``default_root_dir`` if None.
+        references: real media with captions, to measure judges and ceilings on
+            (:func:`isthmus.evaluation.matrix.ceilings.measure_ceilings`); neither is given where there are none.
+        ceilings: a file of ceilings that were measured before; new ones are added to it.
+        samples: conversations of each cell in the gallery; 0 writes none.
+
+    Attributes:
+        report: the matrix of the last run.
+
+    Raises:
+        ValueError: see :class:`~isthmus.evaluation.matrix.measurement.Measurement`.
+    """
+
+    def __init__(
+        self,
+        judges: Mapping[str, Judge],
+        values: Mapping[str, int],
+        folder: Path | None = None,
+        references: ConversationSource | None = None,
+        ceilings: Path | None = None,
+        samples: int = 3,
+    ) -> None:
+        self.judges = dict(judges)
+        self.values = dict(values)
+        self.folder = None if folder is None else user_path(folder)
+        self.references = references
+        self.ceilings = None if ceilings is None else user_path(ceilings)
+        self.samples = samples
+        self.measurement = Measurement(self.judges, self.values, samples)
+        self.report: dict[str, Any] | None = None
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Counts from nothing, on the model's device."""
+        self.measurement = Measurement(self.judges, self.values, self.samples if trainer.is_global_zero else 0)
+        self.measurement.tally.to(pl_module.device)
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Judges the batch's replies."""
+        assert isinstance(pl_module, AnyToAny)
+        replies: Sequence[Reply] = outputs
+        self.measurement.add(pl_module, batch, replies, _conversations(trainer, batch_idx))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sums over processes, measures what the figures are held against, prints and writes."""
+        assert isinstance(pl_module, AnyToAny)
+        held_against = {}
+        is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
+        if self.references is not None and not is_trial:
+            held_against = measure_ceilings(pl_module, self.references, self.judges, self.ceilings)
+        self.report = self.measurement.matrix(held_against)
+        if not trainer.is_global_zero:
+            return
+        print(f"\n{matrix_table(self.report)}\n")
+        write_report(trainer, self.folder, MATRIX, self.report, "the matrix's figures")
+        if self.samples and not is_trial:
+            folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
+            gallery = write_gallery(folder / GALLERY, self.measurement.samples, self.report)
+            log.info("the gallery is in %s; it opens in any browser, without a network", gallery)
+
+
+def _conversations(trainer: pl.Trainer, batch_idx: int) -> Callable[[int], Sequence[Message]] | None:
+    """Row of this process's batch -> its messages, read from their source again: a batch holds tensors alone."""
+    loader = trainer.test_dataloaders
+    data: Any = getattr(trainer, "datamodule", None)
+    if not isinstance(loader, ConversationLoader) or not isinstance(data, ConversationDataModule):
+        return None
+    references = loader.schedule.batch(batch_idx)[trainer.global_rank :: trainer.world_size]
+
+    def messages(row: int) -> Sequence[Message]:
+        return data.test[references[row].source][references[row].index].prompt().messages
+
+    return messages

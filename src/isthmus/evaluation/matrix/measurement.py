@@ -1,0 +1,147 @@
+"""A running measurement: replies in, the matrix and samples of each cell out. With or without a Trainer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from isthmus.data.conversations.schema import Message
+from isthmus.data.sampling.seeds import derive_seed
+from isthmus.evaluation.matrix.ceilings import Ceiling
+from isthmus.evaluation.matrix.judge import Judge
+from isthmus.evaluation.matrix.scoring import BEFORE, Expectation, Verdict, judge_replies
+from isthmus.evaluation.matrix.table import matrix_report
+from isthmus.evaluation.matrix.tally import Place, Tally
+from isthmus.model import AnyToAny, Reply
+from isthmus.types import Batch, Modality
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One conversation with its reply, to be shown.
+
+    Attributes:
+        verdict: the judge's.
+        reply: the model's.
+        messages: what came before the reply; empty where it isn't known any more.
+    """
+
+    verdict: Verdict
+    reply: Reply
+    messages: Sequence[Message] = ()
+
+
+class Measurement:
+    """Counts judged replies.
+
+    Args:
+        judges: by output modality.
+        values: by attribute how many values it has.
+        samples: conversations of each cell that are kept to be shown.
+
+    Raises:
+        ValueError: a judge of no modality, an attribute without its number of values, or a number out of range.
+    """
+
+    def __init__(self, judges: Mapping[str, Judge], values: Mapping[str, int], samples: int = 0) -> None:
+        if unknown := [name for name in judges if name not in list(Modality)]:
+            raise ValueError(f"judges: found '{unknown[0]}'; expected {', '.join(Modality)}. Mend: rename it.")
+        attributes = [name for judge in judges.values() for name in judge.attributes]
+        for name in attributes:
+            if values.get(name, 0) < 1:
+                raise ValueError(
+                    f"values: found {values.get(name)} for {name}, which a judge reads; expected how many values "
+                    "it has. Mend: give the number, chance is one in so many."
+                )
+        if samples < 0:
+            raise ValueError(f"samples: found {samples}; expected at least 0. Mend: raise it.")
+        self.judges = dict(judges)
+        self.values = dict(values)
+        self.tally = Tally(attributes)
+        self.most = samples
+        self._seen: Counter[Place] = Counter()
+        self._kept: dict[Place, list[tuple[int, Sample]]] = {}
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The conversations that were kept: of each cell a random choice, the same in every run."""
+        return [sample for kept in self._kept.values() for _, sample in kept]
+
+    @torch.no_grad()
+    def add(
+        self,
+        model: AnyToAny,
+        batch: Batch,
+        replies: Sequence[Reply],
+        messages: Callable[[int], Sequence[Message]] | None = None,
+    ) -> list[Verdict]:
+        """Judges the replies to a batch of prompts, whose ``details`` say what is expected.
+
+        Text-only prompts are asked once more with the LLM's adapters off and no medium allowed: the LLM before tuning.
+        Prompts that only stand in for others (``details["repeated"]``) aren't counted.
+
+        Args:
+            model: what replied.
+            batch: the prompts.
+            replies: one a prompt.
+            messages: row of the batch -> its conversation, asked for where a sample is kept.
+
+        Raises:
+            ValueError: details that say too little, or a judge that is missing.
+        """
+        assert len(replies) == len(batch.details), "one reply a prompt"
+        rows = [row for row, details in enumerate(batch.details) if not details.get("repeated")]
+        expectations = [Expectation.of(batch.details[row]) for row in rows]
+        verdicts = judge_replies(expectations, [replies[row] for row in rows], self.judges)
+        for row, verdict in zip(rows, verdicts, strict=True):
+            self._keep(verdict, replies[row], partial(messages, row) if messages else tuple)
+        text_only = [index for index, expected in enumerate(expectations) if expected.task == "text_only"]
+        if text_only:
+            before = [replace(expectations[index], cell=BEFORE) for index in text_only]
+            with model.backbone.language_model.adapters_disabled():
+                untuned = model.answer(_of_text(batch, [rows[index] for index in text_only]), allowed=())
+            self.tally.update(judge_replies(before, untuned, self.judges))
+        self.tally.update(verdicts)
+        return verdicts
+
+    def _keep(self, verdict: Verdict, reply: Reply, messages: Callable[[], Sequence[Message]]) -> None:
+        """Keeps the conversations of a cell whose random numbers are the lowest so far."""
+        place = (verdict.expectation.task, verdict.expectation.cell)
+        number = derive_seed("sample", *place, self._seen[place])
+        self._seen[place] += 1
+        kept = self._kept.setdefault(place, [])
+        if len(kept) < self.most or (kept and number < kept[-1][0]):
+            kept.append((number, Sample(verdict, reply, messages())))
+            kept.sort(key=lambda pair: pair[0])
+            del kept[self.most :]
+
+    def matrix(self, ceilings: Mapping[Modality, Ceiling] | None = None) -> dict[str, Any]:
+        """The matrix over all processes, which must all call this.
+
+        See :func:`~isthmus.evaluation.matrix.table.matrix_report`.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        cells = self.tally.cells()
+        if not cells:
+            raise ValueError("evaluation: found no prompts; expected some. Mend: give data.test a source of prompts.")
+        return matrix_report(cells, self.judges, self.values, ceilings or {})
+
+
+def _of_text(batch: Batch, rows: list[int]) -> Batch:
+    """These rows of the batch, which hold no media."""
+    for modality, own in batch.media.items():
+        assert not set(own.rows.tolist()) & set(rows), f"a text-only prompt with {modality}"
+    length = int(batch.mask[rows].sum(1).max())
+    return Batch(
+        batch.ids[rows, :length],
+        batch.mask[rows, :length],
+        batch.labels[rows, :length],
+        details=[batch.details[row] for row in rows],
+    )

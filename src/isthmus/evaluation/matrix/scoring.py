@@ -1,0 +1,148 @@
+"""What was expected of a reply, what the judge reads in it, and so whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.evaluation.matrix.judge import Judge, Reading
+from isthmus.model.reply import Reply
+from isthmus.types import Media, Modality
+
+TASKS = ("matrix", "arithmetic", "text_only")
+BEFORE, AFTER = "before", "after"
+"""The cells of ``text_only``: the LLM without adapters, and the tuned model."""
+ANSWER = "answer"
+"""The attribute of ``text_only``: the whole answer, word for word."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a prompt's ``details`` say of its answer.
+
+    Attributes:
+        task: one of :data:`TASKS`.
+        cell: ``image->text`` for the matrix, the output for arithmetic, before or after for text alone.
+        output: the modality that is asked for.
+        values: by attribute what it must show; what isn't in here isn't scored.
+    """
+
+    task: str
+    cell: str
+    output: Modality
+    values: Reading
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> Expectation:
+        """Reads a prompt's details: ``task``, ``output`` and either ``cell`` and ``expect``, or ``answer``.
+
+        Raises:
+            ValueError: one of them is missing or isn't what the evaluation knows.
+        """
+        name = f"prompt {details.get('id', '')}".rstrip()
+        task, output = details.get("task"), details.get("output")
+        if task not in TASKS:
+            raise ValueError(
+                f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Mend: test on a source that says "
+                "what it expects, or take the evaluation callback out."
+            )
+        if output not in list(Modality):
+            raise ValueError(
+                f"{name}: details.output: found {output!r}; expected {', '.join(Modality)}. Mend: name one."
+            )
+        if task == "text_only":
+            if not isinstance(details.get("answer"), str):
+                raise ValueError(f"{name}: details.answer: found no text; expected the right answer. Mend: give it.")
+            return cls(task, AFTER, Modality.TEXT, {ANSWER: words(details["answer"])})
+        expected = details.get("expect")
+        if not isinstance(expected, Mapping) or all(value is None for value in expected.values()):
+            raise ValueError(
+                f"{name}: details.expect: found {expected!r}; expected attributes and values, such as {{'digit': 7}}. "
+                "Mend: say what the answer must show."
+            )
+        cell = str(details.get("cell"))
+        if task == "matrix" and cell not in [f"{given}->{output}" for given in Modality]:
+            raise ValueError(
+                f"{name}: details.cell: found {cell!r}; expected such as 'image->{output}'. Mend: join the input's and "
+                "the output's modality by an arrow."
+            )
+        values = {str(key): value for key, value in expected.items() if value is not None}
+        return cls(task, cell if task == "matrix" else str(output), Modality(output), values)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged reply.
+
+    Attributes:
+        expectation: what it is held against.
+        reading: what the judge read; empty where nothing of the modality was there.
+        emitted: whether the reply holds the modality that was asked for.
+        unrequested: whether it holds media that weren't.
+    """
+
+    expectation: Expectation
+    reading: Reading
+    emitted: bool
+    unrequested: bool
+
+    @property
+    def right(self) -> dict[str, bool]:
+        """By expected attribute whether it was read so; a missing medium shows nothing, and so is wrong."""
+        return {name: self.reading.get(name) == value for name, value in self.expectation.values.items()}
+
+
+def words(text: str) -> str:
+    """The text with its spaces made even."""
+    return " ".join(text.split())
+
+
+def judge_replies(
+    expectations: Sequence[Expectation], replies: Sequence[Reply], judges: Mapping[str, Judge]
+) -> list[Verdict]:
+    """Judges replies, those of one modality together.
+
+    Raises:
+        ValueError: a modality has no judge, or its judge doesn't read an attribute that is expected.
+    """
+    sought = [_sought(expected, reply) for expected, reply in zip(expectations, replies, strict=True)]
+    readings: list[Reading] = [{} for _ in replies]
+    for modality in Modality:
+        rows = [row for row, own in enumerate(expectations) if own.output is modality and own.task != "text_only"]
+        for row in rows:
+            _check(expectations[row], judges)
+        present = [row for row in rows if sought[row] is not None]
+        if present:
+            found = judges[modality].many([sought[row] for row in present])
+            for row, reading in zip(present, found, strict=True):
+                readings[row] = reading
+    verdicts = []
+    for row, (expected, reply) in enumerate(zip(expectations, replies, strict=True)):
+        others = any(medium.modality is not expected.output for medium in reply.media())
+        if expected.task == "text_only" and not others:  # with a medium it isn't the answer word for word
+            readings[row] = {ANSWER: words(reply.text)}
+        verdicts.append(Verdict(expected, readings[row], sought[row] is not None, others))
+    return verdicts
+
+
+def _sought(expected: Expectation, reply: Reply) -> Media | str | None:
+    """The reply's text, or its first medium of the modality asked for; None where there is none."""
+    if expected.output is Modality.TEXT:
+        return reply.text or None
+    return next(iter(reply.media(expected.output)), None)
+
+
+def _check(expected: Expectation, judges: Mapping[str, Judge]) -> None:
+    judge = judges.get(expected.output)
+    if judge is None:
+        raise ValueError(
+            f"judges: found {', '.join(judges) or 'none'}; expected one for {expected.output}, which "
+            f"{expected.cell} asks for. Mend: give it a judge."
+        )
+    unread = [name for name in expected.values if name not in judge.attributes]
+    if unread:
+        raise ValueError(
+            f"judges.{expected.output}: reads {', '.join(judge.attributes)}; expected {unread[0]} too, which a prompt "
+            f"of {expected.cell} asks for. Mend: give another judge, or leave it out of the prompt's details.expect."
+        )

@@ -1,0 +1,82 @@
+"""Counts of right answers by cell and attribute, summed over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE, Verdict
+from isthmus.types import Modality
+
+Place = tuple[str, str]
+"""A task and a cell of it."""
+
+PLACES: tuple[Place, ...] = (
+    *(("matrix", f"{given}->{output}") for given in Modality for output in Modality),
+    *(("arithmetic", str(output)) for output in Modality),
+    ("text_only", BEFORE),
+    ("text_only", AFTER),
+)
+
+
+@dataclass
+class Count:
+    """The counts of one cell.
+
+    Attributes:
+        n: prompts.
+        emitted: replies that hold the modality asked for.
+        unrequested: replies that hold other media.
+        scored: by attribute the prompts that expect it.
+        right: by attribute those that were right.
+    """
+
+    n: int
+    emitted: int
+    unrequested: int
+    scored: dict[str, int] = field(default_factory=dict)
+    right: dict[str, int] = field(default_factory=dict)
+
+
+class Tally(Metric):
+    """One table of counts: a row for every cell there can be, so that all processes hold the same shape.
+
+    Args:
+        attributes: that are scored, apart from the whole answer of text alone.
+    """
+
+    full_state_update = False
+
+    def __init__(self, attributes: Sequence[str]) -> None:
+        super().__init__()
+        self.attributes = (*dict.fromkeys(attributes), ANSWER)
+        self.counts: Tensor
+        self.add_state("counts", torch.zeros(len(PLACES), 3 + 2 * len(self.attributes), dtype=torch.int64), "sum")
+
+    def update(self, verdicts: Sequence[Verdict]) -> None:
+        """Adds judged replies."""
+        for verdict in verdicts:
+            row = PLACES.index((verdict.expectation.task, verdict.expectation.cell))
+            columns = [0, *([1] if verdict.emitted else []), *([2] if verdict.unrequested else [])]
+            for name, is_right in verdict.right.items():
+                column = 3 + 2 * self.attributes.index(name)
+                columns += [column, column + 1] if is_right else [column]
+            self.counts[row, columns] += 1
+
+    def compute(self) -> Tensor:
+        """(cells, 3 + 2 attributes) int64, summed over processes; all of them must call it."""
+        return self.counts.clone()
+
+    def cells(self) -> dict[Place, Count]:
+        """The cells that had prompts; all processes must call it."""
+        found: dict[Place, Count] = {}
+        for place, row in zip(PLACES, self.compute().tolist(), strict=True):
+            if row[0]:
+                pairs = dict(zip(self.attributes, zip(row[3::2], row[4::2], strict=True), strict=True))
+                scored = {name: scored for name, (scored, _) in pairs.items() if scored}
+                found[place] = Count(row[0], row[1], row[2], scored, {name: pairs[name][1] for name in scored})
+        return found

@@ -1,0 +1,157 @@
+"""The gallery: the matrix and the conversations behind it, as one page that needs neither a network nor a server."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.conversations.schema import ContentItem, MediumItem, TextItem
+from isthmus.data.media.files import read_media
+from isthmus.evaluation.matrix.measurement import Sample
+from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
+from isthmus.evaluation.matrix.table import attribute_names
+from isthmus.evaluation.matrix.tally import PLACES
+from isthmus.evaluation.report.embedding import embedded
+from isthmus.types import Media
+from isthmus.writing import write_file
+
+LEVELS = 20
+"""Shades of the table, from none right to all right."""
+
+
+def write_gallery(path: Path, samples: Sequence[Sample], matrix: Mapping[str, Any]) -> Path:
+    """Writes the page, everything inside it, and returns its path.
+
+    Its content security policy lets nothing be fetched, and no script but the page's own run; all text is escaped.
+
+    Args:
+        path: of the HTML file.
+        samples: conversations; those of one cell stand together.
+        matrix: from :func:`isthmus.evaluation.matrix.table.matrix_report`.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    here = files(__package__)
+    shades = "\n".join(f".shade-{level} {{ --share: {level / LEVELS:.0%}; }}" for level in range(LEVELS + 1))
+    style = here.joinpath("gallery.css").read_text(encoding="utf-8") + shades
+    script = here.joinpath("gallery.js").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(here.joinpath("gallery.html.jinja").read_text(encoding="utf-8"))
+    policy = (
+        f"default-src 'none'; img-src data:; media-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    page = template.render(
+        policy=policy,
+        style=style,
+        script=script,
+        names=attribute_names(matrix),
+        table=_table(matrix),
+        sums=[_cell("arithmetic", output, entry) for output, entry in matrix["arithmetic"].items()],
+        text_only=_text_only(matrix["text_only"]),
+        confidence=f"{matrix['confidence']:.0%}",
+        groups=_groups(samples),
+    )
+    write_file(path, page.encode())
+    return path
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{b64encode(sha256(content.encode()).digest()).decode('ascii')}"
+
+
+def _table(matrix: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = [cell.split("->") for cell in matrix["cells"]]
+    inputs, outputs = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (0, 1))
+    rows = [
+        (given, [_cell("matrix", f"{given}->{output}", matrix["cells"][f"{given}->{output}"]) for output in outputs])
+        for given in inputs
+    ]
+    return {"outputs": outputs, "rows": rows}
+
+
+def _cell(task: str, cell: str, entry: Mapping[str, Any] | None) -> dict[str, Any]:
+    if entry is None:
+        return {"anchor": None, "name": cell, "shade": None}
+    names = list(entry["by_attribute"])
+    low, high = entry["interval"][names[0]]
+    return {
+        "anchor": _anchor(task, cell),
+        "name": cell,
+        "shade": round(entry[names[0]] * LEVELS),
+        "first": f"{entry[names[0]]:.1%}",
+        "interval": f"{low:.0%} to {high:.0%}",
+        "others": [(name, f"{entry[name]:.0%}") for name in names[1:]],
+        "n": entry["n"],
+        "bounds": [
+            (name, f"{entry[name]:.0%}")
+            for name in ("chance", "ceiling", "judge", "emitted")
+            if entry[name] is not None
+        ],
+    }
+
+
+def _text_only(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (name, f"{figures[name]:.1%}", "{:.0%} to {:.0%}".format(*figures["interval"][name]))
+        for name in (BEFORE, AFTER)
+        if name in figures
+    ]
+
+
+def _anchor(task: str, cell: str) -> str:
+    return f"{task}-{cell.replace('->', '-to-')}"
+
+
+def _groups(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Cells in the matrix's order, each with its conversations."""
+    titles = {"matrix": "{}", "arithmetic": "sum of image and audio -> {}", "text_only": "text only, {} tuning"}
+    groups = []
+    for task, cell in PLACES:
+        own = [
+            sample
+            for sample in samples
+            if (sample.verdict.expectation.task, sample.verdict.expectation.cell) == (task, cell)
+        ]
+        if own:
+            title = titles[task].format(cell).replace("->", " → ")
+            conversations = [_conversation(sample) for sample in own]
+            groups.append({"anchor": _anchor(task, cell), "title": title, "conversations": conversations})
+    return groups
+
+
+def _conversation(sample: Sample) -> dict[str, Any]:
+    turns = [
+        {"role": message.role, "pieces": [_piece(item) for item in message.content]} for message in sample.messages
+    ]
+    made = [embedded(piece) if isinstance(piece, Media) else _text(piece) for piece in sample.reply.content]
+    turns.append({"role": "assistant", "pieces": made or [_text("(nothing)")]})
+    verdict = sample.verdict
+    chips = []
+    for name, is_right in verdict.right.items():
+        wanted, read = verdict.expectation.values[name], verdict.reading.get(name)
+        label = "" if name == ANSWER else f"{name} "
+        seen = "nothing" if read is None else str(read)
+        chips.append({"right": is_right, "text": f"{label}{wanted}" if is_right else f"{label}{wanted}, read {seen}"})
+    if not verdict.emitted:
+        chips.append({"right": False, "text": f"no {verdict.expectation.output} given"})
+    return {"turns": turns, "chips": chips, "right": all(verdict.right.values())}
+
+
+def _piece(item: ContentItem) -> dict[str, str]:
+    match item:
+        case TextItem(text):
+            return _text(text)
+        case MediumItem(modality, None, caption):
+            return _text(f"({modality}: {caption or 'not kept'})")
+        case MediumItem(modality, media, _):
+            assert media is not None
+            return embedded(media if isinstance(media, Media) else read_media(media, modality))
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"kind": "text", "text": text.strip()}

@@ -1,0 +1,146 @@
+"""The callback of ``train.py test`` for finding captions of media and media of captions, against chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from isthmus.data.conversations.schema import Conversation
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.evaluation.novelty import captions_of, new_among
+from isthmus.evaluation.report.report_file import write_report
+from isthmus.evaluation.retrieval.ranks import CUTS, retrieval_report
+from isthmus.evaluation.retrieval.similarities import (
+    has_joint_space,
+    joint_similarity,
+    likelihood_similarity,
+    medium_of,
+)
+from isthmus.model import AnyToAny
+from isthmus.paths import user_path
+from isthmus.types import MEDIA, Modality
+
+FILE = "retrieval.json"
+Similar = Callable[[AnyToAny, Modality, Sequence[Conversation], Sequence[str]], Tensor]
+
+
+class RetrievalEvaluation(pl.Callback):
+    """Looks for each medium's caption among all of its modality, and the other way; writes ``retrieval.json``.
+
+    Two judges of what goes together: the encoder's joint space, where it has one (ImageBind with its text tower), over
+    all media; and how likely the model is to say a caption of a medium, over some. Only the first process measures.
+
+    Args:
+        media: conversations of one medium each, such as the test split.
+        reference: the detail that holds a conversation's caption; of a list the first counts.
+        folder: where the file is written; the Trainer's ``default_root_dir`` if None.
+        answers: the model scores so many media of a modality with as many captions, spread evenly over them; 0: none.
+        training: the training split. Figures are also given of what is new: media whose captions it lacks.
+        twins: ids of media that training has the like of; they aren't new either.
+
+    Attributes:
+        report: by modality and judge, see :func:`~isthmus.evaluation.retrieval.ranks.retrieval_report`.
+
+    Raises:
+        ValueError: ``answers`` below 0.
+    """
+
+    def __init__(
+        self,
+        media: ConversationSource,
+        reference: str = "caption",
+        folder: Path | None = None,
+        answers: int = 100,
+        training: ConversationSource | None = None,
+        twins: Sequence[str] = (),
+    ) -> None:
+        if answers < 0:
+            raise ValueError(f"answers: found {answers}; expected at least 0. Mend: raise it.")
+        self.media = media
+        self.reference = reference
+        self.folder = None if folder is None else user_path(folder)
+        self.answers = answers
+        self.training = training
+        self.twins = frozenset(twins)
+        self.report: dict[str, dict[str, Any]] | None = None
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measures, prints and writes.
+
+        Raises:
+            ValueError: a conversation without a caption or of several media, or a modality that isn't served.
+        """
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, AnyToAny)
+        conversations = [self._named(index) for index in range(len(self.media))]
+        captions = {one.details["id"]: captions_of(one.details, self.reference) for one in conversations}
+        new = new_among(captions, self.training, self.reference, self.twins)
+        modalities = [medium_of(one).modality for one in conversations]
+        self.report = {}
+        for modality in (Modality(name) for name in MEDIA if name in modalities):
+            own = [one for one, its in zip(conversations, modalities, strict=True) if its == modality]
+            self.report[modality] = self._measured(pl_module, modality, own, new)
+        print(f"\n{retrieval_table(self.report)}\n")
+        write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
+
+    def _named(self, index: int) -> Conversation:
+        """A conversation whose details hold an id: its record's own, or its place."""
+        one = self.media[index]
+        return replace(one, details={**one.details, "id": str(one.details.get("id", f"{self.media.name}/{index}"))})
+
+    def _measured(
+        self, model: AnyToAny, modality: Modality, conversations: list[Conversation], new: set[str] | None
+    ) -> dict[str, Any]:
+        if modality not in model.inputs:
+            raise ValueError(
+                f"retrieval: found {modality} among its media; the model takes {', '.join(model.inputs) or 'none'}. "
+                f"Mend: leave {modality} out of the evaluation's 'media'."
+            )
+        assert model.input_side is not None
+        found: dict[str, Any] = {}
+        if has_joint_space(model.input_side.encoder(modality)):
+            found |= self._both("encoder", joint_similarity, model, modality, conversations, new)
+        if self.answers:
+            count = min(self.answers, len(conversations))
+            some = [conversations[place * len(conversations) // count] for place in range(count)]
+            found |= self._both("model", likelihood_similarity, model, modality, some, new)
+        return found
+
+    def _both(
+        self,
+        name: str,
+        similar: Similar,
+        model: AnyToAny,
+        modality: Modality,
+        conversations: list[Conversation],
+        new: set[str] | None,
+    ) -> dict[str, Any]:
+        """The figures of all, and of what is new among itself."""
+        captions = [captions_of(one.details, self.reference)[0] for one in conversations]
+        similarity = similar(model, modality, conversations, captions).cpu()
+        found = {name: retrieval_report(similarity, captions)}
+        kept = [n for n, one in enumerate(conversations) if new is not None and one.details["id"] in new]
+        if kept:
+            rows = torch.tensor(kept)
+            found[f"{name}, new"] = retrieval_report(similarity[rows][:, rows], [captions[n] for n in kept])
+        return found
+
+
+def retrieval_table(report: dict[str, dict[str, Any]]) -> str:
+    """The figures as text, one line a judge and way, chance in brackets."""
+    lines = [["retrieval", "n", *(f"recall@{cut}" for cut in CUTS), "median rank"]]
+    for modality, judges in report.items():
+        for judge, figures in judges.items():
+            for way, arrow in (("medium_to_caption", "-> caption"), ("caption_to_medium", "<- caption")):
+                own = figures[way]
+                cells = [f"{own[f'recall_at_{cut}']:.3f} ({own[f'recall_at_{cut}_chance']:.3f})" for cut in CUTS]
+                lines.append([f"{modality} {arrow}, {judge}", str(figures["n"]), *cells, f"{own['median_rank']:.1f}"])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

@@ -1,0 +1,122 @@
+"""How well each caption goes with each medium: by the encoder's joint space, and by what the model would say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.media.files import read_media
+from isthmus.encoders.base import Encoder
+from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.model import AnyToAny
+from isthmus.model.scores import score
+from isthmus.types import Media, Modality
+
+ROWS = 64
+
+
+def medium_of(conversation: Conversation) -> MediumItem:
+    """The only medium that the prompt gives.
+
+    Raises:
+        ValueError: there are none, or several.
+    """
+    items = [item for message in conversation.prompt().messages for item in message.content]
+    given = [item for item in items if isinstance(item, MediumItem)]
+    if len(given) != 1:
+        raise ValueError(
+            f"conversation {conversation.details.get('id', '')}: found {len(given)} media; expected one, to be found "
+            "by its caption. Mend: give retrieval a source of single media."
+        )
+    return given[0]
+
+
+def has_joint_space(encoder: Encoder) -> bool:
+    """Whether texts and media are embedded in one space by it."""
+    return isinstance(encoder, ImageBind) and encoder.tokens == "pooled" and "text" in encoder.config.modalities
+
+
+@torch.no_grad()
+def joint_similarity(
+    model: AnyToAny, modality: Modality, conversations: Sequence[Conversation], captions: Sequence[str]
+) -> Tensor:
+    """(n, c) cosines in the encoder's joint space.
+
+    Args:
+        model: whose encoder.
+        modality: of the media.
+        conversations: n, of one medium each.
+        captions: c.
+    """
+    side, collator = model.input_side, model.collator("test")
+    assert side is not None
+    encoder = side.encoder(modality)
+    assert isinstance(encoder, ImageBind)
+    rows = []
+    for start in range(0, len(conversations), ROWS):
+        batch = collator(conversations[start : start + ROWS]).to(model.device)
+        rows.append(side.features(modality, batch.media[modality]).tokens[:, 0].float())
+    texts = encoder.encode_text(encoder.tokenize(captions).to(model.device)).float()
+    return F.normalize(torch.cat(rows), dim=-1) @ texts.T
+
+
+@torch.no_grad()
+def likelihood_similarity(
+    model: AnyToAny, modality: Modality, conversations: Sequence[Conversation], captions: Sequence[str]
+) -> Tensor:
+    """(n, c) by how much a medium makes the model likelier to say a caption: log p(caption | medium) - log p(caption).
+
+    p(caption) is the mean over these media, so that short and frequent captions have no start. Each medium is encoded
+    once; there are n * c answers to score.
+
+    Args:
+        model: it.
+        modality: of the media.
+        conversations: n, of one medium each; their last answer is replaced by each caption in turn.
+        captions: c.
+    """
+    side = model.input_side
+    assert side is not None
+    rows = []
+    for conversation in conversations:
+        collator = model.collator("validation")
+        item = medium_of(conversation)
+        medium = item.media if isinstance(item.media, Media) else read_media(item.media, modality)  # type: ignore[arg-type]
+        # Read and preprocessed once, for all captions.
+        inputs = side.encoder(modality).preprocess(medium)
+        collator.preprocess[modality] = partial(_known, inputs)
+        collator.cached.pop(modality, None)
+        prompt = _with_medium(conversation.prompt(), item, medium)
+        found, projected = [], None
+        for start in range(0, len(captions), ROWS):
+            answers = [_answered(prompt, caption) for caption in captions[start : start + ROWS]]
+            batch = collator(answers).to(model.device)
+            if projected is None:
+                projected = side(collator(answers[:1]).to(model.device).media)[modality]
+            repeated = tuple(part.expand(len(answers), *part.shape[1:]) for part in projected)
+            found.append(score(model, batch, projected={modality: (repeated[0], repeated[1])}).text.float())
+        rows.append(torch.cat(found))
+    likelihoods = torch.stack(rows)
+    return likelihoods - likelihoods.logsumexp(dim=0, keepdim=True)
+
+
+def _known(inputs: dict[str, Tensor], medium: Media) -> dict[str, Tensor]:
+    return inputs
+
+
+def _with_medium(prompt: Conversation, item: MediumItem, medium: Media) -> Conversation:
+    messages = tuple(
+        Message(one.role, tuple(replace(item, media=medium) if part is item else part for part in one.content))
+        for one in prompt.messages
+    )
+    return Conversation(messages, prompt.details)
+
+
+def _answered(prompt: Conversation, caption: str) -> Conversation:
+    return Conversation((*prompt.messages, Message("assistant", (TextItem(caption),))), prompt.details)

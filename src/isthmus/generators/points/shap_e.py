@@ -1,0 +1,273 @@
+"""Shap-E: text -> 3D, as a coloured point cloud taken from the surface of the mesh that it makes.
+
+Source: Jun and Nichol, arXiv 2305.02463; diffusers' ``ShapEPipeline`` and its checkpoint format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.generators.caption_ids import CaptionIds
+from isthmus.generators.pipeline_classes import pipeline_class
+from isthmus.generators.pipeline_expert import PipelineExpert
+from isthmus.generators.points.mesh_surface import surface_points
+from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
+from isthmus.generators.seeded_noise import seeded_generators
+from isthmus.precision import Dtype, in_own_precision
+from isthmus.types import Condition, Media, Modality
+
+_OUTSIDE = -1.0
+LEAST = 1e-3
+"""The value of a field that is taken as just inside where nothing is: see :meth:`ShapE.generate`."""
+
+
+class ShapE(PipelineExpert):
+    """Shap-E's text-conditioned model.
+
+    Its condition is one vector: the normalised projected embedding of CLIP's text tower times the root of its width,
+    (1, 768) at full size. The unconditional one is zero. Colours are sRGB, as in images; the library's mesh holds
+    linear light.
+
+    Args:
+        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
+        steps: denoising steps, unless :meth:`generate` is told; 64 as in the paper.
+        guidance: classifier-free guidance scale, likewise; at most 1 runs the conditional pass alone.
+        points: how many points a cloud has.
+        grid: places along each side of the box at which the solid's field is asked; its cube is the cost of a mesh.
+        scheduler: a sampler in place of the one that the folder ships, for fewer steps.
+        batch_size: how many latents are denoised at a time. Meshes are decoded one by one.
+        dtype: the type of the weights. Conditions are float32 in any case.
+        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+
+    Raises:
+        ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
+    """
+
+    modality = Modality.POINTS
+    pipeline_name = "ShapEPipeline"
+    denoiser_part = "prior"
+    default_steps = 64
+    default_guidance = 15.0
+
+    prior: Any
+    shap_e_renderer: Any
+    caption_ids: CaptionIds
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        steps: int | None = None,
+        guidance: float | None = None,
+        points: int = 8192,
+        grid: int = 128,
+        scheduler: Sampler | None = None,
+        batch_size: int = 16,
+        dtype: Dtype = "float32",
+        memo_megabytes: int = 64,
+    ) -> None:
+        super().__init__(checkpoint, dtype, memo_megabytes)
+        self.steps = self.default_steps if steps is None else steps
+        self.guidance = self.default_guidance if guidance is None else guidance
+        self.points = points
+        self.grid = grid
+        self.batch_size = batch_size
+        for name, value, least in (
+            ("steps", self.steps, 1),
+            ("points", points, 1),
+            ("grid", grid, 2),
+            ("batch_size", batch_size, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name}: found {value}; expected at least {least}")
+        check_sampler(scheduler)
+        self.sampler = scheduler
+        self._condition_shape = (1, self._read_width())
+        self._positions = self._read_positions()
+        self._pipeline: Any = None
+
+    def _read_width(self) -> int:
+        width = int(self.folder.value("text_encoder/config.json", "projection_dim"))
+        prior = self.folder.config("prior/config.json")
+        heard = prior.get("embedding_proj_dim") or prior.get("embedding_dim")
+        if heard != width:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: text_encoder/config.json has projection_dim {width}, and "
+                f"prior/config.json hears {heard}; expected them equal. The parts are of different checkpoints."
+            )
+        latent = self.folder.value("shap_e_renderer/config.json", "d_latent")
+        if prior.get("embedding_dim") != latent:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: prior/config.json has embedding_dim {prior.get('embedding_dim')}, and "
+                f"shap_e_renderer/config.json has d_latent {latent}; expected them equal. The parts are of different "
+                "checkpoints."
+            )
+        return width
+
+    def _read_positions(self) -> int:
+        tokens = int(self.folder.value("tokenizer/tokenizer_config.json", "model_max_length"))
+        positions = int(self.folder.value("text_encoder/config.json", "max_position_embeddings"))
+        if tokens > positions:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: tokenizer/tokenizer_config.json pads to model_max_length {tokens}, and "
+                f"text_encoder/config.json has {positions} positions. Set model_max_length to {positions} at most."
+            )
+        return tokens
+
+    def _materialize_conditioner(self) -> None:
+        from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+        self.tokenizer = self.folder.read("tokenizer", CLIPTokenizer)
+        # As the pipeline does, whatever the file says.
+        self.tokenizer.pad_token_id = 0
+        self.caption_ids = CaptionIds(self.tokenizer, self._positions, str(self.checkpoint))
+        self.text_encoder = self.folder.read("text_encoder", CLIPTextModelWithProjection, dtype=self.dtype)
+
+    def _materialize_denoiser(self) -> None:
+        from diffusers import PriorTransformer
+        from diffusers.pipelines.shap_e.renderer import ShapERenderer
+
+        self.shap_e_renderer = self.folder.read("shap_e_renderer", ShapERenderer, torch_dtype=self.dtype)
+        self.prior = self.folder.read("prior", PriorTransformer, torch_dtype=self.dtype)
+
+    def _encode_text(self, captions: list[str]) -> Tensor:
+        embeddings = self.text_encoder(self.caption_ids(captions).input_ids.to(self.device)).text_embeds
+        heard: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
+        return heard[:, None]
+
+    def prepare(self, medium: Media) -> dict[str, Tensor]:
+        """Nothing: see :meth:`denoising_loss`.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(self._no_encoder())
+
+    def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
+        """There is none: the published pipeline has no encoder that turns a cloud into the latents it denoises.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(self._no_encoder())
+
+    def _no_encoder(self) -> str:
+        return (
+            f"losses.denoising: {self.checkpoint}: ShapEPipeline has no encoder from points to latents, and so no "
+            "denoising loss. Leave the files of points out of the assistant's turns: their captions train by alignment."
+        )
+
+    @in_own_precision
+    def generate(
+        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+    ) -> list[Media]:
+        """One cloud (points, 6) a condition. A medium's details hold its seed.
+
+        Where a solid's field is nowhere positive, the grid's places with its highest value stand for the solid, so that
+        an answer is never without points; the details then say ``empty``.
+        """
+        steps = self.steps if steps is None else steps
+        guidance = self.guidance if guidance is None else guidance
+        heard = self._heard(condition)
+        if len(seeds) != len(heard):
+            raise ValueError(f"seeds: found {len(seeds)} for {len(heard)} conditions; expected one each")
+        if steps < 1:
+            raise ValueError(f"steps: found {steps}; expected at least 1")
+        if not len(heard):
+            return []
+        media: list[Media] = []
+        for start in range(0, len(heard), self.batch_size):
+            piece = seeds[start : start + self.batch_size]
+            generators = seeded_generators(piece)
+            latents = self.denoise(heard[start : start + self.batch_size], generators, steps, guidance)
+            for latent, seed, generator in zip(latents, piece, generators, strict=True):
+                array, is_empty = self._cloud(latent, generator)
+                details = {"seed": seed, "steps": steps, "guidance": guidance, **({"empty": True} if is_empty else {})}
+                media.append(Media(self.modality, array, source=self.checkpoint.name, details=details))
+        return media
+
+    def _heard(self, condition: Condition) -> Tensor:
+        """(B, K)."""
+        tokens = condition.tokens
+        if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape or condition.pooled is not None:
+            raise ValueError(
+                f"condition: found {tuple(tokens.shape)}{'' if condition.pooled is None else ' and a pooled part'}; "
+                f"ShapE of {self.checkpoint} expects (batch, 1, {self.condition_shape[1]}) alone. "
+                f"Build the output projector for this generator's condition_shape."
+            )
+        return tokens[:, 0].detach().to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def denoise(self, heard: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
+        """(B, K) conditions -> latents (B, tokens, width), by the pipeline itself."""
+        pipeline = self._resident_pipeline()
+
+        def encoded(prompt: Any, device: Any, count: int, is_guided: bool) -> Tensor:
+            return torch.cat([torch.zeros_like(heard), heard]) if is_guided else heard
+
+        # The pipeline takes captions alone: the step that encodes them gives the conditions in their place.
+        pipeline._encode_prompt = encoded
+        latents: Tensor = pipeline(
+            [""] * len(heard),
+            generator=generators,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type="latent",
+        ).images
+        return latents
+
+    def _resident_pipeline(self) -> Any:
+        self.load()
+        if self._pipeline is None:
+            config = self.folder.config("scheduler/scheduler_config.json")
+            kind = scheduler_class(config, f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json")
+            parts = {name: getattr(self, name) for name in ("prior", "text_encoder", "tokenizer", "shap_e_renderer")}
+            scheduler = sampling_scheduler(self.folder.read("scheduler", kind), self.sampler)
+            self._pipeline = pipeline_class(self.pipeline_name)(scheduler=scheduler, **parts)
+            self._pipeline.set_progress_bar_config(disable=True)
+        return self._pipeline
+
+    def release(self) -> None:
+        """Drops both halves, the pipeline and the conditions that were kept."""
+        super().release()
+        self._pipeline = None
+
+    def release_denoiser(self) -> None:
+        """Drops all but the text conditioner and the conditions it has given."""
+        super().release_denoiser()
+        self._pipeline = None
+
+    @torch.no_grad()
+    def _cloud(self, latent: Tensor, generator: torch.Generator) -> tuple[np.ndarray[Any, Any], bool]:
+        """(tokens, width) -> (points, 6) float32, and whether the solid was empty."""
+        lifted: list[bool] = []
+
+        def lift(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            solid, *others = arguments
+            within = solid[1:-1, 1:-1, 1:-1]  # what surrounds it closes the surface
+            lifted.append(bool(within.max() <= 0))
+            if lifted[-1]:
+                raised = torch.where(within >= within.max(), LEAST, within.clamp(max=-LEAST))
+                solid = functional.pad(raised, (1,) * 6, value=_OUTSIDE)
+            return (solid, *others)
+
+        hook = self.shap_e_renderer.mesh_decoder.register_forward_pre_hook(lift)
+        try:
+            mesh = self.shap_e_renderer.decode_to_mesh(latent[None], self.device, grid_size=self.grid)
+        finally:
+            hook.remove()
+        light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=1)
+        places, colours = surface_points(mesh.verts, mesh.faces, as_seen(light), self.points, generator)
+        return torch.cat([places, colours.clamp(0, 1)], dim=1).numpy(), lifted[-1]
+
+
+def as_seen(light: Tensor) -> Tensor:
+    """Linear light in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
+    curved = 1.055 * light.clamp(min=0) ** (1 / 2.4) - 0.055
+    return torch.where(light <= 0.0031308, 12.92 * light, curved)

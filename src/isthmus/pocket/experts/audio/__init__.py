@@ -1,0 +1,1 @@
+"""The embedded experts of sound."""

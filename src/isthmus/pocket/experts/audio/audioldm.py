@@ -1,0 +1,239 @@
+"""The embedded tone generator: an AudioLDM pipeline for keypad tones of 0.64 s, trained from nothing."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.generators.audio.audioldm import AudioLDM
+from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
+from isthmus.paths import user_path
+from isthmus.pocket.experts.audio.audioldm_autoencoder import (
+    BINS,
+    LATENT_CHANNELS,
+    WIDTHS,
+    decoded,
+    draw_tones,
+    encoded,
+    train_autoencoder,
+)
+from isthmus.pocket.experts.audio.audioldm_text import WIDTH, build_tokenizer, embedded, train_text_encoder
+from isthmus.pocket.experts.audio.audioldm_vocoder import train_vocoder
+from isthmus.pocket.experts.denoising import denoising_loss, scheduler
+from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.judges.audio import AudioJudge
+from isthmus.pocket.judges.base import MediaJudge
+from isthmus.pocket.world import SAMPLE_RATE, Concept
+from isthmus.pocket.worlds import DRAWN, World
+from isthmus.published import read_published
+from isthmus.types import Media, Modality
+
+log = logging.getLogger(__name__)
+
+CHANNELS = (32, 64)
+BATCH = 48
+UNSAID = 0.1
+"""How often the caption is dropped, so that guidance has an unconditional model to lean on."""
+
+
+def build_denoiser() -> Any:
+    """A ``UNet2DConditionModel`` that hears the caption as AudioLDM's does: beside the time embedding, everywhere.
+
+    Its attention looks at the spectrogram alone, so the widths it attends to are its own channels.
+    """
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=BINS // 2 ** (len(WIDTHS) - 1),
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=CHANNELS,
+        layers_per_block=1,
+        cross_attention_dim=CHANNELS,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        class_embed_type="simple_projection",
+        projection_class_embeddings_input_dim=WIDTH,
+        class_embeddings_concat=True,
+    )
+
+
+def train_denoiser(
+    vae: Any,
+    mels: Tensor,
+    digits: Tensor,
+    conditions: Tensor,
+    steps: int,
+    seed: int,
+    snapshot: Path | None = None,
+    start: Any = None,
+) -> Any:
+    """The denoiser, on cached latents: neither the autoencoder nor the text model runs in a step.
+
+    Args:
+        vae: the trained autoencoder.
+        mels: (n, frames, bins) of the tones.
+        digits: (n,) what they say.
+        conditions: (11, WIDTH) the embedding of each digit's caption, and last that of the empty one.
+        steps: of training.
+        seed: of everything drawn.
+        snapshot: where an interrupted run goes on from.
+        start: a denoiser to go on from; it is changed.
+    """
+    torch.manual_seed(seed)
+    unet: Any = build_denoiser() if start is None else start.requires_grad_(True)
+    means, deviations = encoded(vae, mels)
+    schedule: Any = scheduler()
+    scale, levels = vae.config.scaling_factor, schedule.alphas_cumprod
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randint(len(means), (BATCH,))
+        clean = (means[chosen] + deviations[chosen] * torch.randn_like(means[chosen])) * scale
+        captions = torch.where(torch.rand(BATCH) < UNSAID, len(conditions) - 1, digits[chosen])
+        times = torch.randint(len(levels), (BATCH,))
+
+        def predict(noisy: Tensor, times: Tensor) -> Tensor:
+            predicted: Tensor = unet(noisy, times, None, class_labels=conditions[captions]).sample
+            return predicted
+
+        return denoising_loss(predict, clean, levels, times)
+
+    averaged = fit("tone denoiser", unet, loss, steps, 2e-3, average=0.995, snapshot=snapshot, seed=seed)
+    return averaged.requires_grad_(False)
+
+
+def train(
+    out: Path,
+    effort: float = 1.0,
+    seed: int = 0,
+    scratch: Path | None = None,
+    world: World = DRAWN,
+    start: Path | None = None,
+    judge: MediaJudge | None = None,
+    vocoder_steps: int = 2500,
+    mel_weight: float = 1.0,
+) -> dict[str, float]:
+    """Trains the pipeline's parts, saves them in ``out`` in the layout of ``AudioLDMPipeline``, and measures the whole.
+
+    Args:
+        out: the pipeline's folder.
+        effort: scales the steps and the number of tones.
+        seed: of everything drawn.
+        scratch: folder for snapshots; an interrupted run goes on from them.
+        world: whose sounds it learns.
+        start: a trained pipeline to go on from; its text model stays as it is.
+        judge: of the world's sounds; by default the tones'.
+        vocoder_steps: of the vocoder's training, before ``effort``.
+        mel_weight: see :func:`train_vocoder`.
+
+    Returns:
+        What :func:`measure` does.
+    """
+
+    def scaled(steps: int) -> int:
+        return max(int(steps * effort), 2)
+
+    def snapshot(part: str) -> Path | None:
+        return scratch / f"audioldm_{part}_{seed}.pt" if scratch else None
+
+    first = None if start is None else loaded(start)
+    tokenizer = build_tokenizer() if first is None else first.tokenizer
+    encoder = train_text_encoder(tokenizer, scaled(400), seed) if first is None else first.text_encoder
+    with torch.no_grad():
+        captions = [Concept(digit).caption(Modality.AUDIO) for digit in range(10)]
+        conditions = embedded(encoder, tokenizer, [*captions, ""])
+    sounds, mels, digits = draw_tones(max(int(6000 * min(effort, 1)), 100), "train", seed, world)
+    vae = train_autoencoder(mels, scaled(1500), seed, snapshot("autoencoder"), first and first.vae)
+    restored = decoded(vae, encoded(vae, mels)[0])
+    vocoder = train_vocoder(
+        sounds,
+        mels,
+        restored,
+        scaled(vocoder_steps),
+        seed,
+        snapshot("vocoder"),
+        first and first.vocoder,
+        mel_weight,
+    )
+    unet = train_denoiser(vae, mels, digits, conditions, scaled(2500), seed, snapshot("denoiser"), first and first.unet)
+    with deprecation_silenced():
+        pipeline_class("AudioLDMPipeline")(
+            vae=vae,
+            text_encoder=encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler(),
+            vocoder=vocoder,
+        ).save_pretrained(out)
+    return measure(out, count=max(int(500 * min(effort, 1)), 10), world=world, judge=judge)
+
+
+def loaded(folder: Path) -> Any:
+    """The parts of a trained pipeline, by their names there."""
+    with deprecation_silenced():
+        return read_published(pipeline_class("AudioLDMPipeline"), folder)
+
+
+def measure(
+    folder: Path,
+    count: int = 500,
+    steps: int | None = None,
+    guidance: float | None = None,
+    world: World = DRAWN,
+    judge: MediaJudge | None = None,
+) -> dict[str, float]:
+    """How often the judge hears the digit: in genuine tones, through the vocoder alone, the autoencoder too, and made.
+
+    Args:
+        folder: the pipeline's.
+        count: tones of each kind, digits in turn.
+        steps: denoising steps; None for the generator's own.
+        guidance: likewise.
+        world: whose sounds are the genuine ones.
+        judge: of them; by default the tones'.
+    """
+    generator, judge = AudioLDM(folder, steps=steps, guidance=guidance), judge or AudioJudge()
+    generator.load()
+    sounds, mels, digits = draw_tones(count, "test", 0, world)
+    with torch.no_grad():
+        again = generator.vocoder(mels)
+        through = generator.vocoder(decoded(generator.vae, encoded(generator.vae, mels)[0]))
+    asked = [number % 10 for number in range(count)]
+    condition = generator.condition([Concept(digit).caption(Modality.AUDIO) for digit in asked])
+    made = [medium.array for medium in generator.generate(condition, seeds=range(count))]
+    kinds = {
+        "genuine": (list(sounds.numpy()), digits.tolist()),
+        "vocoder": (list(again.numpy()), digits.tolist()),
+        "autoencoder": (list(through.numpy()), digits.tolist()),
+        "generated": (made, asked),
+    }
+    return {kind: _accuracy(judge, waves, truth) for kind, (waves, truth) in kinds.items()}
+
+
+def _accuracy(judge: MediaJudge, waves: list[np.ndarray[Any, Any]], truth: list[int]) -> float:
+    readings = judge.many([Media(Modality.AUDIO, wave, rate=float(SAMPLE_RATE)) for wave in waves])
+    return float(np.mean([reading["digit"] == digit for reading, digit in zip(readings, truth, strict=True)]))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/audioldm"))
+    parser.add_argument("--effort", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO)
+    log.info("digit accuracy: %s", train(arguments.out, arguments.effort, arguments.seed, arguments.scratch))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A small Llama for a user's own captions: it puts words in order that stand where a medium will."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator as Random
+
+from isthmus.data.formats.captions import DESCRIBE
+from isthmus.data.sampling.seeds import derive_seed
+from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.language.llama import Chat, ChatLoss, build_llm, build_tokenizer, reply
+from isthmus.pocket.own.captioned import CaptionedSet, words_of
+from isthmus.types import Modality
+
+log = logging.getLogger(__name__)
+
+STEPS, LEARNING_RATE = 1200, 2e-3
+LEFT_OUT = 0.25
+"""The largest share of a caption's words that are left out of a prompt: a bridge won't hit all of them."""
+
+
+def drawn_chat(captions: dict[Modality, tuple[str, ...]], random: Random) -> Chat:
+    """A caption's words in any order, some left out, an instruction of the caption's modality, and the caption."""
+    modality = list(captions)[random.choice(len(captions), p=_shares(captions))]
+    caption = captions[modality][random.integers(len(captions[modality]))]
+    words = caption.split()
+    kept = random.random(len(words)) >= random.uniform(0, LEFT_OUT)
+    heard = [words[place] for place in random.permutation(len(words)) if kept[place]]
+    instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
+    return _chat([*heard, instruction], caption)
+
+
+def _shares(captions: dict[Modality, tuple[str, ...]]) -> np.ndarray:
+    sizes = np.array([len(own) for own in captions.values()], dtype=float)
+    shares: np.ndarray = sizes / sizes.sum()
+    return shares
+
+
+def _chat(heard: Sequence[str], caption: str) -> Chat:
+    return [{"role": "user", "content": " ".join(heard)}, {"role": "assistant", "content": caption}]
+
+
+def train(
+    out: Path, captioned: CaptionedSet, effort: float = 1.0, seed: int = 0, scratch: Path | None = None
+) -> dict[str, float]:
+    """Trains the LLM from nothing on the training captions, saves it with its tokenizer, and measures it.
+
+    Words of the training captions are a token each; others fall back to characters, and those to bytes.
+
+    Args:
+        out: the folder to write.
+        captioned: whose captions.
+        effort: scales the steps and the captions that are measured.
+        seed: of weights and text.
+        scratch: where an interrupted training keeps its state; None for nowhere.
+
+    Returns:
+        ``repeated``: the share of test captions that are said back when their words are the prompt, and ``parameters``.
+    """
+    torch.manual_seed(seed)
+    captions = {modality: captioned.captions(modality) for modality in captioned.modalities}
+    asked = [line for modality in captions for line in DESCRIBE[modality]]
+    tokenizer = build_tokenizer(words_of([*asked, *(one for own in captions.values() for one in own)]))
+    llm = build_llm(tokenizer)
+    fitted = fit(
+        "llama",
+        llm,
+        ChatLoss(llm, tokenizer, seed, partial(drawn_chat, captions)),
+        max(2, round(STEPS * effort)),
+        LEARNING_RATE,
+        average=0.99,
+        snapshot=scratch / "llama.pt" if scratch else None,
+        seed=seed,
+    )
+    llm.load_state_dict(fitted.state_dict())
+    llm.eval().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    said, expected = [], []
+    random = np.random.default_rng(derive_seed("repeated", seed))
+    for modality in captions:
+        for caption in captioned.pool(modality, "test").captions[: max(int(200 * min(effort, 1.0)), 10)]:
+            instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
+            said.append(_chat([*caption.split(), instruction], "")[:1])
+            expected.append(" ".join(caption.lower().split()))
+    right = sum(own == one for own, one in zip(reply(llm, tokenizer, said), expected, strict=True))
+    return {"repeated": right / len(expected), "parameters": float(parameter_count([llm]))}

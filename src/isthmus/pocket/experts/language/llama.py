@@ -1,0 +1,285 @@
+"""The embedded LLM: a small Llama that speaks the pocket world's language, trained from nothing on its text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.data.sampling.seeds import derive_seed
+from isthmus.paths import user_path
+from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.language import (
+    REQUESTS,
+    SKILLS,
+    draw_corpus,
+    draw_dialogue,
+    messages,
+    said,
+    skill_prompts,
+    text_skill,
+)
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+Chat = list[dict[str, str]]
+"""Turns as a chat template takes them: ``role`` and ``content``."""
+
+log = logging.getLogger(__name__)
+
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "USER:", "ASSISTANT:")
+"""The role words are special tokens: nobody's text can forge a turn."""
+PAD, END, ANSWER = (SPECIAL.index(token) for token in ("<pad>", "</s>", "ASSISTANT:"))
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ 'USER: ' + message['content'] + ' ' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'ASSISTANT: ' + message['content'] + eos_token }}"
+    "{% else %}{{ message['content'] + ' ' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+CONTEXT = 256
+STEPS = 2400
+BATCH = 64
+GROUP = 4
+"""Batches that are drawn together and sorted by length, so that little of a batch is padding."""
+PROMPT_WEIGHT = 0.1
+"""The weight of predicting the user's words: most of them are chance, but they say how the language is put together."""
+NOISE = 0.4
+"""The most noise on the user's embeddings, in their own root mean squares: projected media won't hit words exactly."""
+
+
+def lexicon() -> list[str]:
+    """Every word of the corpus, most frequent first: each becomes one token."""
+    random = np.random.default_rng(0)
+    counts = Counter(
+        word
+        for _ in range(4000)
+        for message in draw_corpus(random)
+        for word in message["content"].translate(str.maketrans("?,.:", "    ")).split()
+    )
+    return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """Whole words, then ASCII characters, then bytes: any text has its tokens. Case is not told apart.
+
+    ``words``: in lower case, each to be one token; the world's where none are given.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    pieces = [*((token, 0.0) for token in SPECIAL), *((f"<0x{byte:02X}>", -30.0) for byte in range(256))]
+    pieces += [("▁", -10.0), *((character, -10.0) for character in characters)]
+    pieces += [("▁" + word, -5.0) for word in (lexicon() if words is None else words)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=True))
+    # Spaces before a special token say nothing; kept, they'd be a token of their own wherever a medium stands.
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r" +$"), ""), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        unk_token=SPECIAL[3],
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_llm(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama of about a million parameters, untrained."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=320,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        **ids,
+    )
+    llm = LlamaForCausalLM(config)
+    llm.generation_config.update(max_new_tokens=32, do_sample=False, **ids)
+    return llm
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[list[int]]:
+    """Chats -> ids, as the chat template writes them."""
+    texts: Any = tokenizer.apply_chat_template(list(chats), tokenize=False)
+    encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return encoded
+
+
+class ChatLoss:
+    """The loss of a step, a pure function of its number: cross-entropy of the answers and, lightly, of the prompts.
+
+    Args:
+        llm: what is trained.
+        tokenizer: its own.
+        seed: of the chats.
+        draw: gives a chat, from a generator.
+    """
+
+    def __init__(
+        self,
+        llm: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        seed: int,
+        draw: Callable[[np.random.Generator], Chat] = draw_corpus,
+    ) -> None:
+        self.llm = llm
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.draw = draw
+        self.group = -1
+        self.rows: list[list[int]] = []
+        self.order: list[int] = []
+
+    def batch(self, step: int) -> list[list[int]]:
+        """The ids of a step's chats, of similar lengths."""
+        group, place = divmod(step, GROUP)
+        if group != self.group:
+            random = np.random.default_rng(derive_seed("llama", self.seed, group))
+            self.rows = sorted(encode(self.tokenizer, [self.draw(random) for _ in range(GROUP * BATCH)]), key=len)
+            self.order = [int(number) for number in random.permutation(GROUP)]
+            self.group = group
+        first = self.order[place] * BATCH
+        return self.rows[first : first + BATCH]
+
+    def __call__(self, step: int) -> Tensor:
+        rows = self.batch(step)
+        ids = torch.full((len(rows), max(map(len, rows))), PAD)
+        for row, own in zip(ids, rows, strict=True):
+            row[: len(own)] = torch.tensor(own)
+        is_answer = answer_positions(ids)
+        # Right-padded and causal: padding can't reach a valid position, so no mask is needed.
+        hidden = self.llm.model(inputs_embeds=self._noisy(ids, is_answer)).last_hidden_state
+        targets = ids[:, 1:]
+        losses = functional.cross_entropy(self.llm.lm_head(hidden[:, :-1]).transpose(1, 2), targets, reduction="none")
+        weights = torch.where(is_answer[:, 1:], 1.0, PROMPT_WEIGHT) * (targets != PAD)
+        return (losses * weights).sum() / weights.sum()
+
+    def _noisy(self, ids: Tensor, is_answer: Tensor) -> Tensor:
+        """(B, T, E) embeddings, those of the user's words with noise; how much differs from chat to chat."""
+        table: Tensor = self.llm.model.embed_tokens.weight
+        embeddings: Tensor = functional.embedding(ids, table)
+        scale = NOISE * torch.rand(len(ids), 1, 1) * table.detach().square().mean().sqrt()
+        spoken = ~is_answer & (ids >= len(SPECIAL))
+        return embeddings + scale * torch.randn_like(embeddings) * spoken[..., None]
+
+
+def answer_positions(ids: Tensor) -> Tensor:
+    """(B, T) bool: the positions after each role word of the assistant, the end token included."""
+    begins, ends = (ids == ANSWER).long(), (ids == END).long()
+    # A position's own token doesn't count: the role word is the prompt's, the end token the answer's.
+    return (begins.cumsum(1) - begins > ends.cumsum(1) - ends) & (ids != PAD)
+
+
+@torch.no_grad()
+def reply(llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[str]:
+    """Greedy answers to chats that end with the user's turn."""
+    model: Any = llm  # its mixin types generate() so that no model fits
+    answers: list[str] = []
+    for first in range(0, len(chats), 100):
+        texts: Any = tokenizer.apply_chat_template(
+            list(chats[first : first + 100]), tokenize=False, add_generation_prompt=True
+        )
+        encoded = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
+        written = model.generate(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
+        answers += tokenizer.batch_decode(written[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+def measure(answer: Callable[[Sequence[Chat]], list[str]]) -> dict[str, float]:
+    """Exact match on held-out prompts: ``text_skill``, each of its kinds, and each kind of request.
+
+    ``answer``: chats that end with the user's turn -> the answers of the LLM that is measured.
+    """
+    kinds = [name for name, _ in skill_prompts()]
+    dialogues = [dialogue for _, dialogue in skill_prompts()]
+    random = np.random.default_rng(derive_seed("requests"))
+    for name, kind in REQUESTS.items():
+        kinds += [name] * 50
+        dialogues += [draw_dialogue(kind, "test", random) for _ in range(50)]
+    answers = answer([messages(dialogue)[:-1] for dialogue in dialogues])
+    figures = {"text_skill": text_skill(answers[: len(skill_prompts())])}
+    right = [own == said(dialogue[-1].assistant) for own, dialogue in zip(answers, dialogues, strict=True)]
+    for name in (*SKILLS, *REQUESTS):
+        own = [is_right for is_right, kind in zip(right, kinds, strict=True) if kind == name]
+        figures[name] = sum(own) / len(own)
+    return figures
+
+
+def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None = None) -> dict[str, float]:
+    """Trains the LLM from nothing, saves it with its tokenizer, and measures it on held-out prompts.
+
+    Args:
+        out: the folder to write.
+        effort: scales the number of steps.
+        seed: of weights and text.
+        snapshots: a folder in which an interrupted run finds where it was.
+
+    Returns:
+        What :func:`measure` gives, and the number of ``parameters``.
+    """
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    llm = build_llm(tokenizer)
+    fitted = fit(
+        "llama",
+        llm,
+        ChatLoss(llm, tokenizer, seed),
+        max(2, round(STEPS * effort)),
+        2e-3,
+        average=0.995,
+        snapshot=snapshots / "llama.pt" if snapshots else None,
+        seed=seed,
+    )
+    llm.load_state_dict(fitted.state_dict())
+    llm.eval().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    figures = measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
+    log.info("llama: %s", json.dumps(figures))
+    return figures
+
+
+def main() -> None:
+    """The command ``python -m isthmus.pocket.experts.language.llama``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/llama"))
+    parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--snapshots", type=user_path, default=None, help="folder in which an interrupted run goes on")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print(json.dumps(train(given.out, given.effort, given.seed, given.snapshots), indent=2))
+
+
+if __name__ == "__main__":
+    main()

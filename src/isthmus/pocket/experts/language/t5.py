@@ -1,0 +1,207 @@
+"""An embedded encoder-decoder LLM: a small T5 that speaks the pocket world's language, trained from nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from isthmus.data.sampling.seeds import derive_seed
+from isthmus.paths import user_path
+from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.language.llama import (
+    ANSWER,
+    BATCH,
+    END,
+    GROUP,
+    NOISE,
+    PAD,
+    SPECIAL,
+    Chat,
+    build_tokenizer,
+    encode,
+    measure,
+)
+from isthmus.pocket.language import draw_corpus
+from isthmus.types import IGNORED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+
+Pair = tuple[list[int], list[int]]
+"""What the encoder reads, up to the assistant's role word; what the decoder writes, its end token included."""
+
+log = logging.getLogger(__name__)
+
+STEPS = 1400
+WORD_SCALE = 0.05
+"""Standard deviation of embedding and head at the start."""
+DISTANCE_BIAS = 1.5
+"""Standard deviation of the attention's biases of distance at the start."""
+
+
+def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
+    """A T5 of about a million parameters, untrained."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    ids: dict[str, Any] = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+    }
+    untied: dict[str, Any] = {"tie_word_embeddings": False}  # which the signature doesn't name
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=128,
+        d_kv=32,
+        d_ff=320,
+        num_layers=3,
+        num_decoder_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=32,
+        relative_attention_max_distance=64,
+        dropout_rate=0.0,
+        feed_forward_proj="gated-gelu",
+        **ids,
+        **untied,
+    )
+    llm = T5ForConditionalGeneration(config)
+    # Words as loud as a fresh projector's media, and a head of their own (T5 1.1's form): at the library's start, 1,
+    # what training adds to a word is lost beside what was drawn, and media can't come near it.
+    nn.init.normal_(llm.shared.weight, std=WORD_SCALE)
+    llm.lm_head.weight = nn.Parameter(torch.empty_like(llm.lm_head.weight).normal_(std=WORD_SCALE))
+    # At the library's start, about a tenth, the biases of distance leave the order of words all but unheard, and in so
+    # short a training they hardly grow: which of two requests came first, or which colour, stays a guess.
+    for name, parameter in llm.named_parameters():
+        if "relative_attention_bias" in name:
+            nn.init.normal_(parameter, std=DISTANCE_BIAS)
+    llm.generation_config.update(max_new_tokens=32, do_sample=False, **ids)
+    return llm
+
+
+def pairs(rows: Sequence[Sequence[int]]) -> list[list[Pair]]:
+    """The ids of chats, as the chat template writes them -> each chat's answers with what comes before them."""
+    cut: list[list[Pair]] = []
+    for row in rows:
+        starts = [place + 1 for place, token in enumerate(row) if token == ANSWER]
+        cut.append([(list(row[:start]), list(row[start : row.index(END, start) + 1])) for start in starts])
+    return cut
+
+
+class AnswerLoss:
+    """The loss of a step, a pure function of its number: cross-entropy of answers, each as likely to be drawn."""
+
+    def __init__(self, llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        self.llm = llm
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.group = -1
+        self.pairs: list[Pair] = []
+        self.order: list[int] = []
+
+    def batch(self, step: int) -> list[Pair]:
+        """A step's pairs, of similar lengths."""
+        group, place = divmod(step, GROUP)
+        if group != self.group:
+            random = np.random.default_rng(derive_seed("t5", self.seed, group))
+            chats = pairs(encode(self.tokenizer, [draw_corpus(random) for _ in range(GROUP * BATCH)]))
+            answers = [pair for chat in chats for pair in chat]
+            chosen = random.permutation(len(answers))[: GROUP * BATCH]
+            self.pairs = sorted((answers[number] for number in chosen), key=lambda pair: len(pair[0]))
+            self.order = [int(number) for number in random.permutation(GROUP)]
+            self.group = group
+        first = self.order[place] * BATCH
+        return self.pairs[first : first + BATCH]
+
+    def __call__(self, step: int) -> Tensor:
+        read, written = zip(*self.batch(step), strict=True)
+        ids, labels = _padded(read, PAD), _padded(written, IGNORED)
+        output = self.llm(inputs_embeds=self._noisy(ids), attention_mask=ids != PAD, labels=labels)
+        loss: Tensor = output.loss
+        return loss
+
+    def _noisy(self, ids: Tensor) -> Tensor:
+        """(B, L, E) embeddings, those of words with noise: projected media won't hit words exactly."""
+        table: Tensor = self.llm.get_input_embeddings().weight
+        embeddings: Tensor = functional.embedding(ids, table)
+        scale = NOISE * torch.rand(len(ids), 1, 1) * table.detach().square().mean().sqrt()
+        return embeddings + scale * torch.randn_like(embeddings) * (ids >= len(SPECIAL))[..., None]
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    ids = torch.full((len(rows), max(map(len, rows))), value)
+    for row, own in zip(ids, rows, strict=True):
+        row[: len(own)] = torch.tensor(own)
+    return ids
+
+
+@torch.no_grad()
+def reply(llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[str]:
+    """Greedy answers to chats that end with the user's turn."""
+    model: Any = llm  # its mixin types generate() so that no model fits
+    answers: list[str] = []
+    for first in range(0, len(chats), 100):
+        texts: Any = tokenizer.apply_chat_template(
+            list(chats[first : first + 100]), tokenize=False, add_generation_prompt=True
+        )
+        ids = _padded(tokenizer(texts, add_special_tokens=False)["input_ids"], PAD)
+        written = model.generate(input_ids=ids, attention_mask=(ids != PAD).long())
+        answers += tokenizer.batch_decode(written, skip_special_tokens=True)
+    return answers
+
+
+def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None = None) -> dict[str, float]:
+    """Trains the LLM from nothing, saves it with its tokenizer, and measures it on held-out prompts.
+
+    Args:
+        out: the folder to write.
+        effort: scales the number of steps.
+        seed: of weights and text.
+        snapshots: a folder in which an interrupted run finds where it was.
+
+    Returns:
+        What :func:`isthmus.pocket.experts.language.llama.measure` gives, and the number of ``parameters``.
+    """
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    llm = build_llm(tokenizer)
+    fitted = fit(
+        "t5",
+        llm,
+        AnswerLoss(llm, tokenizer, seed),
+        max(2, round(STEPS * effort)),
+        2e-3,
+        average=0.995,
+        snapshot=snapshots / "t5.pt" if snapshots else None,
+        seed=seed,
+    )
+    llm.load_state_dict(fitted.state_dict())
+    llm.eval().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    figures = measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
+    log.info("t5: %s", json.dumps(figures))
+    return figures
+
+
+def main() -> None:
+    """The command ``python -m isthmus.pocket.experts.language.t5``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket-t5"))
+    parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--snapshots", type=user_path, default=None, help="folder in which an interrupted run goes on")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print(json.dumps(train(given.out, given.effort, given.seed, given.snapshots), indent=2))
+
+
+if __name__ == "__main__":
+    main()

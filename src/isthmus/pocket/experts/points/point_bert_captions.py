@@ -1,0 +1,114 @@
+"""Goes on from a trained Point-BERT with a user's own captioned clouds, against a text tower beside it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
+from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.point_bert.cloud import MISSING_COLOUR
+from isthmus.encoders.point_bert.encoder import PointBert
+from isthmus.encoders.point_bert.model import PointBertModel
+from isthmus.pocket.experts.augmenting import turned_clouds
+from isthmus.pocket.experts.contrastive import caption_rows, caption_tokenizer, contrastive_loss, recalls
+from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.imagebind import enliven
+from isthmus.pocket.experts.points.point_bert import centred, save
+from isthmus.pocket.experts.points.point_bert_tuning import gathered
+from isthmus.pocket.own.captioned import Captioned, CaptionedSet
+from isthmus.types import Modality
+
+log = logging.getLogger(__name__)
+
+STEPS, LEARNING_RATE, BATCH = 300, 1e-3, 64
+TEXT = ImageBindConfig(modalities=("text",), text_embed_dim=64, text_num_blocks=2, text_num_heads=4)
+"""An ImageBind of a text tower alone, which the clouds are aligned to; the model that reads clouds doesn't need it."""
+
+
+def tune(
+    out: Path, start: Path, captioned: CaptionedSet, effort: float = 1.0, seed: int = 0, scratch: Path | None = None
+) -> dict[str, float]:
+    """Trains point and text towers contrastively on the training split and measures them. Colours are left out.
+
+    The point tower is saved in ``out``. The text tower is learnt beside it, for none knows the set's words, and it
+    isn't kept.
+
+    Args:
+        out: the new checkpoint's folder.
+        start: the trained checkpoint's.
+        captioned: whose clouds and captions.
+        effort: scales the steps.
+        seed: of weights and batches.
+        scratch: where an interrupted training keeps its state; None for nowhere.
+
+    Raises:
+        ValueError: clouds that the set hasn't or can't be read, or no checkpoint at ``start``.
+    """
+    torch.manual_seed(seed)
+    started, steps = time.monotonic(), max(int(STEPS * effort), 2)
+    if Modality.POINTS not in captioned.modalities:
+        raise ValueError(
+            f"{captioned.path}: found {', '.join(captioned.modalities)} in the training split; expected points. "
+            "Mend: leave point_bert out of --experts."
+        )
+    pool = captioned.pool(Modality.POINTS, "train")
+    tokenizer = caption_tokenizer(pool.captions)
+    ids, numbers = caption_rows(tokenizer, pool.captions)
+    sizes = PointBert(start).config
+    config = replace(
+        TEXT,
+        out_embed_dim=sizes.embed_dim,
+        text_vocab_size=len(tokenizer),
+        text_context_length=tokenizer.model_max_length,
+    )
+    points, words, file = PointBertModel(sizes), ImageBindModel(config), weights_file(start)
+    load_weights(points, read_weights(file), file)
+    enliven(words)
+    model = nn.ModuleDict({"points": points, "words": words})
+    clouds = gathered([medium.array for medium in pool.media], sizes)
+
+    def loss(step: int) -> Tensor:
+        chosen = torch.randperm(len(clouds))[:BATCH]
+        turned = turned_clouds(clouds[chosen])
+        grey = torch.full_like(turned, MISSING_COLOUR)
+        with torch.autocast("cpu", torch.bfloat16):
+            embedded = F.normalize(points(centred(torch.cat([turned, grey], dim=-1))).float(), dim=-1)
+        return contrastive_loss(embedded, words.embed("text", ids[chosen], scaled=True), numbers[chosen])
+
+    averaged = fit(
+        "point_bert",
+        model,
+        loss,
+        steps,
+        LEARNING_RATE,
+        weight_decay=0.1,
+        average=0.995,
+        snapshot=scratch / "point_bert.pt" if scratch else None,
+        seed=seed,
+    )
+    assert isinstance(averaged, nn.ModuleDict)
+    tuned, read = averaged["points"], averaged["words"]
+    assert isinstance(tuned, PointBertModel) and isinstance(read, ImageBindModel)
+    # Of the text tower's mask, whose entries are infinite, the average isn't a number.
+    read.load_state_dict(dict(words.named_buffers()), strict=False)
+    save(out, tuned)
+    log.info("point_bert: %d weights, %.0f s", parameter_count([model]), time.monotonic() - started)
+    shown = captioned.pool(Modality.POINTS, "test")
+    with torch.no_grad():
+        said = read.embed("text", caption_rows(tokenizer, shown.captions)[0])
+    return recalls("points", F.normalize(embedded_clouds(PointBert(out), shown), dim=-1), said, shown.captions)
+
+
+def embedded_clouds(expert: PointBert, pool: Captioned) -> Tensor:
+    """(n, D) what the expert gives for each cloud."""
+    inputs = torch.stack([expert.preprocess(medium)["points"] for medium in pool.media])
+    rows = [expert(Modality.POINTS, {"points": own}).tokens[:, 0] for own in inputs.split(100)]
+    return torch.cat(rows)

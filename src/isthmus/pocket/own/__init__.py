@@ -1,0 +1,1 @@
+"""The embedded experts, trained further on a user's own media."""

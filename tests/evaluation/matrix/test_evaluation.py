@@ -1,0 +1,119 @@
+"""The callback: what a test run prints and writes, the same from one process as from two."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawn_answers import VALUES
+from jsonargparse import ArgumentError, ArgumentParser
+from measuring import SOURCE, Length, main
+
+from isthmus.evaluation import MatrixEvaluation
+from isthmus.pocket.judges.video import VideoJudge
+from isthmus.pocket.references import References
+
+MEASURING = Path(__file__).parents[2] / "measuring.py"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_experts_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> MatrixEvaluation:
+    return main(tiny_experts_paths["llama"].parent, tmp_path_factory.mktemp("runs") / "new" / "folder", devices=1)
+
+
+def test_the_matrix_is_written_as_it_was_measured(run: MatrixEvaluation) -> None:
+    written = json.loads((run.folder / "matrix.json").read_text(encoding="utf-8"))
+    assert written == run.report
+    assert set(written) == {"cells", "arithmetic", "text_only", "confidence"}
+    assert list(written["cells"])[:3] == ["text->text", "text->image", "image->text"]
+    assert all(entry["n"] == 3 for entry in [*written["cells"].values(), *written["arithmetic"].values()])
+    assert set(written["text_only"]) == {"before", "after", "n", "interval"} and written["text_only"]["n"] == 1
+    for cell, entry in written["cells"].items():
+        assert {"digit", "colour", "n", "chance", "ceiling", "judge", "interval", "emitted"} <= set(entry)
+        assert entry["chance"] == 0.1 and entry["judge"] is not None and entry["ceiling"] is not None, cell
+
+
+def test_the_replies_are_the_models_own(run: MatrixEvaluation) -> None:
+    assert run.report is not None
+    samples = run.measurement.samples
+    assert len(samples) == 10 + 2 + 1
+    for sample in samples:
+        if sample.verdict.expectation.cell.endswith("->text"):
+            assert sample.verdict.reading == Length().many([sample.reply.text])[0] and sample.reply.text
+    emitted = {cell: entry["emitted"] for cell, entry in run.report["cells"].items()}
+    assert all(emitted[cell] == 1 for cell in emitted if cell.endswith("text"))
+
+
+def test_the_gallery_shows_the_prompts_with_their_media(run: MatrixEvaluation) -> None:
+    page = (run.folder / "gallery.html").read_text(encoding="utf-8")
+    for sample in run.measurement.samples:
+        assert sample.messages[-1].role == "user"
+    assert page.count('class="turn user"') >= 13
+    assert page.count("<canvas") == 2 and page.count("<audio") == 2 + 2, (
+        "points to two outputs; tones too, and in two sums"
+    )
+
+
+def test_a_second_run_counts_from_nothing(
+    run: MatrixEvaluation, tiny_experts_paths: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = main(tiny_experts_paths["llama"].parent, run.folder, devices=1)
+    assert again.report == run.report
+    assert len(json.loads((run.folder / "ceilings.json").read_text(encoding="utf-8"))) == 1
+    table = capsys.readouterr().out
+    assert "image -> text" in table and "text-only skill after tuning: 0.000 [0.00, 0.79] of 1" in table
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_measures(
+    run: MatrixEvaluation, tiny_experts_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    tests = MEASURING.parent
+    finished = subprocess.run(
+        [sys.executable, str(MEASURING), str(tiny_experts_paths["llama"].parent), str(tmp_path), "2"],
+        env=os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    assert json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8")) == run.report
+    assert finished.stdout.decode().count("input -> output") == 1, "one process prints"
+    assert len(SOURCE) % 4 == 1, "the second process had nothing of its own in the last batch"
+
+
+def parser() -> ArgumentParser:
+    made = ArgumentParser(exit_on_error=False)
+    made.add_class_arguments(MatrixEvaluation, "evaluation")
+    return made
+
+
+def configuration(repository: Path, **judges: Any) -> dict[str, Any]:
+    weights = {"folder": str(repository / "checkpoints/pocket/judges")}
+    video = {"class_path": "isthmus.pocket.judges.video.VideoJudge", "init_args": weights}
+    references = {"class_path": "isthmus.pocket.references.References", "init_args": {"size": 8}}
+    return {
+        "evaluation": {
+            "judges": {"video": video, **judges},
+            "values": VALUES,
+            "references": references,
+            "folder": "runs/x",
+        }
+    }
+
+
+def test_it_is_configured_by_class_paths(repository: Path) -> None:
+    made = parser()
+    text = {"class_path": "isthmus.pocket.judges.text.TextJudge"}
+    evaluation = made.instantiate_classes(made.parse_object(configuration(repository, text=text))).evaluation
+    assert isinstance(evaluation, MatrixEvaluation) and isinstance(evaluation.judges["video"], VideoJudge)
+    assert isinstance(evaluation.references, References) and evaluation.folder == Path("runs/x")
+
+
+def test_a_class_that_judges_nothing_is_refused(repository: Path) -> None:
+    with pytest.raises(ArgumentError, match="does not implement protocol Judge"):
+        parser().parse_object(configuration(repository, text={"class_path": "isthmus.pocket.references.References"}))
