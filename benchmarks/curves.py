@@ -23,7 +23,7 @@ def read(run: Path) -> Series:
     found: Series = {}
     files = sorted(run.rglob("events.out.tfevents.*"))
     if not files:
-        raise ValueError(f"{run}: found no TensorBoard files; expected a run's folder. Mend: name training.folder.")
+        raise ValueError(f"{run}: found no TensorBoard files; expected a run's folder. Fix: name training.folder.")
     for file in files:
         events = EventAccumulator(str(file), size_guidance={"scalars": 0})
         events.Reload()

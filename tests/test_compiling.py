@@ -18,7 +18,7 @@ def test_a_cpu_without_a_compiler_is_told_what_to_install(monkeypatch: pytest.Mo
     module = torch.nn.Linear(2, 2)
     with (
         config.patch({"cpp.cxx": (None, str(tmp_path / "no-such-compiler"))}),
-        pytest.raises(ValueError, match=r"backbone compiled: found no C\+\+ compiler.*Mend: install g\+\+, or set it"),
+        pytest.raises(ValueError, match=r"backbone compiled: found no C\+\+ compiler.*Fix: install g\+\+, or set it"),
     ):
         compile_in_place(module, "backbone compiled", torch.device("cpu"))
 

@@ -86,10 +86,10 @@ def test_a_model_that_needs_its_own_code_is_refused(name: str, tmp_path: Path) -
         build(with_code(folder, model_type="unheard_of"))
 
 
-def test_the_error_names_the_file_and_the_field_and_the_mend(tmp_path: Path) -> None:
+def test_the_error_names_the_file_and_the_field_and_the_fix(tmp_path: Path) -> None:
     write_llm(tmp_path / "llm")
     message = (
-        r"llm: found code of the checkpoint's own, that config.json names under auto_map \(own.AutoConfig, .*Mend: "
+        r"llm: found code of the checkpoint's own, that config.json names under auto_map \(own.AutoConfig, .*Fix: "
     )
     with pytest.raises(ValueError, match=message):
         CausalBackbone(with_code(tmp_path / "llm", model_type="unheard_of"))
@@ -150,7 +150,7 @@ def test_a_pipeline_whose_parts_are_its_own_is_refused(place: str, tmp_path: Pat
     (folder / place / "own_unet.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"unet": ["own_unet", "OwnUNet"]}))
-    with pytest.raises(ValueError, match=r"folder: model_index.json: unet: found .*own_unet.*never run here. Mend: "):
+    with pytest.raises(ValueError, match=r"folder: model_index.json: unet: found .*own_unet.*never run here. Fix: "):
         StableDiffusion(folder)
 
 

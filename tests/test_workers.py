@@ -96,7 +96,7 @@ def test_workers_give_the_same_batches_however_they_start(model: AnyToAny, metho
 
 
 def test_a_start_method_that_python_hasnt_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"start_method: found 'thread'; expected fork, spawn, forkserver\. Mend: "):
+    with pytest.raises(ValueError, match=r"start_method: found 'thread'; expected fork, spawn, forkserver\. Fix: "):
         data(start_method="thread")
 
 

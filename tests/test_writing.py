@@ -51,7 +51,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     write_file(path, b"old")
     (tmp_path / "last.ckpt.partial").symlink_to("/dev/full")
-    with pytest.raises(ValueError, match=r"last.ckpt: found no room .* for 3.0 MB \(free: .* is whole. Mend: free"):
+    with pytest.raises(ValueError, match=r"last.ckpt: found no room .* for 3.0 MB \(free: .* is whole. Fix: free"):
         write_file(path, b"new" * 1_000_000)
     assert content(tmp_path) == {"last.ckpt": b"old"}
 

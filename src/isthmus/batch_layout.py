@@ -51,7 +51,7 @@ def layout_of(batch: Batch, vocabulary: Vocabulary) -> Layout:
         target_counts=labelled.sum(1).tolist(),
         media=media,
         runs=runs,
-        answers=_stretches(inside),
+        answers=_chunks(inside),
         length=length,
     )
 
@@ -109,7 +109,7 @@ def _runs(own: SignalBatch, ids: Integers, inside: Flags, vocabulary: Vocabulary
 
 
 def _answered(ids: Integers, labelled: Flags, vocabulary: Vocabulary) -> Flags:
-    """(B, T): the positions of trained answers, which are stretches of labelled positions.
+    """(B, T): the positions of trained answers, which are chunks of labelled positions.
 
     Of a run of signal tokens only the first is labelled, and the rest belong to it. Turns that aren't trained upon
     carry no label.
@@ -122,8 +122,8 @@ def _answered(ids: Integers, labelled: Flags, vocabulary: Vocabulary) -> Flags:
     return inside
 
 
-def _stretches(inside: Flags) -> Spans:
-    """Where unbroken stretches (B, T) lie."""
+def _chunks(inside: Flags) -> Spans:
+    """Where unbroken chunks (B, T) lie."""
     edges = np.diff(np.pad(inside.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     rows, starts = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]

@@ -46,7 +46,7 @@ def check_compiler(option: str, device: torch.device) -> None:
         except (InvalidCxxCompiler, RuntimeError) as error:
             raise ValueError(
                 f"{option}: found no C++ compiler, which torch.compile needs on a CPU; expected one on PATH or in "
-                "CXX. Mend: install g++, or set it to false."
+                "CXX. Fix: install g++, or set it to false."
             ) from error
     else:
         from torch.utils._triton import has_triton
@@ -54,5 +54,5 @@ def check_compiler(option: str, device: torch.device) -> None:
         if not has_triton():
             raise ValueError(
                 f"{option}: found no Triton for {device}, which torch.compile needs there; expected the one that "
-                "torch's own GPU builds bring. Mend: install such a build of torch, or set it to false."
+                "torch's own GPU builds bring. Fix: install such a build of torch, or set it to false."
             )

@@ -33,7 +33,7 @@ def read_published(kind: Any, folder: Path, **options: Any) -> Any:
         named = ", ".join(own_code(folder)) or "files of its own"
         raise ValueError(
             f"{folder}: found code of the checkpoint's own, that {named}; expected a model that "
-            f"{kind.__module__.partition('.')[0]} has a class for. A checkpoint's code is never run here. Mend: take a "
+            f"{kind.__module__.partition('.')[0]} has a class for. A checkpoint's code is never run here. Fix: take a "
             "checkpoint of an architecture that the library has, or convert this one to it."
         ) from error
 

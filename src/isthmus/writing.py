@@ -93,12 +93,12 @@ def _worded(path: Path, size: int) -> Iterator[None]:
         kept = "what had this name before is whole" if path.exists() else "nothing was left under this name"
         if error.errno not in _FULL:
             raise ValueError(
-                f"{path}: it can't be written ({type(error).__name__}: {error}); {kept}. Mend: choose a folder that "
-                "can be written to, or mend this one."
+                f"{path}: it can't be written ({type(error).__name__}: {error}); {kept}. Fix: choose a folder that "
+                "can be written to, or fix this one."
             ) from error
         raise ValueError(
             f"{path}: found no room on its disk for {_megabytes(size)} (free: {_megabytes(_free(path))}); {kept}. "
-            "Mend: free some space there, then go on."
+            "Fix: free some space there, then go on."
         ) from error
 
 

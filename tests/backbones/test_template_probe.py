@@ -1,4 +1,4 @@
-"""What a chat template does to a dialogue is found when the LLM is read: mended, told, or refused with its cause."""
+"""What a chat template does to a dialogue is found when the LLM is read: repaired, told, or refused with its cause."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_trained_is_refused_with_its_cause(case: str) -> None:
     written, cause = REFUSED[case]
-    with pytest.raises(ValueError, match=rf"^llm: its chat template {cause}.* Mend: choose one by .* chat_template"):
+    with pytest.raises(ValueError, match=rf"^llm: its chat template {cause}.* Fix: choose one by .* chat_template"):
         probed(written)
     assert tokenizer(written).chat_template == written
 

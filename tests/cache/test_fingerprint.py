@@ -83,7 +83,7 @@ def test_of_a_large_file_ends_blocks_and_size_count(tmp_path: Path) -> None:
         sparse(name, size + more, at)
         for name, more, at in [("a", 0, 0), ("b", 0, EDGE - 1), ("c", 0, size - EDGE), ("d", 0, size - 1), ("e", 1, 0)]
     ]
-    # No stretch as long as two blocks' distance goes unseen.
+    # No chunk as long as two blocks' distance goes unseen.
     gap = size // 32
     prints += [sparse(f"middle{at}", size, at) for at in (EDGE, EDGE + BLOCK - 1, size - EDGE - 1)]
     assert len(set(prints)) == 8
@@ -134,5 +134,5 @@ def test_a_single_file_is_known_by_its_name(expert: Path) -> None:
 def test_an_expert_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "gone", tmp_path / "empty"):
-        with pytest.raises(ValueError, match=f"{path}: found no weights there; download the expert, or mend the path"):
+        with pytest.raises(ValueError, match=f"{path}: found no weights there; download the expert, or fix the path"):
             fingerprint(path)

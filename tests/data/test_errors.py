@@ -25,7 +25,7 @@ def test_any_exception_becomes_a_fault_that_names_the_place_and_the_type(error: 
     assert caught.value.fault is Fault.OTHER and caught.value.__cause__ is error
     said = str(caught.value)
     assert said.startswith(f"set.jsonl:3: found what raises {type(error).__name__}") and "bad" in said
-    assert "; expected " in said and "Mend: " in said
+    assert "; expected " in said and "Fix: " in said
 
 
 def test_what_the_system_refuses_is_a_fault_of_the_path() -> None:

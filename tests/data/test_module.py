@@ -275,5 +275,5 @@ def module_of(sources: dict[str, ConversationSource]) -> ConversationDataModule:
     ],
 )
 def test_other_batches_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"{said}.* Mend: "):
+    with pytest.raises(ValueError, match=f"{said}.* Fix: "):
         ConversationDataModule({}, **changes)

@@ -140,7 +140,7 @@ def test_a_last_turn_that_is_too_long_by_itself(model: AnyToAny) -> None:
     session.say(shown(1))
     state = (list(session.messages), session.left_out, session.memory.media)
     with pytest.raises(
-        ValueError, match=r"found 6\d\d tokens in its last turn alone; expected at most 509, .* Mend: shorten the turn"
+        ValueError, match=r"found 6\d\d tokens in its last turn alone; expected at most 509, .* Fix: shorten the turn"
     ):
         session.say("x" * 600)
     assert (session.messages, session.left_out, session.memory.media) == state

@@ -221,7 +221,7 @@ def test_any_subset_of_media_trains_and_answers(build: Any, inputs: Any, outputs
         ((), (), talk([("image", 1)], ["one"]), "found image as input; this model's inputs are text"),
         (("image",), (), talk([("image", 1), ("audio", 1)], ["one"]), "found audio as input; .* are text, image"),
         (("image",), (), talk(["draw"], [("image", 1)]), "found image as output; this model's outputs are text"),
-        ((), ("audio",), talk(["draw"], [("image", 1)]), "found image as output; .* are text, audio. Mend: give"),
+        ((), ("audio",), talk(["draw"], [("image", 1)]), "found image as output; .* are text, audio. Fix: give"),
     ],
 )
 def test_a_medium_that_is_not_served_is_one_clear_error(

@@ -255,7 +255,7 @@ def test_a_class_of_another_package_is_imported_only_where_it_is_allowed(
     rewrite(stage, configuration=configuration)
     message = (
         rf"{stage}/manifest.json: configuration.input_side.init_args.encoders\[0\].class_path: found "
-        r"'own_encoders.Mine'; expected a class of isthmus, .* Mend: .*--allow own_encoders"
+        r"'own_encoders.Mine'; expected a class of isthmus, .* Fix: .*--allow own_encoders"
     )
     with pytest.raises(ValueError, match=message):
         AnyToAny.from_checkpoint(stage)

@@ -124,6 +124,6 @@ def test_under_autocast_gradients_keep_their_type(tuned: AnyToAny) -> None:
 @pytest.mark.parametrize("name", ["teaching", "imitation"])
 def test_losses_that_compare_a_whole_batch_are_refused(name: str) -> None:
     with pytest.raises(
-        ValueError, match=rf"micro_batches: found a weight on losses.{name}.*Mend: set micro_batches to 1"
+        ValueError, match=rf"micro_batches: found a weight on losses.{name}.*Fix: set micro_batches to 1"
     ):
         check_micro_batches(LossWeights(**{name: 1.0}))

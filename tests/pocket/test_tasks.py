@@ -100,7 +100,7 @@ def test_media_are_drawn_from_the_split(split: str, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_wrong_settings_are_refused(build: Callable[[], PocketSource]) -> None:
-    with pytest.raises(ValueError, match=r"found .*; expected .* Mend: "):
+    with pytest.raises(ValueError, match=r"found .*; expected .* Fix: "):
         build()
 
 

@@ -101,9 +101,9 @@ def test_an_exception_leaves_the_last_checkpoint(
 
 def test_a_limit_that_isnt_the_stages_own_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
     for limit in ({"limit_train_batches": 1}, {"limit_train_batches": 0.5}, {"overfit_batches": 2}):
-        with pytest.raises(ValueError, match=r"limit_train_batches: found .*Mend: set training.stages.NAME.steps"):
+        with pytest.raises(ValueError, match=r"limit_train_batches: found .*Fix: set training.stages.NAME.steps"):
             fit(experts, tmp_path, **limit)
-    with pytest.raises(ValueError, match=r"trainer.max_epochs: found 2.*Mend: set training.stages.NAME.epochs"):
+    with pytest.raises(ValueError, match=r"trainer.max_epochs: found 2.*Fix: set training.stages.NAME.epochs"):
         fit(experts, tmp_path, max_epochs=2)
     assert not list(tmp_path.iterdir())
 

@@ -163,7 +163,7 @@ def test_a_reward_that_is_no_number_ends_the_run_with_the_prompts_name(
     assert exit_info.value.code == 2
     said = refused(capsys)
     assert said.startswith("error: rewards.mine: prompt own/"), said
-    assert "found nan for the reply" in said and "expected a finite number. Mend: " in said
+    assert "found nan for the reply" in said and "expected a finite number. Fix: " in said
     assert not (tmp_path / "tuning").exists()
 
 
@@ -173,7 +173,7 @@ def test_a_reward_that_raises_ends_the_run_with_its_error(tmp_path: Path, capsys
     assert exit_info.value.code == 2
     said = refused(capsys)
     assert said.startswith("error: rewards.mine: prompt own/"), said
-    assert "it raised KeyError: 'digit'; expected a number. Mend: " in said
+    assert "it raised KeyError: 'digit'; expected a number. Fix: " in said
 
 
 def test_groups_of_one_reward_are_counted_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_groups_of_one_reward_are_counted_and_the_run_goes_on(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (2, "chosen and rejected: found the same answer twice; expected two that differ. Mend: drop the pair."),
-        (4, "rejected: found neither text nor media; expected an answer. Mend: fill it, or drop it."),
+        (2, "chosen and rejected: found the same answer twice; expected two that differ. Fix: drop the pair."),
+        (4, "rejected: found neither text nor media; expected an answer. Fix: fill it, or drop it."),
     ],
 )
 def test_a_bad_pair_ends_the_run_with_its_file_and_line(

@@ -90,7 +90,7 @@ def test_a_part_that_learnt_nothing_in_a_stage_is_told_once(
     words, images = told(caplog)
     assert "stage 'words': found no gradient for input_projectors.image, input_projectors.video, " in words
     assert "stage 'images': found no gradient for input_projectors.video, input_projectors.audio in any" in images
-    assert "lora" not in words + images and "Mend: give the stage data" in words
+    assert "lora" not in words + images and "Fix: give the stage data" in words
     caplog.clear()
     # What a stage's first steps reached is in its checkpoints.
     saved = torch.load(tmp_path / "saved" / "step=6.ckpt", weights_only=True)

@@ -186,7 +186,7 @@ def test_batches_in_parts_go_on_bit_for_bit(experts: dict[str, Path], tmp_path: 
 def test_a_mean_of_batches_means_is_refused(experts: dict[str, Path], tmp_path: Path, by: str) -> None:
     is_callback = "callback" in by
     options: dict[str, Any] = {"extra": [GradientAccumulationScheduler({0: 2})]} if is_callback else {}
-    with pytest.raises(ValueError, match=rf"found {by}.*Mend: take it out.*micro_batches"):
+    with pytest.raises(ValueError, match=rf"found {by}.*Fix: take it out.*micro_batches"):
         fit(
             experts,
             tmp_path,
@@ -212,7 +212,7 @@ def test_no_last_step_has_a_rate_of_zero(decay: Any, length: int) -> None:
 
 def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
     stage = {"steps": 1, "trains": ["lora"], "micro_batches": 2}
-    with pytest.raises(ValueError, match=r"losses.imitation.*Mend: set micro_batches to 1"):
+    with pytest.raises(ValueError, match=r"losses.imitation.*Fix: set micro_batches to 1"):
         Stage(**stage, losses=LossWeights(imitation=1.0))
     with pytest.raises(ValueError, match="found micro_batches 0; expected at least 1"):
         Stage(["lora"], steps=1, micro_batches=0)
@@ -220,12 +220,12 @@ def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
     check_trainer(trainer, "tuning")
     trainer._accelerator_connector.strategy = FSDPStrategy()
     with pytest.raises(
-        ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*Mend: lower the stage's batch_size"
+        ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*Fix: lower the stage's batch_size"
     ):
         check_trainer(trainer, "tuning")
     trainer._accelerator_connector.strategy = SingleDeviceStrategy("cpu")
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", scaler=torch.amp.GradScaler("cpu"))
-    with pytest.raises(ValueError, match=r"'tuning': found micro_batches under 16-mixed.*Mend: set trainer.precision"):
+    with pytest.raises(ValueError, match=r"'tuning': found micro_batches under 16-mixed.*Fix: set trainer.precision"):
         check_trainer(trainer, "tuning")
 
 

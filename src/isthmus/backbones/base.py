@@ -71,7 +71,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:
-            raise ValueError(f"sampling: found context {self.context}; expected at least 1, or none. Mend: raise it.")
+            raise ValueError(f"sampling: found context {self.context}; expected at least 1, or none. Fix: raise it.")
         if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
                 f"sampling: found max_tokens {self.max_tokens}, temperature {self.temperature}, top_p {self.top_p}; "

@@ -83,7 +83,7 @@ class CausalBackbone(PretrainedBackbone):
         self.packer = Packer() if packing and fusion is None else None
         if checkpointed_layers < 0:
             raise ValueError(
-                f"backbone checkpointed_layers: found {checkpointed_layers}; expected at least 0. Mend: raise it."
+                f"backbone checkpointed_layers: found {checkpointed_layers}; expected at least 0. Fix: raise it."
             )
         self.checkpointed_layers = checkpointed_layers
         self._checkpointed: Sequence[nn.Module] = []
@@ -109,7 +109,7 @@ class CausalBackbone(PretrainedBackbone):
         if self.checkpointed_layers > len(layers):
             raise ValueError(
                 f"backbone checkpointed_layers: found {self.checkpointed_layers}; the LLM of {self.checkpoint} has "
-                f"{len(layers)} layers. Mend: lower it."
+                f"{len(layers)} layers. Fix: lower it."
             )
         # The first layers' turn comes last: what they compute again is held when nearly all else is let go.
         self._checkpointed = layers[: self.checkpointed_layers]

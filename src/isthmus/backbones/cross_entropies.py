@@ -45,7 +45,7 @@ def liger_cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tenso
     if not logits.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
             f"backbone cross_entropy: found 'liger' and logits on {logits.device}; its kernel expects a GPU. "
-            "Mend: leave cross_entropy at torch on this machine."
+            "Fix: leave cross_entropy at torch on this machine."
         )
     if len(labels) == 0:  # a kernel can't be launched over no rows
         return torch_cross_entropy(logits, labels, reduction)
@@ -59,7 +59,7 @@ def _liger() -> Any:
     except ImportError as error:
         raise ValueError(
             f"backbone cross_entropy: found 'liger', but Liger-Kernel can't be imported ({error}); expected the "
-            "optional requirement. Mend: pip install 'isthmus[liger]', beside a torch built for GPUs."
+            "optional requirement. Fix: pip install 'isthmus[liger]', beside a torch built for GPUs."
         ) from error
     return cross_entropy
 

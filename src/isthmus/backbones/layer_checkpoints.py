@@ -24,7 +24,7 @@ def checkpoint_layers(layers: Sequence[Any]) -> None:
         if not isinstance(layer, GradientCheckpointingLayer):
             raise ValueError(
                 f"backbone checkpointed_layers: found {type(layer).__name__}, which transformers can't checkpoint; "
-                "expected one of its GradientCheckpointingLayer. Mend: set it to 0."
+                "expected one of its GradientCheckpointingLayer. Fix: set it to 0."
             )
         own: Any = layer
         own._gradient_checkpointing_func = partial(_run, layer)

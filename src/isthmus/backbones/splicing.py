@@ -51,11 +51,11 @@ def check_projected(layout: Layout, batch: Batch, media: Projected) -> None:
                 f"batch.media.{modality}: found {len(lengths)} media, but {len(mask)} were projected; expected as many"
             )
         said = f"batch.media.{modality}: found {sum(lengths)} media positions for"
-        mend = "expected as many of each medium. Mend: collate with the projectors' own positions()."
+        fix = "expected as many of each medium. Fix: collate with the projectors' own positions()."
         try:
-            torch._assert_async((mask.sum(1) == batch.media[modality].lengths).all(), f"{said} other rows; {mend}")
+            torch._assert_async((mask.sum(1) == batch.media[modality].lengths).all(), f"{said} other rows; {fix}")
         except RuntimeError as error:
-            raise ValueError(f"{said} {int(mask.sum())} projected rows; {mend}") from error
+            raise ValueError(f"{said} {int(mask.sum())} projected rows; {fix}") from error
 
 
 def first_trained(layout: Layout, media: Projected, tokens: NewTokenRows) -> list[int]:

@@ -24,11 +24,11 @@ PARTS = (
 )
 """Before the template of a multimodal LLM, which takes each turn's content as a list of parts."""
 
-_MEND = "Mend: choose one by the backbone's chat_template, a name or a .jinja file"
+_FIX = "Fix: choose one by the backbone's chat_template, a name or a .jinja file"
 
 
 def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int]:
-    """Checks the tokenizer's chat template by what it writes, and mends it where that is possible.
+    """Checks the tokenizer's chat template by what it writes, and fixes it where that is possible.
 
     A template that takes turns as lists of parts is given them. A special token that it writes right after an answer
     becomes one that ends decoding. What only some conversations need (system turns, several answers) is logged where it
@@ -60,7 +60,7 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int
             else f"writes the question anew once it is answered ({prompt!r}, then {text!r})"
         )
         raise ValueError(
-            f"{probe.where} {cause}; expected that what is trained is what is decoded. {_MEND} whose prompt is how its "
+            f"{probe.where} {cause}; expected that what is trained is what is decoded. {_FIX} whose prompt is how its "
             "answers begin."
         )
     begun, _, tail = text[len(prompt) :].partition(SAID[0])
@@ -68,7 +68,7 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int
     if begun.strip():
         _log.warning(
             "%s leaves it to the model to write %r before each answer, and replies will show it. %s whose prompt ends "
-            "with it.", probe.where, begun, _MEND,
+            "with it.", probe.where, begun, _FIX,
         )  # fmt: skip
     _look_at_longer(probe, text[: len(text) - len(tail) + stop])
     return found
@@ -97,7 +97,7 @@ def _whole(probe: _Probe, turns: Messages) -> str:
     probe.tokenizer.chat_template = own
     raise refused or ValueError(
         f"{probe.where} leaves out {missing[0]!r} of a question and its answer, and writes {text!r}; expected every "
-        f"turn's words. {_MEND} that writes message['content']."
+        f"turn's words. {_FIX} that writes message['content']."
     )
 
 
@@ -113,7 +113,7 @@ def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tupl
         names = ", ".join(repr(added[index].content) for index in sorted(known) if index in added) or "none"
         raise ValueError(
             f"{where} writes {tail!r} after an answer, which ends nothing; expected a token that ends decoding "
-            f"({names}), or the model never learns to stop. {_MEND} that writes eos_token there."
+            f"({names}), or the model never learns to stop. {_FIX} that writes eos_token there."
         )
     at, index = min(following)
     if index not in known:
@@ -166,7 +166,7 @@ class _Probe:
             roles = ", ".join(message["role"] for message in messages)
             raise ValueError(
                 f"{self.where} refuses turns of {roles} ({type(error).__name__}: {error}); expected it to write them. "
-                f"{_MEND}."
+                f"{_FIX}."
             ) from error
         return text
 

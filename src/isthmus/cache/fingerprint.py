@@ -28,7 +28,7 @@ def fingerprint(checkpoint: Path) -> str:
     else:
         files = sorted(file for file in checkpoint.rglob("*") if file.suffix in WEIGHTS or file.name == "config.json")
     if not files:
-        raise ValueError(f"{checkpoint}: found no weights there; download the expert, or mend the path")
+        raise ValueError(f"{checkpoint}: found no weights there; download the expert, or fix the path")
     digest = sha256()
     for file in files:
         size = file.stat().st_size

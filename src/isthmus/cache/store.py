@@ -54,7 +54,7 @@ class TensorStore:
 
     def __init__(self, folder: str | Path, max_bytes: int) -> None:
         if max_bytes < 1:
-            raise ValueError(f"cache.max_bytes: found {max_bytes}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"cache.max_bytes: found {max_bytes}; expected at least 1. Fix: raise it.")
         self.folder = user_path(folder)
         self.max_bytes = max_bytes
         self.is_full = False
@@ -66,7 +66,7 @@ class TensorStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"cache.folder: {folder}: {error}. Mend: name a folder that can be written.") from error
+            raise ValueError(f"cache.folder: {folder}: {error}. Fix: name a folder that can be written.") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_connections": {}, "_noted": set()}
@@ -261,4 +261,4 @@ def _used(connection: sqlite3.Connection, key: str) -> float | None:
 
 
 def _damaged(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file}: found no readable cache ({error}); expected SQLite. Mend: delete the cache's folder.")
+    return ValueError(f"{file}: found no readable cache ({error}); expected SQLite. Fix: delete the cache's folder.")

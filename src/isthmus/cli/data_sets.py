@@ -55,7 +55,7 @@ def _of_config(path: str) -> dict[str, ConversationSource]:
     config = yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
     data = config.get("data") if isinstance(config, Mapping) else None
     if not isinstance(data, Mapping) or not any(data.get(split) for split in SPLITS):
-        raise ValueError(f"{path}: found no sets; expected data: with {', '.join(SPLITS)}. Mend: name another config.")
+        raise ValueError(f"{path}: found no sets; expected data: with {', '.join(SPLITS)}. Fix: name another config.")
     return {
         name if split == "sources" else f"{split}/{name}": _build(described, f"{path}: data.{split}.{name}")
         for split in SPLITS

@@ -246,7 +246,7 @@ class Command(LightningCLI):
                 f"--ckpt_path last: found no checkpoint in {', '.join(map(str, folders)) or 'a run that keeps none'}; "
                 "expected one that this run has written. "
                 + (f"An earlier run's newest is {earlier}. " if earlier else "")
-                + f"Mend: begin the run without --ckpt_path{', or give that path' if earlier else ''}."
+                + f"Fix: begin the run without --ckpt_path{', or give that path' if earlier else ''}."
             )
         return str(found)
 
@@ -296,7 +296,7 @@ def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
     if source is not None and source.resolve().is_relative_to(folder.resolve()):
         raise ValueError(
             f"training.init_from: {source} lies in training.folder, whose earlier run --overwrite sets aside; expected "
-            "weights of another folder. Mend: choose another training.folder."
+            "weights of another folder. Fix: choose another training.folder."
         )
     if is_first:
         set_aside(folder)

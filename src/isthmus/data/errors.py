@@ -31,7 +31,7 @@ class Fault(StrEnum):
 
 
 class DataError(ValueError):
-    """One fault of one sample, its message naming the file or field, what was found, what was expected and the mend.
+    """One fault of one sample, its message naming the file or field, what was found, what was expected and the fix.
 
     Halves of surrogate pairs, which names of files and damaged JSON hold, are written as escapes: no log, terminal or
     report could take them.
@@ -76,5 +76,5 @@ def data_faults(where: str) -> Iterator[None]:
         raise DataError(
             kind,
             f"{where}: found what raises {type(error).__name__}{f' ({reason})' if reason else ''}; expected data that "
-            "can be read. Mend: correct or replace it, or take it out.",
+            "can be read. Fix: correct or replace it, or take it out.",
         ) from error

@@ -221,7 +221,7 @@ class Linter:
             raise DataError(
                 Fault.NO_TARGET,
                 f"{where}: found no words and no media in an assistant's turn; expected something to train on. "
-                "Mend: add the answer, or take the conversation out.",
+                "Fix: add the answer, or take the conversation out.",
             )
         whole = blake2b(digest_size=8)
         turns = (*conversation.messages, *([conversation.rejected] if isinstance(conversation, Pair) else []))

@@ -77,5 +77,5 @@ def _header(file: Path | StoredFile) -> tuple[int, bool]:
     try:
         with open_image(BytesIO(file.data) if isinstance(file, StoredFile) else file) as image:
             return orientation_of(image), image.has_transparency_data
-    except Exception:  # a header that the reader had to mend says nothing here
+    except Exception:  # a header that the reader had to fix says nothing here
         return 0, False

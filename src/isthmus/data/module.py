@@ -80,23 +80,23 @@ class ConversationDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batches not in get_args(Batches):
-            raise ValueError(f"batches: found {batches!r}; expected {', '.join(get_args(Batches))}. Mend: choose one.")
+            raise ValueError(f"batches: found {batches!r}; expected {', '.join(get_args(Batches))}. Fix: choose one.")
         if modality_shares is not None and batches == "mixed":
             raise ValueError(
                 "modality_shares: found them with batches = 'mixed', which reads none; expected 'balanced' or "
-                "'homogeneous'. Mend: choose one, or leave the shares out."
+                "'homogeneous'. Fix: choose one, or leave the shares out."
             )
         if on_error not in get_args(OnError):
             raise ValueError(
-                f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Mend: choose one."
+                f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Fix: choose one."
             )
         if start_method not in (None, *get_args(StartMethod)):
             raise ValueError(
-                f"start_method: found {start_method!r}; expected {', '.join(get_args(StartMethod))}. Mend: choose one."
+                f"start_method: found {start_method!r}; expected {', '.join(get_args(StartMethod))}. Fix: choose one."
             )
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if value < least:
-                raise ValueError(f"{name}: found {value}; expected at least {least}. Mend: raise it.")
+                raise ValueError(f"{name}: found {value}; expected at least {least}. Fix: raise it.")
         self.sources = dict(sources)
         self.validation = dict(validation or {})
         self.test = dict(test or {})
@@ -138,9 +138,9 @@ class ConversationDataModule(pl.LightningDataModule):
         sizes = {source: len(items) for source, items in self.sources.items()}
         weights = weigh(f"stage '{name}'", sizes, mixture, self.temperature)
         size = self.batch_size if batch_size is None else batch_size
-        stretches = {source: items.stretches for source, items in self.sources.items()}
+        chunks = {source: items.chunks for source, items in self.sources.items()}
         grouping = self._grouping([source for source in weights if source in sizes])
-        self.stage = Mixture(name, sizes, weights, size, steps, epochs, self.seed, stretches, grouping)
+        self.stage = Mixture(name, sizes, weights, size, steps, epochs, self.seed, chunks, grouping)
         return self.stage
 
     @property
@@ -156,7 +156,7 @@ class ConversationDataModule(pl.LightningDataModule):
         """
         if self.stage is None:
             raise ValueError(
-                "data: found no stage; expected one before training starts. Mend: call set_stage, or add the stage "
+                "data: found no stage; expected one before training starts. Fix: call set_stage, or add the stage "
                 "callback."
             )
         self._loader = self._make(self.stage, self.sources, "train")
@@ -226,6 +226,6 @@ class ConversationDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data: found nothing that makes batches for {split}; expected a model with collator(split), or "
                 "collator_factory. "
-                "Mend: fit with a model of this package, or set datamodule.collator_factory."
+                "Fix: fit with a model of this package, or set datamodule.collator_factory."
             )
         return factory(split)

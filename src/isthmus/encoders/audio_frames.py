@@ -41,7 +41,7 @@ class AudioFrameEncoder(Encoder):
     """
 
     modalities = (Modality.AUDIO,)
-    mend = "Raise the encoder's `seconds`, or cut recordings into pieces"
+    fix = "Raise the encoder's `seconds`, or cut recordings into pieces"
     """What lets it hear more of a recording."""
 
     def __init__(
@@ -97,7 +97,7 @@ class AudioFrameEncoder(Encoder):
         waveform = whole[: self.longest]
         if whole.shape[0] - self.longest >= self.shortest:
             heard = f"the first {self.longest / self.sample_rate:g} s are"
-            self.partly_heard(medium.source, whole.shape[0] / self.sample_rate, heard, self.mend)
+            self.partly_heard(medium.source, whole.shape[0] / self.sample_rate, heard, self.fix)
         if waveform.shape[0] < self.shortest:
             raise ValueError(
                 f"{medium.source}: audio of {waveform.shape[0]} samples at {self.sample_rate} Hz; expected at least "

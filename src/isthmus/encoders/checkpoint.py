@@ -160,8 +160,8 @@ def load_weights(
     if any(keys for keys, _ in faults):
         listed = "; ".join(f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}" for keys, kind in faults if keys)
         same_keys = not missing and not unexpected
-        mend = "correct the sizes in config.json" if same_keys else "this looks like a checkpoint of another model"
-        raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {mend}")
+        fix = "correct the sizes in config.json" if same_keys else "this looks like a checkpoint of another model"
+        raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {fix}")
     plain = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     model.load_state_dict(plain, assign=True, strict=True)
     model.to(dtype)  # buffers that are computed, and stand in no file

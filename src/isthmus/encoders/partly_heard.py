@@ -18,14 +18,14 @@ class PartlyHeard:
         self.listener = listener
         self.count = 0
 
-    def __call__(self, source: str, seconds: float, heard: str, mend: str) -> None:
+    def __call__(self, source: str, seconds: float, heard: str, fix: str) -> None:
         """Counts one; a warning comes at the first, the second, the fourth, the eighth, ...
 
         Args:
             source: of the recording.
             seconds: how long it is.
             heard: which part of it is heard.
-            mend: what to do about it.
+            fix: what to do about it.
         """
         self.count += 1
         if self.count & (self.count - 1) == 0:
@@ -36,5 +36,5 @@ class PartlyHeard:
                 source,
                 seconds,
                 heard,
-                mend,
+                fix,
             )

@@ -30,30 +30,30 @@ def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tu
     Raises:
         ValueError: a file is missing or unreadable, or is another model's.
     """
-    mend = f"download one (`hf download {example} --local-dir FOLDER`) and give that folder"
+    fix = f"download one (`hf download {example} --local-dir FOLDER`) and give that folder"
     if not (folder / "config.json").is_file():
         found = "a folder without config.json" if folder.is_dir() else "no such folder"
-        raise ValueError(f"{folder}: found {found}; expected a checkpoint as of {example}: {mend}")
+        raise ValueError(f"{folder}: found {found}; expected a checkpoint as of {example}: {fix}")
     try:
         sizes: dict[str, Any] = config.get_config_dict(folder, local_files_only=True)[0]
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: config.json can't be read ({error}): {mend}") from error
-    _require(folder, "config.json: model_type", sizes.get("model_type"), config.model_type, mend)
+        raise ValueError(f"{folder}: config.json can't be read ({error}): {fix}") from error
+    _require(folder, "config.json: model_type", sizes.get("model_type"), config.model_type, fix)
     try:
         recipe: dict[str, Any] = extractor.get_feature_extractor_dict(folder, local_files_only=True)[0]
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder}: found no preprocessor_config.json that can be read ({error}); expected that of "
-            f"{extractor.__name__}: {mend}"
+            f"{extractor.__name__}: {fix}"
         ) from error
     kind = recipe.get("feature_extractor_type", extractor.__name__)  # older files don't say
-    _require(folder, "preprocessor_config.json: feature_extractor_type", kind, extractor.__name__, mend)
+    _require(folder, "preprocessor_config.json: feature_extractor_type", kind, extractor.__name__, fix)
     return config.from_dict(sizes), extractor.from_dict(recipe)
 
 
-def _require(folder: Path, field: str, found: Any, expected: str, mend: str) -> None:
+def _require(folder: Path, field: str, found: Any, expected: str, fix: str) -> None:
     if found != expected:
-        raise ValueError(f"{folder}: {field}: found {found!r}; expected {expected!r}: {mend}")
+        raise ValueError(f"{folder}: {field}: found {found!r}; expected {expected!r}: {fix}")
 
 
 def read_model(

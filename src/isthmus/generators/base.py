@@ -45,7 +45,7 @@ class Generator(FrozenExpert):
         """
         raise ValueError(
             f"output_side.compiled: found {self.modality}; {type(self).__name__} has no denoiser that can be compiled. "
-            "Mend: take it out of the list."
+            "Fix: take it out of the list."
         )
 
     def condition(self, captions: Sequence[str]) -> Condition:

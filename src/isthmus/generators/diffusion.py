@@ -202,7 +202,7 @@ class DiffusionGenerator(PipelineExpert):
             shipped = self._shipped_scheduler()
             with deprecation_silenced():
                 pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
-            # After construction, because a pipeline may mend an old scheduler's configuration.
+            # After construction, because a pipeline may fix an old scheduler's configuration.
             pipeline.scheduler = sampling_scheduler(pipeline.scheduler, self.sampler)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline

@@ -59,7 +59,7 @@ class PipelineFolder:
             if isinstance(named, list) and self._has_code(part, str(named[0])):
                 raise ValueError(
                     f"checkpoint {self.path}: model_index.json: {part}: found {named}, code of the checkpoint's own; "
-                    "expected a class of diffusers or transformers. A checkpoint's code is never run here. Mend: take "
+                    "expected a class of diffusers or transformers. A checkpoint's code is never run here. Fix: take "
                     f"a {pipeline} whose parts are the library's."
                 )
 

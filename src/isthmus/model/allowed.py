@@ -31,13 +31,13 @@ def require_allowed(configuration: Any, allow: Sequence[str], file: Path) -> Non
         ValueError: a class, or whatever else would be imported, is of another package.
     """
     if isinstance(allow, str):
-        raise ValueError(f"allow: found the string {allow!r}; expected a list of packages. Mend: give [{allow!r}].")
+        raise ValueError(f"allow: found the string {allow!r}; expected a list of packages. Fix: give [{allow!r}].")
     for where, named in _named(configuration, "configuration"):
         if not any(named == package or named.startswith(f"{package}.") for package in (OWN, *allow)):
             package = named.partition(".")[0]
             raise ValueError(
                 f"{file}: {where}: found {named!r}; expected a class of {', '.join((OWN, *allow))}, since opening the "
-                f"folder would run that code. Mend: if you trust it, allow its package: --allow {package} on the "
+                f"folder would run that code. Fix: if you trust it, allow its package: --allow {package} on the "
                 f"command line, allow=[{package!r}] in Python."
             )
 

@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if (kept / MANIFEST).is_file():
             hint = f"its writer was ended while it replaced it, and the earlier one is whole: {kept}"
         else:
-            hint = f"did you mean {near[0]}?" if near else "train first, or mend the path"
+            hint = f"did you mean {near[0]}?" if near else "train first, or fix the path"
         raise ValueError(f"{folder}: found no {MANIFEST}, so no trained model; {hint}")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -162,7 +162,7 @@ def _check_lora(model: AnyToAny, manifest: dict[str, Any], folder: Path) -> None
         raise ValueError(
             f"{folder}: its LoRA was trained as method {of.method}, rank {of.rank}, alpha {of.alpha:g}; this model has "
             f"method {lora.method}, rank {lora.rank}, alpha {lora.alpha:g}, which would make another LLM of the same "
-            "weights. Mend: configure the LLM's `lora` as it was trained."
+            "weights. Fix: configure the LLM's `lora` as it was trained."
         )
 
 

@@ -30,7 +30,7 @@ def check_micro_batches(weights: LossWeights) -> None:
         if getattr(weights, name):
             raise ValueError(
                 f"micro_batches: found a weight on losses.{name}, which compares texts or media of the whole batch; "
-                "expected text, alignment and denoising alone. Mend: set micro_batches to 1."
+                "expected text, alignment and denoising alone. Fix: set micro_batches to 1."
             )
 
 

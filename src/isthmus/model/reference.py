@@ -42,7 +42,7 @@ class Reference:
         if owned.keys() != self.tensors.keys():
             raise ValueError(
                 f"reference: found {len(self.tensors)} parameters; expected the {len(owned)} that the stage trains. "
-                "Mend: resume with the stage that the run was started with."
+                "Fix: resume with the stage that the run was started with."
             )
         present = {name: own.data for name, own in owned.items()}
         try:
@@ -51,7 +51,7 @@ class Reference:
                 self.tensors[name] = self.tensors[name].to(own.device, own.dtype)
                 own.data = self.tensors[name]
             torch.clear_autocast_cache()
-            with resting(model), torch.no_grad():
+            with eval_mode(model), torch.no_grad():
                 yield
         finally:
             for name, own in owned.items():
@@ -60,7 +60,7 @@ class Reference:
 
 
 @contextmanager
-def resting(model: AnyToAny) -> Iterator[None]:
+def eval_mode(model: AnyToAny) -> Iterator[None]:
     """The model in eval mode for the block's length; every module's own mode comes back after it."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

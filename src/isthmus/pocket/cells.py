@@ -56,9 +56,9 @@ class MatrixCells(PocketSource):
         world: World | None = None,
     ) -> None:
         if per_cell < 1:
-            raise ValueError(f"matrix.per_cell: found {per_cell}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"matrix.per_cell: found {per_cell}; expected at least 1. Fix: raise it.")
         if not 0 <= text_skill <= SKILL_PROMPTS:
-            raise ValueError(f"matrix.text_skill: found {text_skill}; expected 0 to {SKILL_PROMPTS}. Mend: lower it.")
+            raise ValueError(f"matrix.text_skill: found {text_skill}; expected 0 to {SKILL_PROMPTS}. Fix: lower it.")
         self.inputs = checked(inputs, SOURCES, "matrix.inputs")
         self.outputs = checked(outputs, OUTPUTS, "matrix.outputs")
         self.per_cell = per_cell

@@ -78,7 +78,6 @@ def checked(found: Sequence[str], known: Sequence[Modality], field: str) -> tupl
     unknown = [name for name in found if name not in known]
     if unknown or not found:
         raise ValueError(
-            f"{field}: found {unknown[0] if unknown else 'none'}; expected some of {', '.join(known)}. "
-            "Mend: correct it."
+            f"{field}: found {unknown[0] if unknown else 'none'}; expected some of {', '.join(known)}. Fix: correct it."
         )
     return tuple(Modality(name) for name in found)

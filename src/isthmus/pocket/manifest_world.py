@@ -64,7 +64,7 @@ class ManifestWorld(World):
         self.is_written = is_written
         self.root = None if root is None else user_path(root)
         if not self.path.is_file():
-            raise ValueError(f"{self.path}: found no file; expected a manifest. Mend: correct the path.")
+            raise ValueError(f"{self.path}: found no file; expected a manifest. Fix: correct the path.")
 
     def pool(self, modality: Modality, split: Split) -> Pool:
         """Everything that the split has of a modality.
@@ -80,7 +80,7 @@ class ManifestWorld(World):
         if not own:
             raise ValueError(
                 f"{self.path}: found no {modality} of {DIGITS[concept.digit]} in the split {split}; expected at least "
-                "one. Mend: add some, or leave the modality out of the config's modalities, inputs and outputs."
+                "one. Fix: add some, or leave the modality out of the config's modalities, inputs and outputs."
             )
         return own[random.integers(len(own))]
 
@@ -125,4 +125,4 @@ def _digit(label: object, where: str) -> int:
     for digit, word in enumerate(DIGITS):
         if said in (word, str(digit)):
             return digit
-    raise ValueError(f"{where}: label: found {label!r}; expected a digit, as seven or 7. Mend: correct the record.")
+    raise ValueError(f"{where}: label: found {label!r}; expected a digit, as seven or 7. Fix: correct the record.")

@@ -80,12 +80,12 @@ def _answered(
             if outputs is not None or tuple(inputs) != SOURCES:
                 raise ValueError(
                     "preferences: found inputs or outputs of the task 'text'; expected neither, it is words alone. "
-                    "Mend: leave them out."
+                    "Fix: leave them out."
                 )
             return TextOnly(split, size, seed)
         case _:
             raise ValueError(
-                f"preferences.task: found {task!r}; expected any_to_any, arithmetic or text. Mend: choose one."
+                f"preferences.task: found {task!r}; expected any_to_any, arithmetic or text. Fix: choose one."
             )
 
 

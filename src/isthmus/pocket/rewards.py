@@ -65,7 +65,7 @@ class OneColour(Reward):
 
     def __init__(self, folder: str | Path, colour: str = "blue") -> None:
         if colour not in COLOURS:
-            raise ValueError(f"one_colour.colour: found {colour!r}; expected {', '.join(COLOURS)}. Mend: choose one.")
+            raise ValueError(f"one_colour.colour: found {colour!r}; expected {', '.join(COLOURS)}. Fix: choose one.")
         self.reader = ImageJudge(folder)
         self.colour = colour
 

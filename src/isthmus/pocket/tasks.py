@@ -46,11 +46,9 @@ class PocketSource(ConversationSource):
 
     def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0, world: World | None = None) -> None:
         if split not in ("train", "validation", "test"):
-            raise ValueError(
-                f"{self.name}.split: found {split!r}; expected train, validation or test. Mend: rename it."
-            )
+            raise ValueError(f"{self.name}.split: found {split!r}; expected train, validation or test. Fix: rename it.")
         if size < 1:
-            raise ValueError(f"{self.name}.size: found {size}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"{self.name}.size: found {size}; expected at least 1. Fix: raise it.")
         self.split: Split = split  # type: ignore[assignment]  # checked above
         self.size = size
         self.seed = seed

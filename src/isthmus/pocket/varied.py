@@ -55,7 +55,7 @@ class VariedAnswers(AnyToAny):
         super().__init__(split, size, seed, inputs, outputs, world=world)
         for name, share in (("courteous", courteous), ("coloured", coloured)):
             if not 0 <= share <= 1:
-                raise ValueError(f"varied.{name}: found {share}; expected a share from 0 to 1. Mend: correct it.")
+                raise ValueError(f"varied.{name}: found {share}; expected a share from 0 to 1. Fix: correct it.")
         self.courteous = courteous
         self.coloured = coloured
 

@@ -60,16 +60,16 @@ class WholeCheckpoints(TorchCheckpointIO):
         if not _is_remote(path):
             fault = fault_of(Path(path))
             if fault is not None:
-                raise ValueError(f"{path}: {fault}. {_mend(Path(path))}")
+                raise ValueError(f"{path}: {fault}. {_fix(Path(path))}")
         try:
             read: Any = super().load_checkpoint(path, map_location or "cpu", weights_only)  # type: ignore[arg-type] # as torch.load takes it
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{path}: it holds more than tensors and plain values, so that reading it could run code "
-                f"({str(error).splitlines()[0]}); expected a checkpoint of this package. {_mend(Path(path))}"
+                f"({str(error).splitlines()[0]}); expected a checkpoint of this package. {_fix(Path(path))}"
             ) from error
         if not isinstance(read, dict) or "state_dict" not in read:
-            raise ValueError(f"{path}: found a file of torch.save that is no checkpoint of a run. {_mend(Path(path))}")
+            raise ValueError(f"{path}: found a file of torch.save that is no checkpoint of a run. {_fix(Path(path))}")
         return read
 
 
@@ -108,11 +108,11 @@ def newest_whole(folder: Path, but: Path | None = None) -> Path | None:
     return next((path for path in checkpoints(folder) if path != but and fault_of(path) is None), None)
 
 
-def _mend(path: Path) -> str:
+def _fix(path: Path) -> str:
     other = newest_whole(path.parent, path)
     if other is None:
-        return "Mend: there is no other whole checkpoint beside it, so begin anew, or from a finished stage's weights."
-    return f"Mend: the newest whole checkpoint beside it is {other}; go on with --ckpt_path {other}"
+        return "Fix: there is no other whole checkpoint beside it, so begin anew, or from a finished stage's weights."
+    return f"Fix: the newest whole checkpoint beside it is {other}; go on with --ckpt_path {other}"
 
 
 def _is_remote(path: Any) -> bool:

@@ -31,12 +31,12 @@ def check_length(trainer: pl.Trainer, stages: int) -> None:
     if isinstance(limit, int) or limit != EVERY_BATCH or trainer.overfit_batches:  # type: ignore[attr-defined]
         raise ValueError(
             f"trainer.limit_train_batches: found {limit}; expected none, as a stage is over when all of its batches "
-            "were learnt. Mend: set training.stages.NAME.steps, or try a run with --trainer.fast_dev_run true."
+            "were learnt. Fix: set training.stages.NAME.steps, or try a run with --trainer.fast_dev_run true."
         )
     if trainer.max_epochs not in (None, -1, 1000, stages):  # 1000 is Lightning's own default
         raise ValueError(
             f"trainer.max_epochs: found {trainer.max_epochs}; expected none, as a stage is one epoch of Lightning's. "
-            "Mend: set training.stages.NAME.epochs or .steps."
+            "Fix: set training.stages.NAME.epochs or .steps."
         )
 
 

@@ -15,14 +15,14 @@ from isthmus.backbones.base import Sampling
 from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.prompts import PROMPT, PromptCollator, with_answers
 from isthmus.data.batching.rows import rows_of
-from isthmus.data.batching.samples import deal
+from isthmus.data.batching.samples import split_evenly
 from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
 from isthmus.model.counting import layout_within, over_processes
 from isthmus.model.micro_batches import in_turn
 from isthmus.model.objective import Objective, Outcome, instruction_losses
-from isthmus.model.reference import resting
+from isthmus.model.reference import eval_mode
 from isthmus.model.scores import score
 from isthmus.training.rewards import RewardFunction, judged
 from isthmus.types import Batch, Features, Modality
@@ -99,16 +99,16 @@ class GroupPolicy(Objective):
         dropout: bool = False,
     ) -> None:
         if not rewards:
-            raise ValueError("group_policy.rewards: found none; expected at least one. Mend: give a class_path.")
+            raise ValueError("group_policy.rewards: found none; expected at least one. Fix: give a class_path.")
         if unknown := sorted(set(weights or {}) - set(rewards)):
             raise ValueError(
-                f"group_policy.weights: found '{unknown[0]}'; the rewards are {', '.join(rewards)}. Mend: rename it."
+                f"group_policy.weights: found '{unknown[0]}'; the rewards are {', '.join(rewards)}. Fix: rename it."
             )
         if group < 2 or max_tokens < 1 or min(kl, mixed) < 0 or not 0 < clip < 1 or temperature <= 0:
             raise ValueError(
                 f"group_policy: found group {group}, max_tokens {max_tokens}, kl {kl}, clip {clip}, temperature "
                 f"{temperature}, mixed {mixed}; expected a group of at least 2, max_tokens of at least 1, kl and mixed "
-                "of at least 0, a clip between 0 and 1 and a temperature above 0. Mend: correct it."
+                "of at least 0, a clip between 0 and 1 and a temperature above 0. Fix: correct it."
             )
         self.rewards = dict(rewards)
         self.weights = {name: 1.0 for name in rewards} | dict(weights or {})
@@ -194,7 +194,7 @@ class GroupPolicy(Objective):
             return [partial(self._part, model, batch, answers.features, answers.advantages)]
 
         parts: list[Callable[[], tuple[Tensor, Tensor, Tensor]]] = []
-        for rows in deal(layout_within(batch).lengths, model.micro_batches):
+        for rows in split_evenly(layout_within(batch).lengths, model.micro_batches):
             own, features = rows_of(batch, rows, answers.features)
             own = model.backbone.language_model.laid_out(own)
             parts.append(partial(self._part, model, own, features, answers.advantages[rows]))
@@ -221,7 +221,7 @@ class GroupPolicy(Objective):
         seed = int(torch.randint(2**30, ()))
         seeds = [seed + row for row in range(len(batch))]
         sampling = Sampling(self.max_tokens, temperature=self.temperature, seed=seed)
-        with resting(model):
+        with eval_mode(model):
             return model.answer(batch, sampling, seeds=seeds, steps=self.steps, features=features)
 
     def _sampling_share(self, begun: float, drawn: float, like: Tensor) -> dict[str, Tensor]:

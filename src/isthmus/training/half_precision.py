@@ -1,4 +1,4 @@
-"""What half precision would spoil without a word, refused before a stage begins, with the mend."""
+"""What half precision would spoil without a word, refused before a stage begins, with the fix."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_precision(trainer: pl.Trainer) -> None:
     if trainer.precision in TRUE_HALF:
         raise ValueError(
             f"trainer.precision: found {trainer.precision}, which would hold what is learnt in half precision, "
-            "where small updates vanish; expected 32-true, or bf16-mixed. Mend: to halve the frozen experts' memory "
+            "where small updates vanish; expected 32-true, or bf16-mixed. Fix: to halve the frozen experts' memory "
             "set the dtype of each to bfloat16."
         )
 
@@ -65,6 +65,6 @@ def check_denoising(trainer: pl.Trainer, model: AnyToAny, stage: Stage, name: st
         if generator.dtype is torch.float16 and stage.losses.factor(Modality(modality)):
             raise ValueError(
                 f"stage '{name}': found a denoising loss through {type(generator).__name__}, whose dtype is float16: "
-                "most of its gradient would vanish. Mend: set dtype: bfloat16 of that generator; where the GPU has no "
+                "most of its gradient would vanish. Fix: set dtype: bfloat16 of that generator; where the GPU has no "
                 f"bfloat16, trainer.precision: {SCALED}."
             )

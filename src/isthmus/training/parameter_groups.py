@@ -35,11 +35,11 @@ class Group:
     def __post_init__(self) -> None:
         if self.lr is None and self.weight_decay is None:
             raise ValueError(
-                "groups: found a group without lr and weight_decay; expected one. Mend: give it, or drop it."
+                "groups: found a group without lr and weight_decay; expected one. Fix: give it, or drop it."
             )
         for name, value in self.options.items():
             if value < 0:
-                raise ValueError(f"groups: found {name} {value}; expected at least 0. Mend: correct it.")
+                raise ValueError(f"groups: found {name} {value}; expected at least 0. Fix: correct it.")
 
     @property
     def options(self) -> dict[str, float]:
@@ -78,7 +78,7 @@ def plan_groups(model: AnyToAny, trains: Sequence[str], groups: Mapping[str, Gro
     for name in groups:
         if not any(_covers(name, part) for part in chosen):
             raise ValueError(
-                f"stage '{stage}': groups names '{name}', which it doesn't train; it trains {', '.join(chosen)}. Mend: "
+                f"stage '{stage}': groups names '{name}', which it doesn't train; it trains {', '.join(chosen)}. Fix: "
                 "name one of these, or a common beginning such as input_projectors."
             )
     planned: dict[str, Planned] = {}

@@ -64,15 +64,15 @@ class Preference(Objective):
     ) -> None:
         if form not in get_args(PreferenceForm):
             raise ValueError(
-                f"preference.form: found {form!r}; expected {', '.join(get_args(PreferenceForm))}. Mend: choose one."
+                f"preference.form: found {form!r}; expected {', '.join(get_args(PreferenceForm))}. Fix: choose one."
             )
         for name, value in (("beta", beta), ("media_beta", media_beta)):
             if value <= 0:
-                raise ValueError(f"preference.{name}: found {value}; expected a number above 0. Mend: raise it.")
+                raise ValueError(f"preference.{name}: found {value}; expected a number above 0. Fix: raise it.")
         if min(text, media, chosen, alignment) < 0 or text + media == 0:
             raise ValueError(
                 f"preference: found weights text {text}, media {media}, chosen {chosen}, alignment {alignment}; "
-                "expected none below 0, and text or media above. Mend: give one a weight."
+                "expected none below 0, and text or media above. Fix: give one a weight."
             )
         self.form: PreferenceForm = form
         self.beta = beta

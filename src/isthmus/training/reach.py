@@ -72,7 +72,7 @@ class Reach:
         if unreached and trainer.is_global_zero:
             log.warning(
                 "stage '%s': found no gradient for %s in any of its steps, so that nothing was learnt there; expected "
-                "one for each part that trains. Mend: give the stage data and losses that reach it, or take it out of "
+                "one for each part that trains. Fix: give the stage data and losses that reach it, or take it out of "
                 "trains.",
                 stage,
                 ", ".join(unreached),

@@ -48,7 +48,7 @@ class Brevity:
 
     def __init__(self, tokens: int = 32) -> None:
         if tokens < 1:
-            raise ValueError(f"brevity.tokens: found {tokens}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"brevity.tokens: found {tokens}; expected at least 1. Fix: raise it.")
         self.tokens = tokens
 
     def __call__(self, prompt: Conversation, reply: Reply) -> float:
@@ -74,7 +74,7 @@ class ImageTextScore(Reward):
         if not self.checkpoint.is_dir():
             raise ValueError(
                 f"image_text_score.checkpoint: found no folder {self.checkpoint}; expected a CLIP model's and its "
-                "processor's. Mend: download one, or correct the path."
+                "processor's. Fix: download one, or correct the path."
             )
         self.device = torch.device("cpu")
         self._parts: tuple[Any, Any] | None = None
@@ -152,7 +152,7 @@ def judged(
             if not math.isfinite(value):
                 raise ValueError(
                     f"{_where(name, prompt)}: found {value} for the reply {reply.text[:60]!r}; expected a finite "
-                    "number. Mend: let the reward give 0 where it can't tell."
+                    "number. Fix: let the reward give 0 where it can't tell."
                 )
             found[name].append(value)
     return found
@@ -166,11 +166,11 @@ def _together(name: str, reward: Reward, prompts: Sequence[Conversation], replie
             _one(name, reward, prompt, reply)
         raise ValueError(
             f"rewards.{name}: it raised {type(error).__name__}: {error}, for {len(replies)} replies together and for "
-            "none of them alone; expected a number for each. Mend: correct the reward."
+            "none of them alone; expected a number for each. Fix: correct the reward."
         ) from error
     if len(values) != len(replies):
         raise ValueError(
-            f"rewards.{name}: found {len(values)} numbers for {len(replies)} replies; expected one for each. Mend: "
+            f"rewards.{name}: found {len(values)} numbers for {len(replies)} replies; expected one for each. Fix: "
             "correct the reward's judge."
         )
     return values
@@ -192,7 +192,7 @@ def _number(name: str, prompt: Conversation, given: Any) -> float:
 
 def _raised(name: str, prompt: Conversation, error: Exception) -> ValueError:
     return ValueError(
-        f"{_where(name, prompt)}: it raised {type(error).__name__}: {error}; expected a number. Mend: correct the "
+        f"{_where(name, prompt)}: it raised {type(error).__name__}: {error}; expected a number. Fix: correct the "
         "reward, or take prompts out that it can't judge."
     )
 

@@ -60,7 +60,7 @@ class RunLock:
             file = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise ValueError(
-                f"training.folder: {self.folder} can't be written to ({error}). Mend: choose another folder."
+                f"training.folder: {self.folder} can't be written to ({error}). Fix: choose another folder."
             ) from error
         if not self._lock(file):
             file.seek(0)
@@ -125,7 +125,7 @@ def _name(process: int) -> str:
 def _refusal(folder: Path, holder: str) -> str:
     return (
         f"training.folder: {folder} is held by a run that goes on: {holder}. Two runs in one folder would mix their "
-        "checkpoints. Mend: choose another training.folder, wait for that run, or end it."
+        "checkpoints. Fix: choose another training.folder, wait for that run, or end it."
     )
 
 
@@ -146,7 +146,7 @@ def refuse_work(folder: Path) -> None:
         raise ValueError(
             f"training.folder: {folder} holds a run already: found {found[0]}"
             + (f" and {len(found) - 1} more" if len(found) > 1 else "")
-            + "; expected none at the start of a new run. Mend: go on with --ckpt_path last, choose another "
+            + "; expected none at the start of a new run. Fix: go on with --ckpt_path last, choose another "
             "training.folder, or begin anew with --overwrite, which keeps the earlier run under "
             f"{_earlier(folder)}."
         )

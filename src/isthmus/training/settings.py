@@ -115,7 +115,7 @@ class Resumption:
             raise ValueError(
                 "checkpoint: it can't go on under another configuration. "
                 + "; ".join(refused)
-                + ". Mend: configure what the checkpoint has, or begin a new run from a stage's weights with "
+                + ". Fix: configure what the checkpoint has, or begin a new run from a stage's weights with "
                 "training.init_from."
             )
         for name in names:

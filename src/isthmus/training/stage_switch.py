@@ -173,7 +173,7 @@ class StageSwitch(pl.Callback):
         if _is_trial(trainer):
             raise ValueError(
                 f"trainer.fast_dev_run: found it with --ckpt_path {trainer.ckpt_path}; expected one of them, as a "
-                "trial run takes the first batches of each stage. Mend: leave --ckpt_path out."
+                "trial run takes the first batches of each stage. Fix: leave --ckpt_path out."
             )
         state = checkpoint["callbacks"].get(self.state_key)
         if state is None or state["names"] != self.names:
@@ -340,7 +340,7 @@ def check_accumulation(trainer: pl.Trainer) -> None:
     found += ["the callback GradientAccumulationScheduler"] if any(is_scheduler) else []
     if found:
         raise ValueError(
-            f"found {' and '.join(found)}, which would weigh the tokens of unlike batches unlike; expected none. Mend: "
+            f"found {' and '.join(found)}, which would weigh the tokens of unlike batches unlike; expected none. Fix: "
             "take it out, give the stage the whole batch_size, and divide it by the stage's micro_batches: loss and "
             "gradients of the whole batch, in the memory of a part."
         )
@@ -357,12 +357,12 @@ def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
     if not fits:
         raise ValueError(
             f"stage '{name}': found micro_batches under {type(strategy).__name__}, which shards what is learnt; "
-            "expected one device or DDP. Mend: lower the stage's batch_size, or share it among more processes."
+            "expected one device or DDP. Fix: lower the stage's batch_size, or share it among more processes."
         )
     if trainer.precision == "16-mixed":
         raise ValueError(
             f"stage '{name}': found micro_batches under 16-mixed, whose scaled losses they'd pass by; expected "
-            "32-true or bf16-mixed. Mend: set trainer.precision."
+            "32-true or bf16-mixed. Fix: set trainer.precision."
         )
 
 

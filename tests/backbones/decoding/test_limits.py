@@ -46,7 +46,7 @@ def test_the_context_of_an_llm(config: Any, expected: int | None) -> None:
 
 
 def test_a_context_can_only_be_lowered() -> None:
-    with pytest.raises(ValueError, match=r"found context 600; the LLM has 512 positions\. Mend: lower it"):
+    with pytest.raises(ValueError, match=r"found context 600; the LLM has 512 positions\. Fix: lower it"):
         context_of(llama(512), 600)
     with pytest.raises(ValueError, match="found context 0; expected at least 1"):
         Sampling(context=0)

@@ -159,7 +159,7 @@ def fault(collator: Collator, *conversations: Conversation) -> DataError:
     with pytest.raises(DataError) as caught:
         collator(conversations)
     assert "expected" in str(caught.value) or "this model's" in str(caught.value)
-    assert "Mend: " in str(caught.value)
+    assert "Fix: " in str(caught.value)
     return caught.value
 
 

@@ -83,7 +83,7 @@ def test_a_state_of_other_data_is_refused(collator: Collator) -> None:
     loader = ConversationLoader(stage(), sources(), collator)
     next(iter(loader))
     for other in (stage(steps=9), stage(batch_size=5), stage(seed=1)):
-        with pytest.raises(ValueError, match=r"checkpoint: found the data of one: .* Mend: "):
+        with pytest.raises(ValueError, match=r"checkpoint: found the data of one: .* Fix: "):
             ConversationLoader(other, sources(), collator).load_state_dict(loader.state_dict())
 
 

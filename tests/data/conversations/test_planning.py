@@ -161,7 +161,7 @@ def test_a_prompt_ends_where_the_answer_begins() -> None:
 def fault(planner: Planner, conversation: Conversation, **arguments: Any) -> DataError:
     with pytest.raises(DataError) as caught:
         planner.plan(conversation, **arguments)
-    assert "expected" in str(caught.value) and "Mend: " in str(caught.value)
+    assert "expected" in str(caught.value) and "Fix: " in str(caught.value)
     return caught.value
 
 

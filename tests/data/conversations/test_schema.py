@@ -114,7 +114,7 @@ def test_each_violation_is_one_error(raw: Any, field: str, said: str, tmp_path: 
         parse_conversation(raw, "data.jsonl:3", tmp_path)
     message = str(caught.value)
     assert message.startswith("data.jsonl:3") and field in message and said in message
-    assert "expected" in message and ("Mend: " in message or "or convert the array" in message)
+    assert "expected" in message and ("Fix: " in message or "or convert the array" in message)
     assert isinstance(caught.value, ValueError) and caught.value.fault in (Fault.SCHEMA, Fault.PATH)
 
 

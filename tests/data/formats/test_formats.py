@@ -321,7 +321,7 @@ def test_faults_name_the_file_the_line_and_the_field(folder: Path, form: Any, re
     source = form(lines(folder, {"first": "line"}, record))
     with pytest.raises(DataError, match=r"set\.jsonl:2") as caught:
         source[1]
-    assert says in str(caught.value) and "Mend: " in str(caught.value)
+    assert says in str(caught.value) and "Fix: " in str(caught.value)
     assert caught.value.fault in (Fault.SCHEMA, Fault.PATH)
 
 

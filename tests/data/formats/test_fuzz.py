@@ -155,7 +155,7 @@ def test_damaged_input_is_read_or_refused(tmp_path: Path) -> None:
             outcomes[name][0] += 1
         except ValueError as error:
             outcomes[name][1] += 1
-            assert "Mend: " in str(error) or "expected" in str(error), str(error)
+            assert "Fix: " in str(error) or "expected" in str(error), str(error)
         slowest = max(slowest, (time.process_time() - before, f"{name}, case {case}"))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - warm) * 1024
         assert grown < MEMORY, (name, case, grown)

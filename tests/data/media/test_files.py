@@ -283,7 +283,7 @@ def test_corrupt_files_are_one_error_that_names_them(tmp_path: Path, name: str, 
     path.write_bytes(damaged[damage])
     with pytest.raises(DataError, match=name) as caught:
         read_media(path, modality)
-    assert caught.value.fault is Fault.CORRUPT and "Mend: " in str(caught.value)
+    assert caught.value.fault is Fault.CORRUPT and "Fix: " in str(caught.value)
 
 
 @pytest.mark.parametrize("name", WHOLE)

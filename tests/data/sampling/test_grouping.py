@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isthmus.data.sampling.grouping import Grouping
 from isthmus.data.sampling.mixture import Mixture
-from isthmus.data.sampling.orders import Stretches
+from isthmus.data.sampling.orders import Chunks
 
 KINDS = ["text", "image", "video", "image+audio"]
 labels = st.dictionaries(
@@ -63,15 +63,15 @@ def test_each_item_once_a_pass_and_each_step_by_itself(
     labels: dict[str, list[str]], setting: dict[str, Any], kind: Any, window: int, data: st.DataObject
 ) -> None:
     cuts = {source: len(of) // 2 for source, of in labels.items()}
-    near = {source: Stretches((cut, len(labels[source]) - cut), window) for source, cut in cuts.items()}
-    schedule = mixture(labels, Grouping(kind, labels), stretches=near, **setting)
+    near = {source: Chunks((cut, len(labels[source]) - cut), window) for source, cut in cuts.items()}
+    schedule = mixture(labels, Grouping(kind, labels), chunks=near, **setting)
     counts = Counter((r.source, r.index) for step in range(len(schedule)) for r in schedule.batch(step))
     for source, of in labels.items():
         for label in set(of):
             own = [counts[source, i] for i, other in enumerate(of) if other == label]
             assert max(own) - min(own) <= 1
     step = data.draw(st.integers(0, setting["steps"] - 1))
-    again = mixture(labels, Grouping(kind, labels), stretches=near, **setting)
+    again = mixture(labels, Grouping(kind, labels), chunks=near, **setting)
     assert again.batch(step) == schedule.batch(step) and again.fingerprint == schedule.fingerprint
 
 
@@ -79,7 +79,7 @@ def test_fingerprints_tell_schedules_apart() -> None:
     labels = {"a": ["text", "image"] * 4}
     setting = {"batch_size": 2, "steps": 3}
     plain = Mixture("stage", {"a": 8}, {"a": 8.0}, 2, 3)
-    near = Mixture("stage", {"a": 8}, {"a": 8.0}, 2, 3, stretches={"a": Stretches((4, 4), 1)})
+    near = Mixture("stage", {"a": 8}, {"a": 8.0}, 2, 3, chunks={"a": Chunks((4, 4), 1)})
     others = [
         mixture(labels, Grouping("balanced", labels), **setting),
         mixture(labels, Grouping("homogeneous", labels), **setting),
@@ -98,5 +98,5 @@ def test_fingerprints_tell_schedules_apart() -> None:
 )
 def test_shares_that_do_not_fit_are_refused(shares: dict[str, float], said: str) -> None:
     labels = {"a": ["text", "image"]}
-    with pytest.raises(ValueError, match=f"stage 'stage': {said}.* Mend: "):
+    with pytest.raises(ValueError, match=f"stage 'stage': {said}.* Fix: "):
         mixture(labels, Grouping("balanced", labels, shares), batch_size=2, steps=3)

@@ -57,7 +57,7 @@ def test_each_item_comes_once_a_pass(setting: dict[str, Any]) -> None:
 
 
 @given(settings)
-def test_shares_are_kept_in_every_stretch(setting: dict[str, Any]) -> None:
+def test_shares_are_kept_in_every_chunk(setting: dict[str, Any]) -> None:
     schedule = mixture(**setting)
     total = sum(setting["weights"])
     shares = {f"source {i}": weight / total for i, weight in enumerate(setting["weights"])}
@@ -108,7 +108,7 @@ def test_schedules_are_the_same_on_every_machine() -> None:
 
 
 def test_ranks_get_every_source() -> None:
-    """Even interleaving of two equal sources, dealt to two ranks as it comes, would give each rank one source."""
+    """Even interleaving of two equal sources, split to two ranks as it comes, would give each rank one source."""
     schedule = mixture(sizes=[100, 100], weights=[1, 1], batch_size=8, steps=25)
     for rank in range(2):
         seen = Counter(r.source for step in range(25) for r in schedule.batch(step)[rank::2])
@@ -148,7 +148,7 @@ def test_what_cannot_be_mixed_is_refused(changes: dict[str, Any], said: str) -> 
         "batch_size": 2,
         "steps": 5,
     } | changes
-    with pytest.raises(ValueError, match="Mend: ") as caught:
+    with pytest.raises(ValueError, match="Fix: ") as caught:
         Mixture("one", **arguments)
     assert f"stage 'one': {said}" in str(caught.value)
 

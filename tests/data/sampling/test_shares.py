@@ -54,5 +54,5 @@ def test_a_ratio_of_all_beside_sources_by_size() -> None:
     ],
 )
 def test_what_leaves_nothing_is_refused(arguments: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=f"stage 'one': .*{said}.* Mend: "):
+    with pytest.raises(ValueError, match=f"stage 'one': .*{said}.* Fix: "):
         weigh("stage 'one'", SIZES, *arguments)

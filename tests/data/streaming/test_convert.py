@@ -70,7 +70,7 @@ def test_however_often_it_ends_the_set_and_its_counts_are_the_same(
 def test_sets_that_grew_are_refused(sets: dict[str, ConversationSource], tmp_path: Path) -> None:
     with pytest.raises(Broken):
         go(sets, tmp_path / "out", 15)
-    with pytest.raises(ValueError, match=r"found sets of \{'good': 17\} conversations; expected .* Mend: "):
+    with pytest.raises(ValueError, match=r"found sets of \{'good': 17\} conversations; expected .* Fix: "):
         go({"good": sets["good"]}, tmp_path / "out")
 
 

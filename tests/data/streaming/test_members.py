@@ -97,7 +97,7 @@ def test_what_is_in_memory_alone_is_written_without_loss(modality: Modality) -> 
     ],
 )
 def test_what_shards_cannot_hold_is_refused(conversation: Conversation, said: str) -> None:
-    with pytest.raises(DataError, match=f"^here.*{said}.* Mend: ") as caught:
+    with pytest.raises(DataError, match=f"^here.*{said}.* Fix: ") as caught:
         take_apart(conversation, "here", LIMITS)
     assert caught.value.fault is Fault.SCHEMA
 
@@ -137,7 +137,7 @@ def told(medium: Any) -> bytes:
 def test_hostile_parts_are_data_errors(data: bytes, said: str) -> None:
     with pytest.raises(DataError, match=f"^there.*{said}") as caught:
         unpack(data, "there")
-    assert "Mend: " in str(caught.value)
+    assert "Fix: " in str(caught.value)
 
 
 @given(st.binary(max_size=40), st.integers(0, 2000))

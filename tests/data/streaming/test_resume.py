@@ -59,8 +59,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ConversationSour
 def stage(sets: dict[str, ConversationSource], names: list[str], kind: Any = None) -> Mixture:
     sizes = {name: SIZE for name in names}
     grouping = None if kind is None else Grouping(kind, {name: sets[name].labels() for name in names})
-    near = {name: sets[name].stretches for name in names}
-    return Mixture("one", sizes, dict.fromkeys(names, 1.0), BATCH, epochs=1, seed=5, stretches=near, grouping=grouping)
+    near = {name: sets[name].chunks for name in names}
+    return Mixture("one", sizes, dict.fromkeys(names, 1.0), BATCH, epochs=1, seed=5, chunks=near, grouping=grouping)
 
 
 def go(
@@ -173,7 +173,7 @@ def test_a_set_converted_otherwise_is_refused(
     loader = ConversationLoader(stage(sets, ["windows"]), sets, collator)
     next(iter(loader))
     other = {"windows": Shards(sharded(Words("near", SIZE), f"{tmp_path}/near", 60_000), window=2)}
-    with pytest.raises(ValueError, match=r"windows in windows of 2 of \d+ stretches.* Mend: resume with the sources"):
+    with pytest.raises(ValueError, match=r"windows in windows of 2 of \d+ chunks.* Fix: resume with the sources"):
         ConversationLoader(stage(other, ["windows"]), other, collator).load_state_dict(loader.state_dict())
 
 
@@ -193,7 +193,7 @@ def test_no_sample_is_lost_or_repeated(
     address = f"memory://lost/{size}-{largest}"
     source = Shards(sharded(Words("a", size), address, largest), window)  # a set that is there stays as it is
     batch = max(batch, world)
-    schedule = Mixture("one", {"a": size}, {"a": 1.0}, batch, epochs=2, seed=seed, stretches={"a": source.stretches})
+    schedule = Mixture("one", {"a": size}, {"a": 1.0}, batch, epochs=2, seed=seed, chunks={"a": source.chunks})
     drawn: dict[int, list[int]] = {}
     for rank in range(world):
         steps = Steps(schedule, {"a": source}, collator, rank, world, "raise")

@@ -153,7 +153,7 @@ def test_a_damaged_set_is_one_error(broken: Path, damage: Any, said: str) -> Non
     damage(broken)
     with pytest.raises(ValueError, match=said) as caught:
         Shards(str(broken))
-    assert "Mend: " in str(caught.value)
+    assert "Fix: " in str(caught.value)
 
 
 def test_an_index_of_objects_is_not_unpickled(broken: Path) -> None:
@@ -197,5 +197,5 @@ def test_a_medium_that_cannot_be_decoded_is_named_by_its_shard() -> None:
 
 
 def test_an_address_that_nothing_serves() -> None:
-    with pytest.raises(ValueError, match=r"warp://a: found an address that can't be opened .* Mend: "):
+    with pytest.raises(ValueError, match=r"warp://a: found an address that can't be opened .* Fix: "):
         Shards("warp://a/")

@@ -91,5 +91,5 @@ def test_a_finished_shard_that_was_damaged_is_told(files: JsonLines, tmp_path: P
     (tmp_path / "set" / "shards.json").write_text(json.dumps(told | {"complete": False}), encoding="utf-8")
     shard = tmp_path / "set" / "000000.tar"
     shard.write_bytes(b"\1" * shard.stat().st_size)
-    with pytest.raises(ValueError, match=r"000000\.tar: found .* Mend: "):
+    with pytest.raises(ValueError, match=r"000000\.tar: found .* Fix: "):
         ShardWriter(Storage(address), {"name": "test"}, 8 << 10)

@@ -273,7 +273,7 @@ def test_an_answer_beside_a_medium_is_not_word_for_word(judges: dict[str, Judge]
     ],
 )
 def test_details_that_say_too_little_are_named(details: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="Mend:") as raised:
+    with pytest.raises(ValueError, match="Fix:") as raised:
         Expectation.of(details)
     assert said in str(raised.value)
 

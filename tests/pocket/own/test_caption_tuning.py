@@ -105,7 +105,7 @@ def test_pools_hold_media_and_their_captions(manifest: Path) -> None:
     assert set(words_of(["Duplo 1.5L Merry-Go-Round"])) == {"duplo", "1.5l", "merry-go-round"}
 
 
-def test_faults_name_the_record_and_the_mend(manifest: Path, tmp_path: Path) -> None:
+def test_faults_name_the_record_and_the_fix(manifest: Path, tmp_path: Path) -> None:
     records = records_of(manifest)
     assert not has_labels(manifest)
 

@@ -40,7 +40,7 @@ def check_requests(
 def context_of(config: Any, lowered: int | None = None) -> int | None:
     """Positions that a prompt and its answer may take together; None where nothing limits them.
 
-    The LLM's configuration says it. Rotary positions that the library stretches reach further: ``linear`` and
+    The LLM's configuration says it. Rotary positions that the library scales reach further: ``linear`` and
     ``dynamic`` by their factor, ``yarn`` up to its factor times the length that it starts from; other kinds count what
     they add by themselves. Relative positions (T5, ALiBi) have no end, unless the configuration names one.
 
@@ -62,7 +62,7 @@ def context_of(config: Any, lowered: int | None = None) -> int | None:
                 positions = max(positions, int(factor * rope.get("original_max_position_embeddings", positions)))
     if lowered is not None and positions is not None and lowered > positions:
         raise ValueError(
-            f"sampling: found context {lowered}; the LLM has {positions} positions. Mend: lower it, or leave it out."
+            f"sampling: found context {lowered}; the LLM has {positions} positions. Fix: lower it, or leave it out."
         )
     return positions if lowered is None else lowered
 
@@ -87,7 +87,7 @@ def prompt_limits(
     if context < runs + 2:
         raise ValueError(
             f"context: found {context} positions; expected at least {runs + 2}, since the answer's media take {runs}. "
-            "Mend: raise sampling.context, or require fewer media."
+            "Fix: raise sampling.context, or require fewer media."
         )
     return PromptLimits(context - runs - min(max_tokens, max(context // 4, 1)), context - runs - 1, context)
 

@@ -67,7 +67,7 @@ class Collator:
         prepare_requests: Mapping[Modality, Request | None] | None = None,
     ) -> None:
         if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Fix: raise it.")
         self.planner = planner
         self.preprocess = dict(preprocess)
         self.positions = positions
@@ -119,11 +119,11 @@ class Collator:
         if self.full_tokens is None:
             return (
                 f"{name}: found {found} tokens; expected at most max_tokens = {self.max_tokens}. "
-                "Mend: raise max_tokens, or shorten the conversation."
+                "Fix: raise max_tokens, or shorten the conversation."
             )
         return (
             f"{name}: found {found} tokens in its last turn alone; expected at most {self.max_tokens}, which leave "
-            "room for an answer within the context. Mend: shorten the turn, attach fewer media, or raise the context "
+            "room for an answer within the context. Fix: shorten the turn, attach fewer media, or raise the context "
             "where it was lowered."
         )
 
@@ -176,7 +176,7 @@ class Collator:
                 if not isinstance(item, MediumItem):
                     continue
                 if item.modality not in served:
-                    what, mend = (
+                    what, fix = (
                         ("output", "a generator and an output projector")
                         if is_output
                         else ("input", "an encoder and an input projector")
@@ -184,7 +184,7 @@ class Collator:
                     raise DataError(
                         Fault.UNSERVED,
                         f"{name}: messages[{i}]: found {item.modality} as {what}; this model's {what}s are "
-                        f"{', '.join(['text', *served])}. Mend: give the model {mend} for {item.modality}.",
+                        f"{', '.join(['text', *served])}. Fix: give the model {fix} for {item.modality}.",
                     )
                 (made if is_output else given).append(item)
         return given, made
@@ -216,7 +216,7 @@ class Collator:
                 Fault.SCHEMA,
                 f"{name}: found no caption of the assistant's {modality} number {index}; expected one, the target of "
                 "its alignment. "
-                "Mend: add what it shows under 'caption'.",
+                "Fix: add what it shows under 'caption'.",
             )
         content = None
         if item.media is not None and modality in self.prepare:

@@ -66,7 +66,7 @@ class ConversationLoader:
         if schedule.batch_size < world:
             raise ValueError(
                 f"{schedule.name}: batch_size: found {schedule.batch_size} for {world} processes; expected at least "
-                f"one item each (batch_size counts all processes together). Mend: raise it to {world} or more."
+                f"one item each (batch_size counts all processes together). Fix: raise it to {world} or more."
             )
         self.schedule = schedule
         self.workers = workers
@@ -144,7 +144,7 @@ class ConversationLoader:
         if state_dict["schedule"] != self.schedule.fingerprint:
             raise ValueError(
                 f"checkpoint: found the data of {state_dict['schedule']}; expected {self.schedule.fingerprint}. "
-                "Mend: resume with the sources, mixture, batch size, length and seed that the run was started with, "
+                "Fix: resume with the sources, mixture, batch size, length and seed that the run was started with, "
                 "or start from its weights alone."
             )
         self._begin_at = self._consumed = state_dict["consumed"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.batch_layout import with_layouts
 from isthmus.data.batching.collate import Collator
-from isthmus.data.batching.samples import Sample, SampleMedium, SampleRun, deal, stack
+from isthmus.data.batching.samples import Sample, SampleMedium, SampleRun, split_evenly, stack
 from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.data.errors import DataError, Fault
 from isthmus.types import Batch, Media
@@ -43,21 +43,20 @@ def check_pair(pair: Pair, where: str) -> None:
         if message.role != "assistant":
             raise DataError(
                 Fault.SCHEMA,
-                f"{where}: {side}: found a turn of the {message.role}; expected the assistant's answer. Mend: end the "
+                f"{where}: {side}: found a turn of the {message.role}; expected the assistant's answer. Fix: end the "
                 "conversation with it.",
             )
         if not any(isinstance(item, MediumItem) or item.text.strip() for item in message.content):
             raise DataError(
                 Fault.SCHEMA,
-                f"{where}: {side}: found neither text nor media; expected an answer. Mend: fill it, or drop the pair.",
+                f"{where}: {side}: found neither text nor media; expected an answer. Fix: fill it, or drop the pair.",
             )
     if len(chosen.content) == len(pair.rejected.content) and all(
         _is_same(*items) for items in zip(chosen.content, pair.rejected.content, strict=True)
     ):
         raise DataError(
             Fault.EQUAL_PAIR,
-            f"{where}: chosen and rejected: found the same answer twice; expected two that differ. Mend: drop the "
-            "pair.",
+            f"{where}: chosen and rejected: found the same answer twice; expected two that differ. Fix: drop the pair.",
         )
 
 
@@ -116,7 +115,7 @@ class PairCollator(Collator):
         if not isinstance(conversation, Pair):
             raise DataError(
                 Fault.SCHEMA,
-                f"{name}: found a conversation with one answer; expected a pair. Mend: give a stage that learns "
+                f"{name}: found a conversation with one answer; expected a pair. Fix: give a stage that learns "
                 "preferences sources of isthmus.data.conversations.preferences alone.",
             )
         check_pair(conversation, name)
@@ -127,7 +126,7 @@ class PairCollator(Collator):
             raise DataError(
                 Fault.EQUAL_PAIR,
                 f"{name}: chosen and rejected: found the same tokens and media once laid out; expected two answers "
-                "that differ in more than white space or the names of files. Mend: drop the pair.",
+                "that differ in more than white space or the names of files. Fix: drop the pair.",
             )
         return PairSample(**vars(chosen), rejected=rejected)
 
@@ -135,8 +134,8 @@ class PairCollator(Collator):
         """Chosen rows, then rejected rows; in parts of whole pairs, of which the first holds the others."""
         pairs = [sample for sample in samples if isinstance(sample, PairSample)]
         assert len(pairs) == len(samples), "a batch of pairs holds pairs alone"
-        dealt = deal([len(pair.ids) + len(pair.rejected.ids) for pair in pairs], self.micro_batches)
-        chosen = [[pairs[place] for place in part] for part in dealt]
+        groups = split_evenly([len(pair.ids) + len(pair.rejected.ids) for pair in pairs], self.micro_batches)
+        chosen = [[pairs[place] for place in part] for part in groups]
         first, *rest = [stack([*part, *[pair.rejected for pair in part]]) for part in chosen]
         return with_layouts(replace(first, rest=rest), self.planner.vocabulary)
 

@@ -89,24 +89,24 @@ def stack(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def deal(lengths: Sequence[int], parts: int) -> list[list[int]]:
+def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
     """Places of items by part: at most ``parts``, of about as many positions each.
 
     The longest item comes first, and each goes to the part that is the shortest so far.
     """
-    dealt: list[list[int]] = [[] for _ in range(min(parts, len(lengths)))]
-    sums = [0] * len(dealt)
+    groups: list[list[int]] = [[] for _ in range(min(parts, len(lengths)))]
+    sums = [0] * len(groups)
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        shortest = min(range(len(dealt)), key=lambda part: (sums[part], part))
-        dealt[shortest].append(place)
+        shortest = min(range(len(groups)), key=lambda part: (sums[part], part))
+        groups[shortest].append(place)
         sums[shortest] += lengths[place]
-    return [sorted(part) for part in dealt]
+    return [sorted(part) for part in groups]
 
 
 def stack_parts(samples: Sequence[Sample], parts: int) -> Batch:
     """As :func:`stack`, in at most ``parts`` parts, of which the first holds the others."""
-    dealt = deal([len(sample.ids) for sample in samples], parts)
-    first, *rest = [stack([samples[place] for place in part]) for part in dealt]
+    groups = split_evenly([len(sample.ids) for sample in samples], parts)
+    first, *rest = [stack([samples[place] for place in part]) for part in groups]
     return replace(first, rest=rest)
 
 
@@ -143,7 +143,7 @@ def _stack(items: Sequence[Mapping[str, Tensor]], what: str) -> dict[str, Tensor
         raise DataError(
             Fault.SHAPE,
             f"{what}: found the tensors {' and '.join(keys)} in one batch; expected the same ones of every medium. "
-            "Mend: let preprocessing give each tensor always.",
+            "Fix: let preprocessing give each tensor always.",
         )
     for key in items[0] if items else ():
         shapes = sorted({tuple(item[key].shape) for item in items})
@@ -151,7 +151,7 @@ def _stack(items: Sequence[Mapping[str, Tensor]], what: str) -> dict[str, Tensor
             raise DataError(
                 Fault.SHAPE,
                 f"{what}: found '{key}' of the shapes {', '.join(map(str, shapes))} in one batch; expected one shape. "
-                "Mend: let preprocessing crop or pad to a fixed size.",
+                "Fix: let preprocessing crop or pad to a fixed size.",
             )
         stacked[key] = torch.stack([item[key] for item in items])
     return stacked

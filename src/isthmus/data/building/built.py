@@ -70,11 +70,11 @@ class BuiltDialogues(ConversationSource):
         progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
     ) -> None:
         if size < 1:
-            raise ValueError(f"built.size: found {size}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"built.size: found {size}; expected at least 1. Fix: raise it.")
         if not 0 <= text_share < 1 or bool(text) != bool(text_share):
             raise ValueError(
                 f"built.text_share: found {text_share} with {len(text or {})} sets of text; expected a share from 0 to "
-                "below 1, above 0 where there are such sets and there alone. Mend: give both or neither."
+                "below 1, above 0 where there are such sets and there alone. Fix: give both or neither."
             )
         self.templates = read_templates(templates)
         self.size, self.seed = size, seed
@@ -134,7 +134,7 @@ class BuiltDialogues(ConversationSource):
         if unknown := [name for name in asked or () if name not in MEDIA or Modality(name) not in there]:
             raise ValueError(
                 f"built.outputs: found {unknown[0]!r}; expected some of {', '.join(there)}, of which there are "
-                "captioned media. Mend: take it out."
+                "captioned media. Fix: take it out."
             )
         return tuple(modality for modality in there if asked is None or modality in asked)
 
@@ -148,7 +148,7 @@ class BuiltDialogues(ConversationSource):
             raise ValueError(
                 f"built.shares: found {shares}; expected a kind that can be built of {self.gallery.counts()} with "
                 f"{len(self.gallery.shared)} captions or concepts of two modalities, where "
-                f"{', '.join(self.outputs) or 'nothing'} can be made. Mend: raise the share of another kind."
+                f"{', '.join(self.outputs) or 'nothing'} can be made. Fix: raise the share of another kind."
             )
         return can
 
@@ -158,6 +158,6 @@ def _checked(shares: Mapping[str, float]) -> Mapping[str, float]:
         if kind not in WRITERS or not 0 <= share < float("inf"):
             raise ValueError(
                 f"built.shares: found {kind}: {share}; expected a number of at least 0 for {', '.join(WRITERS)}. "
-                "Mend: correct it."
+                "Fix: correct it."
             )
     return shares

@@ -96,13 +96,13 @@ class Gallery:
         if not self.by_modality:
             raise ValueError(
                 f"{', '.join(sets)}: found no medium with a file and a caption ({sum(self.faults.values())} "
-                "conversations can't be read); expected some to build dialogues of. Mend: caption them, or name other "
+                "conversations can't be read); expected some to build dialogues of. Fix: caption them, or name other "
                 "sets."
             )
         if concept is not None and not labelled:
             raise ValueError(
                 f"{', '.join(sets)}: found no conversation of one medium with a {concept!r}; expected it in some, "
-                "to tell what stands for one another. Mend: name another field, or none to go by captions."
+                "to tell what stands for one another. Fix: name another field, or none to go by captions."
             )
         self.by_modality = {modality: self.by_modality[modality] for modality in MEDIA if modality in self.by_modality}
         self.shared = [by_modality for by_modality in self._alike.values() if len(by_modality) > 1]

@@ -97,9 +97,7 @@ def read_templates(path: str | Path | None = None) -> Templates:
             written = user_path(path).read_text(encoding="utf-8")
         raw = yaml.safe_load(written)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{where}: it can't be read ({error}); expected templates in YAML. Mend: correct it."
-        ) from None
+        raise ValueError(f"{where}: it can't be read ({error}); expected templates in YAML. Fix: correct it.") from None
     _keys(raw, where, ("words", "ordinals", "unknown", "kinds"))
     _keys(raw["words"], f"{where}: words", MEDIA)
     _keys(raw["kinds"], f"{where}: kinds", tuple(PLACES))
@@ -111,12 +109,12 @@ def read_templates(path: str | Path | None = None) -> Templates:
         shares[kind] = _share(told["share"], f"{name}.share")
         turns[kind] = {turn: _wordings(told[turn], f"{name}.{turn}", *known) for turn, known in PLACES[kind].items()}
     if not any(shares.values()):
-        raise ValueError(f"{where}: kinds: found no share above 0; expected at least one. Mend: raise one.")
+        raise ValueError(f"{where}: kinds: found no share above 0; expected at least one. Fix: raise one.")
     ordinals = _list(raw["ordinals"], f"{where}: ordinals")
     if len(ordinals) <= EARLIER:
         raise ValueError(
             f"{where}: ordinals: found {len(ordinals)}; expected at least {EARLIER + 1}, one for each medium that a "
-            "dialogue can refer to. Mend: add the next ones."
+            "dialogue can refer to. Fix: add the next ones."
         )
     _distinct(ordinals, f"{where}: ordinals")
     _distinct(tuple(words.values()), f"{where}: words")
@@ -139,47 +137,47 @@ def _wordings(raw: Any, where: str, known: frozenset[str], needed: frozenset[str
         try:
             found = placeholders(wording)
         except ValueError as error:
-            raise ValueError(f"{own}: {error}; expected words in pairs of braces. Mend: close them.") from None
+            raise ValueError(f"{own}: {error}; expected words in pairs of braces. Fix: close them.") from None
         if unknown := [name for name in found if name not in known]:
             expected = ", ".join(sorted(known))
-            raise ValueError(f"{own}: found {{{unknown[0]}}}; expected some of {expected}. Mend: rename it.")
+            raise ValueError(f"{own}: found {{{unknown[0]}}}; expected some of {expected}. Fix: rename it.")
         if missing := sorted(needed - set(found)):
-            raise ValueError(f"{own}: found no {{{missing[0]}}}; expected it in every wording. Mend: put it in.")
+            raise ValueError(f"{own}: found no {{{missing[0]}}}; expected it in every wording. Fix: put it in.")
     return wordings
 
 
 def _keys(raw: Any, where: str, known: tuple[str, ...]) -> None:
     expected = ", ".join(known)
     if not isinstance(raw, Mapping):
-        raise ValueError(f"{where}: found {type(raw).__name__}; expected a mapping with {expected}. Mend: write one.")
+        raise ValueError(f"{where}: found {type(raw).__name__}; expected a mapping with {expected}. Fix: write one.")
     if unknown := [key for key in raw if key not in known]:
-        raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Mend: rename it, or take it out.")
+        raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Fix: rename it, or take it out.")
     if missing := [key for key in known if key not in raw]:
-        raise ValueError(f"{where}: found no '{missing[0]}'; expected {expected}. Mend: add it.")
+        raise ValueError(f"{where}: found no '{missing[0]}'; expected {expected}. Fix: add it.")
 
 
 def _list(raw: Any, where: str) -> tuple[str, ...]:
     if not isinstance(raw, list) or not raw:
         found = "an empty list" if raw == [] else type(raw).__name__
-        raise ValueError(f"{where}: found {found}; expected a list of at least one text. Mend: write one.")
+        raise ValueError(f"{where}: found {found}; expected a list of at least one text. Fix: write one.")
     return tuple(_text(item, f"{where}[{number}]") for number, item in enumerate(raw))
 
 
 def _distinct(words: tuple[str, ...], where: str) -> None:
     if twice := [word for place, word in enumerate(words) if word in words[:place]]:
         raise ValueError(
-            f"{where}: found {twice[0]!r} twice; expected each once, or it isn't clear which medium is meant. Mend: "
+            f"{where}: found {twice[0]!r} twice; expected each once, or it isn't clear which medium is meant. Fix: "
             "rename one."
         )
 
 
 def _text(raw: Any, where: str) -> str:
     if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"{where}: found {raw!r}; expected words. Mend: write some, in quotes.")
+        raise ValueError(f"{where}: found {raw!r}; expected words. Fix: write some, in quotes.")
     return raw
 
 
 def _share(raw: Any, where: str) -> float:
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 <= raw < float("inf"):
-        raise ValueError(f"{where}: found {raw!r}; expected a number of at least 0. Mend: correct it.")
+        raise ValueError(f"{where}: found {raw!r}; expected a number of at least 0. Fix: correct it.")
     return float(raw)

@@ -68,7 +68,7 @@ class LiteralText:
         raise DataError(
             Fault.RESERVED_TEXT,
             f"{where}: found {spelling!r} within text, which this tokenizer can write only as the control token that "
-            "it spells; expected text that can't end a turn or forge one. Mend: take it out of the text.",
+            "it spells; expected text that can't end a turn or forge one. Fix: take it out of the text.",
         )
 
     def _folded(self, text: str, literals: list[str]) -> str:

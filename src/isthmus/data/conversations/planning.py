@@ -57,12 +57,12 @@ class Planner:
             raise ValueError(
                 f"tokenizer: found the slow {type(tokenizer).__name__}; expected a fast one, whose offsets tell "
                 "target positions. "
-                "Mend: save the checkpoint with a tokenizer.json."
+                "Fix: save the checkpoint with a tokenizer.json."
             )
         if not tokenizer.chat_template:
             raise ValueError(
                 "tokenizer: found no chat template; expected one, which writes turns the way the LLM was trained on. "
-                "Mend: set tokenizer.chat_template (a chat_template.jinja beside tokenizer.json)."
+                "Fix: set tokenizer.chat_template (a chat_template.jinja beside tokenizer.json)."
             )
         from tokenizers import AddedToken
 
@@ -104,7 +104,7 @@ class Planner:
             raise DataError(
                 Fault.SCHEMA,
                 f"{where}: found an assistant's turn last; expected the user's before a prompt for generation. "
-                "Mend: plan conversation.prompt().",
+                "Fix: plan conversation.prompt().",
             )
         text = self._render(messages, generation_prompt, where)
         self._check_whole(messages, text, generation_prompt, where)
@@ -118,7 +118,7 @@ class Planner:
                 Fault.NO_TARGET,
                 f"{where}: found nothing to train on (targets={targets!r}); expected an assistant's turn with words "
                 "or media. "
-                "Mend: add the answer, or take the conversation out.",
+                "Fix: add the answer, or take the conversation out.",
             )
         return segments
 
@@ -147,7 +147,7 @@ class Planner:
                 Fault.TEMPLATE,
                 f"{where}: the chat template refuses turns of {roles} ({error}); expected turns as the LLM was "
                 "trained on. "
-                "Mend: reorder the turns, or change the template.",
+                "Fix: reorder the turns, or change the template.",
             ) from error
         return text
 
@@ -175,17 +175,17 @@ class Planner:
 
     def _incomplete(self, role: str, index: int, said: str, is_dropped: bool, where: str) -> DataError:
         if not is_dropped:
-            found, mend = "changes or cuts words", "take out what it reacts to (such as thoughts)"
+            found, fix = "changes or cuts words", "take out what it reacts to (such as thoughts)"
         elif role == "system":
             found = "leaves out a system turn" if index == 0 else "leaves out a system turn that isn't the first"
-            mend = "put its words into the user's turn"
+            fix = "put its words into the user's turn"
         else:
-            found, mend = f"leaves out a turn of the {role}", "reorder the turns"
+            found, fix = f"leaves out a turn of the {role}", "reorder the turns"
         shown = said.replace(SENTINEL, "[medium]").replace(LITERAL, "[...]")
         return DataError(
             Fault.TEMPLATE,
             f"{where}: messages[{index}]: the chat template {found} ({shown[:40]!r} isn't in what it writes); expected "
-            f"every turn, its words unchanged. Mend: {mend}, or give the backbone another chat_template.",
+            f"every turn, its words unchanged. Fix: {fix}, or give the backbone another chat_template.",
         )
 
     def _span(self, messages: list[dict[str, str]], index: int, text: str, where: str) -> Span:
@@ -202,7 +202,7 @@ class Planner:
             raise DataError(
                 Fault.TEMPLATE,
                 f"{where}: messages[{index}]: the chat template {self._rewrites(messages, index, before, after)}; "
-                "expected text that only grows, so that what is trained is what is decoded. Mend: use a template that "
+                "expected text that only grows, so that what is trained is what is decoded. Fix: use a template that "
                 "leaves earlier turns alone, by the backbone's chat_template.",
             )
         return len(before), stop
@@ -236,7 +236,7 @@ class Planner:
             raise DataError(
                 Fault.TEMPLATE,
                 f"{where}: found {len(places)} places of media in the rendered text; expected {len(items)}. "
-                "Mend: use a chat template that writes every turn once, and its content unchanged.",
+                "Fix: use a chat template that writes every turn once, and its content unchanged.",
             )
         segments: list[Segment] = []
         given, made, begin = 0, 0, 0
@@ -261,7 +261,7 @@ class Planner:
             raise DataError(
                 Fault.TEMPLATE,
                 f"{where}: found {count} places of spelled control tokens in the rendered text; expected "
-                f"{len(literals)} ({', '.join(map(repr, literals[:3]))}). Mend: use a chat template that writes every "
+                f"{len(literals)} ({', '.join(map(repr, literals[:3]))}). Fix: use a chat template that writes every "
                 "turn once, and its content unchanged.",
             )
         if literals:

@@ -135,9 +135,9 @@ class ImageQuestions(PreferenceLines):
             try:
                 inner = json.loads(inner)
             except ValueError as error:
-                raise fault(f"{where}: text", f"found no JSON ({error})", "question and answers", "mend it") from error
+                raise fault(f"{where}: text", f"found no JSON ({error})", "question and answers", "fix it") from error
         if not isinstance(inner, Mapping):
-            raise fault(f"{where}: text", f"found a {type(inner).__name__}", "question and answers", "mend it")
+            raise fault(f"{where}: text", f"found a {type(inner).__name__}", "question and answers", "fix it")
         question = wanted(inner, "question", where)
         return _asked(question, _image(raw)), {side: wanted(inner, side, where) for side in SIDES}, {}
 
@@ -169,9 +169,9 @@ def wanted(raw: Mapping[str, Any], field: str, where: str) -> Any:
     return raw[field]
 
 
-def fault(where: str, found: str, expected: str, mend: str) -> DataError:
+def fault(where: str, found: str, expected: str, fix: str) -> DataError:
     """An error in the house's form."""
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
 
 
 def _whole_list(path: Path) -> list[Any] | None:
@@ -184,9 +184,9 @@ def _whole_list(path: Path) -> list[Any] | None:
     try:
         found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: found no JSON ({error}); expected a list of objects. Mend: correct it.") from error
+        raise ValueError(f"{path}: found no JSON ({error}); expected a list of objects. Fix: correct it.") from error
     if not found:
-        raise ValueError(f"{path}: found an empty list; expected pairs. Mend: fill the file.")
+        raise ValueError(f"{path}: found an empty list; expected pairs. Fix: fill the file.")
     return found
 
 
@@ -204,7 +204,7 @@ def _image(raw: Mapping[str, Any]) -> Any:
 def _transcript(text: Any, where: str) -> Turns:
     marks = list(TURN.finditer(text)) if isinstance(text, str) else []
     if not marks:
-        raise fault(where, f"found {text!r:.60}", "a transcript of 'Human:' and 'Assistant:' turns", "mend it")
+        raise fault(where, f"found {text!r:.60}", "a transcript of 'Human:' and 'Assistant:' turns", "fix it")
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return [
         {"role": ROLES[mark[1]], "content": text[mark.end() : end].strip()}

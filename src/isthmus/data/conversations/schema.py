@@ -170,13 +170,11 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
     value = raw.get(kind)
     if role == "assistant":
         if caption is None and captions_required:
-            mend = f"add what the {kind} shows: it is what the generator is trained towards"
-            raise _fault(
-                f"{where}.caption", "found none", f"a caption, since the assistant generates this {kind}", mend
-            )
+            fix = f"add what the {kind} shows: it is what the generator is trained towards"
+            raise _fault(f"{where}.caption", "found none", f"a caption, since the assistant generates this {kind}", fix)
     elif value is None:
-        mend = f'give the file as {{"type": "{kind}", "{kind}": "path"}}'
-        raise _fault(f"{where}.{kind}", "found no file", f"a path, since a {role} gives this {kind}", mend)
+        fix = f'give the file as {{"type": "{kind}", "{kind}": "path"}}'
+        raise _fault(f"{where}.{kind}", "found no file", f"a path, since a {role} gives this {kind}", fix)
     return MediumItem(modality, _medium(value, modality, raw.get("rate"), f"{where}.{kind}", root), caption)
 
 
@@ -187,7 +185,7 @@ def _medium(
         isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf")
     ):
         raise _fault(
-            f"{where}: rate", f"found {rate!r}", "frames or samples a second, a number above 0", "mend the rate"
+            f"{where}: rate", f"found {rate!r}", "frames or samples a second, a number above 0", "fix the rate"
         )
     if value is None or isinstance(value, StoredFile):
         return value
@@ -228,7 +226,7 @@ def check_roles(conversation: Conversation, where: str) -> None:
         for j, item in enumerate(message.content):
             if isinstance(item, MediumItem) and item.modality not in MEDIA:
                 name = f"{where}: messages[{i}].content[{j}]"
-                raise _fault(name, f"found {item.modality!r}", f"one of {', '.join(MEDIA)}", "mend the modality")
+                raise _fault(name, f"found {item.modality!r}", f"one of {', '.join(MEDIA)}", "fix the modality")
             said = item.text if isinstance(item, TextItem) else item.caption
             if said is not None:
                 check_text(said, f"{where}: messages[{i}].content[{j}]")
@@ -244,5 +242,5 @@ def _kind(value: Any) -> str:
     return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
-def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")

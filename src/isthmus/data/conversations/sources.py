@@ -10,7 +10,7 @@ from typing import Any
 from isthmus.data.conversations.line_index import LONGEST, line_index
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
 from isthmus.data.errors import DataError, Fault, data_faults
-from isthmus.data.sampling.orders import Stretches
+from isthmus.data.sampling.orders import Chunks
 from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
@@ -37,7 +37,7 @@ class ConversationSource:
         return f"{self.name}/{index}"
 
     @property
-    def stretches(self) -> Stretches | None:
+    def chunks(self) -> Chunks | None:
         """Parts that are best read one after the other, where an order that jumps about would be slow."""
         return None
 
@@ -105,17 +105,17 @@ class JsonLines(ConversationSource):
         self.name = self.path.stem
         if not self.path.is_file():
             raise ValueError(
-                f"{self.path}: found no file; expected conversations, one JSON object a line. Mend: correct the path."
+                f"{self.path}: found no file; expected conversations, one JSON object a line. Fix: correct the path."
             )
         if not self.root.is_dir():
             raise ValueError(
-                f"{self.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
+                f"{self.path}: found no folder at root {self.root}; expected the one that holds the media. Fix: "
                 "correct it."
             )
         self._offsets, self._lines = line_index(self.path)
         if not len(self._offsets):
             raise ValueError(
-                f"{self.path}: found no lines; expected conversations, one JSON object a line. Mend: fill the file."
+                f"{self.path}: found no lines; expected conversations, one JSON object a line. Fix: fill the file."
             )
 
     def __len__(self) -> int:
@@ -152,5 +152,5 @@ class JsonLines(ConversationSource):
             return json.loads(line), where
         except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
             raise DataError(
-                Fault.SCHEMA, f"{where}: found no JSON ({error}); expected one object a line. Mend: correct the line."
+                Fault.SCHEMA, f"{where}: found no JSON ({error}); expected one object a line. Fix: correct the line."
             ) from error

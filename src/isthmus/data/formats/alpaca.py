@@ -54,9 +54,7 @@ class Alpaca(RecordSource):
             messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
         for i, turn in enumerate(record.get("history") or []):
             if not isinstance(turn, list | tuple) or [type(said) for said in turn] != [str, str]:
-                raise fault(
-                    f"{where}: history[{i}]", f"found {str(turn)[:40]!r}", "a question and an answer", "mend it"
-                )
+                raise fault(f"{where}: history[{i}]", f"found {str(turn)[:40]!r}", "a question and an answer", "fix it")
             for role, said in zip(("user", "assistant"), turn, strict=True):
                 messages.append({"role": role, "content": [{"type": "text", "text": said}]})
         messages += [

@@ -41,7 +41,7 @@ class RecordSource(ConversationSource):
         self.name = records.path.stem
         if not self.root.is_dir():
             raise ValueError(
-                f"{records.path}: found no folder at root {self.root}; expected the one that holds the media. Mend: "
+                f"{records.path}: found no folder at root {self.root}; expected the one that holds the media. Fix: "
                 "correct it."
             )
         self._kept = kept_records(records, {"split": splits})

@@ -55,7 +55,7 @@ class CaptionTable(RecordSource):
         target_files: bool = True,
     ) -> None:
         if modality not in MEDIA:
-            raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Mend: choose one.")
+            raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Fix: choose one.")
         records = CsvRecords(path, delimiter, columns, quoted)
         super().__init__(records, root, target_files, splits)
         self.modality = Modality(modality)
@@ -70,7 +70,7 @@ class CaptionTable(RecordSource):
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(
                 f"{path}: found the columns {', '.join(records.columns)[:200]}; expected {caption!r} and those of the "
-                f"file name {file!r} ({error!r}). Mend: name them as the table does."
+                f"file name {file!r} ({error!r}). Fix: name them as the table does."
             ) from error
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class CaptionTable(RecordSource):
             name = self.file.format(**{**raw, "row": index})
         except (ValueError, LookupError) as error:
             raise fault(
-                where, f"a row doesn't fit {self.file!r} ({error})", "values of its form", "mend the row"
+                where, f"a row doesn't fit {self.file!r} ({error})", "values of its form", "fix the row"
             ) from error
         chat = self.captions.chat(self.modality, name, raw[self.caption], index, where)
         return {**details(raw), **chat}

@@ -58,15 +58,15 @@ class Captions:
     ) -> None:
         if direction not in get_args(Direction):
             raise ValueError(
-                f"direction: found {direction!r}; expected {', '.join(get_args(Direction))}. Mend: choose one."
+                f"direction: found {direction!r}; expected {', '.join(get_args(Direction))}. Fix: choose one."
             )
         for name, chosen in (("describe", describe), ("draw", draw)):
             if chosen is not None and not chosen:
-                raise ValueError(f"{name}: found no instruction; expected at least one. Mend: leave {name} out.")
+                raise ValueError(f"{name}: found no instruction; expected at least one. Fix: leave {name} out.")
         for instruction in draw or ():
             if "{caption}" not in instruction:
                 raise ValueError(
-                    f"draw: found {instruction!r}; expected an instruction with {{caption}}. Mend: put it where the "
+                    f"draw: found {instruction!r}; expected an instruction with {{caption}}. Fix: put it where the "
                     "caption belongs."
                 )
         self.direction = direction

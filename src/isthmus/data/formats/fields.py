@@ -22,9 +22,9 @@ _RESERVED = ("messages", "details", "seed", "repeated")
 _MARK = re.compile(r"<(image|video|audio|points)>")
 
 
-def fault(where: str, found: str, expected: str, mend: str) -> DataError:
+def fault(where: str, found: str, expected: str, fix: str) -> DataError:
     """A record that isn't of its format."""
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
 
 
 def mapping(raw: Any, where: str) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ def text(raw: Mapping[str, Any], names: Sequence[str], where: str, default: str 
         if isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         if value is not None:
-            raise fault(f"{where}: {name}", f"found {_kind(value)}", "a string", "mend this field")
+            raise fault(f"{where}: {name}", f"found {_kind(value)}", "a string", "fix this field")
     if default is None:
         has = ", ".join(map(str, list(raw)[:8])) or "nothing"
         raise fault(where, f"found the fields {has}", f"{' or '.join(names)}", "name the field so")
@@ -71,9 +71,7 @@ def texts(raw: Mapping[str, Any], names: Sequence[str], where: str) -> list[str]
         listed = value if isinstance(value, list) else [value]
         for entry in listed:
             if not isinstance(entry, str):
-                raise fault(
-                    f"{where}: {name}", f"found {_kind(entry)}", "a string or a list of them", "mend this field"
-                )
+                raise fault(f"{where}: {name}", f"found {_kind(entry)}", "a string or a list of them", "fix this field")
         return listed
     return []
 

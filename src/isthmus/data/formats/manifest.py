@@ -71,15 +71,15 @@ class ManifestSource(ConversationSource):
         limits: MediaLimits | None = None,
     ) -> None:
         if answer not in get_args(Answer):
-            raise ValueError(f"answer: found {answer!r}; expected {' or '.join(get_args(Answer))}. Mend: choose one.")
+            raise ValueError(f"answer: found {answer!r}; expected {' or '.join(get_args(Answer))}. Fix: choose one.")
         if unknown := [name for name in modalities or () if name not in MEDIA]:
             raise ValueError(
-                f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(MEDIA)}. Mend: rename it."
+                f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(MEDIA)}. Fix: rename it."
             )
         self.records = JsonRecords(path)
         self.root = self.records.path.parent if root is None else user_path(root)
         if not self.root.is_dir():
-            raise ValueError(f"{path}: found no folder at root {self.root}; expected the media's. Mend: correct it.")
+            raise ValueError(f"{path}: found no folder at root {self.root}; expected the media's. Fix: correct it.")
         self.name = self.root.name if self.records.path.stem == "manifest" else self.records.path.stem
         self.answer = answer
         self.captions = Captions(direction, describe, draw, seed)
@@ -126,7 +126,7 @@ class ManifestSource(ConversationSource):
     def _row(self, record: Any, modality: Modality, name: str, where: str) -> Media:
         row = record["row"]
         if isinstance(row, bool) or not isinstance(row, int) or row < 0:
-            raise fault(f"{where}: row", f"found {str(row)[:40]!r}", "a number from 0", "mend it")
+            raise fault(f"{where}: row", f"found {str(row)[:40]!r}", "a number from 0", "fix it")
         path = resolve_path(name, self.root, where)
         self.limits.check(path, bytes=path.stat().st_size)
         ending = path.suffix.lower()
@@ -135,7 +135,7 @@ class ManifestSource(ConversationSource):
         if modality is Modality.POINTS and ending in (".npz", ".npy"):
             rows = _rows(path, path.stat().st_mtime_ns, self.limits)
             if row >= len(rows):
-                raise fault(f"{where}: row", f"found {row} of {len(rows)} in {path}", "a row that is there", "mend it")
+                raise fault(f"{where}: row", f"found {row} of {len(rows)} in {path}", "a row that is there", "fix it")
             points = float32_cloud(rows[row], f"{path}[{row}]", self.limits)
             return Media(modality, points, source=f"{path}[{row}]")
         expected = "points in .npz or .npy, or video in .jsonl"

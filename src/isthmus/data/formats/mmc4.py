@@ -40,7 +40,7 @@ class MMC4(RecordSource):
             at = described.get("matched_text_index")
             if not isinstance(at, int) or not 0 <= at < len(sentences):
                 found = f"found matched_text_index {at!r}"
-                raise fault(place, found, f"a number below {len(sentences)}, of a sentence", "mend it")
+                raise fault(place, found, f"a number below {len(sentences)}, of a sentence", "fix it")
             before.setdefault(at, []).append(("image", text(described, ["image_name"], place)))
         pieces = [piece for i, said in enumerate(sentences) for piece in [*before.get(i, []), ("text", said)]]
         return {"messages": document(pieces, where)}

@@ -56,7 +56,7 @@ class NextGPTFolder(ConversationSource):
         if not self.parts:
             raise ValueError(
                 f"{self.path}: found none of NExT-GPT's sets; expected T-X_pair_data, T_X_pair_data or IT_data in it. "
-                "Mend: give the folder that holds them."
+                "Fix: give the folder that holds them."
             )
         self._ends = list(accumulate(map(len, self.parts)))
 

@@ -50,7 +50,7 @@ class NextGPTInstructions(RecordSource):
         self.folders = dict(folders or {})
         for kind in self.folders:
             if kind not in MEDIA:
-                raise ValueError(f"folders: found {kind!r}; expected one of {', '.join(MEDIA)}. Mend: rename it.")
+                raise ValueError(f"folders: found {kind!r}; expected one of {', '.join(MEDIA)}. Fix: rename it.")
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)

@@ -38,6 +38,6 @@ class Obelics(RecordSource):
             if value is None:
                 continue
             if not isinstance(value, str) or (image is not None and words is not None):
-                raise fault(f"{where}: [{i}]", "found no text and no image, or both", "a string in one list", "mend it")
+                raise fault(f"{where}: [{i}]", "found no text and no image, or both", "a string in one list", "fix it")
             pieces.append((kind, value))
         return {"messages": document(pieces, where)}

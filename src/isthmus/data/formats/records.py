@@ -39,13 +39,13 @@ class Records:
     def __init__(self, path: str | Path) -> None:
         self.path = user_path(path)
         if not self.path.is_file():
-            raise ValueError(f"{self.path}: found no file; expected a set's records. Mend: correct the path.")
+            raise ValueError(f"{self.path}: found no file; expected a set's records. Fix: correct the path.")
         with self.path.open("rb") as file:
             head = file.read(4)
             wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head
             if wide:
                 raise ValueError(
-                    f"{self.path}: found UTF-16 or UTF-32; expected UTF-8. Mend: convert it (iconv -f UTF-16 -t UTF-8)."
+                    f"{self.path}: found UTF-16 or UTF-32; expected UTF-8. Fix: convert it (iconv -f UTF-16 -t UTF-8)."
                 )
         self._begin = len(_BOM) if head.startswith(_BOM) else 0
         self._offsets, self._lines = self._index()
@@ -88,10 +88,10 @@ class Records:
             ) from error
 
     def _empty(self) -> ValueError:
-        return ValueError(f"{self.path}: found no records; expected at least one. Mend: fill the file.")
+        return ValueError(f"{self.path}: found no records; expected at least one. Fix: fill the file.")
 
-    def _fault(self, index: int, found: str, mend: str) -> DataError:
-        return DataError(Fault.SCHEMA, f"{self.where(index)}: {found}; expected a whole record. Mend: {mend}.")
+    def _fault(self, index: int, found: str, fix: str) -> DataError:
+        return DataError(Fault.SCHEMA, f"{self.where(index)}: {found}; expected a whole record. Fix: {fix}.")
 
 
 class JsonRecords(Records):
@@ -107,7 +107,7 @@ class JsonRecords(Records):
 
     def raw(self, index: int) -> tuple[Any, str]:
         if self._broken is not None and index % len(self) == len(self) - 1:
-            raise self._fault(index, self._broken, "mend the array at this line")
+            raise self._fault(index, self._broken, "fix the array at this line")
         text = self._text(index)
         try:
             value = json.JSONDecoder().raw_decode(text)[0] if self._is_array else json.loads(text)

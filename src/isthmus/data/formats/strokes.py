@@ -38,7 +38,7 @@ class Strokes:
     def __post_init__(self) -> None:
         for name in ("size", "frames", "interval", "width"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"strokes.{name}: found {getattr(self, name)}; expected above 0. Mend: raise it.")
+                raise ValueError(f"strokes.{name}: found {getattr(self, name)}; expected above 0. Fix: raise it.")
 
     def read(self, path: Path, row: int, where: str) -> Media:
         """The ``row``-th line's strokes as (F, S, S, 3) uint8, black on white.
@@ -97,4 +97,4 @@ def _lines(path: Path, changed: int) -> JsonRecords:
 
 
 def _fault(where: str, found: str, expected: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: correct the record.")
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: correct the record.")

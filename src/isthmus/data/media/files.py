@@ -77,7 +77,7 @@ def _decoded(
             return read_points(resolved, limits)
         case _:
             raise DataError(
-                Fault.SCHEMA, f"{resolved}: found {modality}; expected a medium. Mend: text isn't read from files."
+                Fault.SCHEMA, f"{resolved}: found {modality}; expected a medium. Fix: text isn't read from files."
             )
 
 
@@ -106,7 +106,7 @@ def save_media(media: Media, path: str | Path) -> Path:
     if target.suffix.lower() not in endings:
         raise ValueError(
             f"{target}: found the ending {target.suffix!r} for {media.modality}; "
-            f"expected {' or '.join(endings)}. Mend: rename the target."
+            f"expected {' or '.join(endings)}. Fix: rename the target."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     match media.modality:

@@ -44,5 +44,5 @@ def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> 
     raise _fault(where, f"found {type(value).__name__}", expected, "convert it")
 
 
-def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")

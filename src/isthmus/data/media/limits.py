@@ -34,11 +34,11 @@ class MediaLimits:
         for name in ("pixels", "seconds", "frames", "points", "bytes"):
             if not getattr(self, name) > 0:
                 raise ValueError(
-                    f"limits.{name}: found {getattr(self, name)}; expected a number above 0. Mend: raise it."
+                    f"limits.{name}: found {getattr(self, name)}; expected a number above 0. Fix: raise it."
                 )
         for name in ("broken_points", "broken_frames"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"limits.{name}: found {getattr(self, name)}; expected 0 or more. Mend: raise it.")
+                raise ValueError(f"limits.{name}: found {getattr(self, name)}; expected 0 or more. Fix: raise it.")
 
     def check(self, path: Path | str, **measured: float) -> None:
         """Compares measurements with the caps of the same names.
@@ -51,12 +51,12 @@ class MediaLimits:
             if value > cap:
                 raise DataError(
                     Fault.LIMIT,
-                    f"{path}: found {value:g} {name}; expected at most {cap:g}. Mend: shrink the file, or raise "
+                    f"{path}: found {value:g} {name}; expected at most {cap:g}. Fix: shrink the file, or raise "
                     f"limits.{name}.",
                 )
 
 
-def corrupt(path: Path | str, kind: str, reason: object, mend: str) -> DataError:
+def corrupt(path: Path | str, kind: str, reason: object, fix: str) -> DataError:
     """The error of a file that can't be decoded.
 
     Raises:
@@ -66,5 +66,5 @@ def corrupt(path: Path | str, kind: str, reason: object, mend: str) -> DataError
     if type(reason) is MemoryError:
         raise reason
     return DataError(
-        Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Mend: {mend}."
+        Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Fix: {fix}."
     )

@@ -46,9 +46,9 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
             where, f"{text!r} leads outside {root}", "a file below that folder", "move the file, or set a higher root"
         )
     if not is_file:
-        raise _fault(where, f"no file at {path}", "a file", "mend the path, or set the root that paths are relative to")
+        raise _fault(where, f"no file at {path}", "a file", "fix the path, or set the root that paths are relative to")
     return path
 
 
-def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
-    return DataError(Fault.PATH, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
+    return DataError(Fault.PATH, f"{where}: {found}; expected {expected}. Fix: {fix}.")

@@ -42,7 +42,7 @@ class Grouping:
             own = {}
             for source, items in by_source.items():
                 whole = walks[source]
-                near = None if whole.stretches is None else whole.stretches.of(items)
+                near = None if whole.chunks is None else whole.chunks.of(items)
                 own[source] = Walked(source, items, near, whole.seed, (*whole.key, label))
             shares = {
                 source: Fraction(weights[source] * len(items), len(walks[source].items))
@@ -63,13 +63,13 @@ class Grouping:
         for label in streams:
             if label not in self.shares:
                 raise ValueError(
-                    f"{where}: modality_shares: found none of '{label}'; the sources hold {', '.join(streams)}. Mend: "
+                    f"{where}: modality_shares: found none of '{label}'; the sources hold {', '.join(streams)}. Fix: "
                     "give each a share."
                 )
         for label, share in self.shares.items():
             if label not in streams or not 0 < share < math.inf:
                 raise ValueError(
                     f"{where}: modality_shares.{label}: found {share}; expected a share above 0 of one of "
-                    f"{', '.join(streams)}. Mend: correct it, or leave it out."
+                    f"{', '.join(streams)}. Fix: correct it, or leave it out."
                 )
         return dict(self.shares)

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from isthmus.data.sampling.grouping import Grouping
 from isthmus.data.sampling.interleaving import Interleaving
-from isthmus.data.sampling.orders import Stretches
+from isthmus.data.sampling.orders import Chunks
 from isthmus.data.sampling.schedule import Reference
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.data.sampling.streams import Mixed, Walked
@@ -25,12 +25,12 @@ class Mixture:
     Args:
         name: the stage; stages with other names walk in other orders.
         sizes: items in each source.
-        weights: the share of each source in every stretch of training; they needn't add up to one.
+        weights: the share of each source in every chunk of training; they needn't add up to one.
         batch_size: conversations in a global batch.
         steps: how many batches; or
         epochs: as many as draw this many times the number of items in the sources together.
         seed: of all orders.
-        stretches: by source, which of its items are to be near to one another.
+        chunks: by source, which of its items are to be near to one another.
         grouping: how modalities are spread over batches; as chance has it where none is given.
 
     Raises:
@@ -47,24 +47,24 @@ class Mixture:
         steps: int | None = None,
         epochs: float | None = None,
         seed: int = 0,
-        stretches: Mapping[str, Stretches | None] | None = None,
+        chunks: Mapping[str, Chunks | None] | None = None,
         grouping: Grouping | None = None,
     ) -> None:
         where = f"stage '{name}'"
         _check(where, sizes, weights)
         if batch_size < 1:
-            raise ValueError(f"{where}: batch_size: found {batch_size}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"{where}: batch_size: found {batch_size}; expected at least 1. Fix: raise it.")
         length = steps if steps is not None else epochs
         if (steps is None) == (epochs is None) or length is None or not 0 < length < math.inf:
             raise ValueError(
                 f"{where}: found steps {steps} and epochs {epochs}; expected one of them, above 0. "
-                "Mend: give the stage one length."
+                "Fix: give the stage one length."
             )
         self.name = name
         self.batch_size = batch_size
         self.seed = seed
         own = {source: sizes[source] for source in sorted(weights)}
-        near = {source: of for source, of in (stretches or {}).items() if of is not None and source in own}
+        near = {source: of for source, of in (chunks or {}).items() if of is not None and source in own}
         walks = {
             source: Walked(source, range(size), near.get(source), seed, (name, source)) for source, size in own.items()
         }
@@ -110,18 +110,18 @@ class Mixture:
 def _check(where: str, sizes: Mapping[str, int], weights: Mapping[str, float]) -> None:
     if not weights:
         raise ValueError(
-            f"{where}: mixture: found no source; expected some of {', '.join(sizes) or 'none'}. Mend: name one."
+            f"{where}: mixture: found no source; expected some of {', '.join(sizes) or 'none'}. Fix: name one."
         )
     for source, weight in weights.items():
         if source not in sizes:
             raise ValueError(
-                f"{where}: mixture: found '{source}'; the sources are {', '.join(sizes) or 'none'}. Mend: rename it."
+                f"{where}: mixture: found '{source}'; the sources are {', '.join(sizes) or 'none'}. Fix: rename it."
             )
         if sizes[source] < 1:
             raise ValueError(
-                f"{where}: source '{source}': found no items; expected at least one. Mend: fill it or leave it out."
+                f"{where}: source '{source}': found no items; expected at least one. Fix: fill it or leave it out."
             )
         if not 0 < weight < math.inf:
             raise ValueError(
-                f"{where}: mixture.{source}: found {weight}; expected a weight above 0. Mend: leave the source out."
+                f"{where}: mixture.{source}: found {weight}; expected a weight above 0. Fix: leave the source out."
             )

@@ -63,7 +63,7 @@ class InOrder:
 
     def __init__(self, name: str, sizes: Mapping[str, int], batch_size: int, seed: int = 0) -> None:
         if batch_size < 1:
-            raise ValueError(f"{name}: batch_size: found {batch_size}; expected at least 1. Mend: raise it.")
+            raise ValueError(f"{name}: batch_size: found {batch_size}; expected at least 1. Fix: raise it.")
         self.name = name
         self.batch_size = batch_size
         self.seed = seed

@@ -26,7 +26,7 @@ def weigh(
         ValueError: a temperature that isn't above 0, or shares that leave nothing for the other sources.
     """
     if not 0 < temperature < float("inf"):
-        raise ValueError(f"{where}: temperature: found {temperature}; expected a number above 0. Mend: 1 is by size.")
+        raise ValueError(f"{where}: temperature: found {temperature}; expected a number above 0. Fix: 1 is by size.")
     chosen = dict.fromkeys(sizes) if given is None else dict(given)
     told = {source: weight for source, weight in chosen.items() if weight is not None}
     # Who isn't there or is empty is refused by the mixture, by name.
@@ -41,7 +41,7 @@ def weigh(
     if not 0 < rest < 1:
         raise ValueError(
             f"{where}: mixture: found shares of {sum(told.values()):g} in all ({', '.join(told)}); expected them above "
-            f"0 and below 1, since {', '.join(by_size)} divide the rest. Mend: lower them, or weigh every source."
+            f"0 and below 1, since {', '.join(by_size)} divide the rest. Fix: lower them, or weigh every source."
         )
     whole = sum(by_size.values())
     return {**told, **{source: rest * size / whole if whole else size for source, size in by_size.items()}}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from isthmus.data.sampling.interleaving import Interleaving
-from isthmus.data.sampling.orders import Stretches, walk
+from isthmus.data.sampling.orders import Chunks, walk
 from isthmus.data.sampling.schedule import Reference
 from isthmus.data.sampling.seeds import derive_seed
 
@@ -19,21 +19,21 @@ class Walked:
     Attributes:
         source: its name.
         items: which of its items, in rising order.
-        stretches: which of them are to be near to one another.
+        chunks: which of them are to be near to one another.
         seed: of the orders.
         key: tells these items' orders from those of other items and stages.
     """
 
     source: str
     items: Sequence[int]
-    stretches: Stretches | None
+    chunks: Chunks | None
     seed: int
     key: tuple[str, ...]
 
     def reference(self, ordinal: int) -> Reference:
         """What comes after ``ordinal`` others."""
         passes, position = divmod(ordinal, len(self.items))
-        place = walk(position, len(self.items), derive_seed(self.seed, *self.key, passes), self.stretches)
+        place = walk(position, len(self.items), derive_seed(self.seed, *self.key, passes), self.chunks)
         seed = derive_seed(self.seed, *self.key, ordinal)
         return Reference(self.source, self.items[place], seed, among=self.items)
 

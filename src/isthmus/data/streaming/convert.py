@@ -78,7 +78,7 @@ def convert(
     sizes = {name: len(source) for name, source in sets.items()}
     if before and before["sizes"] != sizes:
         raise ValueError(
-            f"found sets of {sizes} conversations; expected {before['sizes']}, as when the conversion began. Mend: "
+            f"found sets of {sizes} conversations; expected {before['sizes']}, as when the conversion began. Fix: "
             "remove what it wrote, and begin again."
         )
     done = {name: _resumed(before, name) for name in sets}

@@ -59,7 +59,7 @@ class LocalCopies:
                 raise DataError(
                     Fault.CORRUPT,
                     f"{self.storage.where(path.name)}: found {part.stat().st_size} bytes; expected a shard of {size}. "
-                    "Mend: copy the shard anew, or convert the set again.",
+                    "Fix: copy the shard anew, or convert the set again.",
                 )
             os.replace(part, path)
         self._give_up(path)

@@ -21,7 +21,7 @@ ENTRY = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("media", 
 """A conversation's place in its shard: first byte, bytes, CRC-32 of them, and a bit for each kind of media in it."""
 
 Entries = np.ndarray[Any, Any]
-_MEND = "Mend: convert the set again, or copy it anew"
+_FIX = "Fix: convert the set again, or copy it anew"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
         return Manifest(shards, bool(told["complete"]), str(told["index"]), dict(conversion))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{where}: found no description of shards ({error}); expected one of version {VERSION}. {_MEND}."
+            f"{where}: found no description of shards ({error}); expected one of version {VERSION}. {_FIX}."
         ) from error
 
 
@@ -107,7 +107,7 @@ def read_index(storage: Storage, manifest: Manifest) -> Entries:
             raise ValueError(f"it holds {entries.shape} {entries.dtype}")
     except (ValueError, EOFError) as error:
         raise ValueError(
-            f"{where}: found no whole index ({error}); expected one of {expected} conversations. {_MEND}."
+            f"{where}: found no whole index ({error}); expected one of {expected} conversations. {_FIX}."
         ) from error
     return entries
 
@@ -124,7 +124,7 @@ def check_sizes(storage: Storage, manifest: Manifest) -> None:
         if size != shard.bytes:
             found = "no file" if size is None else f"{size} bytes"
             raise ValueError(
-                f"{storage.where(shard.name)}: found {found}; expected a shard of {shard.bytes} bytes. {_MEND}."
+                f"{storage.where(shard.name)}: found {found}; expected a shard of {shard.bytes} bytes. {_FIX}."
             )
 
 

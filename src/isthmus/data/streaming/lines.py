@@ -33,11 +33,11 @@ class LinesWriter:
         self.folder = folder = user_path(folder)
         self.progress: dict[str, Any] = {}
         if (folder / LINES).exists() and not overwrite:
-            raise ValueError(f"{folder}: found {LINES}; expected no set there. Mend: name another folder.")
+            raise ValueError(f"{folder}: found {LINES}; expected no set there. Fix: name another folder.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"{folder}: it can't be made ({error}); expected a folder. Mend: name another.") from error
+            raise ValueError(f"{folder}: it can't be made ({error}); expected a folder. Fix: name another.") from error
         self._part = folder / f"{LINES}.partial"
         self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n")
 

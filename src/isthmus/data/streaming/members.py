@@ -92,6 +92,6 @@ def _with_files(raw: Any, stored: dict[str, StoredFile], where: str) -> Any:
 def _broken(where: str, found: str) -> DataError:
     return DataError(
         Fault.CORRUPT,
-        f"{where}: {found}; expected one conversation's JSON and its media. Mend: copy the shard anew, or convert the "
+        f"{where}: {found}; expected one conversation's JSON and its media. Fix: copy the shard anew, or convert the "
         "set again.",
     )

@@ -111,7 +111,7 @@ def _bytes(medium: Media | Path | StoredFile, where: str, limits: MediaLimits) -
         return _ending(medium.suffix), medium.read_bytes()
     except OSError as error:
         raise DataError(
-            Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Mend: look to its rights."
+            Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Fix: look to its rights."
         ) from error
 
 
@@ -140,5 +140,5 @@ def _named(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {**item, kind: names[item[kind]]} if kind in list(MEDIA) and kind in item else item
 
 
-def _fault(where: str, found: str, expected: str, mend: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Mend: {mend}.")
+def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
+    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")

@@ -14,7 +14,7 @@ from isthmus.data.conversations.sources import ConversationSource, media_label
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.files import DEFAULT_LIMITS
 from isthmus.data.media.limits import MediaLimits
-from isthmus.data.sampling.orders import Stretches
+from isthmus.data.sampling.orders import Chunks
 from isthmus.data.streaming.copies import LocalCopies
 from isthmus.data.streaming.layout import MANIFEST, check_sizes, read_index, read_manifest
 from isthmus.data.streaming.members import unpack
@@ -57,7 +57,7 @@ class Shards(ConversationSource):
         if manifest is None or not manifest.complete:
             found = f"no {MANIFEST}" if manifest is None else "an unfinished conversion"
             raise ValueError(
-                f"{self.storage.address}: found {found}; expected what isthmus data convert writes. Mend: correct the "
+                f"{self.storage.address}: found {found}; expected what isthmus data convert writes. Fix: correct the "
                 "path, or run the conversion again: it goes on where it ended."
             )
         # Workers run ahead into the next window while the last batches of this one are made.
@@ -66,17 +66,17 @@ class Shards(ConversationSource):
             raise ValueError(
                 f"{self.storage.address}: keep: found {keep} of {len(manifest.shards)} shards with a window of "
                 f"{window}; expected at least {needed}, two windows or all, or each would be fetched again and again. "
-                "Mend: raise keep, or give a smaller window."
+                "Fix: raise keep, or give a smaller window."
             )
         check_sizes(self.storage, manifest)
         self.manifest = manifest
         self._entries = read_index(self.storage, manifest)
         self._ends = list(accumulate(shard.conversations for shard in manifest.shards))
         sizes = tuple(shard.conversations for shard in manifest.shards)
-        self._stretches = None if window is None else Stretches(sizes, window)
+        self._chunks = None if window is None else Chunks(sizes, window)
         self._copies = None if copies is None else LocalCopies(self.storage, manifest.index, copies, keep)
         if not len(self):
-            raise ValueError(f"{self.storage.address}: found no conversations; expected some. Mend: convert a set.")
+            raise ValueError(f"{self.storage.address}: found no conversations; expected some. Fix: convert a set.")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,7 +99,7 @@ class Shards(ConversationSource):
             raise DataError(
                 Fault.CORRUPT,
                 f"{where}: found {len(data)} bytes that aren't those that were written; expected {size}, from byte "
-                f"{begin} of the shard on. Mend: copy the shard anew, or convert the set again.",
+                f"{begin} of the shard on. Fix: copy the shard anew, or convert the set again.",
             )
         return unpack(data, where)
 
@@ -108,8 +108,8 @@ class Shards(ConversationSource):
         return f"{self.storage.where(self.manifest.shards[bisect_right(self._ends, index)].name)}[{index:09d}]"
 
     @property
-    def stretches(self) -> Stretches | None:
-        return self._stretches
+    def chunks(self) -> Chunks | None:
+        return self._chunks
 
     def labels(self) -> Sequence[str]:
         named = {bits: media_label(modalities(int(bits))) for bits in set(self._entries["media"].tolist())}

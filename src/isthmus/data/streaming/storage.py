@@ -116,7 +116,7 @@ class Storage:
             raise DataError(
                 Fault.PATH,
                 f"{self.where(name)}: it can't be read or written ({type(error).__name__}: {error}); expected a file "
-                "of a set of shards. Mend: look whether it is there and you may use it.",
+                "of a set of shards. Fix: look whether it is there and you may use it.",
             ) from error
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
@@ -127,7 +127,7 @@ class Storage:
             except (ImportError, ValueError, TypeError) as error:
                 raise ValueError(
                     f"{self.address}: found an address that can't be opened ({error}); expected a folder, or a URL "
-                    "that fsspec knows. Mend: correct it, or install what serves it (s3fs for s3://, gcsfs for gs://)."
+                    "that fsspec knows. Fix: correct it, or install what serves it (s3fs for s3://, gcsfs for gs://)."
                 ) from error
             self._opened = (os.getpid(), system, folder.rstrip("/"))
         return self._opened[1:]

@@ -45,7 +45,7 @@ class ShardWriter:
 
     def __init__(self, storage: Storage, job: dict[str, Any], largest: int = LARGEST) -> None:
         if largest < 1:
-            raise ValueError(f"largest: found {largest}; expected bytes of a shard, above 0. Mend: raise it.")
+            raise ValueError(f"largest: found {largest}; expected bytes of a shard, above 0. Fix: raise it.")
         self.storage = storage
         self.largest = largest
         job = {**job, "largest": largest}
@@ -57,7 +57,7 @@ class ShardWriter:
         elif found.conversion.get("job") != job:
             raise ValueError(
                 f"{storage.address}: found shards of {found.conversion.get('job')}; expected an empty folder, or "
-                f"shards of {job}. Mend: name another folder, or remove this one first."
+                f"shards of {job}. Fix: name another folder, or remove this one first."
             )
         self.manifest = found
         check_sizes(storage, found)
@@ -134,7 +134,7 @@ class ShardWriter:
 
 def _damaged(where: str, found: str, shard: ShardFile) -> ValueError:
     return ValueError(
-        f"{where}: found {found}; expected a shard of {shard.conversations} conversations. Mend: remove the folder and "
+        f"{where}: found {found}; expected a shard of {shard.conversations} conversations. Fix: remove the folder and "
         "convert again."
     )
 
@@ -143,5 +143,5 @@ def _check_empty(storage: Storage) -> None:
     others = sorted(name for name in storage.sizes() if name != f"{MANIFEST}.partial")
     if others:
         raise ValueError(
-            f"{storage.address}: found {', '.join(others[:3])}; expected an empty folder, or none. Mend: name another."
+            f"{storage.address}: found {', '.join(others[:3])}; expected an empty folder, or none. Fix: name another."
         )

@@ -120,8 +120,8 @@ class ImageBind(Encoder):
         seconds, clips = medium.array.shape[0] / medium.rate, self.config.audio_clips
         if seconds - clips * self.config.audio_clip_seconds >= WINDOW_SECONDS:
             heard = f"{clips} clips of {self.config.audio_clip_seconds:g} s are"
-            mend = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
-            self.partly_heard(medium.source, seconds, heard, mend)
+            fix = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
+            self.partly_heard(medium.source, seconds, heard, fix)
         return {tower: views}
 
     def request(self, modality: Modality) -> Request | None:

@@ -46,7 +46,7 @@ class Whisper(AudioFrameEncoder):
     """
 
     model: WhisperEncoder
-    mend = "Cut recordings into pieces"
+    fix = "Cut recordings into pieces"
 
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", dtype: Dtype = "float32") -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor

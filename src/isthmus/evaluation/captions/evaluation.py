@@ -53,7 +53,7 @@ class CaptionEvaluation(pl.Callback):
         twins: Sequence[str] = (),
     ) -> None:
         if samples < 0:
-            raise ValueError(f"samples: found {samples}; expected at least 0. Mend: raise it.")
+            raise ValueError(f"samples: found {samples}; expected at least 0. Fix: raise it.")
         self.reference = reference
         self.folder = None if folder is None else user_path(folder)
         self.samples = samples

@@ -92,7 +92,7 @@ def caption_report(captions: Sequence[str], references: Sequence[Sequence[str]])
     if not captions or not all(references) or len(captions) != len(references):
         raise ValueError(
             f"captions: found {len(captions)} with {[len(own) for own in references][:5]} references each; expected at "
-            "least one caption and a reference of each. Mend: give every test record a caption."
+            "least one caption and a reference of each. Fix: give every test record a caption."
         )
     said = [split_words(caption) for caption in captions]
     expected = [[split_words(one) for one in own] for own in references]

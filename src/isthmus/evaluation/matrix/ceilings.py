@@ -139,7 +139,7 @@ def _read(cache: Path | None) -> dict[str, Any]:
     try:
         known = json.loads(cache.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{cache}: found no JSON ({error}); expected measured ceilings. Mend: delete it.") from error
+        raise ValueError(f"{cache}: found no JSON ({error}); expected measured ceilings. Fix: delete it.") from error
     return known if isinstance(known, dict) else {}
 
 
@@ -163,5 +163,5 @@ def _item(conversation: Conversation, where: str) -> tuple[Modality, _Item]:
                 return modality, _Item(caption, expected, real)
     raise ValueError(
         f"{where}: found no reference; expected an answer of one text, or of one medium with its file and caption, and "
-        "details.expect. Mend: give each item these."
+        "details.expect. Fix: give each item these."
     )

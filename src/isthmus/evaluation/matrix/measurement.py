@@ -50,16 +50,16 @@ class Measurement:
 
     def __init__(self, judges: Mapping[str, Judge], values: Mapping[str, int], samples: int = 0) -> None:
         if unknown := [name for name in judges if name not in list(Modality)]:
-            raise ValueError(f"judges: found '{unknown[0]}'; expected {', '.join(Modality)}. Mend: rename it.")
+            raise ValueError(f"judges: found '{unknown[0]}'; expected {', '.join(Modality)}. Fix: rename it.")
         attributes = [name for judge in judges.values() for name in judge.attributes]
         for name in attributes:
             if values.get(name, 0) < 1:
                 raise ValueError(
                     f"values: found {values.get(name)} for {name}, which a judge reads; expected how many values "
-                    "it has. Mend: give the number, chance is one in so many."
+                    "it has. Fix: give the number, chance is one in so many."
                 )
         if samples < 0:
-            raise ValueError(f"samples: found {samples}; expected at least 0. Mend: raise it.")
+            raise ValueError(f"samples: found {samples}; expected at least 0. Fix: raise it.")
         self.judges = dict(judges)
         self.values = dict(values)
         self.tally = Tally(attributes)
@@ -130,7 +130,7 @@ class Measurement:
         """
         cells = self.tally.cells()
         if not cells:
-            raise ValueError("evaluation: found no prompts; expected some. Mend: give data.test a source of prompts.")
+            raise ValueError("evaluation: found no prompts; expected some. Fix: give data.test a source of prompts.")
         return matrix_report(cells, self.judges, self.values, ceilings or {})
 
 

@@ -44,27 +44,27 @@ class Expectation:
         task, output = details.get("task"), details.get("output")
         if task not in TASKS:
             raise ValueError(
-                f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Mend: test on a source that says "
+                f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Fix: test on a source that says "
                 "what it expects, or take the evaluation callback out."
             )
         if output not in list(Modality):
             raise ValueError(
-                f"{name}: details.output: found {output!r}; expected {', '.join(Modality)}. Mend: name one."
+                f"{name}: details.output: found {output!r}; expected {', '.join(Modality)}. Fix: name one."
             )
         if task == "text_only":
             if not isinstance(details.get("answer"), str):
-                raise ValueError(f"{name}: details.answer: found no text; expected the right answer. Mend: give it.")
+                raise ValueError(f"{name}: details.answer: found no text; expected the right answer. Fix: give it.")
             return cls(task, AFTER, Modality.TEXT, {ANSWER: words(details["answer"])})
         expected = details.get("expect")
         if not isinstance(expected, Mapping) or all(value is None for value in expected.values()):
             raise ValueError(
                 f"{name}: details.expect: found {expected!r}; expected attributes and values, such as {{'digit': 7}}. "
-                "Mend: say what the answer must show."
+                "Fix: say what the answer must show."
             )
         cell = str(details.get("cell"))
         if task == "matrix" and cell not in [f"{given}->{output}" for given in Modality]:
             raise ValueError(
-                f"{name}: details.cell: found {cell!r}; expected such as 'image->{output}'. Mend: join the input's and "
+                f"{name}: details.cell: found {cell!r}; expected such as 'image->{output}'. Fix: join the input's and "
                 "the output's modality by an arrow."
             )
         values = {str(key): value for key, value in expected.items() if value is not None}
@@ -138,11 +138,11 @@ def _check(expected: Expectation, judges: Mapping[str, Judge]) -> None:
     if judge is None:
         raise ValueError(
             f"judges: found {', '.join(judges) or 'none'}; expected one for {expected.output}, which "
-            f"{expected.cell} asks for. Mend: give it a judge."
+            f"{expected.cell} asks for. Fix: give it a judge."
         )
     unread = [name for name in expected.values if name not in judge.attributes]
     if unread:
         raise ValueError(
             f"judges.{expected.output}: reads {', '.join(judge.attributes)}; expected {unread[0]} too, which a prompt "
-            f"of {expected.cell} asks for. Mend: give another judge, or leave it out of the prompt's details.expect."
+            f"of {expected.cell} asks for. Fix: give another judge, or leave it out of the prompt's details.expect."
         )

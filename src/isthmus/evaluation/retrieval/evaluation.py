@@ -61,7 +61,7 @@ class RetrievalEvaluation(pl.Callback):
         twins: Sequence[str] = (),
     ) -> None:
         if answers < 0:
-            raise ValueError(f"answers: found {answers}; expected at least 0. Mend: raise it.")
+            raise ValueError(f"answers: found {answers}; expected at least 0. Fix: raise it.")
         self.media = media
         self.reference = reference
         self.folder = None if folder is None else user_path(folder)
@@ -101,7 +101,7 @@ class RetrievalEvaluation(pl.Callback):
         if modality not in model.inputs:
             raise ValueError(
                 f"retrieval: found {modality} among its media; the model takes {', '.join(model.inputs) or 'none'}. "
-                f"Mend: leave {modality} out of the evaluation's 'media'."
+                f"Fix: leave {modality} out of the evaluation's 'media'."
             )
         assert model.input_side is not None
         found: dict[str, Any] = {}

@@ -30,10 +30,10 @@ def retrieval_report(similarity: Tensor, captions: Sequence[str]) -> dict[str, o
     if n == 0 or tuple(similarity.shape) != (n, n):
         raise ValueError(
             f"similarity: found {tuple(similarity.shape)} for {n} captions; expected ({n}, {n}), n at least 1. "
-            "Mend: give one row a medium and one column a caption."
+            "Fix: give one row a medium and one column a caption."
         )
     if not bool(torch.isfinite(similarity).all()):
-        raise ValueError("similarity: found values that aren't finite; expected numbers. Mend: look at the encoder.")
+        raise ValueError("similarity: found values that aren't finite; expected numbers. Fix: look at the encoder.")
     places = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
     groups = torch.tensor([places[caption] for caption in captions], device=similarity.device)
     matches = groups[:, None] == groups[None, :]

@@ -32,7 +32,7 @@ def medium_of(conversation: Conversation) -> MediumItem:
     if len(given) != 1:
         raise ValueError(
             f"conversation {conversation.details.get('id', '')}: found {len(given)} media; expected one, to be found "
-            "by its caption. Mend: give retrieval a source of single media."
+            "by its caption. Fix: give retrieval a source of single media."
         )
     return given[0]
 

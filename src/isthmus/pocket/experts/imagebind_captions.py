@@ -59,7 +59,7 @@ def tune(
     if not served:
         raise ValueError(
             f"{captioned.path}: found {', '.join(captioned.modalities)} in the training split; expected images or "
-            "videos. Mend: leave imagebind out of --experts."
+            "videos. Fix: leave imagebind out of --experts."
         )
     tokenizer = caption_tokenizer([one for modality in served for one in captioned.captions(modality)])
     config = replace(

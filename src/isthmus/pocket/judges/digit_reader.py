@@ -102,11 +102,11 @@ def load_weights(reader: Reader, file: Path) -> Reader:
     from safetensors.torch import load_file
 
     what = "the digit reader's weights" if isinstance(reader, DigitReader) else f"{type(reader).__name__}'s weights"
-    mend = "Restore it from the repository, or train it: python -m isthmus.pocket.judges.training"
+    fix = "Restore it from the repository, or train it: python -m isthmus.pocket.judges.training"
     if not file.is_file():
-        raise ValueError(f"judges {file.parent}: {file.name} is missing; expected {what} there. {mend}")
+        raise ValueError(f"judges {file.parent}: {file.name} is missing; expected {what} there. {fix}")
     try:
         reader.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"judges {file.parent}: {file.name} doesn't hold {what} ({error}). {mend}") from error
+        raise ValueError(f"judges {file.parent}: {file.name} doesn't hold {what} ({error}). {fix}") from error
     return reader.eval().requires_grad_(False)

@@ -45,12 +45,12 @@ def written(split: Split, images: int, videos: int, seed: int, world: World = DR
 def _warps(count: int) -> Tensor:
     """(count, 2, 3) random turns, scales, shears and shifts."""
     turn = torch.randn(count) * 0.13
-    stretch = 1 + torch.randn(count, 2) * 0.07
+    chunk = 1 + torch.randn(count, 2) * 0.07
     shear = torch.randn(count) * 0.12
     turned = torch.stack([turn.cos(), -turn.sin(), turn.sin(), turn.cos()], dim=1).view(-1, 2, 2)
     sheared = torch.eye(2).repeat(count, 1, 1)
     sheared[:, 0, 1] = shear
-    return torch.cat([turned @ sheared * stretch[:, None], torch.randn(count, 2, 1) * 0.04], dim=2)
+    return torch.cat([turned @ sheared * chunk[:, None], torch.randn(count, 2, 1) * 0.04], dim=2)
 
 
 def _blurred(ink: Tensor, amount: float) -> Tensor:

@@ -108,7 +108,7 @@ def run(trainings: Mapping[str, Callable[[], Figures]], chosen: Sequence[str], o
         ValueError: an unknown expert.
     """
     if unknown := [name for name in chosen if name not in trainings]:
-        raise ValueError(f"experts: found {unknown[0]!r}; expected some of {', '.join(trainings)}. Mend: rename it.")
+        raise ValueError(f"experts: found {unknown[0]!r}; expected some of {', '.join(trainings)}. Fix: rename it.")
     file = out / FIGURES
     figures: dict[str, Figures] = {}
     for name in chosen:

@@ -271,7 +271,7 @@ def test_a_cover_is_no_video_and_sound_alone_is_told(tmp_path: Path) -> None:
                 opened.mux(picture.encode(still))
                 opened.mux(picture.encode())
         held = "sound and a cover picture alone" if cover else "sound alone"
-        with pytest.raises(DataError, match=rf"it holds {held}\).* Mend: give it as audio"):
+        with pytest.raises(DataError, match=rf"it holds {held}\).* Fix: give it as audio"):
             read_media(tmp_path / name, VIDEO)
 
 

@@ -14,7 +14,7 @@ from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.data.media.remarks import Remark, remark
 from isthmus.types import Media, Modality
 
-_MEND = "replace the file with an intact WAV, FLAC, MP3, OGG, M4A or WebM"
+_FIX = "replace the file with an intact WAV, FLAC, MP3, OGG, M4A or WebM"
 
 _PIPED = 0x7FFF0000
 """A length from here on stands in headers of what was written to a pipe: nobody knew it."""
@@ -42,7 +42,7 @@ def read_audio(path: Path, limits: MediaLimits, sample_rate: float | None = None
     except DataError:
         raise
     except Exception as error:  # libsndfile's and FFmpeg's errors, and whatever a header of nonsense leads to
-        raise corrupt(path, "audio", error, _MEND) from error
+        raise corrupt(path, "audio", error, _FIX) from error
     _tell_cancelling(sound, mono, path)
     peak = float(np.abs(mono).max())
     if peak > 1 and sound.is_exact:

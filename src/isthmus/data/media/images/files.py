@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from isthmus.data.errors import DataError
 from isthmus.data.media.images.deep_greys import grey8, is_deep, is_inverted, stated_range
-from isthmus.data.media.images.repairs import mended
+from isthmus.data.media.images.repairs import repaired
 from isthmus.data.media.images.transparency import on_white, widen_key
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.types import Media, Modality
@@ -20,7 +20,7 @@ from isthmus.types import Media, Modality
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 """Plain rasters only: Pillow would hand PostScript, for one, to an interpreter."""
 
-_MEND = f"replace the file with one of {', '.join(FORMATS)}"
+_FIX = f"replace the file with one of {', '.join(FORMATS)}"
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of ISO files that hold pictures as phones save them."""
@@ -52,7 +52,7 @@ def read_image(path: Path, limits: MediaLimits) -> Media:
         raise
     except Exception as error:  # Pillow's parsers raise whatever a hostile header leads them to
         try:
-            whole = mended(path.read_bytes())
+            whole = repaired(path.read_bytes())
             if whole is None:
                 raise error
             array = _decoded(BytesIO(whole), path, limits)
@@ -60,7 +60,7 @@ def read_image(path: Path, limits: MediaLimits) -> Media:
             raise
         except Exception as last:
             said = "its header is none of a known format" if isinstance(last, UnidentifiedImageError) else last
-            raise corrupt(path, "image", said, _MEND) from last
+            raise corrupt(path, "image", said, _FIX) from last
     return Media(Modality.IMAGE, array, source=str(path))
 
 
@@ -97,8 +97,8 @@ def open_image(source: Path | BytesIO) -> Image.Image:
             from pi_heif import register_heif_opener
         except ImportError as error:
             name = source if isinstance(source, Path) else "image"
-            mend = "pip install 'isthmus[heic]'"
-            raise corrupt(name, "image", "it is HEIC, whose decoder isn't installed", mend) from error
+            fix = "pip install 'isthmus[heic]'"
+            raise corrupt(name, "image", "it is HEIC, whose decoder isn't installed", fix) from error
         register_heif_opener()
         formats.append("HEIF")
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ _JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _FILLER = b"\x55\xaa\x33\x99" * 16
 
 
-def mended(data: bytes) -> bytes | None:
+def repaired(data: bytes) -> bytes | None:
     """A file's bytes without what keeps its picture from being read; None where there is nothing of the kind."""
     if data.startswith(_PNG):
         return _without_texts(data)

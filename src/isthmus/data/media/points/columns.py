@@ -24,7 +24,7 @@ HARMONICS = ("f_dc_0", "f_dc_1", "f_dc_2")
 
 _CONSTANT_HARMONIC = 0.28209479177387814  # 1 / (2 sqrt(pi))
 
-MEND = "save the cloud as float32 (points, 3 or 6): xyz and, if it has colours, rgb in [0, 1]"
+FIX = "save the cloud as float32 (points, 3 or 6): xyz and, if it has colours, rgb in [0, 1]"
 
 _FINE = 1e-5
 """Of a cloud's extent: coordinates that float32 holds more coarsely than this are moved to their centre first."""

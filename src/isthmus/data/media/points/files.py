@@ -13,7 +13,7 @@ import numpy as np
 from isthmus.data.errors import DataError
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.data.media.points import meshes as mesh_files
-from isthmus.data.media.points.columns import MEND, cloud_of, float32_cloud, unit_colours
+from isthmus.data.media.points.columns import FIX, cloud_of, float32_cloud, unit_colours
 from isthmus.data.media.points.las import read_las
 from isthmus.data.media.points.pcd import read_pcd
 from isthmus.data.media.points.ply import read_ply
@@ -56,7 +56,7 @@ def read_points(path: Path, limits: MediaLimits) -> Media:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise corrupt(path, "point cloud", f"the ending {path.suffix!r} is none of {', '.join(readers)}", MEND)
+        raise corrupt(path, "point cloud", f"the ending {path.suffix!r} is none of {', '.join(readers)}", FIX)
     try:
         array = reader(path, limits)
         if array.dtype.names:
@@ -69,7 +69,7 @@ def read_points(path: Path, limits: MediaLimits) -> Media:
     except DataError:
         raise
     except Exception as error:  # zip, zlib and header parsers raise whatever hostile bytes lead them to
-        raise corrupt(path, "point cloud", error, MEND) from error
+        raise corrupt(path, "point cloud", error, FIX) from error
     return Media(Modality.POINTS, points, source=str(path))
 
 

@@ -20,7 +20,7 @@ from isthmus.data.media.videos.upright import Pictures
 from isthmus.request import Request
 from isthmus.types import Media, Modality
 
-VIDEO_MEND = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, MPEG-TS, MPG, FLV, GIF, APNG or WebP"
+VIDEO_FIX = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, MPEG-TS, MPG, FLV, GIF, APNG or WebP"
 Array = np.ndarray[Any, Any]
 
 
@@ -40,7 +40,7 @@ def decoded(
         Exception: whatever FFmpeg meets in a broken file; the caller words it.
     """
     if not timeline.rate:
-        raise corrupt(path, "video", "it has no frame rate", VIDEO_MEND)
+        raise corrupt(path, "video", "it has no frame rate", VIDEO_FIX)
     chosen = chosen_frames(request, timeline.frames, timeline.rate)
     _header_check(stream, timeline, chosen, path, limits)
     # A header may lie: FFmpeg itself refuses a picture above this before it takes memory for it.
@@ -51,7 +51,7 @@ def decoded(
     shown = ShownFrames(opened, stream, can_seek, is_counted=container == "avi")
     with closing(shown):
         if shown.first is None:
-            raise corrupt(path, "video", f"none of its {timeline.frames} frames could be decoded", VIDEO_MEND)
+            raise corrupt(path, "video", f"none of its {timeline.frames} frames could be decoded", VIDEO_FIX)
         make = Pictures(shown.first, stream.sample_aspect_ratio, request.side)
         limits.check(path, pixels=make.width * make.height)
         read = _Frames(shown, make, timeline, path, limits)
@@ -100,7 +100,7 @@ class _Frames:
         rate, seconds = self.timeline.rate, self.timeline.seconds
         if len(self.pictures) < 0.9 * declared:
             reason = f"{len(self.pictures)} of {declared} frames could be decoded"
-            raise corrupt(self.path, "video", reason, VIDEO_MEND)
+            raise corrupt(self.path, "video", reason, VIDEO_FIX)
         self._check_end(0.9 * seconds)
         even = np.arange(len(self.times)) / rate
         times = np.array(self.times)
@@ -139,7 +139,7 @@ class _Frames:
         """Refuses a file whose pictures end before a time, as those of a half download do."""
         if self.end < seconds:
             reason = f"it breaks off after {self.end:g} of {self.timeline.seconds:g} seconds"
-            raise corrupt(self.path, "video", reason, VIDEO_MEND)
+            raise corrupt(self.path, "video", reason, VIDEO_FIX)
 
     def _media(self, times: Array | None, total: int | None) -> Media:
         array = np.stack(self.pictures)

@@ -21,7 +21,7 @@ import numpy as np
 
 from isthmus.data.errors import DataError
 from isthmus.data.media.limits import MediaLimits, corrupt
-from isthmus.data.media.videos.decoding import VIDEO_MEND, decoded
+from isthmus.data.media.videos.decoding import VIDEO_FIX, decoded
 from isthmus.data.media.videos.timeline import Timeline, declared_timeline, scanned_timeline
 from isthmus.request import Request
 from isthmus.types import Media
@@ -66,7 +66,7 @@ def read_video(path: Path, limits: MediaLimits, request: Request | None = None) 
         except DataError:
             raise
         except Exception as error:  # whatever PyAV meets in a half-read header
-            raise corrupt(path, "video", error, VIDEO_MEND) from error
+            raise corrupt(path, "video", error, VIDEO_FIX) from error
 
 
 def _container_format(path: Path, file: BinaryIO) -> str:
@@ -83,7 +83,7 @@ def _container_format(path: Path, file: BinaryIO) -> str:
     for beginning, name in _BEGINNINGS.items():
         if head.startswith(beginning):
             return name
-    raise corrupt(path, "video", "its first bytes are of no known container", VIDEO_MEND)
+    raise corrupt(path, "video", "its first bytes are of no known container", VIDEO_FIX)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _moving_pictures(opened: av.container.InputContainer, path: Path) -> av.vide
         if not stream.disposition & _COVER:
             return stream
     if not opened.streams.audio:
-        raise corrupt(path, "video", "it holds no picture", VIDEO_MEND)
+        raise corrupt(path, "video", "it holds no picture", VIDEO_FIX)
     held = "sound and a cover picture" if opened.streams.video else "sound"
     raise corrupt(path, "video", f"it holds {held} alone", "give it as audio, or give a file with moving pictures")
 

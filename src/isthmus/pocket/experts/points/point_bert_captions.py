@@ -57,7 +57,7 @@ def tune(
     if Modality.POINTS not in captioned.modalities:
         raise ValueError(
             f"{captioned.path}: found {', '.join(captioned.modalities)} in the training split; expected points. "
-            "Mend: leave point_bert out of --experts."
+            "Fix: leave point_bert out of --experts."
         )
     pool = captioned.pool(Modality.POINTS, "train")
     tokenizer = caption_tokenizer(pool.captions)
