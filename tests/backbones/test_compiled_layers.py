@@ -33,6 +33,13 @@ def forget() -> None:
     torch._dynamo.utils.counters.clear()
 
 
+@pytest.fixture
+def eager_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs are captured as for any compiler, and run as they are."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    forget()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "options"),
@@ -80,16 +87,40 @@ def test_every_kind_of_pass_finds_room(build: Build, kit: Any) -> None:
                 learn(backbone, kit, 31)
 
 
-def test_padded_rows_break_no_graph(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    forget()
+def test_padded_rows_break_no_graph(build: Build, kit: Any, eager_compiler: None) -> None:
     learn(build("llama", lora=kit["lora"](), compiled=True, packing=False), kit, 20)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
-def test_decoding_isnt_compiled(build: Build, kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+@pytest.mark.parametrize("checkpointed", [0, 2])
+def test_packed_rows_break_no_graph(checkpointed: int, build: Build, kit: Any, eager_compiler: None) -> None:
+    """All layers share a graph, and rows that stand in other blocks make no new one."""
+    backbone = build("llama", lora=kit["lora"](), compiled=True, checkpointed_layers=checkpointed)
+    learn(backbone, kit, 20)
+    counters = torch._dynamo.utils.counters
+    made = counters["stats"]["unique_graphs"]
+    for lengths in ([40, 30, 9, 3], [25, 25, 2], [17]):
+        backbone(kit["text_batch"](lengths), {}).text_loss.backward()
+    assert not counters["graph_break"]
+    assert 0 < counters["stats"]["unique_graphs"] == made
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+def test_the_whole_llm_is_one_graph(adapts: bool, build: Build, kit: Any, eager_compiler: None) -> None:
+    """Without adapters rows' beginnings are a pass of their own, whose keys each layer of the next pass finds."""
+    found = []
+    for compiled in (True, False):
+        backbone = build("llama", lora=kit["lora"]() if adapts else None)
+        learn(backbone, kit, 20)  # whether rows can be packed is found out here
+        if compiled:
+            backbone.llm.base_model.compile(fullgraph=True, dynamic=True)
+        found.append(learn(backbone, kit, 20))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (1 if adapts else 2)
+    torch.testing.assert_close(*found)
+
+
+def test_decoding_isnt_compiled(build: Build, kit: Any, eager_compiler: None) -> None:
     answers = []
     for compiled in (True, False):
         forget()

@@ -30,6 +30,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "checkpointed": {"checkpointed_layers": 2},
     "checkpointed, padded": {"checkpointed_layers": 1, "packing": False},
     "compiled": {"compiled": True},
+    "compiled, checkpointed": {"compiled": True, "checkpointed_layers": 2},
     "fused": {"fusion": FUSION},
     "fused, checkpointed": {"fusion": FUSION, "checkpointed_layers": 2},
 }
@@ -80,6 +81,14 @@ def learn(backbone: CausalBackbone, batch: Any, media: Any) -> tuple[Tensor, lis
     total = output.text_loss + sum(states.square().sum() for states in output.signals.values())
     wanted = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     return total.detach(), [own.detach() for own in torch.autograd.grad(total, wanted)]
+
+
+def test_every_way_learns_the_same(build: Build, kit: Any) -> None:
+    plain = learn(*made(build, kit, "packed"))
+    for way in WAYS:
+        if "fused" not in way:
+            torch.testing.assert_close(learn(*made(build, kit, way)), plain)
+    torch.testing.assert_close(learn(*made(build, kit, "fused, checkpointed")), learn(*made(build, kit, "fused")))
 
 
 @pytest.mark.parametrize("way", WAYS)

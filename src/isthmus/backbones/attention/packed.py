@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from isthmus.backbones.attention import opaque
 from isthmus.backbones.attention.row_block import RowBlock
 
 IMPLEMENTATION = "isthmus_packed"
@@ -34,6 +36,7 @@ class PackedPass:
     Attributes:
         rows: (N,), of each packed position its row.
         positions: (N,), its place in this row.
+        handle: by which compiled layers know it.
     """
 
     def __init__(
@@ -55,14 +58,13 @@ class PackedPass:
         self.slices = list(pairwise(accumulate((block.count for block in self.blocks), initial=0)))
         self.rows = torch.cat([block.rows + first for block, first in zip(self.blocks, [0, *cuts], strict=True)])
         self.positions = torch.cat([block.positions for block in self.blocks])
+        self.handle = opaque.handle_of(self)
 
-    def attend(
-        self, module: nn.Module, states: Sequence[Tensor], window: int | None, options: dict[str, Any]
-    ) -> Tensor:
-        """Queries, keys and values (1, H, N, D) -> (1, N, H, D)."""
+    def attend(self, states: tuple[Tensor, Tensor, Tensor], layer: int, scale: float, window: int | None) -> Tensor:
+        """Queries, keys and values (1, H, N, D) of a layer -> (1, N, H, D)."""
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        layer: int = module.layer_idx  # type: ignore[assignment]
+        heads: Any = SimpleNamespace(num_key_value_groups=states[0].shape[1] // states[1].shape[1])
         found = []
         for block, (first, last) in zip(self.blocks, self.slices, strict=True):
             if first == last and block.before is None and not block.keeps:
@@ -75,8 +77,8 @@ class PackedPass:
             if first == last:
                 continue
             mask = block.mask(window)
-            own = options | {"is_causal": mask is None}
-            out, _ = sdpa_attention_forward(module, block.query_rows(query), keys, values, mask, **own)
+            rows = block.query_rows(query)
+            out, _ = sdpa_attention_forward(heads, rows, keys, values, mask, scaling=scale, is_causal=mask is None)
             found.append(block.packed(out))
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
@@ -89,6 +91,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     packed: PackedPass | None = None,
     sliding_window: int | None = None,
+    scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """An attention function of ``transformers``: the library's own, between packed queries, keys and values.
@@ -101,7 +104,8 @@ def packed_attention(
         attention_mask: read without ``packed`` only.
         packed: the pass that is run.
         sliding_window: positions that a position sees, itself included; all before it if None.
-        options: for the library's function.
+        scaling: of the products of queries and keys; 1 / sqrt(D) if None.
+        options: for the library's function, without ``packed``.
 
     Returns:
         (1, N, H, D), and None for the weights, which nobody reads.
@@ -110,9 +114,16 @@ def packed_attention(
 
     if packed is None:
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, sliding_window=sliding_window, **options
+            module, query, key, value, attention_mask, sliding_window=sliding_window, scaling=scaling, **options
         )
-    return packed.attend(module, (query, key, value), sliding_window, options), None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if torch.compiler.is_compiling():
+        kind, where = query.device.type, (packed.handle, module.layer_number)
+        if torch.is_autocast_enabled(kind):  # its casts aren't made within a compiled graph
+            query, key, value = (state.to(torch.get_autocast_dtype(kind)) for state in (query, key, value))
+        return opaque.packed_attention(query, key, value, *where, scale, sliding_window), None
+    layer: Any = module.layer_idx
+    return packed.attend((query, key, value), layer, scale, sliding_window), None
 
 
 def register() -> None:
@@ -120,6 +131,5 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    # A pass's blocks are Python: compiled layers call this between their two halves.
-    AttentionInterface.register(IMPLEMENTATION, torch.compiler.disable(packed_attention))
+    AttentionInterface.register(IMPLEMENTATION, packed_attention)
     AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from isthmus.backbones.attention.opaque import number_layers
 from isthmus.backbones.attention.packed import IMPLEMENTATION, PackedPass, register
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,9 @@ class Packer:
         if self._fits is None:
             with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a trial
                 self._fits = _can_pack(llm)
-            if not self._fits:
+            if self._fits:
+                number_layers(llm)
+            else:
                 log.info("%s doesn't run packed rows; rows of like length run together", type(llm).__name__)
         return self._fits
 
@@ -72,19 +75,26 @@ class Packer:
             prefixes = [0] * rows
         flat = embeddings.reshape(rows * total, width)
         before, states, places = None, [], []
+        passes: list[PackedPass] = []
         starts = torch.tensor(order).to(flat.device, non_blocking=True) * total
         if any(prefixes):
             before = PackedPass([0] * rows, prefixes, cuts, flat.device, keeps=True)
+            passes.append(before)
             places.append(starts[before.rows] + before.positions)
             with torch.no_grad():
                 states.append(_transform(llm, flat[places[0]], before))
         if prefixes != ends:
             after = PackedPass(prefixes, ends, cuts, flat.device, before)
+            passes.append(after)
             places.append(starts[after.rows] + after.positions)
             states.append(_transform(llm, flat[places[-1]], after))
         found = torch.cat(states)
         empty = found.new_zeros(rows * total, found.shape[1])
-        return empty.index_copy(0, torch.cat(places), found).view(rows, total, -1)
+        whole = empty.index_copy(0, torch.cat(places), found)
+        if whole.grad_fn is not None:
+            metadata: dict[str, Any] = whole.grad_fn.metadata  # type: ignore[assignment]  # annotated as a method
+            metadata["passes"] = passes  # the backward pass of compiled layers asks for them
+        return whole.view(rows, total, -1)
 
 
 def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
