@@ -173,7 +173,7 @@ def test_a_set_converted_otherwise_is_refused(
     loader = ConversationLoader(stage(sets, ["windows"]), sets, collator)
     next(iter(loader))
     other = {"windows": Shards(sharded(Words("near", SIZE), f"{tmp_path}/near", 60_000), window=2)}
-    with pytest.raises(ValueError, match=r"windows in windows of 2 of \d+ chunks.* Fix: resume with the sources"):
+    with pytest.raises(ValueError, match=r"windows in windows of 2 of \d+ stretches.* Fix: resume with the sources"):
         ConversationLoader(stage(other, ["windows"]), other, collator).load_state_dict(loader.state_dict())
 
 
