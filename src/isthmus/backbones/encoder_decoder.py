@@ -171,7 +171,7 @@ class EncoderDecoderBackbone(PretrainedBackbone):
         """(B, T, E): the batch as the encoder and the decoder take it in, every projected position as loud as a word.
 
         T5 never scales its residual stream, and its words are tens of times as loud as what a fresh projector gives:
-        beside them it would hardly be heard.
+        beside them it would hardly have an influence.
         """
         assert batch.layout is not None
         check_projected(batch.layout, batch, media)

@@ -1,4 +1,4 @@
-"""What encoders that hear a recording from its start have in common: length, masks and pooling.
+"""What encoders that take a recording from its start have in common: length, masks and pooling.
 
 Recordings of a batch differ in length, and tensors of a batch don't: `preprocess` pads to a fixed length and says how
 much of it is real, and nothing of the rest reaches a valid token.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.mel import resampled
-from isthmus.encoders.partly_heard import PartlyHeard
+from isthmus.encoders.truncation import Truncation
 from isthmus.precision import Dtype, lifted, torch_dtype
 from isthmus.types import Features, Media, Modality
 
@@ -32,7 +32,7 @@ class AudioFrameEncoder(Encoder):
         checkpoint: where its weights come from.
         tokens: ``frame``, tokens along time, as many as the recording fills; ``pooled``, one token, their mean.
         sample_rate: hertz, of the waveforms that the expert was trained on; others are resampled.
-        seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
         shortest: samples at ``sample_rate`` that make one token.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
@@ -42,7 +42,7 @@ class AudioFrameEncoder(Encoder):
 
     modalities = (Modality.AUDIO,)
     fix = "Raise the encoder's `seconds`, or cut recordings into pieces"
-    """What lets it hear more of a recording."""
+    """How to have more of a recording encoded."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class AudioFrameEncoder(Encoder):
         self.sample_rate = sample_rate
         self.longest = int(seconds * sample_rate)
         self.shortest = shortest
-        self.partly_heard = PartlyHeard(f"{type(self).__name__} {checkpoint}")
+        self.truncation = Truncation(f"{type(self).__name__} {checkpoint}")
 
     def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
         """A recording's first ``seconds`` (L,) float32 at ``sample_rate`` -> the tensors that :meth:`frames` takes."""
@@ -96,8 +96,8 @@ class AudioFrameEncoder(Encoder):
         whole = resampled(medium.array, medium.rate, self.sample_rate)
         waveform = whole[: self.longest]
         if whole.shape[0] - self.longest >= self.shortest:
-            heard = f"the first {self.longest / self.sample_rate:g} s are"
-            self.partly_heard(medium.source, whole.shape[0] / self.sample_rate, heard, self.fix)
+            part = f"the first {self.longest / self.sample_rate:g} s are"
+            self.truncation(medium.source, whole.shape[0] / self.sample_rate, part, self.fix)
         if waveform.shape[0] < self.shortest:
             raise ValueError(
                 f"{medium.source}: audio of {waveform.shape[0]} samples at {self.sample_rate} Hz; expected at least "

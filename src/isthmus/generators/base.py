@@ -29,7 +29,7 @@ class Generator(FrozenExpert):
 
     @property
     def pooled_width(self) -> int | None:
-        """K' of the pooled part that stands beside the condition's tokens; None where the generator hears tokens alone.
+        """K' of the pooled part that stands beside the condition's tokens; None where the generator takes tokens alone.
 
         Read, as the shape is, from the expert's configuration, without weights.
         """

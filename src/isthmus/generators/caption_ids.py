@@ -40,7 +40,7 @@ class CaptionIds:
                 self.cut += 1
                 if self.cut & (self.cut - 1) == 0:
                     log.warning(
-                        "%s: %d captions so far are longer than %d tokens, and their ends aren't heard; the last, of "
+                        "%s: %d captions so far are longer than %d tokens, and their ends aren't read; the last, of "
                         "%d, is '%.200s'. Shorten the captions.",
                         self.source,
                         self.cut,

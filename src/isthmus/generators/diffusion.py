@@ -111,18 +111,18 @@ class DiffusionGenerator(PipelineExpert):
         A seed fixes its sample's timestep (uniform), noise and draw from the VAE's posterior.
         Source: :class:`Noising`'s subclasses name it.
         """
-        heard = self._checked(condition).to(self.device, self.dtype)
-        assert len(heard) == len(seeds), "one seed a condition"
+        conditions = self._checked(condition).to(self.device, self.dtype)
+        assert len(conditions) == len(seeds), "one seed a condition"
         self.load_denoiser()
         generators = seeded_generators(seeds.tolist())
         with torch.no_grad():
             mean, deviation = self._posterior(content)
-            assert len(mean) == len(heard), "one content a condition"
+            assert len(mean) == len(conditions), "one content a condition"
             levels = self._noising.draw(generators)
             noise = seeded_normal(generators, mean)
             latents = self._scaled(mean + deviation * seeded_normal(generators, mean))
             noisy, timesteps, target = self._noising.apply(latents, noise, levels)
-        prediction = self._predict(noisy.to(self.dtype), timesteps, heard)
+        prediction = self._predict(noisy.to(self.dtype), timesteps, conditions)
         return functional.mse_loss(prediction.float(), target, reduction="none").flatten(1).mean(1)
 
     def _scaled(self, latents: Tensor) -> Tensor:
@@ -145,18 +145,18 @@ class DiffusionGenerator(PipelineExpert):
         """One medium a condition, by the pipeline itself, which stays resident. A medium's details hold its seed."""
         steps = self.steps if steps is None else steps
         guidance = self.guidance if guidance is None else guidance
-        heard = self._checked(condition).detach().to(self.device, self.dtype)
-        if len(seeds) != len(heard):
-            raise ValueError(f"seeds: found {len(seeds)} for {len(heard)} conditions; expected one each")
+        conditions = self._checked(condition).detach().to(self.device, self.dtype)
+        if len(seeds) != len(conditions):
+            raise ValueError(f"seeds: found {len(seeds)} for {len(conditions)} conditions; expected one each")
         if steps < 1:
             raise ValueError(f"steps: found {steps}; expected at least 1")
-        if not len(heard):
+        if not len(conditions):
             return []
         pipeline = self._resident_pipeline()
         size = 1 if self.sampler_sees_frames and not is_deterministic(pipeline.scheduler) else self.batch_size
         media: list[Media] = []
-        for start in range(0, len(heard), size):
-            piece, piece_seeds = heard[start : start + size], seeds[start : start + size]
+        for start in range(0, len(conditions), size):
+            piece, piece_seeds = conditions[start : start + size], seeds[start : start + size]
             unsaid = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance > 1 else None
             request = {
                 **self._prompt(piece, unsaid),

@@ -68,7 +68,7 @@ class LossWeights:
 
 
 def distance_to(target: Condition, heard: Condition, form: AlignmentForm) -> Tensor:
-    """(r,) the alignment loss of H's tokens, plus that of its pooled part where the generator hears one."""
+    """(r,) the alignment loss of H's tokens, plus that of its pooled part where the generator takes one."""
     distance = alignment_loss(heard.tokens, target.tokens, form=form)
     if heard.pooled is None or target.pooled is None:
         assert heard.pooled is target.pooled, "H and its target are of one generator"

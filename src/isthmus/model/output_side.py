@@ -63,7 +63,7 @@ class OutputSide(pl.LightningModule):
     def build(self, width: int, signals: Mapping[Modality, int]) -> None:
         """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
 
-        A generator that hears a pooled part too gets a head for it, in the projector's own part.
+        A generator that takes a pooled part too gets a head for it, in the projector's own part.
         """
         for modality in self.serving:
             generator = self.generator(modality)
@@ -99,8 +99,8 @@ class OutputSide(pl.LightningModule):
         Without gradient, on this side's device.
         """
         generator = self.generator(modality)
-        heard = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
-        return heard.to(self.device)
+        condition = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
+        return condition.to(self.device)
 
     def denoising(
         self, modality: Modality, projected: Condition, runs: SignalBatch, contents: Sequence[int] | None = None

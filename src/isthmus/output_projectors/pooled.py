@@ -1,4 +1,4 @@
-"""The second half of a bridge to a generator that hears, beside tokens, one pooled vector."""
+"""The second half of a bridge to a generator that takes, beside tokens, one pooled vector."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_losses_are_their_definitions() -> None:
     losses = speech_losses(spoken, pieces, lengths)
     logits = torch.cat([spoken.token_logits[0], spoken.token_logits[1, :2]])
     torch.testing.assert_close(losses.cross_entropy, F.cross_entropy(logits, torch.tensor([0, 2, 2, 1, 1, 0])))
-    frames, shown = model.hear(banks, mask)
+    frames, shown = model.frames_of(banks, mask)
     quantity = (model.cif.weights(frames, shown).sum(1) - lengths).abs().mean()
     torch.testing.assert_close(losses.quantity, quantity)
     ctc = [

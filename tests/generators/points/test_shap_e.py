@@ -157,7 +157,7 @@ def test_wrong_settings_are_refused(build: Callable[..., ShapE], options: dict[s
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"text_encoder": {"projection_dim": 9}}, "projection_dim 9, and prior/config.json hears 12"),
+        ({"text_encoder": {"projection_dim": 9}}, "projection_dim 9, and prior/config.json takes 12"),
         ({"shap_e_renderer": {"d_latent": 7}}, "embedding_dim 6, and shap_e_renderer/config.json has d_latent 7"),
         ({"tokenizer": {"model_max_length": 99}}, "model_max_length 99"),
         ({"index": {"_class_name": "ShapEImg2ImgPipeline"}}, "expected ShapEPipeline"),

@@ -47,7 +47,8 @@ class Beats(AudioFrameEncoder):
             ``config.json`` (a section ``beats`` with any fields of
             :class:`~isthmus.encoders.beats.config.BeatsConfig`) and a weights file.
         tokens: ``frame``, all patches, 8 bands a row of 160 ms, row after row; ``pooled``, one token, their mean.
-        seconds: what is heard of a recording, 10 in AudioSet: longer ones are cut there, shorter ones padded up to it.
+        seconds: what is encoded of a recording, 10 in AudioSet: longer ones are cut there, shorter ones padded up to
+            it.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:

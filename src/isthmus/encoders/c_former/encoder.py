@@ -42,7 +42,7 @@ class CFormer(AudioFrameEncoder):
             :class:`~isthmus.encoders.c_former.model.CFormerConfig`) and a weights file; or that file alone, at the
             default sizes.
         tokens: ``frame``, all that were fired; ``pooled``, one token, their mean.
-        seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
         max_tokens: the most tokens of a recording; more are cut off. The LLM's sequence keeps that much room while a
             batch is planned, and no longer.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.

@@ -1,4 +1,4 @@
-"""C-Former's network (X-LLM, arXiv 2305.04160): a conformer hears the speech, and its frames fire tokens.
+"""C-Former's network (X-LLM, arXiv 2305.04160): a conformer encodes the speech, and tokens are fired from its frames.
 
 The conformer is transformers' ``ParakeetEncoder``: convolutions that keep one frame of four, then blocks with relative
 positions (Gulati et al., arXiv 2005.08100; Rekesh et al., arXiv 2305.05084).
@@ -115,20 +115,20 @@ class CFormerModel(nn.Module):
         self.frame_head = nn.Linear(config.width, len(config.pieces) + 1)
         self.token_head = nn.Linear(config.width, len(config.pieces))
 
-    def hear(self, banks: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def frames_of(self, banks: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Banks (B, frames, bins), mask (B, frames), True on the first -> frames (B, T, D) and mask (B, T).
 
         What is hidden changes nothing, and comes out as zeros. One hidden frame at least stands behind every row, so
         that integrate-and-fire sees where it ends.
         """
-        heard = self.speech_encoder(input_features=banks.masked_fill(~mask[..., None], 0), attention_mask=mask)
-        shown = heard.attention_mask.bool()
-        frames = heard.last_hidden_state.masked_fill(~shown[..., None], 0)
+        encoded = self.speech_encoder(input_features=banks.masked_fill(~mask[..., None], 0), attention_mask=mask)
+        shown = encoded.attention_mask.bool()
+        frames = encoded.last_hidden_state.masked_fill(~shown[..., None], 0)
         return nn.functional.pad(frames, (0, 0, 0, 1)), nn.functional.pad(shown, (0, 1))
 
     def tokens(self, banks: Tensor, mask: Tensor) -> Fired:
         """Banks (B, frames, bins), mask (B, frames) -> tokens (B, N, D), one or more a recording."""
-        fired: Fired = self.cif(*self.hear(banks, mask))
+        fired: Fired = self.cif(*self.frames_of(banks, mask))
         return fired
 
     def forward(self, banks: Tensor, mask: Tensor, lengths: Tensor | None = None) -> Spoken:
@@ -139,7 +139,7 @@ class CFormerModel(nn.Module):
             mask: (B, frames).
             lengths: (B,) how many tokens each should have, in training.
         """
-        frames, shown = self.hear(banks, mask)
+        frames, shown = self.frames_of(banks, mask)
         fired = self.cif(frames, shown, lengths)
         return Spoken(fired, self.frame_head(frames), shown, self.token_head(fired.tokens))
 

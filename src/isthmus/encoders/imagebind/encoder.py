@@ -18,7 +18,7 @@ from isthmus.encoders.imagebind.config import TOWERS, ImageBindConfig
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import seen_frames, video_views
 from isthmus.encoders.mel import WINDOW_SECONDS
-from isthmus.encoders.partly_heard import PartlyHeard
+from isthmus.encoders.truncation import Truncation
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.published import read_published
@@ -64,7 +64,7 @@ class ImageBind(Encoder):
         self.modalities = tuple(Modality(name) for name in modalities)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())
-        self.partly_heard = PartlyHeard(f"ImageBind {checkpoint}")
+        self.truncation = Truncation(f"ImageBind {checkpoint}")
         self._require_towers([TOWER_OF[modality] for modality in self.modalities])
 
     def _require_towers(self, towers: Sequence[str]) -> None:
@@ -119,9 +119,9 @@ class ImageBind(Encoder):
             raise ValueError(f"{medium.source}: {error}") from error
         seconds, clips = medium.array.shape[0] / medium.rate, self.config.audio_clips
         if seconds - clips * self.config.audio_clip_seconds >= WINDOW_SECONDS:
-            heard = f"{clips} clips of {self.config.audio_clip_seconds:g} s are"
+            part = f"{clips} clips of {self.config.audio_clip_seconds:g} s are"
             fix = "Cut recordings into pieces, or give a folder whose config.json has more audio_clips"
-            self.partly_heard(medium.source, seconds, heard, fix)
+            self.truncation(medium.source, seconds, part, fix)
         return {tower: views}
 
     def request(self, modality: Modality) -> Request | None:

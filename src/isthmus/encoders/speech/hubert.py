@@ -28,7 +28,7 @@ class Hubert(AudioFrameEncoder):
     Args:
         checkpoint: a folder as of ``facebook/hubert-large-ll60k``: config, feature extractor and weights.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
-        seconds: what is heard of a recording: longer ones are cut there, shorter ones padded up to it.
+        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -91,8 +91,8 @@ class Hubert(AudioFrameEncoder):
         mask = first_valid(counts, int(counts.max()))
         if self.config.feat_extract_norm == "group":
             return self._length_by_length(waveforms, samples, mask), mask
-        heard = first_valid(samples, waveforms.shape[1]).long()
-        return self.model(waveforms, attention_mask=heard).last_hidden_state, mask
+        valid = first_valid(samples, waveforms.shape[1]).long()
+        return self.model(waveforms, attention_mask=valid).last_hidden_state, mask
 
     def _length_by_length(self, waveforms: Tensor, samples: Tensor, mask: Tensor) -> Tensor:
         """HuBERT base takes norms over a whole recording, which padding would spoil: equal lengths run together."""

@@ -32,7 +32,7 @@ class Whisper(AudioFrameEncoder):
     """Speech in many languages.
 
     The encoder always reads as many seconds as its feature extractor says, 30 in all published models: longer
-    recordings are cut there. Behind shorter ones it hears silence, as it was trained to, so that silence has a part in
+    recordings are cut there. Shorter ones are followed by silence, as it was trained to, so that silence has a part in
     every token; its own tokens are masked.
 
     Args:

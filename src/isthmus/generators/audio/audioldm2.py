@@ -20,13 +20,13 @@ from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 VALID = 0.5
-"""A T5 token is heard where the pooled part says more than this."""
+"""A T5 token is attended to where the pooled part says more than this."""
 
 
 class AudioLDM2(MelAudio):
     """AudioLDM 2 for sounds and music (T5 beside CLAP; not the speech variant, whose second encoder is VITS).
 
-    Its condition is what the UNet hears: first the tokens that GPT-2 makes of CLAP's and T5's, then T5's own, the
+    Its condition is what the UNet attends to: first the tokens that GPT-2 makes of CLAP's and T5's, then T5's own, the
     narrower ones padded with zeros to the wider ones' width. The UNet ignores T5 tokens past a caption's end, so the
     pooled part says which there are: 1 or 0 for each of ``caption_tokens``, read at one half. As it is read, no
     gradient reaches it, and alignment alone teaches it. At full size (72, 1024) and 64.
@@ -129,8 +129,8 @@ class AudioLDM2(MelAudio):
         length = int(padded.attention_mask.sum())
         ids, mask = padded.input_ids[:, :length].to(self.device), padded.attention_mask[:, :length].to(self.device)
         words = self.text_encoder_2(ids, attention_mask=mask)[0]
-        heard = padded_ids(self.tokenizer, [caption], self.tokenizer.model_max_length).to(self.device)
-        sound = self.text_encoder.get_text_features(heard.input_ids, attention_mask=heard.attention_mask).pooler_output
+        clap = padded_ids(self.tokenizer, [caption], self.tokenizer.model_max_length).to(self.device)
+        sound = self.text_encoder.get_text_features(clap.input_ids, attention_mask=clap.attention_mask).pooler_output
         both = self.projection_model(
             hidden_states=sound[:, None],
             hidden_states_1=words,

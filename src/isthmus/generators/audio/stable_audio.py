@@ -27,7 +27,7 @@ class StableAudio(DiffusionGenerator):
     """Stable Audio Open 1.0.
 
     Its condition is T5's last hidden states, zero past a caption's end: (128, 768) at full size. What the transformer
-    hears beside them, the embeddings of where the sound begins and ends, as two more tokens and as a global vector,
+    takes beside them, the embeddings of where the sound begins and ends, as two more tokens and as a global vector,
     says nothing of the caption: it comes from ``seconds``, and is no part of the condition.
 
     The published sampler draws one path of noise for a whole batch and needs another package. In its place stands the
@@ -64,12 +64,12 @@ class StableAudio(DiffusionGenerator):
         memo_megabytes: int = 256,
     ) -> None:
         super().__init__(checkpoint, steps, guidance, None, batch_size, dtype, memo_megabytes)
-        heard = self.folder.value("text_encoder/config.json", "d_model")
+        width = self.folder.value("text_encoder/config.json", "d_model")
         projection = self.folder.config("projection_model/config.json")
         expected = (projection.get("text_encoder_dim"), projection.get("conditioning_dim"))
-        if expected != (heard, heard):
+        if expected != (width, width):
             raise ValueError(
-                f"checkpoint {self.checkpoint}: text_encoder/config.json has d_model {heard}, and "
+                f"checkpoint {self.checkpoint}: text_encoder/config.json has d_model {width}, and "
                 f"projection_model/config.json goes from {expected[0]} to {expected[1]}; expected them equal, as they "
                 f"are published. The parts are of different checkpoints."
             )
@@ -86,7 +86,7 @@ class StableAudio(DiffusionGenerator):
                 f"seconds: found {self.seconds}; {type(self).__name__} of {self.checkpoint} makes at most {longest} s, "
                 f"and no less than a sample"
             )
-        self._condition_shape = int(self.folder.value("tokenizer/tokenizer_config.json", "model_max_length")), heard
+        self._condition_shape = int(self.folder.value("tokenizer/tokenizer_config.json", "model_max_length")), width
 
     def _materialize_conditioner(self) -> None:
         from transformers import T5EncoderModel, T5Tokenizer

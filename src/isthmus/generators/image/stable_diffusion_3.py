@@ -108,15 +108,15 @@ class StableDiffusion3(StableDiffusion):
 
     def _encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         towers = ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
-        heard = [
+        encoded = [
             penultimate(tower, padded_ids(tokenizer, captions, self.clip_tokens).input_ids.to(self.device))
             for tokenizer, tower in towers
         ]
-        clip = torch.cat([states for states, _ in heard], dim=-1)
+        clip = torch.cat([states for states, _ in encoded], dim=-1)
         # T5 attends to its padding, as in the transformer's training: the pipeline gives it no mask.
         words = self.text_encoder_3(self.caption_ids(captions).input_ids.to(self.device))[0]
         tokens = torch.cat([functional.pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
-        return tokens, torch.cat([pooled for _, pooled in heard], dim=-1)
+        return tokens, torch.cat([pooled for _, pooled in encoded], dim=-1)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         prediction: Tensor = self.transformer(

@@ -23,7 +23,7 @@ class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL's base model.
 
     Its condition is the states before the last layer of two CLIP text towers, side by side, and the second tower's text
-    embedding: (77, 2048) and 1280 at full size. The sizes that it also hears are those of the picture, uncropped.
+    embedding: (77, 2048) and 1280 at full size. The sizes that it also takes are those of the picture, uncropped.
     Weights: CreativeML OpenRAIL++-M.
 
     Args:

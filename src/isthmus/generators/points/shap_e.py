@@ -95,11 +95,11 @@ class ShapE(PipelineExpert):
     def _read_width(self) -> int:
         width = int(self.folder.value("text_encoder/config.json", "projection_dim"))
         prior = self.folder.config("prior/config.json")
-        heard = prior.get("embedding_proj_dim") or prior.get("embedding_dim")
-        if heard != width:
+        conditioned = prior.get("embedding_proj_dim") or prior.get("embedding_dim")
+        if conditioned != width:
             raise ValueError(
                 f"checkpoint {self.checkpoint}: text_encoder/config.json has projection_dim {width}, and "
-                f"prior/config.json hears {heard}; expected them equal. The parts are of different checkpoints."
+                f"prior/config.json takes {conditioned}; expected them equal. The parts are of different checkpoints."
             )
         latent = self.folder.value("shap_e_renderer/config.json", "d_latent")
         if prior.get("embedding_dim") != latent:
@@ -138,8 +138,8 @@ class ShapE(PipelineExpert):
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         embeddings = self.text_encoder(self.caption_ids(captions).input_ids.to(self.device)).text_embeds
-        heard: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
-        return heard[:, None]
+        scaled: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
+        return scaled[:, None]
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """Nothing: see :meth:`denoising_loss`.
@@ -174,25 +174,25 @@ class ShapE(PipelineExpert):
         """
         steps = self.steps if steps is None else steps
         guidance = self.guidance if guidance is None else guidance
-        heard = self._heard(condition)
-        if len(seeds) != len(heard):
-            raise ValueError(f"seeds: found {len(seeds)} for {len(heard)} conditions; expected one each")
+        conditions = self._checked(condition)
+        if len(seeds) != len(conditions):
+            raise ValueError(f"seeds: found {len(seeds)} for {len(conditions)} conditions; expected one each")
         if steps < 1:
             raise ValueError(f"steps: found {steps}; expected at least 1")
-        if not len(heard):
+        if not len(conditions):
             return []
         media: list[Media] = []
-        for start in range(0, len(heard), self.batch_size):
+        for start in range(0, len(conditions), self.batch_size):
             piece = seeds[start : start + self.batch_size]
             generators = seeded_generators(piece)
-            latents = self.denoise(heard[start : start + self.batch_size], generators, steps, guidance)
+            latents = self.denoise(conditions[start : start + self.batch_size], generators, steps, guidance)
             for latent, seed, generator in zip(latents, piece, generators, strict=True):
                 array, is_empty = self._cloud(latent, generator)
                 details = {"seed": seed, "steps": steps, "guidance": guidance, **({"empty": True} if is_empty else {})}
                 media.append(Media(self.modality, array, source=self.checkpoint.name, details=details))
         return media
 
-    def _heard(self, condition: Condition) -> Tensor:
+    def _checked(self, condition: Condition) -> Tensor:
         """(B, K)."""
         tokens = condition.tokens
         if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape or condition.pooled is not None:
@@ -204,17 +204,17 @@ class ShapE(PipelineExpert):
         return tokens[:, 0].detach().to(self.device, self.dtype)
 
     @torch.no_grad()
-    def denoise(self, heard: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
+    def denoise(self, conditions: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
         """(B, K) conditions -> latents (B, tokens, width), by the pipeline itself."""
         pipeline = self._resident_pipeline()
 
         def encoded(prompt: Any, device: Any, count: int, is_guided: bool) -> Tensor:
-            return torch.cat([torch.zeros_like(heard), heard]) if is_guided else heard
+            return torch.cat([torch.zeros_like(conditions), conditions]) if is_guided else conditions
 
         # The pipeline takes captions alone: the step that encodes them gives the conditions in their place.
         pipeline._encode_prompt = encoded
         latents: Tensor = pipeline(
-            [""] * len(heard),
+            [""] * len(conditions),
             generator=generators,
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -1,4 +1,4 @@
-"""A recording that is longer than its encoder hears isn't cut without a word."""
+"""A recording that is longer than what its encoder takes isn't cut without a word."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.beats.encoder import Beats
 from isthmus.encoders.c_former.encoder import CFormer
 from isthmus.encoders.imagebind.encoder import ImageBind
-from isthmus.encoders.partly_heard import PartlyHeard
 from isthmus.encoders.speech.hubert import Hubert
 from isthmus.encoders.speech.whisper import Whisper
+from isthmus.encoders.truncation import Truncation
 from isthmus.types import Media, Modality
 
 Build = Callable[[Path], Encoder]
@@ -51,8 +51,8 @@ def test_a_longer_recording_is_told_of(name: str, shelf: Shelf, caplog: pytest.L
     assert not said(caplog)
     whole = encoder.preprocess(recording(2.5))
     (warning,) = said(caplog)
-    assert f"{type(encoder).__name__} {shelf(name)}: 1 recordings so far are longer than what it hears" in warning
-    assert "talk.wav of 2.5 s, the first 1 s are heard" in warning
+    assert f"{type(encoder).__name__} {shelf(name)}: 1 recordings so far are longer than what it encodes" in warning
+    assert "talk.wav of 2.5 s, the first 1 s are encoded" in warning
     assert "Cut recordings into pieces." in warning if name == "whisper" else "Raise the encoder's `seconds`" in warning
     first = encoder.preprocess(Media(Modality.AUDIO, recording(2.5).array[:16000], rate=16000.0))
     assert all(torch.equal(whole[key], first[key]) for key in whole)
@@ -65,16 +65,16 @@ def test_imagebind_tells_of_what_lies_between_its_clips(shelf: Shelf, caplog: py
     assert not said(caplog)
     encoder.preprocess(recording(0.64))
     (warning,) = said(caplog)
-    assert "talk.wav of 0.6 s, 1 clips of 0.3 s are heard" in warning
+    assert "talk.wav of 0.6 s, 1 clips of 0.3 s are encoded" in warning
 
 
 def test_warnings_become_rarer(caplog: pytest.LogCaptureFixture) -> None:
-    partly_heard = PartlyHeard("ears")
+    truncation = Truncation("ears")
     for _ in range(9):
-        partly_heard("talk.wav", 40.0, "the first 30 s are", "Cut it")
-    assert partly_heard.count == 9
+        truncation("talk.wav", 40.0, "the first 30 s are", "Cut it")
+    assert truncation.count == 9
     assert [warning.split()[1] for warning in said(caplog)] == ["1", "2", "4", "8"]
     assert said(caplog)[0] == (
-        "ears: 1 recordings so far are longer than what it hears; of the last, talk.wav of 40.0 s, the first 30 s are "
-        "heard. Cut it."
+        "ears: 1 recordings so far are longer than what it encodes; of the last, talk.wav of 40.0 s, the first 30 s "
+        "are encoded. Cut it."
     )
