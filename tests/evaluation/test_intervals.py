@@ -1,19 +1,27 @@
-"""The interval of a share equals scipy's."""
+"""Intervals against what defines them."""
 
 from __future__ import annotations
+
+import math
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
-from isthmus.evaluation.intervals import CONFIDENCE, wilson_interval
+from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval, wilson_interval
 
 
 @given(st.integers(1, 1000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_equals_scipys(counts: tuple[int, int]) -> None:
+def test_the_bounds_are_the_shares_that_a_score_test_just_accepts(counts: tuple[int, int]) -> None:
     right, n = counts
-    expected = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
+    deviate = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     low, high = wilson_interval(right, n)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= low <= right / n <= high <= 1
+    for bound in (low, high):
+        reach = deviate * math.sqrt(bound * (1 - bound) / n)
+        assert abs(bound - right / n) == pytest.approx(reach, abs=1e-9)
+
+
+def test_one_score_is_its_own_interval() -> None:
+    assert bootstrap_interval([0.5]) == (0.5, 0.5)

@@ -1,10 +1,12 @@
 """Waveform -> log-mel filter banks as Kaldi has them (HTK style, 25 ms windows every 10 ms, no dither).
 
-Written with whole-array operations: the frames are a strided view and one FFT serves them all.
+The filters are transformers'. Its spectrogram, which takes one frame after another and rounds to complex64, isn't used:
+the frames here are a strided view, and one FFT in float64 serves them all.
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from typing import Any
 
@@ -22,18 +24,16 @@ FLOOR = float(np.finfo(np.float32).eps)
 Array = np.ndarray[Any, Any]
 
 
-def _mel(hertz: float | Array) -> Any:
-    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)
-
-
 @cache
 def mel_filters(bins: int, sample_rate: int, fft_size: int) -> Array:
     """(fft_size / 2 + 1, bins): triangles of equal width in mels from 20 Hz to half the sample rate."""
-    edges = np.linspace(_mel(LOWEST_HERTZ), _mel(sample_rate / 2), bins + 2)
-    mels = _mel(np.arange(fft_size // 2 + 1) * (sample_rate / fft_size))[:, None]
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rising, falling = (mels - left) / (centre - left), (right - mels) / (right - centre)
-    filters: Array = np.maximum(0.0, np.minimum(rising, falling))
+    from transformers.audio_utils import mel_filter_bank
+
+    with warnings.catch_warnings():
+        # Of 128 filters the lowest are narrower than the step between two frequencies, and empty: in Kaldi, too.
+        warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+        shape = (fft_size // 2 + 1, bins, LOWEST_HERTZ, sample_rate / 2, sample_rate)
+        filters: Array = mel_filter_bank(*shape, mel_scale="kaldi", triangularize_in_mel_space=True)
     return filters
 
 

@@ -1,12 +1,12 @@
-"""How sure a share of right answers is."""
+"""How sure a measured figure is, by scipy's intervals."""
 
 from __future__ import annotations
 
-from math import sqrt
+from collections.abc import Sequence
 
 CONFIDENCE = 0.95
-_DEVIATES = 1.959963984540054
-"""The normal deviate that leaves (1 - CONFIDENCE) / 2 above it."""
+DRAWS = 1000
+"""Bootstrap samples behind an interval."""
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
@@ -14,12 +14,19 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
 
     Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    assert 0 <= right <= n and n > 0
-    share, z2 = right / n, _DEVIATES**2
-    middle = share + z2 / (2 * n)
-    reach = _DEVIATES * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    scale = 1 + z2 / n
-    # At 0 and n of n the bounds are 0 and 1 exactly; rounding would leave them a hair beside.
-    low = 0.0 if right == 0 else (middle - reach) / scale
-    high = 1.0 if right == n else (middle + reach) / scale
-    return low, high
+    from scipy.stats import binomtest
+
+    low, high = binomtest(right, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
+def bootstrap_interval(scores: Sequence[float]) -> tuple[float, float]:
+    """The percentiles 2.5 and 97.5 of the mean over samples with replacement; the same for the same scores."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if len(scores) == 1:  # scipy refuses a single one; every sample of it is that one
+        return float(scores[0]), float(scores[0])
+    drawn = {"n_resamples": DRAWS, "method": "percentile", "random_state": np.random.default_rng(0)}
+    low, high = bootstrap((scores,), np.mean, confidence_level=CONFIDENCE, **drawn).confidence_interval
+    return float(low), float(high)

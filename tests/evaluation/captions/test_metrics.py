@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.evaluation.captions.metrics import bleu, bootstrap_interval, caption_report, cider, rouge_l, split_words
+from isthmus.evaluation.captions.metrics import bleu, caption_report, cider, rouge_l, split_words
+from isthmus.evaluation.intervals import bootstrap_interval
 
 WORDS = st.lists(st.sampled_from("a red cat sat on the mat by sea".split()), min_size=1, max_size=8)
 

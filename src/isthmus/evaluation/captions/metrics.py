@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isthmus.evaluation.intervals import bootstrap_interval
+
 BETA = 1.2
 """ROUGE-L: how much recall counts beside precision."""
 ORDER = 4
 """CIDEr: the longest n-grams."""
 SIGMA = 6.0
 """CIDEr-D: the deviation of the penalty on a difference in length, in bigrams."""
-DRAWS = 1000
-"""Bootstrap samples behind an interval."""
 
 Words = list[str]
 Vector = dict[tuple[str, ...], float]
@@ -103,14 +103,6 @@ def caption_report(captions: Sequence[str], references: Sequence[Sequence[str]])
         report[name] = float(np.mean(scores))
         report[f"{name}_interval"] = bootstrap_interval(scores)
     return report
-
-
-def bootstrap_interval(scores: Sequence[float]) -> tuple[float, float]:
-    """The percentiles 2.5 and 97.5 of the mean over samples with replacement; the same for the same scores."""
-    values = np.asarray(scores, dtype=np.float64)
-    chosen = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
-    low, high = np.percentile(values[chosen].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _grams(words: Words) -> Counter[tuple[str, ...]]:

@@ -13,33 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LINEAR_HERTZ_A_MEL = 200.0 / 3.0
-_LOGARITHMIC_FROM_HERTZ = 1000.0
-_LOGARITHMIC_FROM_MEL = _LOGARITHMIC_FROM_HERTZ / _LINEAR_HERTZ_A_MEL
-_LOGARITHMIC_STEP = np.log(6.4) / 27.0
-
-
-def _mel(hertz: float) -> float:
-    if hertz < _LOGARITHMIC_FROM_HERTZ:
-        return hertz / _LINEAR_HERTZ_A_MEL
-    return float(_LOGARITHMIC_FROM_MEL + np.log(hertz / _LOGARITHMIC_FROM_HERTZ) / _LOGARITHMIC_STEP)
-
 
 @lru_cache(maxsize=8)
 def mel_filters(sample_rate: int, fft_size: int, bins: int, lowest: float, highest: float) -> np.ndarray[Any, Any]:
     """(fft_size // 2 + 1, bins) float32: triangles of unit area in Hz, evenly spaced on Slaney's mel scale."""
-    mels = np.linspace(_mel(lowest), _mel(highest), bins + 2)
-    edges = np.where(
-        mels < _LOGARITHMIC_FROM_MEL,
-        mels * _LINEAR_HERTZ_A_MEL,
-        _LOGARITHMIC_FROM_HERTZ * np.exp((mels - _LOGARITHMIC_FROM_MEL) * _LOGARITHMIC_STEP),
-    )
-    frequencies = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)[:, None]
-    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
-    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
-    triangles = np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2]))
-    filters: np.ndarray[Any, Any] = triangles.astype(np.float32)
-    return filters
+    from transformers.audio_utils import mel_filter_bank
+
+    shape = (fft_size // 2 + 1, bins, lowest, highest, sample_rate)
+    filters: np.ndarray[Any, Any] = mel_filter_bank(*shape, norm="slaney", mel_scale="slaney")
+    return filters.astype(np.float32)
 
 
 def log_mel(

@@ -1,4 +1,8 @@
-"""PLY: the columns of its vertices, or a mesh, whose surface :mod:`isthmus.data.media.points.meshes` samples."""
+"""PLY: the columns of its vertices, or a mesh, whose surface :mod:`isthmus.data.media.points.meshes` samples.
+
+Trimesh parses the meshes. Clouds are read here, since it can't be held to the limits: of text it makes an array of each
+line in the file, whatever number the header declares, which takes six times the memory and five times the time.
+"""
 
 from __future__ import annotations
 
