@@ -62,7 +62,7 @@ def _decoded(
         case Modality.IMAGE:
             from isthmus.data.media.images.files import read_image
 
-            return read_image(resolved, limits)
+            return read_image(resolved, limits, request)
         case Modality.VIDEO:
             from isthmus.data.media.videos.files import read_video
 

@@ -18,6 +18,7 @@ from isthmus.data.media.files import read_media
 from isthmus.data.media.in_memory import to_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.remarks import Remark, remark, remarks
+from isthmus.request import Request
 from isthmus.types import Modality
 
 Array = np.ndarray[Any, Any]
@@ -232,3 +233,42 @@ def test_remarks_that_nobody_collects_are_logged_ever_more_seldom(caplog: pytest
         for index in range(100):
             remark(Remark.BROKEN_POINTS, f"{index}.ply", "something")
     assert len(caplog.records) <= 3 and "broken points" in caplog.text
+
+
+def photograph(height: int, width: int) -> Image.Image:
+    """Waves of several lengths, as a picture has large and small shapes."""
+    y, x = np.mgrid[:height, :width] / height
+    channels = [np.sin(20 * x + k) + np.cos(35 * y * x) + 0.5 * np.sin(150 * (x + y) + k) for k in range(3)]
+    return Image.fromarray(np.uint8(np.clip(np.stack(channels, -1) * 50 + 128, 0, 255)))
+
+
+@pytest.mark.parametrize(
+    ("side", "shape"), [(32, (192, 256)), (64, (384, 512)), (300, (1536, 2048)), (None, (1536, 2048))]
+)
+def test_a_jpeg_is_decoded_no_larger_than_its_reader_looks(tmp_path: Path, side: int | None, shape: Any) -> None:
+    path = tmp_path / "photograph.jpg"
+    photograph(1536, 2048).save(path, quality=92)
+    whole = read_media(path, Modality.IMAGE)
+    found = read_media(path, Modality.IMAGE, request=Request(side=side))
+    assert found.array.shape == (*shape, 3)
+    assert min(shape) >= min(4 * (side or 9999), 1536)
+    if side is not None:
+        size = (side * 4 // 3, side)
+        small, expected = (
+            np.asarray(Image.fromarray(medium.array).resize(size, Image.Resampling.BICUBIC), float)
+            for medium in (found, whole)
+        )
+        assert np.abs(small - expected).max() <= 4 and np.abs(small - expected).mean() < 0.6
+
+
+def test_limits_hold_what_is_decoded_of_a_jpeg(tmp_path: Path) -> None:
+    path, limits = tmp_path / "photograph.jpg", MediaLimits(pixels=500_000)
+    photograph(1536, 2048).save(path)
+    assert read_media(path, Modality.IMAGE, limits, request=Request(side=64)).array.shape == (384, 512, 3)
+    with pytest.raises(DataError, match="pixels"):
+        read_media(path, Modality.IMAGE, limits)
+
+
+def test_other_formats_keep_every_pixel(tmp_path: Path) -> None:
+    photograph(256, 256).save(tmp_path / "p.png")
+    assert read_media(tmp_path / "p.png", Modality.IMAGE, request=Request(side=8)).array.shape == (256, 256, 3)

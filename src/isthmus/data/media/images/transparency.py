@@ -26,7 +26,7 @@ def widen_key(image: Image.Image) -> None:
 def on_white(image: Image.Image) -> Array:
     """A Pillow image of any mode -> (H, W, 3) uint8; what is clear in it becomes white, what is half clear half so."""
     if not image.has_transparency_data:
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     over = image.convert("RGBA")
     return np.array(Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB"))
 
