@@ -83,14 +83,14 @@ def test_every_bad_input_is_counted_and_told_with_file_and_line(tmp_path: Path) 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:900])
     (tmp_path / "bomb.png").write_bytes(bomb())
-    hour(tmp_path / "hour.mp4")
+    soundfile.write(tmp_path / "hour.wav", np.zeros(3600 * 8), 8)
     np.save(tmp_path / "nan.npy", np.array([[0, 0, np.nan]], np.float32))
     good = asked(shown("image", "good.png"))
     records = [
         (good, None),
         (asked(shown("image", "cut.png")), "corrupt"),
         (asked(shown("image", "bomb.png")), "limit"),
-        (asked(shown("video", "hour.mp4")), "limit"),
+        (asked(shown("audio", "hour.wav")), "limit"),
         (asked(shown("points", "nan.npy")), "corrupt"),
         (json.dumps(good)[:40], "schema"),
         (asked(shown("image", "../set.jsonl")), "path"),
@@ -114,6 +114,15 @@ def test_every_bad_input_is_counted_and_told_with_file_and_line(tmp_path: Path) 
     assert report.as_dict()["findings"]["limit"] == {
         "severity": "error", "count": 2, "examples": report.findings["limit"].examples,
     }  # fmt: skip
+
+
+def test_a_film_of_any_length_is_measured_by_some_of_its_frames(tmp_path: Path) -> None:
+    hour(tmp_path / "hour.mp4")
+    report = Linter().lint(lines(tmp_path, asked(shown("video", "hour.mp4"))))
+    assert report.usable == 1 and not report.count(Severity.ERROR)
+    (_, seconds, _), (_, frames, _) = (report.spread()[f"video {name}"] for name in ("seconds", "frames"))
+    assert (seconds, frames) == (3601, 4)
+    assert report.findings["slow video"].count == 1
 
 
 def test_duplicates_are_found_by_content_and_across_sets(tmp_path: Path) -> None:

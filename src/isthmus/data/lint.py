@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +17,7 @@ from isthmus.data.batching.pairs import Pair
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault, data_faults
-from isthmus.data.lint_media import doubts, measures, traits
+from isthmus.data.lint_media import LOOK, doubts, measures, traits
 from isthmus.data.media.files import DEFAULT_LIMITS, read_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.remarks import Remark, remarks
@@ -275,7 +275,9 @@ class Linter:
         assert item.media is not None
         if not self.decode:
             return _digest(item.media.array.tobytes()) if isinstance(item.media, Media) else str(item.media)
-        media = item.media if isinstance(item.media, Media) else read_media(item.media, item.modality, self.limits)
+        media = item.media
+        if not isinstance(media, Media):
+            media = read_media(media, item.modality, self.limits, request=LOOK.get(item.modality))
         kinds.update(traits(media, item.media))
         lengths += measures(media)
         for kind, said in doubts(media, item.media, words):
@@ -295,7 +297,9 @@ class Linter:
             return _digest(media.data)
         key = _digest(str(media).encode("utf-8", "surrogateescape"))
         if key not in self._files:
-            self._files[key] = _digest(media.read_bytes())
+            with media.open("rb") as file:
+                content = file_digest(file, lambda: blake2b(digest_size=8)).digest()
+            self._files[key] = int.from_bytes(content, "big")
         return self._files[key]
 
     def _double(self, kind: str, content: int, place: int, report: SourceReport, name: str = "") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.data.media.stored import StoredFile
+from isthmus.request import Request
 from isthmus.types import Media, Modality
 
 SIDES = re.compile(r"\b(left|right|above|below|upper|lower|top|bottom|upside|clockwise)\b", re.IGNORECASE)
@@ -22,6 +23,15 @@ FEWEST = 8
 """Points below which a cloud is a finding."""
 
 
+def _spread(count: int, rate: float) -> list[int]:
+    """The numbers of at most sixteen frames, evenly from the first to the last."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, 16)})
+
+
+LOOK = {Modality.VIDEO: Request(frames=_spread)}
+"""What is decoded of a medium: some frames of a video, so that a film of any length is read."""
+
+
 def measures(media: Media) -> Iterator[tuple[str, float]]:
     """A medium's sizes and ranges, by name."""
     array = media.array
@@ -31,7 +41,7 @@ def measures(media: Media) -> Iterator[tuple[str, float]]:
             yield "image brightness", float(array.mean())
         case Modality.VIDEO:
             assert media.rate is not None
-            yield from (("video frames", len(array)), ("video seconds", len(array) / media.rate))
+            yield from (("video frames", media.frame_count), ("video seconds", media.frame_count / media.rate))
             yield "video frames a second", media.rate
         case Modality.AUDIO:
             assert media.rate is not None

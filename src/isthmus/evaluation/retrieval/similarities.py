@@ -87,9 +87,12 @@ def likelihood_similarity(
     for conversation in conversations:
         collator = model.collator("validation")
         item = medium_of(conversation)
-        medium = item.media if isinstance(item.media, Media) else read_media(item.media, modality)  # type: ignore[arg-type]
+        assert item.media is not None
+        encoder, medium = side.encoder(modality), item.media
+        if not isinstance(medium, Media):
+            medium = read_media(medium, modality, request=encoder.request(modality))
         # Read and preprocessed once, for all captions.
-        inputs = side.encoder(modality).preprocess(medium)
+        inputs = encoder.preprocess(medium)
         collator.preprocess[modality] = partial(_known, inputs)
         collator.cached.pop(modality, None)
         prompt = _with_medium(conversation.prompt(), item, medium)
