@@ -308,3 +308,16 @@ def test_broken_bytes_are_read_around_or_refused_in_words(tmp_path: Path, name: 
             assert 1 <= len(asked(tmp_path / name, 5, limits=limits).array) <= 5
         except DataError as error:
             assert name in str(error)
+
+
+def test_raw_frames_are_read_whole_and_as_asked_for(tmp_path: Path) -> None:
+    """YUV4MPEG2: a line of text, then each frame's planes, here of greys alone."""
+    greys = (16 + 20 * np.arange(9, dtype=np.uint8))[:, None, None].repeat(48, 1).repeat(64, 2)
+    frames = b"".join(b"FRAME\n" + grey.tobytes() + b"\x80" * (2 * 24 * 32) for grey in greys)
+    path = tmp_path / "raw.y4m"
+    path.write_bytes(b"YUV4MPEG2 W64 H48 F8:1 Ip A1:1 C420jpeg\n" + frames)
+    whole = read_media(path, VIDEO)
+    assert whole.array.shape == (9, 48, 64, 3) and whole.rate == 8
+    assert np.array_equal(seen(asked(path, 3), 3), seen(whole, 3))
+    with pytest.raises(DataError, match=r"raw.y4m: found \d frames; expected at most 5"):
+        read_media(path, VIDEO, MediaLimits(frames=5))

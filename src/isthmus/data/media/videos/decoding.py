@@ -20,7 +20,7 @@ from isthmus.data.media.videos.upright import Pictures
 from isthmus.request import Request
 from isthmus.types import Media, Modality
 
-VIDEO_FIX = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, MPEG-TS, MPG, FLV, GIF, APNG or WebP"
+VIDEO_FIX = "replace the file with an intact MP4, MOV, WebM, MKV, AVI, MPEG-TS, MPG, FLV, Y4M, GIF, APNG or WebP"
 Array = np.ndarray[Any, Any]
 
 

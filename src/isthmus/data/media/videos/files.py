@@ -34,6 +34,7 @@ _BEGINNINGS = {
     b"\x89PNG\r\n\x1a\n": "animation",
     b"FLV\x01": "flv",
     b"\x00\x00\x01\xba": "mpeg",
+    b"YUV4MPEG2 ": "yuv4mpegpipe",
 }
 
 
