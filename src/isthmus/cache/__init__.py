@@ -1,1 +1,1 @@
-"""Nothing frozen is computed twice: features and conditions on disk, by weights, settings and content."""
+"""A cache on disk of encoder features and caption conditions, keyed by weights, settings and content."""

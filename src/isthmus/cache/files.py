@@ -1,4 +1,4 @@
-"""What files hold, by path, size and time of change: a file that was read once needn't be read again to be known."""
+"""An index of file digests by path, size and modification time, so that an unchanged file is read only once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 INDEX = "files.sqlite"
 CHUNK = 1 << 20
 SETTLED = 2_000_000_000
-"""Nanoseconds since its last change, from which on a file is indexed: a later change within one tick of the file
-system's clock, to the same size, would otherwise go unseen."""
+"""A file is indexed once its last change is this many nanoseconds old: a second change within one tick of the file
+system's clock that keeps the size would otherwise not be detected."""
 
 
 class FileDigests:
-    """Digests of files, kept beside a cache's values. Any number of processes may use one folder.
+    """Digests of files, stored in the cache's folder. Any number of processes may use one folder.
 
-    Where the index can't be read or written, files are read: it saves time and decides nothing.
+    If the index can't be read or written, files are read instead: the index only saves time.
 
     Args:
-        folder: of the cache.
+        folder: the cache's folder.
 
     Attributes:
         read: how many files this process has read.
@@ -38,7 +38,7 @@ class FileDigests:
         return vars(self) | {"_connection": None}
 
     def digest(self, path: Path) -> str:
-        """The digest of a file's bytes, from the index where size and time of change are still those of then.
+        """The digest of a file's bytes, from the index if the file's size and modification time are unchanged.
 
         Raises:
             OSError: the file can't be read.
@@ -68,7 +68,7 @@ class FileDigests:
         if self._connection is None:
             connection = sqlite3.connect(self.folder / INDEX, timeout=10.0, isolation_level=None)
             connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = off")  # what a power failure loses is read again
+            connection.execute("pragma synchronous = off")  # entries lost in a power failure are computed again
             connection.execute(
                 "create table if not exists files "
                 "(path text primary key, size integer, changed integer, digest text) without rowid"

@@ -1,4 +1,4 @@
-"""The fingerprint of a frozen expert: a bridge is only worth something beside the experts that it was trained with."""
+"""The fingerprint of a frozen expert: a bridge works only with the experts that it was trained with."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 
 EDGE = 1 << 20
-"""Bytes that are read at each end of a large weights file: all of its gigabytes would take minutes at every start."""
+"""Bytes read at each end of a large weights file: reading all of its gigabytes at every start would take minutes."""
 BLOCK, BLOCKS = 1 << 16, 64
-"""Between the ends, so many blocks of so many bytes are read, evenly spread: a tuned copy differs nearly everywhere."""
+"""Size and number of the evenly spaced blocks read between the ends: a tuned copy differs nearly everywhere."""
 WHOLE = 1 << 24
-"""Bytes of a file that is still read as a whole."""
+"""The largest file, in bytes, that is read whole."""
 
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 
@@ -18,10 +18,10 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 def fingerprint(checkpoint: Path) -> str:
     """A digest of a weights file, or of all weights and configurations in a folder: names, sizes, and contents.
 
-    Files above :data:`WHOLE` are sampled: a change that misses both ends and all blocks between them isn't seen.
+    Files above :data:`WHOLE` are sampled: a change outside both ends and all blocks isn't detected.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: there are no weights.
     """
     if checkpoint.is_file():
         files = [checkpoint]
@@ -42,7 +42,7 @@ def fingerprint(checkpoint: Path) -> str:
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:
-    """(start, length) of what is read of a file."""
+    """(start, length) of each part of a file that is read."""
     if size <= WHOLE:
         return [(0, size)]
     between = [EDGE + place * (size - 2 * EDGE - BLOCK) // (BLOCKS - 1) for place in range(BLOCKS)]

@@ -1,4 +1,4 @@
-"""Nothing frozen is computed twice: encoder features and caption conditions, kept on disk from run to run."""
+"""Features of frozen encoders and conditions of frozen generators, kept on disk from run to run."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Storage = Literal["exact", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Where frozen results are kept.
+    """Where and how frozen results are kept.
 
     Attributes:
         folder: on a disk of this machine; each machine of a run has its own.
-        max_bytes: of all files together. Where it is reached, what was used longest ago is dropped, as far as it wasn't
-            used in this run; where nothing else is left, nothing is added.
-        storage: ``exact`` as they were computed, or half the size: rounded, and given back as float32.
-        trial: after so many items of a kind, reading them back is held against computing them, and a cache that is
-            slower is switched off for that kind until the run ends; 0 keeps it on.
+        max_bytes: the limit of all files together. When it is reached, the least recently used values that this run
+            hasn't used are dropped; if there are none, nothing more is added.
+        storage: ``exact`` as computed; or a half-precision type, from which values are returned as float32.
+        trial: the number of items of a kind after which reading is compared with computing; if reading takes longer,
+            the cache is switched off for that kind until the run ends. 0 keeps it on.
     """
 
     folder: Path = Path("runs/cache")
@@ -56,7 +56,7 @@ class CacheSettings:
 
 @dataclass
 class Trial:
-    """What the first items of a kind took, in seconds."""
+    """Seconds that the first items of a kind took to compute and to load."""
 
     items: int = 0
     computed: float = 0.0
@@ -67,9 +67,9 @@ class FrozenCache:
     """Features by medium and conditions by caption, of one model's experts.
 
     Attributes:
-        precision: the Trainer's; values of another are other values.
-        hits: how many features or conditions came from the cache in this process.
-        misses: how many were computed.
+        precision: the Trainer's precision, a part of every key, since values depend on it.
+        hits: how many features or conditions this process read from the cache.
+        misses: how many it computed.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
@@ -83,21 +83,21 @@ class FrozenCache:
         self._off: set[str] = set()
 
     def medium(self, encoder: Encoder, modality: Modality, positions: Callable[[int], int]) -> MediumCache | None:
-        """What a data worker looks media up in; None where the cache was slower than the encoder."""
+        """The lookup that a data worker uses for media; None if the cache was slower than the encoder."""
         space = self.namespace(encoder, modality)
         if space in self._off:
             return None
         return MediumCache(self.store, self.files, space, partial(encoder.token_count, modality), positions)
 
     def namespace(self, part: FrozenExpert, modality: Modality) -> str:
-        """What stands before every key of an expert's values."""
+        """The prefix of every key of an expert's values."""
         if id(part) not in self._identities:
             without = part.sampling_settings if isinstance(part, Generator) else ()
             self._identities[id(part)] = identity(part, without)
         return f"{self._identities[id(part)]}/{modality}/{self.precision}/{self.settings.storage}"
 
     def features(self, encoder: Encoder, modality: Modality, batch: MediaBatch, device: torch.device) -> Features:
-        """F of a batch, of which only what wasn't found is encoded; an encoder that has nothing to do isn't loaded."""
+        """F of a batch. Only media that weren't found are encoded; if all were found, the encoder isn't loaded."""
         assert batch.cached is not None
         computed: Features | None = None
         missing = [at for at, known in enumerate(batch.cached) if known.tokens is None]
@@ -130,7 +130,7 @@ class FrozenCache:
         return Features(torch.stack(tokens_of), torch.stack(mask_of))
 
     def condition(self, generator: Generator, captions: Sequence[str]) -> Condition:
-        """The generator's own condition of each caption, on the CPU; its text towers load only for new ones."""
+        """The generator's own condition of each caption, on the CPU; its text towers load only for new captions."""
         space = self.namespace(generator, generator.modality)
         if space in self._off:
             return generator.condition(captions)

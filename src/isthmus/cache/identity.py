@@ -1,4 +1,4 @@
-"""What decides the values that a frozen expert gives: its weights, its other files and its settings."""
+"""A digest of all that a frozen expert's output depends on: its weights, its other files and its settings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from isthmus.cache.fingerprint import WEIGHTS, fingerprint
 from isthmus.types import FrozenExpert
 
 VERSION = 1
-"""Raised when an expert's preprocessing or arithmetic changes, so that what was cached before is not found."""
+"""To be increased when an expert's preprocessing or arithmetic changes, so that earlier cache entries aren't found."""
 
 LARGEST = 1 << 26
-"""Bytes of a file beside the weights that is read whole: tokenizers and configurations are far smaller."""
+"""The largest file besides the weights, in bytes, that is included: tokenizers and configurations are far smaller."""
 
 OPAQUE = "opaque"
-"""Tokenizers and the like: made of the checkpoint's files, and some of them there only once the expert is loaded."""
+"""Stands for tokenizers and similar objects: they are built from the checkpoint's files, some only after loading."""
 
 
 def identity(part: FrozenExpert, without: Collection[str] = ()) -> str:
     """A digest that changes with the expert's class, weights, tokenizer and configuration files, and settings.
 
-    Settings are its public attributes, and those of experts within it.
+    Settings are its public attributes, and those of the experts that it contains.
 
     Args:
         part: the expert.
-        without: settings of its own that don't touch the values in question.
+        without: names of settings that don't affect the cached values.
 
     Raises:
         ValueError: a checkpoint without weights.
@@ -48,7 +48,7 @@ def _described(part: FrozenExpert, without: Collection[str] = ()) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it; :data:`OPAQUE` for what is neither plain nor a file nor an expert."""
+    """A value in JSON's types; :data:`OPAQUE` if it is neither plain nor a file nor an expert."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, torch.dtype):

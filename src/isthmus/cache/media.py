@@ -1,4 +1,4 @@
-"""Encoded media as data workers find them: by the content of a file or an array, without decoding it."""
+"""Data workers look up encoded media by the content of a file or an array, without decoding it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class MediumCache:
     """The cached features of one modality.
 
     Attributes:
-        store: where they are.
-        files: what files hold.
-        namespace: the encoder with its weights and settings.
-        count: N of preprocessed inputs.
-        positions: M of N.
+        store: holds the features.
+        files: digests of files.
+        namespace: the prefix of keys, from the encoder's weights and settings.
+        count: gives N of preprocessed inputs.
+        positions: gives M for N.
     """
 
     store: TensorStore
@@ -37,10 +37,10 @@ class MediumCache:
     positions: Callable[[int], int]
 
     def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
-        """What is known of a medium; its ``tokens`` are None where it must be encoded.
+        """The cache entry of a medium; its ``tokens`` are None if the medium must be encoded.
 
         Raises:
-            DataError: a file of more bytes than the limit.
+            DataError: the file has more bytes than the limit.
         """
         found = Encoded(f"{self.namespace}/{content_key(medium, limits, self.files)}")
         held = self.store.get(found.key)
@@ -50,18 +50,18 @@ class MediumCache:
 
 
 def content_key(medium: Media | Path | StoredFile, limits: MediaLimits, files: FileDigests | None = None) -> str:
-    """A digest of a file's bytes and ending, wherever they lie, of an array with its rate, or of what draws one.
+    """A digest of a file's bytes and suffix (not its path), of an array with its rate, or of a deferred medium's key.
 
-    A file's also depends on the limits. What was found under them was decoded under them, so that no cap is passed by
-    way of the cache; under others it is decoded again, and held against those.
+    A file's digest includes the limits: cached features of it were decoded under the same limits, and under other
+    limits it is decoded and checked again. So the cache never bypasses a limit.
 
     Args:
         medium: the medium.
         limits: caps on files.
-        files: what files hold, where that is kept.
+        files: digests of files from an index; None reads the file.
 
     Raises:
-        DataError: a file of more bytes than the limit.
+        DataError: the file has more bytes than the limit.
     """
     digest = blake2b(digest_size=16)
     if isinstance(medium, Path):
@@ -83,7 +83,7 @@ def content_key(medium: Media | Path | StoredFile, limits: MediaLimits, files: F
 
 
 READERS = 2
-"""Raised when a reader makes something else of a file, so that what was cached before is not found."""
+"""To be increased when a reader decodes a file differently, so that earlier cache entries aren't found."""
 
 
 def _file_name(suffix: str, limits: MediaLimits, content: str) -> bytes:

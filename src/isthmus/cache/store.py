@@ -21,32 +21,31 @@ from isthmus.paths import user_path
 log = logging.getLogger(__name__)
 
 SHARDS = 8
-"""Files: writers of different ones don't wait for each other."""
+"""The number of SQLite files: writers of different files don't wait for each other."""
 
 PATIENCE = 60.0
-"""Seconds that a writer waits for another one."""
+"""Seconds that a writer waits for another writer of the same file."""
 
 NOTED = 256
-"""Reads after which a process writes down what it has used: one write a read would be slower than the read."""
+"""Reads between two updates of the times of last use: an update for each read would be slower than the read."""
 
 SPARE = 0.05
-"""The share of ``max_bytes`` that is made free at once, so that not every write has to look for what is oldest."""
+"""The share of ``max_bytes`` that is freed at once, so that not every write has to search for the oldest values."""
 
 Tensors = dict[str, Tensor]
 
 
 class TensorStore:
-    """Tensors by key. What a killed process was writing is not there; all that it had written is.
+    """Tensors by key. If a process is killed during a write, that write is absent and all earlier ones are complete.
 
-    SQLite's write-ahead log makes a write whole or void, and orders writers. Its files must be on a disk of this
-    machine: the log doesn't work over a network. A checksum guards each value: a damaged one counts as absent.
+    SQLite's write-ahead log makes each write atomic and orders writers. Its files must be on a disk of this machine:
+    the log doesn't work over a network. A checksum guards each value: a damaged one counts as absent.
 
     Args:
-        folder: made where it isn't there.
-        max_bytes: of all files together. Where it is reached, what was used longest ago is dropped, as far as nobody
-            has used it since this object was made. What the run itself uses stays: its items come round once a pass,
-            so that dropping the oldest of them would drop the very one that comes next. Where nothing else is left,
-            nothing is added.
+        folder: created if it doesn't exist.
+        max_bytes: the limit of all files together. When it is reached, the least recently used values are dropped,
+            except those that any process has used since this object was made: a run reads its items in the same order
+            in each epoch, so the oldest of them is the next one needed. If there are no others, nothing more is added.
 
     Raises:
         ValueError: ``max_bytes`` below 1, or a folder that can't be made.
@@ -94,7 +93,7 @@ class TensorStore:
             return None
 
     def put(self, values: Mapping[str, Tensors]) -> bool:
-        """Adds or replaces values, those of a file at once. Whether there was room."""
+        """Adds or replaces values, in one transaction a file. Returns whether there was room."""
         shards: dict[Path, list[tuple[str, int, bytes]]] = {}
         size = 0
         for key, tensors in values.items():
@@ -122,7 +121,7 @@ class TensorStore:
         return True
 
     def size(self) -> int:
-        """Bytes of its files and their logs, less what dropped values have left free in them."""
+        """Bytes of its files and their logs, without the free pages that dropped values left."""
         total = 0
         for number in range(SHARDS):
             file = self._shard(number)
@@ -156,7 +155,7 @@ class TensorStore:
         return not self.is_full
 
     def _drop(self, wanted: int) -> int:
-        """Drops what was used longest ago, and not since this object was made. How many bytes became free."""
+        """Drops the least recently used values, of those unused since this object was made. Returns bytes freed."""
         self._note()
         query = "select used, size, key from uses where used < ? order by used"
         old: list[tuple[float, int, str]] = []
@@ -179,7 +178,8 @@ class TensorStore:
                 connection.executemany("delete from held where key = ?", gone)
                 connection.executemany("delete from uses where key = ?", gone)
                 connection.execute("commit")
-                connection.execute("pragma wal_checkpoint(truncate)")  # or the log would count for what was dropped
+                # Otherwise the log's size would still include the dropped values.
+                connection.execute("pragma wal_checkpoint(truncate)")
         except sqlite3.OperationalError as error:
             if connection.in_transaction:
                 connection.execute("rollback")
@@ -191,7 +191,7 @@ class TensorStore:
         return freed
 
     def _note(self) -> None:
-        """Writes down which values were used. It is no loss where that fails: they look older than they are."""
+        """Updates the times of last use. If that fails, the values only look older than they are."""
         shards: dict[Path, list[tuple[float, str]]] = {}
         for key in self._noted:
             shards.setdefault(self._file(key), []).append((time.time(), key))
@@ -220,7 +220,7 @@ class TensorStore:
                 _create(file)
             try:
                 connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-                # A power failure may undo the last writes, and damages none.
+                # A power failure may undo the last writes, but doesn't damage earlier ones.
                 connection.execute("pragma synchronous = normal")
                 _add_uses(connection)
             except sqlite3.DatabaseError as error:
@@ -230,7 +230,7 @@ class TensorStore:
 
 
 def _create(file: Path) -> None:
-    """Made aside and linked into place: of two processes that do so at once, the second finds the first one's."""
+    """Creates a file under another name and links it into place: of two processes, the second keeps the first's."""
     aside = file.with_name(f"new-{uuid4().hex}")
     connection = sqlite3.connect(aside, isolation_level=None)
     connection.execute("pragma page_size = 16384")
@@ -246,7 +246,7 @@ def _create(file: Path) -> None:
 
 
 def _add_uses(connection: sqlite3.Connection) -> None:
-    """When each value was last used. Apart from the values: to change a row is to write all of it."""
+    """Adds the table of times of last use. It is separate because updating a row rewrites the whole row."""
     if connection.execute("select count(*) from sqlite_master where name = 'uses'").fetchone()[0]:
         return
     connection.execute("begin immediate")
