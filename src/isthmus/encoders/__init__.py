@@ -1,4 +1,4 @@
-"""Media -> F (B, N, D), by frozen experts: a folder an expert or family, the contract in base.py."""
+"""Media -> F (B, N, D), by frozen experts: one folder for each expert or family; base.py has the interface."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What encoders that take a recording from its start have in common: length, masks and pooling.
+"""The base of encoders that read a recording from its start: length, masks and pooling.
 
-Recordings of a batch differ in length, and tensors of a batch don't: `preprocess` pads to a fixed length and says how
-much of it is real, and nothing of the rest reaches a valid token.
+`preprocess` pads recordings to a fixed length, so that they can be stacked, and gives their true lengths; padding has
+no influence on valid tokens.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Tokens = Literal["frame", "pooled"]
 
 
 class AudioFrameEncoder(Encoder):
-    """An expert of audio that gives tokens along time.
+    """An audio encoder whose tokens follow each other in time.
 
     Args:
         checkpoint: where its weights come from.
         tokens: ``frame``, tokens along time, as many as the recording fills; ``pooled``, one token, their mean.
-        sample_rate: hertz, of the waveforms that the expert was trained on; others are resampled.
-        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
-        shortest: samples at ``sample_rate`` that make one token.
+        sample_rate: of the waveforms that the expert was trained on, hertz; others are resampled.
+        seconds: the length that is encoded: longer recordings are cut to it, shorter ones padded.
+        shortest: samples at ``sample_rate`` that one token needs.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -79,9 +79,9 @@ class AudioFrameEncoder(Encoder):
         raise NotImplementedError
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
-        """A recording at any rate -> tensors of a fixed size, and how much of them is real.
+        """A recording at any rate -> tensors of a fixed size, and their true length.
 
-        Recordings that lose a token's worth or more at their end are counted, and warned of.
+        Recordings of which one token or more is cut off are counted, and a warning is logged.
 
         Raises:
             ValueError: the medium isn't audio, is too short for one token, or holds values that aren't finite; the
@@ -132,5 +132,5 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def first_valid(counts: Tensor, length: int) -> Tensor:
-    """(B,) -> mask (B, length): of each row, as many steps from the start."""
+    """Counts (B,) -> mask (B, length), True at the first ``count`` steps of each row."""
     return torch.arange(length, device=counts.device) < counts[:, None]

@@ -1,4 +1,4 @@
-"""The contract of an encoder: media -> F (B, N, D). Frozen, in eval mode, without gradient, whatever the stage says."""
+"""The interface of an encoder: media -> F (B, N, D). In every stage it is frozen, in eval mode and without gradient."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Encoder(FrozenExpert):
     """A frozen expert that turns media into tokens.
 
     Attributes:
-        modalities: the media that it takes.
+        modalities: those that it encodes.
         checkpoint: where its weights come from; a part of the fingerprint that a trained bridge is tied to.
-        counts_are_bounds: whether ``token_count`` is the most that there can be. How many there are, one or more, is
-            then told by the mask alone, and the batch is closed up to it before the LLM reads it.
+        counts_are_bounds: whether ``token_count`` is only an upper bound. The mask then has the actual number, one or
+            more, and the batch is packed accordingly before the LLM reads it.
     """
 
     modalities: tuple[Modality, ...]
@@ -37,14 +37,14 @@ class Encoder(FrozenExpert):
         raise NotImplementedError
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
-        """One medium, no batch axis, ready to be stacked. Runs in data workers: never needs the weights."""
+        """One medium -> tensors without a batch axis, ready to be stacked. Runs in data workers, without weights."""
         raise NotImplementedError
 
     def request(self, modality: Modality) -> Request | None:
-        """What of such a medium :meth:`preprocess` looks at, so that files are decoded no further.
+        """The part of a medium that :meth:`preprocess` reads, so that no more of a file is decoded.
 
-        Of a video, :meth:`preprocess` is then given some frames: it finds them by ``Media.frame_count`` and
-        ``Media.rows``. None: the whole medium.
+        :meth:`preprocess` then gets only those frames of a video, and finds them by ``Media.frame_count`` and
+        ``Media.rows``. None stands for the whole medium.
         """
         return None
 

@@ -22,15 +22,15 @@ from isthmus.types import is_shapes_only
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTINGS = ("state_dict", "model")
-"""Under what published files keep their tensors, where other things stand beside them."""
+"""Keys under which published files keep their tensors if they hold other things too."""
 SHOWN = 3
-"""How many keys of a kind an error names."""
+"""How many keys of a kind an error lists."""
 
 Config = TypeVar("Config")
 
 
 def read_config(checkpoint: Path, section: str, default: Config) -> Config:
-    """A checkpoint's sizes: ``default`` of a file, overridden by ``section`` of a folder's ``config.json``.
+    """A checkpoint's sizes: ``default`` for a file; for a folder, ``section`` of its ``config.json`` overrides them.
 
     Raises:
         ValueError: the folder is missing or empty, ``config.json`` isn't JSON, or it names an unknown field.
@@ -61,7 +61,7 @@ def read_config(checkpoint: Path, section: str, default: Config) -> Config:
 
 
 def _as_typed(file: Path, name: str, value: Any, kind: type) -> Any:
-    """A JSON value as its field's type: lists become tuples, whole numbers may stand for floats."""
+    """A JSON value converted to its field's type: lists become tuples, and integers floats."""
     if kind is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float and type(value) is int:
@@ -90,7 +90,7 @@ def weights_file(checkpoint: Path) -> Path:
 
 
 def read_stored(file: Path) -> Any:
-    """What a weights file holds, on the CPU, as it was saved. Newer torch files are mapped, so a look costs little.
+    """The content of a weights file, on the CPU, as it was saved. Newer torch files are memory-mapped, not read.
 
     Raises:
         ValueError: the file can't be read as weights.
@@ -98,7 +98,7 @@ def read_stored(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        # ULIP's training script saved its command line beside the weights: only tensors and this are let in.
+        # ULIP's training script saved its command line beside the weights: only tensors and this class are allowed.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -109,9 +109,9 @@ def read_stored(file: Path) -> Any:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU, out of their nesting and without DDP's prefix (``module.``).
+    """The tensors of a file, on the CPU, without outer keys (:data:`NESTINGS`) and without DDP's prefix ``module.``.
 
-    Within :func:`isthmus.types.shapes_only` there are none.
+    Within :func:`isthmus.types.shapes_only` the result is empty.
 
     Raises:
         ValueError: the file can't be read as weights.
@@ -131,7 +131,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def _is_zip(file: Path) -> bool:
-    """Whether torch wrote it in its present format, which can be mapped into memory instead of read."""
+    """Whether the file has torch's present format, which can be memory-mapped."""
     with file.open("rb") as stream:
         return stream.read(2) == b"PK"
 
@@ -139,9 +139,9 @@ def _is_zip(file: Path) -> bool:
 def load_weights(
     model: nn.Module, weights: Mapping[str, Tensor], file: Path, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Puts weights into a model that may stand on the meta device, as ``dtype``; every key and shape must match.
+    """Loads weights, as ``dtype``, into a model that may be on the meta device; every key and shape must match.
 
-    Within :func:`isthmus.types.shapes_only` the model takes the type alone.
+    Within :func:`isthmus.types.shapes_only` the model is only converted to ``dtype``.
 
     Raises:
         ValueError: keys are missing or unexpected, or shapes differ.
@@ -164,7 +164,7 @@ def load_weights(
         raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {fix}")
     plain = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     model.load_state_dict(plain, assign=True, strict=True)
-    model.to(dtype)  # buffers that are computed, and stand in no file
+    model.to(dtype)  # for computed buffers, which aren't in the file
 
 
 def save_checkpoint(folder: Path, section: str, config: Any, weights: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""An image -> the normalised square that CLIP-like vision towers see."""
+"""An image -> the normalised square that CLIP-like vision towers take."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 Array = np.ndarray[Any, Any]
 
 LONGEST = 64
-"""How many times as long as wide an image may be and still be resized whole before its middle is cropped."""
+"""The largest ratio of sides at which an image is resized whole before its centre is cropped."""
 
 
 def middle(pixels: Array) -> Array:
-    """(..., H, W, 3) -> its middle, at most :data:`LONGEST` times as long as wide.
+    """(..., H, W, 3) -> its centre, at most :data:`LONGEST` times as long as wide.
 
-    For whoever resizes the shorter side and crops the middle: a picture of 2,000,000 pixels by one would take gigabytes
-    in between, of which a square is kept. Below that length nothing changes.
+    For callers that resize the shorter side and then crop the centre: resizing an image of 2,000,000 x 1 pixels would
+    take gigabytes. Images below that ratio are unchanged.
     """
     height, width = pixels.shape[-3:-1]
     longest = LONGEST * min(height, width)

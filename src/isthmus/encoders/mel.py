@@ -1,7 +1,7 @@
-"""Waveform -> log-mel filter banks as Kaldi has them (HTK style, 25 ms windows every 10 ms, no dither).
+"""Waveform -> log-mel filter banks as in Kaldi (HTK style, 25 ms windows every 10 ms, no dither).
 
-The filters are transformers'. Its spectrogram, which takes one frame after another and rounds to complex64, isn't used:
-the frames here are a strided view, and one FFT in float64 serves them all.
+The filters are transformers'. Its spectrogram, which loops over frames and rounds to complex64, isn't used: here the
+frames are a strided view, and one FFT call in float64 transforms them all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOP_SECONDS = 0.010
 PREEMPHASIS = 0.97
 LOWEST_HERTZ = 20.0
 HANN, POVEY = 1.0, 0.85
-"""Windows, as powers of Hann's; Povey's is Kaldi's own."""
+"""Exponents of the Hann window; Povey's window is Kaldi's own."""
 FLOOR = float(np.finfo(np.float32).eps)
 """Energies below this are raised to it before the logarithm."""
 
@@ -26,11 +26,11 @@ Array = np.ndarray[Any, Any]
 
 @cache
 def mel_filters(bins: int, sample_rate: int, fft_size: int) -> Array:
-    """(fft_size / 2 + 1, bins): triangles of equal width in mels from 20 Hz to half the sample rate."""
+    """(fft_size / 2 + 1, bins): triangular filters of equal width in mels, from 20 Hz to half the sample rate."""
     from transformers.audio_utils import mel_filter_bank
 
     with warnings.catch_warnings():
-        # Of 128 filters the lowest are narrower than the step between two frequencies, and empty: in Kaldi, too.
+        # The lowest of 128 filters are narrower than the step between two frequencies, and empty, as in Kaldi.
         warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
         shape = (fft_size // 2 + 1, bins, LOWEST_HERTZ, sample_rate / 2, sample_rate)
         filters: Array = mel_filter_bank(*shape, mel_scale="kaldi", triangularize_in_mel_space=True)
@@ -38,13 +38,13 @@ def mel_filters(bins: int, sample_rate: int, fft_size: int) -> Array:
 
 
 def filter_banks(waveform: Array, sample_rate: int, bins: int, window_power: float = HANN) -> Array:
-    """(L,) samples -> (frames, bins) float32, natural logarithms; windows that would pass the end are left out.
+    """(L,) samples -> (frames, bins) float32, natural logarithms; windows that would extend past the end are omitted.
 
     Args:
         waveform: samples, at any scale.
         sample_rate: hertz.
-        bins: filters.
-        window_power: to which a Hann window is raised, :data:`HANN` or :data:`POVEY`.
+        bins: number of filters.
+        window_power: the exponent of the Hann window, :data:`HANN` or :data:`POVEY`.
 
     Raises:
         ValueError: the waveform is shorter than one window.
@@ -56,7 +56,7 @@ def filter_banks(waveform: Array, sample_rate: int, bins: int, window_power: flo
         )
     frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), window)[::hop]
     frames = frames - frames.mean(axis=1, keepdims=True)
-    # The sample before a frame's first is taken to equal it.
+    # Pre-emphasis takes the sample before a frame's first to equal the first.
     previous = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     fft_size = 1 << (window - 1).bit_length()
     spectrum = np.fft.rfft((frames - PREEMPHASIS * previous) * np.hanning(window) ** window_power, fft_size, axis=1)

@@ -1,4 +1,4 @@
-"""Stochastic depth: a residual branch left out for whole samples, in training only (Huang et al., arXiv 1603.09382)."""
+"""Stochastic depth: in training, drops a residual branch for whole samples (Huang et al., arXiv 1603.09382)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch (B, ...) for whole samples, with probability ``rate``; the rest grow to keep the mean."""
+    """Drops a residual branch (B, ...) for whole samples with probability ``rate``; others are scaled up in turn."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An encoder's folder in the form of transformers' ``save_pretrained``: configuration, preprocessing, weights."""
+"""Reads an encoder's folder in the format of transformers' ``save_pretrained``: settings, preprocessing, weights."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from isthmus.types import is_shapes_only
 
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3
-"""How many keys of a kind an error names."""
+"""How many keys of a kind an error lists."""
 
 
 def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tuple[Any, Any]:
     """The model's configuration and its feature extractor, without weights.
 
     Args:
-        folder: what ``save_pretrained`` of the model and of its feature extractor wrote, or a downloaded copy.
+        folder: written by ``save_pretrained`` of the model and of its feature extractor, or downloaded.
         config: the configuration's class.
         extractor: the feature extractor's class.
-        example: a download that would do, for messages.
+        example: a published model that fits, for messages.
 
     Raises:
         ValueError: a file is missing or unreadable, or is another model's.
@@ -33,7 +33,7 @@ def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tu
     fix = f"download one (`hf download {example} --local-dir FOLDER`) and give that folder"
     if not (folder / "config.json").is_file():
         found = "a folder without config.json" if folder.is_dir() else "no such folder"
-        raise ValueError(f"{folder}: found {found}; expected a checkpoint as of {example}: {fix}")
+        raise ValueError(f"{folder}: found {found}; expected a checkpoint in the format of {example}: {fix}")
     try:
         sizes: dict[str, Any] = config.get_config_dict(folder, local_files_only=True)[0]
     except (OSError, ValueError) as error:
@@ -46,7 +46,7 @@ def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tu
             f"{folder}: found no preprocessor_config.json that can be read ({error}); expected that of "
             f"{extractor.__name__}: {fix}"
         ) from error
-    kind = recipe.get("feature_extractor_type", extractor.__name__)  # older files don't say
+    kind = recipe.get("feature_extractor_type", extractor.__name__)  # older files lack it
     _require(folder, "preprocessor_config.json: feature_extractor_type", kind, extractor.__name__, fix)
     return config.from_dict(sizes), extractor.from_dict(recipe)
 
@@ -71,11 +71,11 @@ def read_model(
     Args:
         folder: that of :func:`read_settings`.
         kind: the model's class.
-        key_mapping: patterns in the stored keys, and what stands for them in ``kind``.
-        unused: beginnings of stored keys that ``kind`` rightly leaves out: heads, a decoder. None: all but those that
-            look like its own, such as a further layer's.
+        key_mapping: patterns in the stored keys, and their replacements in ``kind``'s keys.
+        unused: prefixes of stored keys that ``kind`` may ignore: heads, a decoder. None: any keys except those that
+            look like ``kind``'s own, such as those of a further layer.
         dtype: of the weights.
-        options: further arguments of ``kind``; ``config``, in place of the folder's own.
+        options: further arguments of ``kind``; ``config`` replaces the folder's.
 
     Raises:
         ValueError: weights are missing, unreadable or of other shapes, or there are more than ``kind`` has.
@@ -84,7 +84,7 @@ def read_model(
 
     if is_shapes_only():
         config = options.pop("config", None) or read_published(kind.config_class, folder)
-        return kind(config, **options).to("meta", dtype)  # some of its tensors ask for no device, and stand on the CPU
+        return kind(config, **options).to("meta", dtype)  # .to: some tensors ignore the default device
     try:
         with _reports_hidden():
             loaded: Any = read_published(
@@ -120,7 +120,7 @@ def read_model(
 
 @contextmanager
 def _reports_hidden() -> Iterator[None]:
-    """Keeps transformers from listing what was left out, which is judged above, and from drawing bars."""
+    """Silences transformers' report of unused keys, which are checked above, and its progress bars."""
     from transformers.utils import logging
 
     verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -19,13 +19,13 @@ class Truncation:
         self.count = 0
 
     def __call__(self, source: str, seconds: float, part: str, fix: str) -> None:
-        """Counts one; a warning comes at the first, the second, the fourth, the eighth, ...
+        """Counts a recording, and logs a warning at the first, the second, the fourth, the eighth, ...
 
         Args:
-            source: of the recording.
-            seconds: how long it is.
-            part: which part of it is encoded.
-            fix: what to do about it.
+            source: the recording's source.
+            seconds: its length.
+            part: the part of it that is encoded.
+            fix: advice on how to encode more of it.
         """
         self.count += 1
         if self.count & (self.count - 1) == 0:

@@ -1,4 +1,4 @@
-"""Several views of one medium (frames, tiles), each through an image encoder, however many a medium has."""
+"""Encodes a variable number of views of one medium (frames, tiles), each by an image encoder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from isthmus.encoders.base import Encoder
 from isthmus.types import Features, Modality
 
 COUNT = "views"
-"""The key of how many views are real."""
+"""The key of the number of views that aren't padding."""
 OWN = "view."
-"""What precedes the image encoder's own keys, so that views of views keep their counts apart."""
+"""The prefix of the image encoder's keys, so that nested views have separate counts."""
 
 
 def stacked_views(views: Sequence[Mapping[str, Tensor]], room: int) -> dict[str, Tensor]:
-    """Preprocessed views of one medium -> each tensor (room, ...), zeros behind the real ones, and their count ()."""
+    """Preprocessed views of one medium -> tensors (room, ...), zero-padded, and the number of views ()."""
     inputs = {COUNT: torch.tensor(len(views))}
     for key, first in views[0].items():
         stacked = torch.zeros(room, *first.shape, dtype=first.dtype)
@@ -31,15 +31,15 @@ def _own(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_views(inputs: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The real views of one preprocessed medium, one by one."""
+    """The views of one preprocessed medium, one by one, without padding."""
     own = _own(inputs)
     return [{key: value[index] for key, value in own.items()} for index in range(int(inputs[COUNT]))]
 
 
 def encoded_views(encoder: Encoder, inputs: Mapping[str, Tensor]) -> Features:
-    """Stacked inputs (B, room, ...) -> tokens (B, V, N, D), mask (B, V, N); V is the most views of the batch.
+    """Stacked inputs (B, room, ...) -> tokens (B, V, N, D), mask (B, V, N); V is the largest number of views.
 
-    Only real views run. What stands in the others' places is zero and masked.
+    Padding isn't encoded; its tokens are zero and masked.
     """
     counts = inputs[COUNT]
     most = int(counts.max())

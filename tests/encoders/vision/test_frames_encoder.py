@@ -159,7 +159,7 @@ def test_what_cannot_be_served(clip: Path, t5: Path, tmp_path: Path) -> None:
         FramesEncoder(images, modalities=["audio"])
     with pytest.raises(ValueError, match="PointBert serves points; expected an encoder of images"):
         FramesEncoder(PointBert(tmp_path))
-    with pytest.raises(ValueError, match=r"found no config\.json; expected a folder as of google/flan-t5"):
+    with pytest.raises(ValueError, match=r"found no config\.json; expected one such as google/flan-t5"):
         FramesEncoder(images, temporal="t5", t5=tmp_path)
     with pytest.raises(ValueError, match="model_type: found 'clip'; expected one of t5, mt5, umt5"):
         FramesEncoder(images, temporal="t5", t5=clip)

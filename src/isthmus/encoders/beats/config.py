@@ -1,4 +1,4 @@
-"""BEATs' sizes, as they stand in a checkpoint beside its weights (Chen et al., arXiv 2212.09058)."""
+"""BEATs' sizes, which a checkpoint stores beside its weights (Chen et al., arXiv 2212.09058)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from isthmus.encoders.checkpoint import SUFFIXES, read_config, read_stored, weights_file
 
 BINS = 128
-"""Mel filters; the published files don't say so, the code that made them does."""
+"""The number of mel filters. It is given in BEATs' published code, not in its files."""
 PATCH_SIZES = (16, 32, 64, 128)
-"""Those with which the padding mask of frames narrows to whole patches; all published checkpoints have 16."""
+"""Sizes at which the mask of frames reduces to whole patches; all published checkpoints have 16."""
 
 FIXED: dict[str, Any] = {
     "activation_fn": "gelu",
@@ -22,7 +22,7 @@ FIXED: dict[str, Any] = {
     "gru_rel_pos": True,
     "deep_norm": True,
 }
-"""What every published checkpoint has in common, and the model here is built for."""
+"""Settings of every published checkpoint, which the model here assumes."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class BeatsConfig:
     Attributes:
         encoder_embed_dim: D, the transformer's width; embed_dim: of the patch embedding in front of it.
         input_patch_size: mel bins and frames a side of a patch.
-        conv_pos, conv_pos_groups: kernel and groups of the convolution that stands for positions.
-        num_buckets, max_distance: of relative positions, in patches; farther ones share the last bucket.
+        conv_pos, conv_pos_groups: kernel and groups of the convolution that encodes positions.
+        num_buckets, max_distance: of relative positions, in patches; larger distances share the last bucket.
         finetuned_model: whether there is a head for ``predictor_class`` sound classes.
 
     Raises:
@@ -76,14 +76,14 @@ class BeatsConfig:
 
     @property
     def patches_per_row(self) -> int:
-        """Patches that lie above each other, one row of the time-major grid."""
+        """The number of patches along frequency, one row of the time-major grid."""
         return BINS // self.input_patch_size
 
 
 def read_beats_config(checkpoint: Path) -> BeatsConfig:
     """Sizes from a folder's ``config.json`` (a section ``beats``), else from the ``cfg`` beside the weights.
 
-    A file that isn't there yet is taken for the published one, and so are bare weights.
+    Files that don't exist yet, and files of weights alone, are taken to have the published sizes.
 
     Raises:
         ValueError: the file isn't weights, or its ``cfg`` lacks a size or is of another architecture.

@@ -22,7 +22,7 @@ from isthmus.types import Modality
 
 SAMPLE_RATE = 16000
 FULL_SCALE = 2**15
-"""What a sample of 1 was to Kaldi, which reads 16-bit numbers."""
+"""The value of a full-scale sample in Kaldi, which reads 16-bit integers."""
 BANK_MEAN = 15.41663
 BANK_SCALE = 2 * 6.55582
 """Twice the banks' standard deviation over AudioSet."""
@@ -39,16 +39,15 @@ def beats_banks(waveform: Array) -> Array:
 class Beats(AudioFrameEncoder):
     """Sounds of all kinds.
 
-    A recording's tokens are those that it gives alone: frames beyond its last whole row of patches are dropped, as
-    the original drops them, and padding is masked throughout.
+    A recording's tokens don't depend on the rest of the batch: frames after its last whole row of patches are dropped,
+    as in the original code, and padding is masked in every layer.
 
     Args:
         checkpoint: a published ``.pt`` file, pretrained or fine-tuned (the head isn't read), or a folder of
             ``config.json`` (a section ``beats`` with any fields of
             :class:`~isthmus.encoders.beats.config.BeatsConfig`) and a weights file.
-        tokens: ``frame``, all patches, 8 bands a row of 160 ms, row after row; ``pooled``, one token, their mean.
-        seconds: what is encoded of a recording, 10 in AudioSet: longer ones are cut there, shorter ones padded up to
-            it.
+        tokens: ``frame``, all patches, 8 bands for each row of 160 ms, row by row; ``pooled``, one token, their mean.
+        seconds: the length that is encoded, 10 in AudioSet: longer recordings are cut to it, shorter ones padded.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -77,7 +76,7 @@ class Beats(AudioFrameEncoder):
         self.model = model
 
     def width(self, modality: Modality) -> int:
-        """D, the transformer's."""
+        """D, the width of the transformer."""
         self._check(modality)
         return self.config.encoder_embed_dim
 
@@ -91,7 +90,7 @@ class Beats(AudioFrameEncoder):
         return {"banks": torch.from_numpy(padded), "rows": torch.tensor(rows)}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
-        """Rows times the patches that lie above each other."""
+        """Rows times the patches of a row."""
         return int(inputs["rows"]) * self.config.patches_per_row
 
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -111,7 +110,7 @@ def _samples(frames: int) -> int:
 
 
 def _require_shared_positions(weights: Mapping[str, Tensor], file: Path) -> None:
-    """All layers name one table of positions; files that repeat it must agree with themselves."""
+    """All layers share one table of positions; where a file repeats it for each layer, all copies must be equal."""
     tables = [value for key, value in weights.items() if key.endswith("relative_attention_bias.weight")]
     if any(not torch.equal(table, tables[0]) for table in tables[1:]):
         raise ValueError(

@@ -17,14 +17,14 @@ from isthmus.encoders.beats.config import BINS, BeatsConfig
 
 NORM_EPS = 1e-5
 GATES = 8
-"""Numbers that a query's gate projection gives: two gates, each the sum of four."""
+"""Outputs of a query's gate projection: two gates, each the sum of four."""
 
 
 def narrowed_mask(mask: Tensor, length: int) -> Tensor:
     """A mask (B, L) of fine steps -> (B, length) of coarse ones, each valid if any of its L // length steps is.
 
-    Steps left over at the end are dropped. From frames to patches it marks the low bands of a row that is valid in
-    part, as the original does.
+    Remaining steps at the end are dropped. In a row of patches that is only partly valid, the low bands are marked
+    valid, as in the original code.
     """
     steps = mask.shape[1] // length
     narrowed: Tensor = mask[:, : steps * length].unflatten(1, (length, steps)).any(-1)
@@ -32,22 +32,22 @@ def narrowed_mask(mask: Tensor, length: int) -> Tensor:
 
 
 def relative_buckets(length: int, buckets: int, max_distance: int, device: torch.device | None = None) -> Tensor:
-    """(N, N) int64, the bucket of each key's distance from each query: half of them for keys behind the query.
+    """(N, N) int64, the bucket of each key's distance from each query: half of the buckets are for later keys.
 
-    Near distances have a bucket each, farther ones share logarithmically wider ones, as in T5 (arXiv 1910.10683).
+    Each short distance has its own bucket; longer ones share logarithmically wider ones, as in T5 (arXiv 1910.10683).
     """
     places = torch.arange(length, device=device)
     offsets = places[None] - places[:, None]
     half, distances = buckets // 2, offsets.abs()
     exact = half // 2
-    # In float32 and in this order: at the borders of buckets, rounding decides.
+    # Computed in float32 and in this order, since rounding decides at the borders of buckets.
     widths = torch.log(distances.clamp(min=1).float() / exact) / math.log(max_distance / exact) * (half - exact)
     far = (exact + widths.long()).clamp(max=half - 1)
     return torch.where(distances < exact, distances, far) + half * (offsets > 0)
 
 
 class PositionConvolution(nn.Module):
-    """A grouped convolution over the sequence, its weight split into directions and one length a kernel position."""
+    """A grouped convolution over the sequence, with weight normalisation: one norm for each kernel position."""
 
     def __init__(self, width: int, kernel: int, groups: int) -> None:
         super().__init__()
@@ -61,11 +61,11 @@ class PositionConvolution(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         weight = self.weight_g * self.weight_v / self.weight_v.norm(dim=(0, 1), keepdim=True)
         mixed = F.conv1d(tokens.transpose(1, 2), weight, self.bias, padding=self.kernel // 2, groups=self.groups)
-        return F.gelu(mixed[..., : tokens.shape[1]]).transpose(1, 2)  # an even kernel gives one too many
+        return F.gelu(mixed[..., : tokens.shape[1]]).transpose(1, 2)  # an even kernel gives one step too many
 
 
 class Attention(nn.Module):
-    """Self-attention, to whose logits each query adds as much of the relative positions' bias as its gates allow."""
+    """Self-attention with a bias of relative positions, scaled by gates that are computed from each query."""
 
     def __init__(self, config: BeatsConfig, positions: nn.Embedding) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-    """A post-norm transformer block, its residuals raised by DeepNorm's alpha."""
+    """A post-norm transformer block, its residuals multiplied by DeepNorm's alpha."""
 
     def __init__(self, config: BeatsConfig, positions: nn.Embedding) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(config, positions) for _ in range(config.encoder_layers))
 
     def placed(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, N, D) -> the first block's input (B, N, D); what is hidden reaches no neighbour."""
+        """(B, N, D) -> the first block's input (B, N, D); masked tokens don't influence their neighbours."""
         if mask is not None:
             tokens = tokens.masked_fill(~mask[..., None], 0)
         placed: Tensor = self.layer_norm(tokens + self.pos_conv(tokens))

@@ -1,4 +1,4 @@
-"""C-Former's speech side as a frozen expert: speech -> one token for each unit that is said (X-LLM, arXiv 2305.04160).
+"""C-Former's speech side as a frozen expert: speech -> one token for each spoken unit (X-LLM, arXiv 2305.04160).
 
 Its other half, the projector, is :class:`isthmus.input_projectors.CFormerProjector`. No weights are published: train
 them on transcribed speech with :func:`isthmus.encoders.c_former.losses.speech_losses`.
@@ -35,16 +35,16 @@ def speech_banks(waveform: Array, config: CFormerConfig) -> Array:
 
 
 class CFormer(AudioFrameEncoder):
-    """Speech. How many tokens a recording has is found by listening, so that only their largest number is known before.
+    """Speech. The number of tokens depends on the content, so that only an upper bound is known before encoding.
 
     Args:
         checkpoint: a folder of ``config.json`` (a section ``c_former`` with any fields of
             :class:`~isthmus.encoders.c_former.model.CFormerConfig`) and a weights file; or that file alone, at the
             default sizes.
-        tokens: ``frame``, all that were fired; ``pooled``, one token, their mean.
-        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
-        max_tokens: the most tokens of a recording; more are cut off. The LLM's sequence keeps that much room while a
-            batch is planned, and no longer.
+        tokens: ``frame``, all that fired; ``pooled``, one token, their mean.
+        seconds: the length that is encoded: longer recordings are cut to it, shorter ones padded.
+        max_tokens: the most tokens of a recording; more are cut off. A planned batch reserves this many positions, and
+            the LLM reads only those that are filled.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -70,31 +70,31 @@ class CFormer(AudioFrameEncoder):
         self.counts_are_bounds = tokens == "frame"
 
     def materialize(self) -> None:
-        """Builds the network, its heads too: :meth:`transcribe` reads them."""
+        """Builds the network, including the heads, which :meth:`transcribe` needs."""
         file = weights_file(self.checkpoint)
         weights = read_weights(file)
         self.model = CFormerModel(self.config)
         load_weights(self.model, weights, file, self.dtype)
 
     def width(self, modality: Modality) -> int:
-        """D, the conformer's."""
+        """D, the conformer's width."""
         self._check(modality)
         return self.config.width
 
     def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
-        """(L,) -> banks (frames, bins), and how many of them are real."""
+        """(L,) -> banks (frames, bins), and how many of the frames aren't padding."""
         banks = speech_banks(waveform, self.config)
         padded = np.zeros((1 + (self.longest - WINDOW) // HOP, self.config.bins), np.float32)
         padded[: banks.shape[0]] = banks
         return {"banks": torch.from_numpy(padded), "count": torch.tensor(banks.shape[0])}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
-        """The most tokens that can be fired: one a frame of the conformer, and no more than ``max_tokens``."""
+        """The most tokens that can fire: one for each frame of the conformer, and at most ``max_tokens``."""
         return min(int(frame_counts(inputs["count"])), self.max_tokens)
 
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Banks (B, frames, bins), count (B,) -> tokens (B, N, D), mask (B, N), with one valid token or more a row."""
-        fired = self.model.tokens(*self._shown(inputs))
+        fired = self.model.tokens(*self._banks_and_mask(inputs))
         return fired.tokens[:, : self.max_tokens], fired.mask[:, : self.max_tokens]
 
     @torch.no_grad()
@@ -102,11 +102,11 @@ class CFormer(AudioFrameEncoder):
         """Stacked inputs -> the piece that each token stands for, by the head that it was trained with."""
         if not self.is_loaded:
             self.load(inputs["banks"].device)
-        spoken = self.model(*self._shown(inputs))
+        spoken = self.model(*self._banks_and_mask(inputs))
         best, counts = spoken.token_logits.argmax(-1).tolist(), spoken.fired.mask.sum(1).tolist()
         return [[self.config.pieces[p] for p in row[:count]] for row, count in zip(best, counts, strict=True)]
 
-    def _shown(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _banks_and_mask(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The batch's banks, cut to its longest recording, and their mask."""
         counts = inputs["count"]
         banks = inputs["banks"][:, : int(counts.max())].to(self.model.token_head.weight.dtype)

@@ -1,4 +1,4 @@
-"""What a C-Former is trained by (X-LLM, arXiv 2305.04160, section 3.2; Dong & Xu, arXiv 1905.11235, section 3.3)."""
+"""The losses that train a C-Former (X-LLM, arXiv 2305.04160, section 3.2; Dong & Xu, arXiv 1905.11235, section 3.3)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class SpeechLosses:
     """The three terms, each () and a mean over the batch.
 
     Attributes:
-        cross_entropy: of the tokens' pieces, a token.
-        quantity: |sum of the weights - number of pieces|, a recording.
-        ctc: of the frames' pieces (Graves et al., 2006), a piece.
+        cross_entropy: of the tokens' pieces, for each token.
+        quantity: |sum of the weights - number of pieces|, for each recording.
+        ctc: connectionist temporal classification of the frames (Graves et al., 2006), for each piece.
     """
 
     cross_entropy: Tensor
@@ -34,21 +34,21 @@ class SpeechLosses:
 
 
 def speech_losses(spoken: Spoken, pieces: Tensor, lengths: Tensor) -> SpeechLosses:
-    """How far the network is from what was said.
+    """The losses of a batch against its transcripts.
 
     Args:
-        spoken: of ``CFormerModel(..., lengths)``.
-        pieces: (B, L) int64, right-padded with anything.
-        lengths: (B,) int64, how many are meant, 1 or more.
+        spoken: the output of ``CFormerModel(..., lengths)``.
+        pieces: (B, L) int64, the transcripts; values after ``lengths`` are ignored.
+        lengths: (B,) int64, how many pieces each transcript has, 1 or more.
     """
-    meant = torch.arange(pieces.shape[1], device=pieces.device) < lengths[:, None]
+    valid = torch.arange(pieces.shape[1], device=pieces.device) < lengths[:, None]
     # A recording with fewer frames than pieces can't fire them all.
     most = min(pieces.shape[1], spoken.token_logits.shape[1])
-    paired = meant[:, :most] & spoken.fired.mask[:, :most]
+    paired = valid[:, :most] & spoken.fired.mask[:, :most]
     summed = F.cross_entropy(spoken.token_logits[:, :most][paired].float(), pieces[:, :most][paired], reduction="sum")
     ctc = F.ctc_loss(
         spoken.frame_logits.float().log_softmax(-1).transpose(0, 1),
-        (pieces + 1).masked_fill(~meant, 0),
+        (pieces + 1).masked_fill(~valid, 0),
         spoken.frame_mask.sum(1),
         lengths,
         zero_infinity=True,

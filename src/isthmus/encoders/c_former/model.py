@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from isthmus.encoders.c_former.cif import ContinuousIntegrateAndFire, Fired
 
 SUBSAMPLING = 4
-"""Frames of the filter banks that become one of the conformer's: 10 ms each before, 40 ms after."""
+"""How many filter-bank frames of 10 ms become one conformer frame of 40 ms."""
 STRIDE = 2
-"""Of each convolution that subsamples; its kernel has three frames."""
+"""The stride of each subsampling convolution; its kernel has three frames."""
 ENGLISH = tuple(" 'abcdefghijklmnopqrstuvwxyz")
 
 
@@ -26,16 +26,16 @@ class CFormerConfig:
 
     Attributes:
         bins: mel filters.
-        bank_mean: of the log-mel values of the data that it was trained on.
-        bank_deviation: likewise.
+        bank_mean: mean of the training data's log-mel values.
+        bank_deviation: their standard deviation.
         width: of the conformer, and D.
-        layers: its blocks.
-        heads: its attention heads; they divide ``width``.
+        layers: number of its blocks.
+        heads: number of its attention heads, a divisor of ``width``.
         feed_forward: width inside each block's feed-forwards.
-        kernel: frames that each block's convolution sees, odd.
+        kernel: of each block's convolution, frames, odd.
         channels: of the subsampling convolutions.
         dropout: of states, activations and attention weights, in training.
-        pieces: what a token can stand for, by the head that trained it: characters, syllables or words.
+        pieces: the vocabulary of the heads: characters, syllables or words.
 
     Raises:
         ValueError: a size is below one, ``heads`` doesn't divide ``width``, or a choice is impossible.
@@ -73,11 +73,11 @@ class CFormerConfig:
 
 @dataclass
 class Spoken:
-    """What the network says of recordings.
+    """The network's output for a batch of recordings.
 
     Attributes:
         fired: the tokens (B, N, D), their mask and quantity.
-        frame_logits: (B, T, pieces + 1) over the frames, 0 for none, as CTC reads them.
+        frame_logits: (B, T, pieces + 1) of the frames for CTC; class 0 is the blank.
         frame_mask: (B, T).
         token_logits: (B, N, pieces).
     """
@@ -89,7 +89,7 @@ class Spoken:
 
 
 class CFormerModel(nn.Module):
-    """Speech encoder, integrate-and-fire, and the two heads that it is trained by."""
+    """Speech encoder, integrate-and-fire, and the two heads that its training needs."""
 
     def __init__(self, config: CFormerConfig) -> None:
         super().__init__()
@@ -118,13 +118,13 @@ class CFormerModel(nn.Module):
     def frames_of(self, banks: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Banks (B, frames, bins), mask (B, frames), True on the first -> frames (B, T, D) and mask (B, T).
 
-        What is hidden changes nothing, and comes out as zeros. One hidden frame at least stands behind every row, so
-        that integrate-and-fire sees where it ends.
+        Masked frames have no influence and are zero in the result. At least one masked frame follows every row, so that
+        integrate-and-fire finds its end.
         """
         encoded = self.speech_encoder(input_features=banks.masked_fill(~mask[..., None], 0), attention_mask=mask)
-        shown = encoded.attention_mask.bool()
-        frames = encoded.last_hidden_state.masked_fill(~shown[..., None], 0)
-        return nn.functional.pad(frames, (0, 0, 0, 1)), nn.functional.pad(shown, (0, 1))
+        frame_mask = encoded.attention_mask.bool()
+        frames = encoded.last_hidden_state.masked_fill(~frame_mask[..., None], 0)
+        return nn.functional.pad(frames, (0, 0, 0, 1)), nn.functional.pad(frame_mask, (0, 1))
 
     def tokens(self, banks: Tensor, mask: Tensor) -> Fired:
         """Banks (B, frames, bins), mask (B, frames) -> tokens (B, N, D), one or more a recording."""
@@ -132,20 +132,20 @@ class CFormerModel(nn.Module):
         return fired
 
     def forward(self, banks: Tensor, mask: Tensor, lengths: Tensor | None = None) -> Spoken:
-        """Banks (B, frames, bins) -> tokens, and what the heads read.
+        """Banks (B, frames, bins) -> tokens, and the heads' logits.
 
         Args:
             banks: normalised.
             mask: (B, frames).
             lengths: (B,) how many tokens each should have, in training.
         """
-        frames, shown = self.frames_of(banks, mask)
-        fired = self.cif(frames, shown, lengths)
-        return Spoken(fired, self.frame_head(frames), shown, self.token_head(fired.tokens))
+        frames, frame_mask = self.frames_of(banks, mask)
+        fired = self.cif(frames, frame_mask, lengths)
+        return Spoken(fired, self.frame_head(frames), frame_mask, self.token_head(fired.tokens))
 
 
 def frame_counts(banks: Tensor) -> Tensor:
-    """How many frames the conformer makes of each number of frames of filter banks, int64."""
+    """The number of conformer frames for each number of filter-bank frames, int64."""
     for _ in range(SUBSAMPLING // STRIDE):
         banks = torch.div(banks - 1, STRIDE, rounding_mode="floor") + 1
     return banks

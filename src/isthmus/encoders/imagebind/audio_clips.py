@@ -1,4 +1,4 @@
-"""A recording -> normalised log-mel images of its clips, as ImageBind takes them."""
+"""A recording -> normalised log-mel images of its clips, ImageBind's input."""
 
 from __future__ import annotations
 

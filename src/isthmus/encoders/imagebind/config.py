@@ -27,13 +27,13 @@ class ImageBindConfig:
         modalities: the towers that are built, any of :data:`TOWERS`.
         out_embed_dim: width of the joint embedding.
         image_size: side of the square image and video crops, pixels.
-        video_frames: frames a clip, all in one spatio-temporal patch; an image is repeated to as many.
+        video_frames: frames in each clip, which one spatio-temporal patch spans; an image is repeated to this number.
         video_clips, video_clip_seconds, video_crops: views of a video: clips spread evenly over it, crops along its
             longer side.
         audio_num_mel_bins, audio_target_len: size of the log-mel image, bins and 10 ms frames.
         audio_clips, audio_clip_seconds: clips spread evenly over a recording.
         audio_mean, audio_std: normalisation of the log-mel values.
-        text_context_length: ids a text, the end-of-text token included.
+        text_context_length: ids in each text, the end-of-text token included.
 
     Raises:
         ValueError: a tower is unknown, or a size doesn't fit another; the message names the fields.

@@ -35,8 +35,8 @@ class ImageBind(Encoder):
         checkpoint: ``imagebind_huge.pth``, or a folder of ``config.json`` (a section ``imagebind`` with any fields of
             :class:`ImageBindConfig`) and a weights file. Texts need CLIP's tokenizer in ``tokenizer/`` beside it.
         modalities: which of image, video and audio to serve; only their towers are built.
-        tokens: ``pooled``, one token a medium: its unit-length embeddings averaged over its clips, as in NExT-GPT,
-            without audio's logit scale. ``patch``: the trunk's output, clip after clip, class tokens included.
+        tokens: ``pooled``, one token for each medium: its unit-length embeddings averaged over its clips, as in
+            NExT-GPT, without audio's logit scale. ``patch``: the trunk's output, clip by clip, with class tokens.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -80,7 +80,7 @@ class ImageBind(Encoder):
         self.model = self._build([TOWER_OF[modality] for modality in self.modalities])
 
     def _build(self, towers: Sequence[str]) -> ImageBindModel:
-        """A model of these towers alone, the checkpoint's other ones unread."""
+        """A model of these towers alone; the checkpoint's other towers aren't read."""
         file = weights_file(self.checkpoint)
         unused = set(TOWERS) - set(towers)
         weights = {key: value for key, value in read_weights(file).items() if not _belongs_to(key, unused)}
@@ -102,7 +102,7 @@ class ImageBind(Encoder):
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
         """Image -> vision (3, H, W); video -> vision (views, 3, frames, H, W); audio -> audio (clips, 1, bins, frames).
 
-        Clips are spread evenly over a recording. One that is longer than they are together is counted, and warned of.
+        Clips are spread evenly over a recording. Recordings longer than all clips together are counted, with a warning.
 
         Raises:
             ValueError: the medium isn't one of ``modalities``, or it can't be used; the message names its source.
@@ -125,14 +125,14 @@ class ImageBind(Encoder):
         return {tower: views}
 
     def request(self, modality: Modality) -> Request | None:
-        """Of a video the frames of its clips; of pictures no more pixels than are looked at."""
+        """The frames of a video's clips, and images at no more than the resolution that is used."""
         if modality is Modality.AUDIO:
             return None
         frames = partial(seen_frames, self.config) if modality is Modality.VIDEO else None
         return Request(frames, self.config.image_size)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """1 (``pooled``), or the patches and the class token of every clip (``patch``)."""
+        """1 (``pooled``), or all patches and class tokens of every clip (``patch``)."""
         tower = self._tower(modality)
         if self.tokens == "pooled":
             return 1
@@ -166,7 +166,7 @@ class ImageBind(Encoder):
         return self.text_model.embed("text", ids)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> ids (B, context length): CLIP's byte pairs between its special tokens, cut to fit, zeros behind.
+        """Texts -> ids (B, context length): CLIP's byte pairs between its special tokens, truncated, and zero-padded.
 
         Raises:
             ValueError: there is no tokenizer beside the weights, or its end-of-text token isn't its largest id.

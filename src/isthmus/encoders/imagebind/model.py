@@ -19,14 +19,14 @@ from isthmus.encoders.imagebind.stems import TextStem, build_stem, table
 from isthmus.encoders.stochastic_depth import StochasticDepth, rising_rates
 
 NORM_EPS = 1e-6
-"""Of every LayerNorm in trunks and heads; those behind patch embeddings have 1e-5."""
+"""For every LayerNorm in trunks and heads; those after patch embeddings have 1e-5."""
 INITIAL_SCALES = {"text": 1 / 0.07, "audio": 20.0, "depth": 5.0, "thermal": 10.0, "imu": 5.0}
-"""Logit scales behind the L2 norm; vision has none, and only the text tower's is learned."""
+"""Logit scales applied after the L2 norm; vision has none, and only the text tower's is learned."""
 LARGEST_SCALE = 100.0
 
 
 class Attention(nn.Module):
-    """Self-attention; outside vision and text, every query sees one learned key and value besides the tokens."""
+    """Self-attention; outside vision and text, every query also attends to one learned key and value."""
 
     bias_k: nn.Parameter | None
     bias_v: nn.Parameter | None
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times the width between them, with an exact GELU."""
+    """Two linear layers with an exact GELU between them; the hidden width is four times as large."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Block(nn.Module):
         self._initialise(size)
 
     def _initialise(self, size: TowerSize) -> None:
-        """CLIP's scheme (arXiv 2103.00020): it follows the width, so pocket towers start as lively as huge ones."""
+        """CLIP's initialisation (arXiv 2103.00020): it scales with the width, so that small towers learn as well."""
         residual = (2 * size.blocks) ** -0.5 * size.width**-0.5
         nn.init.normal_(self.attn.out_proj.weight, std=residual)
         nn.init.normal_(self.mlp.fc1.weight, std=(2 * size.width) ** -0.5)
@@ -98,7 +98,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The transformer of one tower; vision alone has a LayerNorm in front of it."""
+    """The transformer of one tower; only vision has a LayerNorm before it."""
 
     def __init__(self, size: TowerSize, norm_first: bool, bias_kv: bool) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class ClassToken(nn.Module):
 
 
 class TextHead(nn.Module):
-    """Projects the token at the end of the text."""
+    """Projects the text's end token."""
 
     def __init__(self, width: int, out_width: int) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class ImageBindModel(nn.Module):
         return hidden
 
     def head(self, name: str, hidden: Tensor, inputs: Tensor) -> Tensor:
-        """Trunk output (B, N, D) -> (B, out), not normalised. Text ends at its largest id, CLIP's end token."""
+        """Trunk output (B, N, D) -> (B, out), not normalised. The largest id of a text is CLIP's end token."""
         head = self.modality_heads[name]
         embedding: Tensor = head(hidden, inputs.argmax(dim=-1)) if name == "text" else head(hidden)
         return embedding
@@ -208,9 +208,9 @@ class ImageBindModel(nn.Module):
     def embed(self, name: str, inputs: Tensor, scaled: bool = False) -> Tensor:
         """One tower: inputs -> embeddings (B, out), of unit length or, ``scaled``, times the tower's logit scale.
 
-        Inputs of five axes and more have clips on the second, which are embedded one by one and averaged:
+        Inputs of five axes or more have clips on the second, which are embedded one by one and averaged:
         vision (B, S, 3, H, W) or (B, S, 3, frames, H, W), audio (B, S, 1, bins, frames). So video always has a clip
-        axis, if only of one.
+        axis, even for a single clip.
         """
         batch, clips = inputs.shape[0], inputs.shape[1] if inputs.ndim >= 5 else None
         flat = inputs if clips is None else inputs.flatten(0, 1)

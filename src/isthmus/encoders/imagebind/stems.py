@@ -27,7 +27,7 @@ class RepeatFrames(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """A bias-free projection of patches, with a LayerNorm (eps 1e-5) behind it everywhere but in vision."""
+    """A projection of patches without bias, followed by a LayerNorm (eps 1e-5) except in vision."""
 
     def __init__(self, proj: nn.Module, norm_width: int | None) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class PositionTable(nn.Module):
 
 
 class GridStem(nn.Module):
-    """Anything that lies on a plane: patches by a strided convolution, a class token in front, positions added.
+    """Images and log-mel images -> patches by a strided convolution, a class token before them, positions added.
 
     ``stem_name`` is the checkpoint's name of the projection: ``rgbt_stem`` or ``depth_stem``.
     """
@@ -88,7 +88,7 @@ class GridStem(nn.Module):
 
 
 class MotionStem(nn.Module):
-    """IMU (B, channels, length): windows of ``kernel`` samples over all channels, each one token."""
+    """IMU (B, channels, length): each window of ``kernel`` samples over all channels becomes a token."""
 
     def __init__(self, channels: int, length: int, kernel: int, width: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class MotionStem(nn.Module):
 
 
 class TextStem(nn.Module):
-    """Token ids -> embeddings with positions; holds the causal mask, which the checkpoint stores."""
+    """Token ids -> embeddings with positions. Holds the causal mask as a buffer, since the checkpoint stores it."""
 
     mask: Tensor
 

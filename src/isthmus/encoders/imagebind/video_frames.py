@@ -1,4 +1,4 @@
-"""A video -> its views, as ImageBind sees them: clips spread evenly, a few frames each, crops along the longer side."""
+"""A video -> ImageBind's views: evenly spread clips of a few frames each, cropped along the longer side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def clip_frames(total: int, rate: float, config: ImageBindConfig) -> Array:
 
 
 def shorter_side_to(frames: Tensor, size: int) -> Tensor:
-    """(F, 3, H, W) -> the shorter side ``size`` pixels, bilinearly, the longer in proportion, rounded down."""
+    """(F, 3, H, W) -> bilinearly resized so that the shorter side is ``size`` pixels; the longer is rounded down."""
     height, width = frames.shape[-2:]
     if min(height, width) == size:
         return frames
@@ -39,7 +39,7 @@ def shorter_side_to(frames: Tensor, size: int) -> Tensor:
 
 
 def square_crops(frames: Tensor, size: int, crops: int) -> list[Tensor]:
-    """(F, 3, H, W) -> squares (F, 3, size, size): the centre; as three crops, the longer side's ends around it."""
+    """(F, 3, H, W) -> squares (F, 3, size, size): the centre, or with three crops also both ends of the longer side."""
     height, width = frames.shape[-2:]
     top, left = math.ceil((height - size) / 2), math.ceil((width - size) / 2)
     corners = [(top, left)]
@@ -51,16 +51,16 @@ def square_crops(frames: Tensor, size: int, crops: int) -> list[Tensor]:
 
 
 def seen_frames(config: ImageBindConfig, total: int, rate: float) -> list[int]:
-    """The frames of all clips, as a :class:`~isthmus.request.Request` has them."""
+    """The indices of all clips' frames, for a :class:`~isthmus.request.Request`."""
     return clip_frames(total, rate, config).ravel().tolist()
 
 
 def video_views(video: Media, config: ImageBindConfig) -> Tensor:
     """A video, or its :func:`seen_frames` -> (clips x crops, 3, frames, size, size) float32, clip by clip.
 
-    A video shorter than a clip gives the frames that it has, repeated where there are fewer than a clip wants.
+    The frames of a video that is shorter than a clip are repeated.
     """
-    assert video.rate is not None  # Media holds videos to it
+    assert video.rate is not None  # Media ensures it for videos
     chosen = video.rows(clip_frames(video.frame_count, video.rate, config))
     # Each frame is resized once, however many clips share it.
     unique, positions = np.unique(chosen, return_inverse=True)

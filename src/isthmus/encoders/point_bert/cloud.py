@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 MISSING_COLOUR = 0.4
-"""The grey of points without colour, in every channel (ULIP-2)."""
+"""The value of every colour channel for points without colour (ULIP-2)."""
 
 Array = np.ndarray[Any, Any]
 
 
 def resized(cloud: Array, points: int) -> Array:
-    """(P, F) -> (points, F): of more points a fixed random choice, of fewer the whole cloud repeated in order."""
+    """(P, F) -> (points, F): larger clouds are subsampled at random with a fixed seed, smaller ones repeated."""
     found = cloud.shape[0]
     if found > points:
         rows = np.sort(np.random.default_rng(0).choice(found, points, replace=False))
@@ -28,9 +28,10 @@ def prepared_points(cloud: Array, points: int, fewest: int, colored: bool) -> Ar
 
     Args:
         cloud: xyz and optional rgb in [0, 1].
-        points: how many points to give.
-        fewest: how many the cloud must have at least: one a group.
-        colored: whether to give colours, :data:`MISSING_COLOUR` where there are none; otherwise any are dropped.
+        points: number of points of the result.
+        fewest: the least number of points in the cloud: one for each group.
+        colored: whether the result has colours, :data:`MISSING_COLOUR` if the cloud has none; otherwise any are
+            dropped.
 
     Raises:
         ValueError: too few points, values that aren't finite, colours out of range, or all points in one place.

@@ -37,9 +37,9 @@ class PointBert(Encoder):
     Args:
         checkpoint: a published ``.pt`` file, or a folder of ``config.json`` (a section ``point_bert`` with any fields
             of :class:`PointBertConfig`) and a weights file.
-        tokens: ``pooled``, one token a cloud: its embedding in the joint space, not normalised. ``patch``: the class
-            token and one token a group, after the last norm.
-        published: whose sizes a checkpoint has where no ``config.json`` says otherwise.
+        tokens: ``pooled``, one token for each cloud: its embedding in the joint space, not normalised. ``patch``: the
+            class token and one token for each group, after the last norm.
+        published: the published model whose sizes apply if there is no ``config.json``.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -67,7 +67,7 @@ class PointBert(Encoder):
         self.config = read_config(self.checkpoint, "point_bert", PUBLISHED[published])
 
     def materialize(self) -> None:
-        """Builds the point tower; other towers in the file are left unread."""
+        """Builds the point tower; other towers in the file aren't read."""
         file = weights_file(self.checkpoint)
         weights = {key: value for key, value in read_weights(file).items() if not key.startswith(OTHER_TOWERS)}
         with torch.device("meta"):
@@ -110,7 +110,7 @@ class PointBert(Encoder):
         return {"points": torch.from_numpy(cloud)}
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """1 (``pooled``), or the class token and the groups (``patch``)."""
+        """1 (``pooled``), or the class token plus the number of groups (``patch``)."""
         self._check(modality)
         return 1 if self.tokens == "pooled" else 1 + self.config.num_group
 
@@ -126,7 +126,7 @@ class PointBert(Encoder):
 
 
 def published_name(weights: Mapping[str, Tensor]) -> str | None:
-    """Whose published model these are the keys and shapes of, the point tower's alone; None if of neither."""
+    """The name of the published model whose point tower has these keys and shapes; None if there is none."""
     found = {key: value.shape for key, value in weights.items()}
     for name, config in PUBLISHED.items():
         with torch.device("meta"):

@@ -24,9 +24,9 @@ class PointBertConfig:
     """Sizes (defaults: ULIP-2's published model, 10,000 coloured points).
 
     Attributes:
-        points: points a cloud that preprocessing hands over.
-        colored: whether colours come beside places, six features a point instead of three.
-        num_group, group_size: neighbourhoods a cloud and points in each; a neighbourhood is a token.
+        points: number of points in a preprocessed cloud.
+        colored: whether points have colours: six features instead of three.
+        num_group, group_size: number of neighbourhoods in a cloud, and of points in each; each becomes a token.
         encoder_dims: width of a neighbourhood's PointNet code; trans_dim: width of the transformer.
         embed_dim: width of the projected embedding.
 
@@ -63,11 +63,11 @@ ULIP1 = PointBertConfig(points=8192, colored=False, depth=12, embed_dim=512)
 
 
 class MiniPointNet(nn.Module):
-    """A neighbourhood's points -> one code: two point-wise networks, the maximum set beside each point between them.
+    """A neighbourhood's points -> one code: two point-wise networks; the second also reads the maximum of the first.
 
-    The checkpoint's layers are one-wide convolutions. They are applied as what they are, linear maps of rows, and the
-    maximum passes through its half of the second network's first layer once a neighbourhood instead of once a point:
-    the same sums at half the work.
+    The checkpoint's layers are convolutions of kernel 1, applied here as linear maps of rows. The maximum passes
+    through its half of the second network's first layer once for each neighbourhood instead of once for each point,
+    which gives the same sums at half the cost.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -96,7 +96,7 @@ class MiniPointNet(nn.Module):
 
 
 def linear_rows(layer: nn.Module, rows: Tensor) -> Tensor:
-    """A one-wide convolution as a linear map of rows (R, in) -> (R, out)."""
+    """A convolution of kernel 1 as a linear map of rows (R, in) -> (R, out)."""
     assert isinstance(layer, nn.Conv1d)
     return F.linear(rows, layer.weight.squeeze(-1), layer.bias)
 
@@ -118,7 +118,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers, four times the width between them, with an exact GELU."""
+    """Two linear layers with an exact GELU between them; the hidden width is four times as large."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Block(nn.Module):
 
 
 class PointTransformer(nn.Module):
-    """Groups, their codes and their places -> tokens of a class token and G groups."""
+    """Groups, their codes and their positions -> the tokens of a class token and G groups."""
 
     def __init__(self, config: PointBertConfig) -> None:
         super().__init__()
@@ -162,13 +162,13 @@ class PointTransformer(nn.Module):
         self.reduce_dim = nn.Linear(config.encoder_dims, width)
         self.pos_embed = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
         rates = rising_rates(config.drop_path_rate, config.depth)
-        # The checkpoint's keys read `blocks.blocks.0`: a container within a container.
+        # Nested because the checkpoint's keys are `blocks.blocks.0`.
         self.blocks = nn.ModuleDict({"blocks": nn.ModuleList(Block(width, config.num_heads, rate) for rate in rates)})
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
 
     def codes(self, cloud: Tensor) -> tuple[Tensor, Tensor]:
         """(B, P, 3 or 6) -> a code for each neighbourhood (B, G, encoder_dims) and its centre (B, G, 3)."""
-        # Grouping is a matter of distances: float32 whatever the weights are.
+        # Grouping compares distances, so it runs in float32 whatever the type of the weights.
         neighbourhoods, centres = group_points(cloud.float(), self.config.num_group, self.config.group_size)
         return self.encoder(neighbourhoods.to(self.cls_token.dtype)), centres.to(self.cls_token.dtype)
 

@@ -1,4 +1,4 @@
-"""Farthest points and nearest neighbours: a cloud -> groups around spread centres (PointNet++, arXiv 1706.02413)."""
+"""Farthest point sampling and nearest neighbours: a cloud -> groups around centres (PointNet++, arXiv 1706.02413)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 ORIGIN_RADIUS_SQUARED = 1e-3
-"""Points this near to the origin are never picked: the published models were trained with a kernel that skips them."""
+"""Points this near to the origin are never chosen: the published models were trained with a kernel that skips them."""
 
 
 def farthest_points(xyz: Tensor, count: int) -> Tensor:
@@ -49,7 +49,7 @@ def gather_points(cloud: Tensor, indices: Tensor) -> Tensor:
 def group_points(cloud: Tensor, groups: int, group_size: int) -> tuple[Tensor, Tensor]:
     """A cloud (B, P, 3 or 6) -> neighbourhoods (B, G, group_size, 3 or 6) and their centres (B, G, 3).
 
-    Neighbours are found by place alone. Places in a neighbourhood are relative to its centre; colours are as given.
+    Neighbours are found by position alone. Positions are relative to the group's centre; colours are unchanged.
     """
     xyz = cloud[..., :3]
     centres = gather_points(xyz, farthest_points(xyz, groups))

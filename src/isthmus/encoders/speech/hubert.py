@@ -23,12 +23,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Hubert(AudioFrameEncoder):
-    """Speech. A recording's tokens are those that the library's own model gives it alone, whatever stands beside it.
+    """Speech. A recording's tokens don't depend on the rest of the batch.
 
     Args:
-        checkpoint: a folder as of ``facebook/hubert-large-ll60k``: config, feature extractor and weights.
+        checkpoint: a folder in the format of ``facebook/hubert-large-ll60k``: config, feature extractor and weights.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
-        seconds: what is encoded of a recording: longer ones are cut there, shorter ones padded up to it.
+        seconds: the length that is encoded: longer recordings are cut to it, shorter ones padded.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -51,7 +51,7 @@ class Hubert(AudioFrameEncoder):
         self.config, self.extractor = config, extractor
 
     def materialize(self) -> None:
-        """Builds the model; a fine-tuned checkpoint's head is left unread."""
+        """Builds the model; a fine-tuned checkpoint's head isn't read."""
         from transformers import HubertModel
 
         self.model = read_model(
@@ -62,23 +62,23 @@ class Hubert(AudioFrameEncoder):
         )
 
     def width(self, modality: Modality) -> int:
-        """D, the transformer's."""
+        """D, the width of the transformer."""
         self._check(modality)
         return int(self.config.hidden_size)
 
     def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
-        """(L,) -> waveform (longest,), as the feature extractor normalises it, and how many samples are real."""
+        """(L,) -> waveform (longest,), normalised by the feature extractor, and how many samples aren't padding."""
         samples = self.extractor(waveform, sampling_rate=self.sample_rate, return_tensors="np")["input_values"][0]
         padded = np.zeros(self.longest, np.float32)
         padded[: samples.shape[0]] = samples
         return {"waveform": torch.from_numpy(padded), "samples": torch.tensor(samples.shape[0])}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
-        """The tokens whose whole field of view lies within the recording."""
+        """The number of tokens whose whole receptive field lies within the recording."""
         return int(self._token_counts(inputs["samples"]))
 
     def _token_counts(self, samples: Tensor) -> Tensor:
-        """Of each length in samples, int64."""
+        """The number of tokens for each length in samples, int64."""
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
@@ -90,12 +90,12 @@ class Hubert(AudioFrameEncoder):
         counts = self._token_counts(samples)
         mask = first_valid(counts, int(counts.max()))
         if self.config.feat_extract_norm == "group":
-            return self._length_by_length(waveforms, samples, mask), mask
+            return self._grouped_by_length(waveforms, samples, mask), mask
         valid = first_valid(samples, waveforms.shape[1]).long()
         return self.model(waveforms, attention_mask=valid).last_hidden_state, mask
 
-    def _length_by_length(self, waveforms: Tensor, samples: Tensor, mask: Tensor) -> Tensor:
-        """HuBERT base takes norms over a whole recording, which padding would spoil: equal lengths run together."""
+    def _grouped_by_length(self, waveforms: Tensor, samples: Tensor, mask: Tensor) -> Tensor:
+        """Encodes recordings of equal length together: HuBERT base's group norm over time would include padding."""
         tokens = torch.zeros(*mask.shape, self.config.hidden_size, dtype=waveforms.dtype, device=waveforms.device)
         for length in samples.unique().tolist():
             rows = (samples == length).nonzero()[:, 0]

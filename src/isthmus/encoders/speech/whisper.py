@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 FRAMES_PER_TOKEN = 2
-"""The stride of the second convolution; the first has none."""
+"""The stride of the second convolution; the first has stride 1."""
 
 Array = np.ndarray[Any, Any]
 
@@ -31,13 +31,13 @@ Array = np.ndarray[Any, Any]
 class Whisper(AudioFrameEncoder):
     """Speech in many languages.
 
-    The encoder always reads as many seconds as its feature extractor says, 30 in all published models: longer
-    recordings are cut there. Shorter ones are followed by silence, as it was trained to, so that silence has a part in
-    every token; its own tokens are masked.
+    The encoder always reads a fixed length, 30 seconds in all published models: longer recordings are cut to it.
+    Shorter ones are padded with silence, as in its training. Valid tokens attend to that silence; the tokens of the
+    silence itself are masked.
 
     Args:
-        checkpoint: a folder as of ``openai/whisper-large-v3``: config, feature extractor and weights. The decoder's
-            aren't read.
+        checkpoint: a folder in the format of ``openai/whisper-large-v3``: config, feature extractor and weights. The
+            decoder's aren't read.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
@@ -77,18 +77,18 @@ class Whisper(AudioFrameEncoder):
         )
 
     def width(self, modality: Modality) -> int:
-        """D, the encoder's."""
+        """D, the width of the encoder."""
         self._check(modality)
         return int(self.config.d_model)
 
     def inputs_of(self, waveform: Array) -> dict[str, Tensor]:
-        """(L,) -> features (bins, frames), the feature extractor's log-mel image, and how many tokens are real."""
+        """(L,) -> features (bins, frames), the feature extractor's log-mel image, and the number of valid tokens."""
         features = self.extractor(waveform, sampling_rate=self.sample_rate, return_tensors="np")["input_features"][0]
         count = -(-waveform.shape[0] // (FRAMES_PER_TOKEN * self.extractor.hop_length))
         return {"features": torch.from_numpy(features), "count": torch.tensor(count)}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
-        """The tokens that begin within the recording."""
+        """The number of tokens that begin within the recording."""
         return int(inputs["count"])
 
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

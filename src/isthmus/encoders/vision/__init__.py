@@ -1,1 +1,1 @@
-"""Images and videos -> tokens, by vision towers of transformers and timm and by what wraps them."""
+"""Images and videos -> tokens, by vision towers of transformers and timm and by encoders that wrap them."""

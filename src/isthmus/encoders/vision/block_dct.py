@@ -1,4 +1,4 @@
-"""Pixels -> frequencies, block by block as in JPEG (ITU-T T.81, annexes A.3.3 and K.1)."""
+"""Pixels -> discrete cosine transform, block by block as in JPEG (ITU-T T.81, annexes A.3.3 and K.1)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CHROMA_STEPS = (
     99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99, 99,
 )
 # fmt: on
-"""Quantisation steps (annex K.1), row by row: how large a coefficient must be before an eye sees it."""
+"""Quantisation steps (annex K.1), row by row: the size from which a coefficient is visible."""
 
 
 def zigzag() -> Array:
-    """(64,) places of a block's coefficients, row by row, from the lowest frequency to the highest (T.81, figure 5)."""
+    """(64,) indices of a block's coefficients, from the lowest frequency to the highest (T.81, figure 5)."""
     rows, columns = np.divmod(np.arange(BLOCK * BLOCK), BLOCK)
     diagonal = rows + columns
     along = np.where(diagonal % 2 == 1, rows, columns)  # odd diagonals run downwards, even ones upwards

@@ -1,4 +1,4 @@
-"""A video as a few frames through an image encoder, with a choice of what joins them in time."""
+"""Encodes a video as a few frames by an image encoder, with a choice of how frames are combined over time."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from isthmus.types import Features, Media, Modality
 Array = np.ndarray[Any, Any]
 Temporal = Literal["none", "mean", "t5"]
 T5_FAMILY = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
-"""By ``model_type``; Flan-T5 and UL2 are ``t5``."""
+"""Classes by ``model_type``; Flan-T5 and UL2 are ``t5``."""
 
 
 def frame_indices(total: int, frames: int) -> Array:
-    """(frames,) int64 or fewer: spread evenly from the first to the last; all of a shorter video's."""
+    """(frames,) int64: indices spread evenly from the first frame to the last; a shorter video's are all used."""
     indices: Array = np.linspace(0, total - 1, frames, dtype=int) if total > frames else np.arange(total)
     return indices
 
 
-def _seen(frames: int, total: int, rate: float) -> list[int]:
+def _sampled(frames: int, total: int, rate: float) -> list[int]:
     return [int(frame) for frame in frame_indices(total, frames)]
 
 
 class FramesEncoder(Encoder):
-    """Videos, by an image encoder that sees frames spread evenly, five in X-LLM (arXiv 2305.04160).
+    """Videos, by an image encoder that encodes evenly spread frames, five in X-LLM (arXiv 2305.04160).
 
-    A video with fewer frames gives those that it has; the rest of its places is padding, which is masked.
+    Videos with fewer frames are padded, and the padding is masked.
 
     Args:
         image_encoder: any encoder of images.
-        frames: how many are seen.
-        temporal: ``none``, all frames' tokens, one frame behind the other; ``mean``, each token averaged over the
-            frames; ``t5``, all frames' tokens through the frozen encoder of a T5.
-        t5: for ``temporal`` ``t5``, a folder as of ``google/flan-t5-large``, whose ``d_model`` is the image encoder's
-            width. The decoder isn't read. Its weights are of the image encoder's type.
-        modalities: ``video``; with ``image`` too, images go through the same encoder, which is loaded once.
+        frames: how many frames are encoded.
+        temporal: ``none``, all frames' tokens, frame by frame; ``mean``, each token averaged over the frames; ``t5``,
+            all frames' tokens encoded by the frozen encoder of a T5.
+        t5: for ``temporal`` ``t5``, a folder in the format of ``google/flan-t5-large`` whose ``d_model`` is the image
+            encoder's width. The decoder isn't read. Weights take the image encoder's type.
+        modalities: ``video``, or ``video`` and ``image``: images then use the same encoder, which is loaded once.
 
     Raises:
         ValueError: the encoder doesn't serve images, or a choice is unknown or doesn't fit it.
@@ -92,7 +92,7 @@ class FramesEncoder(Encoder):
         import transformers
 
         if not (folder / "config.json").is_file():
-            raise ValueError(f"t5: {folder}: found no config.json; expected a folder as of google/flan-t5-large")
+            raise ValueError(f"t5: {folder}: found no config.json; expected one such as google/flan-t5-large")
         sizes: dict[str, Any] = transformers.PreTrainedConfig.get_config_dict(folder, local_files_only=True)[0]
         if sizes.get("model_type") not in T5_FAMILY:
             raise ValueError(
@@ -114,19 +114,19 @@ class FramesEncoder(Encoder):
             self.model = read_model(self.t5, self.t5_class, unused=("decoder.", "lm_head."), dtype=self.dtype)
 
     def release(self) -> None:
-        """Drops both experts' weights, and keeps the image encoder's settings."""
+        """Drops both experts' weights and keeps the image encoder's settings."""
         self.image_encoder.release()
         if "model" in self._modules:
             del self.model
         self.is_loaded = False
 
     def width(self, modality: Modality) -> int:
-        """D, the image encoder's."""
+        """D, the width of the image encoder."""
         self._check(modality)
         return self.image_encoder.width(Modality.IMAGE)
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
-        """A video -> the image encoder's inputs (frames, ...) and how many frames are real; an image -> its inputs.
+        """A video -> the image encoder's inputs (frames, ...) and their number; an image -> the encoder's inputs.
 
         Raises:
             ValueError: the medium isn't one of ``modalities``, or a frame can't be used; the message names its source.
@@ -139,14 +139,14 @@ class FramesEncoder(Encoder):
         return stacked_views([self.image_encoder.preprocess(image) for image in images], self.frame_count)
 
     def request(self, modality: Modality) -> Request | None:
-        """Of a video the frames that are seen, as large as the image encoder wants them; of an image, what it wants."""
+        """The frames of a video that are encoded, at the image encoder's resolution; for images, its own request."""
         image = self.image_encoder.request(Modality.IMAGE)
         if modality is not Modality.VIDEO:
             return image
-        return Request(partial(_seen, self.frame_count), None if image is None else image.side)
+        return Request(partial(_sampled, self.frame_count), None if image is None else image.side)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """The tokens of all real frames, or of one where they are averaged."""
+        """The number of tokens of all frames, or of one if they are averaged."""
         self._check(modality)
         if modality is Modality.IMAGE:
             return self.image_encoder.token_count(modality, inputs)

@@ -1,8 +1,8 @@
-"""Documents in the frequency domain: large pages in few tokens, without trained weights.
+"""Documents in the frequency domain: large pages become few tokens, without trained weights.
 
-DocPedia (Feng et al., arXiv 2311.11810) reads pages of 2560 x 2560 pixels as block-wise DCT coefficients; its weights
-were never published, and its vision tower is trained. Here the coefficients themselves are the tokens: the bridge
-learns what to make of them.
+DocPedia (Feng et al., arXiv 2311.11810) reads pages of 2560 x 2560 pixels as block-wise DCT coefficients, by a trained
+vision tower whose weights were never published. Here the coefficients themselves are the tokens, and the bridge learns
+to interpret them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
 PAPER = 255
-"""What surrounds a page that isn't square."""
+"""The padding of a page that isn't square: white."""
 
 
 @dataclass(frozen=True)
 class FrequencyConfig:
-    """How a page becomes tokens.
+    """How a page is converted to tokens.
 
     Attributes:
-        image_size: pixels a side of the square that a page is fitted into.
-        blocks: blocks a side that make one token: 8 give a token for every 64 x 64 pixels, 1600 of a full page.
-        luma: brightness coefficients that are kept of a block, the lowest frequencies; at most 64.
-        chroma: coefficients that are kept of each of its two colour differences; at most 64.
+        image_size: side of the square that a page is fitted into, pixels.
+        blocks: side of a token, blocks: 8 give a token for every 64 x 64 pixels, 1600 for a full page.
+        luma: number of a block's brightness coefficients that are kept, the lowest frequencies; at most 64.
+        chroma: likewise for each of its two colour differences; at most 64.
 
     Raises:
         ValueError: a size is out of range, or a token's blocks don't fill the square.
@@ -58,25 +58,25 @@ class FrequencyConfig:
 
     @property
     def side(self) -> int:
-        """Tokens a side of the full square."""
+        """Tokens along a side of the full square."""
         return self.image_size // (BLOCK * self.blocks)
 
     @property
     def kept(self) -> int:
-        """Coefficients of one block."""
+        """The number of coefficients kept of one block."""
         return self.luma + 2 * self.chroma
 
     @property
     def width(self) -> int:
-        """D: the coefficients of one token's blocks."""
+        """D, the number of coefficients of one token's blocks."""
         return self.kept * self.blocks**2
 
 
 class FrequencyEncoder(Encoder):
-    """Images, above all pages, by the lowest frequencies of their 8 x 8 blocks, in steps that an eye tells apart.
+    """Images, especially pages, by the lowest frequencies of their 8 x 8 blocks, in units of visible steps.
 
-    A larger image is made smaller until it fits the square; a smaller one keeps its size. Tokens that lie wholly beside
-    the image are masked; within it they stand row by row.
+    Larger images are downscaled to fit the square; smaller ones keep their size. Tokens are ordered row by row, and
+    those that lie wholly in the padding are masked.
 
     Args:
         checkpoint: a folder of ``config.json``, with a section ``frequency`` of any fields of
@@ -95,14 +95,14 @@ class FrequencyEncoder(Encoder):
         self.config = read_config(self.checkpoint, "frequency", FrequencyConfig())
 
     def materialize(self) -> None:
-        """Makes the scale: one over each kept coefficient's quantisation step."""
+        """Computes the scale: the reciprocal of each kept coefficient's quantisation step."""
         order = zigzag()
         luma, chroma = (np.asarray(steps)[order] for steps in (LUMA_STEPS, CHROMA_STEPS))
         steps = np.concatenate([luma[: self.config.luma], *[chroma[: self.config.chroma]] * 2])
         self.register_buffer("scale", torch.tensor(1 / steps, dtype=torch.float32), persistent=False)
 
     def width(self, modality: Modality) -> int:
-        """D, the coefficients of one token's blocks."""
+        """D, the number of coefficients of one token's blocks."""
         return self.config.width
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
@@ -122,7 +122,7 @@ class FrequencyEncoder(Encoder):
         spectrum = frequencies(square)
         kept = [spectrum[0, ..., : config.luma], *(spectrum[i, ..., : config.chroma] for i in (1, 2))]
         blocks = config.image_size // BLOCK
-        # No coefficient is above 1024: float16 holds them to a quarter, the finest quantisation step being 10.
+        # No coefficient exceeds 1024, where float16 is exact to a quarter; the finest quantisation step is 10.
         coefficients = np.zeros((config.kept, blocks, blocks), np.float16)
         coefficients[:, : extent[0] * config.blocks, : extent[1] * config.blocks] = np.moveaxis(
             np.concatenate(kept, axis=-1), -1, 0
@@ -138,20 +138,21 @@ class FrequencyEncoder(Encoder):
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """The tokens that the image touches."""
+        """The number of tokens that the image covers, at least in part."""
         return int(inputs["extent"].prod())
 
     @torch.no_grad()
     def forward(self, modality: Modality, inputs: Mapping[str, Tensor]) -> Features:
-        """Stacked inputs -> tokens (B, N, D), mask (B, N); N is that of the square which holds the batch's images."""
+        """Stacked inputs -> tokens (B, N, D), mask (B, N); N is that of the rectangle around all images."""
         coefficients, extents = inputs["coefficients"], inputs["extent"]
         if not self.is_loaded:
             self.load(coefficients.device)
         rows, columns = (int(most) for most in extents.amax(0))
         side = self.config.blocks
-        seen = coefficients[:, :, : rows * side, : columns * side].to(self.scale.dtype) * self.scale[:, None, None]
-        grouped = seen.unflatten(3, (columns, side)).unflatten(2, (rows, side))  # (B, kept, rows, side, columns, side)
-        tokens = grouped.permute(0, 2, 4, 1, 3, 5).reshape(len(seen), rows * columns, -1)
+        scaled = coefficients[:, :, : rows * side, : columns * side].to(self.scale.dtype) * self.scale[:, None, None]
+        # (B, kept, rows, side, columns, side)
+        grouped = scaled.unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        tokens = grouped.permute(0, 2, 4, 1, 3, 5).reshape(len(scaled), rows * columns, -1)
         is_row = torch.arange(rows, device=extents.device) < extents[:, :1]
         is_column = torch.arange(columns, device=extents.device) < extents[:, 1:]
         return Features(tokens, (is_row[:, :, None] & is_column[:, None, :]).flatten(1))

@@ -1,4 +1,4 @@
-"""What experts of images of one square size have in common: inputs, sizes known without weights, token choices."""
+"""The base of encoders of square images of one size: inputs, sizes known without weights, choices of tokens."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Tokens = Literal["patch", "pooled"]
 
 
 class ImageEncoder(Encoder):
-    """An expert of images.
+    """An encoder of images.
 
     Args:
         checkpoint: where its weights come from.
-        tokens: ``patch``, one token a patch, row by row; ``pooled``, one token an image.
-        class_token: whether the class tokens (and registers) that stand before the patches are given too.
+        tokens: ``patch``, one token for each patch, row by row; ``pooled``, one token for each image.
+        class_token: whether class tokens and registers, which precede the patches, are included.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Attributes:
-        image_size: pixels, the side of the square that the expert sees.
+        image_size: side of the expert's square input, pixels.
         shape: N and D of one image.
 
     Raises:
@@ -52,7 +52,7 @@ class ImageEncoder(Encoder):
         self.class_token = class_token
 
     def picture(self, image: Array) -> Tensor:
-        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, as the expert was trained on. Needs no weights."""
+        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, preprocessed as in the expert's training."""
         raise NotImplementedError
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class ImageEncoder(Encoder):
         raise NotImplementedError
 
     def width(self, modality: Modality) -> int:
-        """D."""
+        """D, the width of tokens."""
         self._check(modality)
         return self.shape[1]
 
@@ -77,11 +77,11 @@ class ImageEncoder(Encoder):
             raise ValueError(f"{medium.source}: {error}") from error
 
     def request(self, modality: Modality) -> Request | None:
-        """No more pixels than are looked at."""
+        """Images at no more than the resolution that is used."""
         return Request(side=self.image_size)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """N, the same of every image."""
+        """N, the same for every image."""
         self._check(modality)
         return self.shape[0]
 
@@ -101,5 +101,5 @@ class ImageEncoder(Encoder):
 
 
 def leading_tokens(count: int, image_size: int, patch: int) -> int:
-    """How many of a vision transformer's tokens stand before its patches; 0 of an expert with fewer tokens."""
+    """How many of a vision transformer's tokens precede its patches; 0 for an expert with fewer tokens."""
     return max(count - (image_size // patch) ** 2, 0)

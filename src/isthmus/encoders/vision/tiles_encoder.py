@@ -1,4 +1,4 @@
-"""Large images as tiles at full detail beside a thumbnail, each through an image encoder of a small fixed size.
+"""Encodes large images as tiles at full resolution and a thumbnail, each by an image encoder of a small fixed size.
 
 LLaVA-NeXT (any resolution, section 3.1 of arXiv 2407.07895) chooses the grid; as in Monkey (arXiv 2311.06607, section
 3.1) the image is resized to fill it, and the tiles don't overlap.
@@ -23,19 +23,19 @@ LLAVA_NEXT = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 
 
 def best_grid(height: int, width: int, grids: Sequence[tuple[int, int]], tile_size: int) -> tuple[int, int]:
-    """The grid (rows, columns) that keeps most of an image's pixels; of equal ones, that with the least waste."""
+    """The grid (rows, columns) that keeps most of an image's pixels; among equals, the one with the fewest pixels."""
 
-    def worth(grid: tuple[int, int]) -> tuple[int, int]:
+    def score(grid: tuple[int, int]) -> tuple[int, int]:
         rows, columns = grid[0] * tile_size, grid[1] * tile_size
         scale = min(rows / height, columns / width)
         kept = min(int(height * scale) * int(width * scale), height * width)
         return kept, kept - rows * columns
 
-    return max(grids, key=worth)
+    return max(grids, key=score)
 
 
 def tiles_of(image: Array, grid: tuple[int, int], tile_size: int) -> list[Array]:
-    """(H, W, 3) uint8 -> rows x columns squares (tile_size, tile_size, 3), row by row, of the image resized to fill."""
+    """(H, W, 3) uint8 -> rows x columns squares (tile_size, tile_size, 3), row by row, of the resized image."""
     rows, columns = grid
     resized = Image.fromarray(image).resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
     pixels = np.asarray(resized).reshape(rows, tile_size, columns, tile_size, 3)
@@ -43,14 +43,14 @@ def tiles_of(image: Array, grid: tuple[int, int], tile_size: int) -> list[Array]
 
 
 class TilesEncoder(Encoder):
-    """Images of any size: the tokens of the whole image made small, then those of its tiles, row by row.
+    """Images of any size: the tokens of a thumbnail of the whole image, then those of its tiles, row by row.
 
-    An image that fits one tile gives its thumbnail alone. Tensors have room for the largest grid; the places of tiles
-    that an image doesn't have are masked, and don't run.
+    An image that fits one tile has only its thumbnail. Tensors have room for the largest grid; missing tiles are masked
+    and aren't encoded.
 
     Args:
-        image_encoder: any encoder of images. One that crops (DINOv2's image processor does) loses the tiles' rims.
-        tile_size: pixels a side of a tile; the side that ``image_encoder`` sees, so that no detail is lost.
+        image_encoder: any encoder of images. If it crops (DINOv2's image processor does), the tiles' borders are lost.
+        tile_size: side of a tile, pixels: that of ``image_encoder``'s input, so that no detail is lost.
         grids: rows and columns that an image may be cut into; LLaVA-NeXT's by default.
 
     Raises:
@@ -84,26 +84,26 @@ class TilesEncoder(Encoder):
         self.image_encoder.load()
 
     def release(self) -> None:
-        """Drops the image encoder's weights, and keeps its settings."""
+        """Drops the image encoder's weights and keeps its settings."""
         self.image_encoder.release()
         self.is_loaded = False
 
     def width(self, modality: Modality) -> int:
-        """D, the image encoder's."""
+        """D, the width of the image encoder."""
         return self.image_encoder.width(modality)
 
     def views(self, image: Array) -> list[Array]:
-        """(H, W, 3) uint8 -> the image itself, which its encoder makes small, and its tiles."""
+        """(H, W, 3) uint8 -> the thumbnail and the tiles; a small image is its own thumbnail."""
         height, width = image.shape[:2]
         if max(height, width) <= self.tile_size:
             return [image]
         grid = best_grid(height, width, self.grids, self.tile_size)
-        # Squeezed, not cropped: the thumbnail shows all that the tiles show.
+        # Resized without keeping the aspect ratio, not cropped, so that the thumbnail shows the whole image.
         small = Image.fromarray(image).resize((self.tile_size, self.tile_size), Image.Resampling.BICUBIC)
         return [np.asarray(small), *tiles_of(image, grid, self.tile_size)]
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
-        """An image -> the image encoder's inputs (room, ...), thumbnail first, and how many views are real.
+        """An image -> the image encoder's inputs (room, ...), thumbnail first, and the number of views.
 
         Raises:
             ValueError: the medium isn't an image, or it can't be used; the message names its source.
@@ -114,7 +114,7 @@ class TilesEncoder(Encoder):
         return stacked_views([self.image_encoder.preprocess(view) for view in views], self.room)
 
     def token_count(self, modality: Modality, inputs: Mapping[str, Tensor]) -> int:
-        """The tokens of all real views."""
+        """The number of tokens of all views."""
         return sum(self.image_encoder.token_count(modality, view) for view in first_views(inputs))
 
     @torch.no_grad()

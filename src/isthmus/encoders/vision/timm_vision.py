@@ -1,6 +1,6 @@
 """Vision models of timm as frozen experts: NFNet (arXiv 2102.06171), EVA-CLIP (arXiv 2303.15389) and others, by name.
 
-timm's code: Apache-2.0; the weights' licence stands on each checkpoint's card.
+timm's code: Apache-2.0; see each checkpoint's card for the weights' licence.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from isthmus.precision import Dtype
 
 Array = np.ndarray[Any, Any]
 TRUNK = "visual.trunk."
-"""Where open_clip's files keep timm's tower, the text tower beside it."""
+"""The prefix of timm's tower in open_clip's files, which hold the text tower too."""
 
 
 class TimmVision(ImageEncoder):
     """Images, through a model of timm, which the ``timm`` extra installs with the torchvision that it needs.
 
     Args:
-        model: timm's name: ``dm_nfnet_f6``, ``eva_giant_patch14_clip_224``, ``eva02_large_patch14_clip_224``, or any
-            that is made of images.
+        model: timm's name: ``dm_nfnet_f6``, ``eva_giant_patch14_clip_224``, ``eva02_large_patch14_clip_224``, or that
+            of any other image model.
         checkpoint: the model's weights as timm or open_clip publishes them, ``.safetensors`` or ``.pth``, or a folder
             of one such file. The classifier isn't read.
-        tokens: ``patch``, one token a patch or cell of the last feature map, row by row; ``pooled``, what the model's
-            classifier would see.
-        class_token: whether the class token and registers before the patches are given too.
-        image_size: pixels a side; None is the size that the model was trained at. timm resamples position embeddings
-            for another one. NFNet-F6 was trained at 448, and tested at 576.
-        crop: which share of the shorter side is seen, in the middle; None is timm's setting. That is 0.9 for EVA-CLIP,
-            whose authors saw all of it (1.0).
+        tokens: ``patch``, one token for each patch or cell of the last feature map, row by row; ``pooled``, the input
+            of the model's classifier.
+        class_token: whether the class token and registers, which precede the patches, are included.
+        image_size: side of the input, pixels; None is the size that the model was trained at. For others, timm
+            resamples position embeddings. NFNet-F6 was trained at 448, and tested at 576.
+        crop: the share of the shorter side that the central crop keeps; None is timm's setting. That is 0.9 for
+            EVA-CLIP, whose authors used the whole side (1.0).
         options: further arguments of timm's model function, as a variant of a published model needs them.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
@@ -88,7 +88,7 @@ class TimmVision(ImageEncoder):
         self.transform = _transform(self.settings)
 
     def _built(self) -> Any:
-        """The model with random weights, at the size that it was trained at."""
+        """The model with random weights, at its training resolution."""
         try:
             return _timm().create_model(self.name, pretrained=False, **self.options).eval()
         except (TypeError, AssertionError, RuntimeError, ValueError) as error:
@@ -97,7 +97,7 @@ class TimmVision(ImageEncoder):
             ) from error
 
     def _settings(self, model: Any) -> dict[str, Any]:
-        """Resizes the model, and gives timm's preprocessing settings for it."""
+        """Resizes the model, and returns timm's preprocessing settings for it."""
         from timm.data import resolve_data_config
 
         published = model.pretrained_cfg
@@ -110,7 +110,7 @@ class TimmVision(ImageEncoder):
         return settings
 
     def expected(self) -> dict[str, Tensor]:
-        """Keys and shapes that a checkpoint must have, as tensors without numbers."""
+        """Keys and shapes that a checkpoint must have, as tensors on the meta device."""
         with torch.device("meta"):
             model = self._built()
         return _without_classifier(model, model.state_dict())
@@ -118,7 +118,7 @@ class TimmVision(ImageEncoder):
     def materialize(self) -> None:
         """Builds the model without its classifier and reads the weights, then resizes it."""
         file = weights_file(self.checkpoint)
-        model = self._built()  # not on the meta device: some buffers are computed, and stand in no file
+        model = self._built()  # not on the meta device: some buffers are computed and aren't in the file
         stored = read_weights(file)
         if any(key.startswith(TRUNK) for key in stored):
             stored = {key.removeprefix(TRUNK): value for key, value in stored.items() if key.startswith(TRUNK)}
@@ -129,7 +129,7 @@ class TimmVision(ImageEncoder):
         self.model = model
 
     def picture(self, image: Array) -> Tensor:
-        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, by timm's own transform for evaluation."""
+        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, by timm's evaluation transform."""
         if self.settings.get("crop_mode", "center") == "center":
             image = np.ascontiguousarray(middle(image))
         made: Tensor = self.transform(Image.fromarray(image))
@@ -170,7 +170,7 @@ def _transform(settings: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
 
 
 def _native(model: Any) -> tuple[int, int, int]:
-    """Channels, height and width that a built model takes: its patch embedding's, else its published size."""
+    """Channels, height and width of a built model's input: its patch embedding's, else its published size."""
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     return (3, *size) if size is not None else tuple(model.pretrained_cfg["input_size"])
 

@@ -1,7 +1,7 @@
 """Vision towers of transformers as frozen experts: ViT, CLIP, SigLIP, DINOv2 and others, by folder.
 
-Dosovitskiy et al., arXiv 2010.11929 (ViT); Radford et al., arXiv 2103.00020 (CLIP). transformers' code: Apache-2.0; the
-weights' licence stands on each checkpoint's card.
+Dosovitskiy et al., arXiv 2010.11929 (ViT); Radford et al., arXiv 2103.00020 (CLIP). transformers' code: Apache-2.0; see
+each checkpoint's card for the weights' licence.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class TransformersVision(ImageEncoder):
     """Images, through the vision tower of a ``from_pretrained`` folder; the rest of its weights isn't read.
 
     Args:
-        checkpoint: a folder as of ``openai/clip-vit-large-patch14``, ``google/vit-base-patch16-224``,
+        checkpoint: a folder in the format of ``openai/clip-vit-large-patch14``, ``google/vit-base-patch16-224``,
             ``google/siglip-so400m-patch14-384`` or ``facebook/dinov2-large``: config, image processor and weights.
-        tokens: ``patch``, one token a patch, row by row; ``pooled``, the model's own ``pooler_output``.
-        layer: of the hidden states, in Python's counting: 0 is the embeddings', -2 the last but one, as LLaVA takes
-            them (arXiv 2304.08485). None: the model's output, after its last norm where it has one.
-        class_token: whether the tokens before the patches (class, distillation, registers) are given too.
-        image_size: pixels a side; None is the image processor's. At another size position embeddings are interpolated,
-            where the model can.
+        tokens: ``patch``, one token for each patch, row by row; ``pooled``, the model's own ``pooler_output``.
+        layer: index of the hidden states to use: 0 is the embeddings, -2 the last but one, as in LLaVA
+            (arXiv 2304.08485). None: the model's output, after its last norm if it has one.
+        class_token: whether the tokens before the patches (class, distillation, registers) are included.
+        image_size: side of the input, pixels; None is the image processor's. For others, position embeddings are
+            interpolated if the model supports it.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
 
     Raises:
@@ -66,7 +66,7 @@ class TransformersVision(ImageEncoder):
         self.shape = self._shape()
 
     def _shape(self) -> tuple[int, int]:
-        """N and D, by a run without numbers: classes differ in what stands before the patches."""
+        """N and D, by a run on the meta device: classes differ in the tokens that precede the patches."""
         with torch.device("meta"), torch.no_grad():
             model = self.tower.kind(self.tower.config, **self.tower.options).eval()
             try:
@@ -96,7 +96,7 @@ class TransformersVision(ImageEncoder):
         )
 
     def picture(self, image: Array) -> Tensor:
-        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, by the folder's own image processor."""
+        """(H, W, 3) uint8 -> (3, image_size, image_size) float32, by the folder's image processor."""
         return self.maker(image)
 
     def image_tokens(self, pixels: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class TransformersVision(ImageEncoder):
         return model(pixel_values=pixels, output_hidden_states=self.layer is not None, **self.call)
 
     def _chosen(self, output: Any) -> Tensor:
-        """A model's output -> all tokens (B, N, D) of the choice, those before the patches included."""
+        """A model's output -> the chosen tokens (B, N, D), including those before the patches."""
         if self.tokens == "pooled":
             pooled: Tensor | None = output.get("pooler_output")
             if pooled is None:

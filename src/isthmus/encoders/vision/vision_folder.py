@@ -1,4 +1,4 @@
-"""A folder of transformers with a vision tower, alone or within a larger model: its class and its preprocessing."""
+"""Reads a transformers folder with a vision tower, alone or within a larger model: its class and preprocessing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from isthmus.published import read_published
 
 Array = np.ndarray[Any, Any]
 UNLISTED = {"blip_2_vision_model": "Blip2VisionModel", "instructblip_vision_model": "InstructBlipVisionModel"}
-"""Towers that AutoModel doesn't know by themselves, by ``model_type``."""
+"""Towers that AutoModel doesn't know, by ``model_type``."""
 PROBE = (64, 32)
-"""Height and width of the image that shows what an image processor makes."""
+"""Height and width of the image by which the output size of an image processor is found."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class VisionTower:
     Attributes:
         kind: the class.
         config: its configuration.
-        options: what ``kind`` takes beside it.
-        key_mapping: of a tower that stands in a larger model under another name than transformers expects.
+        options: further arguments of ``kind``.
+        key_mapping: for a tower within a larger model whose keys differ from those that transformers expects.
     """
 
     kind: Any
@@ -39,7 +39,7 @@ class VisionTower:
 
 
 def read_tower(folder: Path, pooled: bool) -> VisionTower:
-    """The tower of a folder, which may be a CLIP-like model's: its ``vision_config`` is taken then.
+    """The tower of a folder; of a CLIP-like model, that of its ``vision_config``.
 
     Raises:
         ValueError: the folder is missing or unreadable, or transformers has no vision tower for it.
@@ -52,8 +52,8 @@ def read_tower(folder: Path, pooled: bool) -> VisionTower:
     if not (folder / "config.json").is_file():
         found = "a folder without config.json" if folder.is_dir() else "no such folder"
         raise ValueError(
-            f"{folder}: found {found}; expected a vision model as of openai/clip-vit-large-patch14: download one "
-            "(`hf download openai/clip-vit-large-patch14 --local-dir FOLDER`) and give that folder"
+            f"{folder}: found {found}; expected a vision model such as openai/clip-vit-large-patch14: download "
+            "it (`hf download openai/clip-vit-large-patch14 --local-dir FOLDER`) and give that folder"
         )
     try:
         whole: Any = read_published(AutoConfig, folder)
@@ -79,21 +79,21 @@ def read_tower(folder: Path, pooled: bool) -> VisionTower:
 
 
 class PictureMaker:
-    """A folder's image processor, for pictures of one square size. Needs no torchvision, and is picklable.
+    """A folder's image processor, for square images of one size. Needs no torchvision, and is picklable.
 
     Args:
         folder: that of :func:`read_tower`.
-        image_size: pixels a side; None takes the processor's own. Another one scales the resizing alike.
+        image_size: side of the output, pixels; None is the processor's own. Other values scale its sizes in proportion.
 
     Raises:
-        ValueError: there is no image processor, or it makes pictures of other sizes.
+        ValueError: there is no image processor, or its output has another size.
     """
 
     def __init__(self, folder: Path, image_size: int | None = None) -> None:
         from transformers import AutoImageProcessor
 
         try:
-            # With torchvision it would resize otherwise: what is cached must not depend on what else is installed.
+            # torchvision resizes differently, and cached features must not depend on whether it is installed.
             self.processor: Any = read_published(AutoImageProcessor, folder, backend="pil")
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
@@ -101,9 +101,9 @@ class PictureMaker:
                 "processor's: download that file too"
             ) from error
         self.sizes: dict[str, dict[str, int]] = {}
-        # One that squeezes an image into its square shows all of it.
+        # A processor that resizes to a square without cropping uses the whole image.
         crops = getattr(self.processor, "do_center_crop", False) and "shortest_edge" in dict(self.processor.size)
-        self.shown = middle if crops else np.asarray
+        self.precrop = middle if crops else np.asarray
         own = self._side(folder)
         self.image_size = own if image_size is None else image_size
         if self.image_size < 1:
@@ -130,5 +130,5 @@ class PictureMaker:
 
     def __call__(self, image: Array) -> Tensor:
         """(H, W, 3) uint8 -> (3, image_size, image_size) float32."""
-        made = self.processor(self.shown(image), return_tensors="np", input_data_format="channels_last", **self.sizes)
+        made = self.processor(self.precrop(image), return_tensors="np", input_data_format="channels_last", **self.sizes)
         return torch.from_numpy(np.ascontiguousarray(made["pixel_values"][0], dtype=np.float32))
