@@ -5,6 +5,7 @@ from isthmus.data.formats.audiocaps import AudioCaps
 from isthmus.data.formats.cap3d import Cap3D
 from isthmus.data.formats.caption_table import CaptionTable
 from isthmus.data.formats.cc3m import CC3M
+from isthmus.data.formats.hugging_face import HuggingFace
 from isthmus.data.formats.llava import Llava
 from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.formats.mmc4 import MMC4
@@ -23,6 +24,7 @@ __all__ = [
     "AudioCaps",
     "Cap3D",
     "CaptionTable",
+    "HuggingFace",
     "Llava",
     "ManifestSource",
     "NextGPTFolder",

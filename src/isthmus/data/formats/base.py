@@ -4,36 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, media_named
-from isthmus.data.formats.filters import kept_records
-from isthmus.data.formats.records import Records
 from isthmus.paths import user_path
 from isthmus.types import Modality
+
+
+class IndexedRecords(Protocol):
+    """Records by number.
+
+    Attributes:
+        path: the file or folder that they are in.
+    """
+
+    path: Path
+
+    def __len__(self) -> int: ...
+
+    def raw(self, index: int) -> tuple[Any, str]:
+        """A record, and its place for errors.
+
+        Raises:
+            DataError: it can't be read.
+        """
+
+    def where(self, index: int) -> str:
+        """A record's place."""
 
 
 class RecordSource(ConversationSource):
     """Conversations made from a file's records, one each; ``source[i]`` reads the i-th record and nothing else.
 
     Args:
-        records: the indexed file.
+        records: of a file or several, by number.
         root: the folder that media paths are relative to and can't leave; the file's own where none is given.
         target_files: whether the files of media that the assistant makes are read, as denoising targets; their captions
             alone do for alignment.
-        splits: only records whose field ``split`` holds one of these; all where none are given.
+        kept: the numbers of the records that are read, in order; all where none are given.
 
     Raises:
-        ValueError: no folder at ``root``, or no record of the splits.
+        ValueError: no folder at ``root``.
     """
 
     def __init__(
         self,
-        records: Records,
+        records: IndexedRecords,
         root: str | Path | None,
         target_files: bool = True,
-        splits: Sequence[str] | None = None,
+        kept: Sequence[int] | None = None,
     ) -> None:
         self.records = records
         self.root = records.path.parent if root is None else user_path(root)
@@ -44,7 +64,7 @@ class RecordSource(ConversationSource):
                 f"{records.path}: found no folder at root {self.root}; expected the one that holds the media. Fix: "
                 "correct it."
             )
-        self._kept = kept_records(records, {"split": splits})
+        self._kept = range(len(records)) if kept is None else kept
 
     def __len__(self) -> int:
         return len(self._kept)

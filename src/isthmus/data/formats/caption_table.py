@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import details, fault
+from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import CsvRecords
 from isthmus.types import MEDIA, Modality
 
@@ -57,7 +58,7 @@ class CaptionTable(RecordSource):
         if modality not in MEDIA:
             raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Fix: choose one.")
         records = CsvRecords(path, delimiter, columns, quoted)
-        super().__init__(records, root, target_files, splits)
+        super().__init__(records, root, target_files, kept_records(records, {"split": splits}))
         self.modality = Modality(modality)
         self.captions = Captions(direction, describe, draw, seed)
         self.file = file

@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import fault, mapping, text
+from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
 from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
@@ -48,7 +49,8 @@ class NextGPTPairs(RecordSource):
         splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
-        super().__init__(JsonRecords(path), root, target_files, splits)
+        records = JsonRecords(path)
+        super().__init__(records, root, target_files, kept_records(records, {"split": splits}))
         self.captions = Captions(direction, describe, draw, seed)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
