@@ -25,7 +25,7 @@ from tiny_world import SIGNALS
 
 from isthmus import input_projectors, output_projectors
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, FusionSettings, LoraSettings
-from isthmus.cli.part_table import PARTS, Part
+from isthmus.cli.parts import Part, all_parts
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
@@ -74,23 +74,21 @@ def diffusion(kind: str, options: Mapping[str, Any]) -> Callable[[Shelf], Parts]
 
 # Each beside an ImageBind, a Llama and a Stable Diffusion; the media that are shown and drawn follow from the part.
 CASES: dict[str, Callable[[Shelf], Parts]] = {
-    "encoders.imagebind.ImageBind": lambda shelf: {},
-    "encoders.transformers_vision.TransformersVision": lambda shelf: {"encoder": TransformersVision(shelf("clip"))},
-    "encoders.timm_vision.TimmVision": lambda shelf: {
+    "encoders.ImageBind": lambda shelf: {},
+    "encoders.TransformersVision": lambda shelf: {"encoder": TransformersVision(shelf("clip"))},
+    "encoders.TimmVision": lambda shelf: {
         "encoder": TimmVision("eva_giant_patch14_clip_224", shelf("timm") / "eva.safetensors", options=TIMM_OPTIONS)
     },
-    "encoders.tiles_encoder.TilesEncoder": lambda shelf: {
+    "encoders.TilesEncoder": lambda shelf: {
         "encoder": TilesEncoder(TransformersVision(shelf("clip")), 16, [(1, 2), (2, 2)])
     },
-    "encoders.frequency_encoder.FrequencyEncoder": lambda shelf: {"encoder": FrequencyEncoder(shelf("frequency"))},
-    "encoders.frames_encoder.FramesEncoder": lambda shelf: {
-        "encoder": FramesEncoder(TransformersVision(shelf("clip")), frames=2)
-    },
-    "encoders.point_bert.PointBert": lambda shelf: {"encoder": PointBert(shelf("point_bert"))},
-    "encoders.beats.Beats": lambda shelf: {"encoder": Beats(shelf("beats"), seconds=SPEECH_SECONDS)},
-    "encoders.whisper.Whisper": lambda shelf: {"encoder": Whisper(shelf("whisper"))},
-    "encoders.hubert.Hubert": lambda shelf: {"encoder": Hubert(shelf("hubert"), seconds=SPEECH_SECONDS)},
-    "encoders.c_former.CFormer": lambda shelf: {"encoder": CFormer(shelf("c_former"), seconds=SPEECH_SECONDS)},
+    "encoders.FrequencyEncoder": lambda shelf: {"encoder": FrequencyEncoder(shelf("frequency"))},
+    "encoders.FramesEncoder": lambda shelf: {"encoder": FramesEncoder(TransformersVision(shelf("clip")), frames=2)},
+    "encoders.PointBert": lambda shelf: {"encoder": PointBert(shelf("point_bert"))},
+    "encoders.Beats": lambda shelf: {"encoder": Beats(shelf("beats"), seconds=SPEECH_SECONDS)},
+    "encoders.Whisper": lambda shelf: {"encoder": Whisper(shelf("whisper"))},
+    "encoders.Hubert": lambda shelf: {"encoder": Hubert(shelf("hubert"), seconds=SPEECH_SECONDS)},
+    "encoders.CFormer": lambda shelf: {"encoder": CFormer(shelf("c_former"), seconds=SPEECH_SECONDS)},
     "input_projectors.Linear": lambda shelf: {"bridge_in": input_projectors.Linear},
     "input_projectors.MLP": lambda shelf: {},
     "input_projectors.TokenMerging": lambda shelf: {"bridge_in": input_projectors.TokenMerging},
@@ -106,15 +104,15 @@ CASES: dict[str, Callable[[Shelf], Parts]] = {
     "backbones.EncoderDecoderBackbone": lambda shelf: {"backbone": EncoderDecoderBackbone(shelf("t5"), SIGNALS, LORA)},
     "output_projectors.MLP": lambda shelf: {"bridge_out": partial(output_projectors.MLP, hidden=16)},
     "output_projectors.TinyTransformer": lambda shelf: {},
-    "generators.stable_diffusion.StableDiffusion": lambda shelf: {},
-    "generators.stable_diffusion_xl.StableDiffusionXL": diffusion("xl", {}),
-    "generators.stable_diffusion_3.StableDiffusion3": diffusion("sd3", NEWER_SIZES["sd3"]),
-    "generators.zeroscope.ZeroScope": diffusion("video", {"frames": 3}),
-    "generators.wan.Wan": diffusion("wan", NEWER_SIZES["wan"]),
-    "generators.audioldm.AudioLDM": diffusion("audio", {}),
-    "generators.audioldm2.AudioLDM2": diffusion("audioldm2", NEWER_SIZES["audioldm2"]),
-    "generators.stable_audio.StableAudio": diffusion("stable_audio", {}),
-    "generators.shap_e.ShapE": lambda shelf: {"generator": ShapE(shelf("shap_e")), "denoises": False},
+    "generators.StableDiffusion": lambda shelf: {},
+    "generators.StableDiffusionXL": diffusion("xl", {}),
+    "generators.StableDiffusion3": diffusion("sd3", NEWER_SIZES["sd3"]),
+    "generators.ZeroScope": diffusion("video", {"frames": 3}),
+    "generators.Wan": diffusion("wan", NEWER_SIZES["wan"]),
+    "generators.AudioLDM": diffusion("audio", {}),
+    "generators.AudioLDM2": diffusion("audioldm2", NEWER_SIZES["audioldm2"]),
+    "generators.StableAudio": diffusion("stable_audio", {}),
+    "generators.ShapE": lambda shelf: {"generator": ShapE(shelf("shap_e")), "denoises": False},
 }
 
 HAS_TIMM = importlib.util.find_spec("timm") is not None
@@ -123,6 +121,7 @@ MARKS = {
     "timm": [pytest.mark.timm, pytest.mark.skipif(not HAS_TIMM, reason="`make test-timm` runs this in .venv-timm")],
 }
 """Extra of the package -> marks of the parts that need it."""
+PARTS = [part for part in all_parts() if not part.card.within]
 
 
 def key(part: Part) -> str:
@@ -258,7 +257,7 @@ def test_every_part_has_a_case() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=MARKS[part.extra], id=f"{part.kind}-{part.name}") for part in PARTS]
+    "part", [pytest.param(part, marks=MARKS[part.card.extra], id=f"{part.kind}-{part.name}") for part in PARTS]
 )
 def test_the_loss_falls_in_every_stage(part: Part, shelf: Shelf, tmp_path: Path) -> None:
     model = sweep(base(shelf) | CASES[key(part)](shelf), tmp_path)

@@ -19,14 +19,13 @@ from torch import nn
 from isthmus import cli
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import LanguageBackbone
-from isthmus.cli.inner_parts import INNER
-from isthmus.cli.part_table import KINDS, PARTS, Part
-from isthmus.cli.parts import as_json, as_text
+from isthmus.cli.parts import KINDS, Part, all_parts, as_json, as_text
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
 from isthmus.input_projectors.base import InputProjector
 from isthmus.model import InputSide
 from isthmus.output_projectors.base import OutputProjector
+from isthmus.part_card import PartCard
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "parts"
 BASES: dict[str, type] = {
@@ -36,6 +35,8 @@ BASES: dict[str, type] = {
     "output_projectors": OutputProjector,
     "generators": Generator,
 }
+PARTS = [part for part in all_parts() if not part.card.within]
+INNER = [part for part in all_parts() if part.card.within]
 HEAVY = {"torch", "transformers", "diffusers", "pytorch_lightning"}
 
 
@@ -75,12 +76,17 @@ def named(part: Part) -> type:
 
 
 @pytest.mark.parametrize("room", BASES)
-def test_every_part_has_an_entry_and_every_entry_a_part(room: str) -> None:
+def test_every_part_has_a_card_and_every_card_a_part(room: str) -> None:
     entries = [named(part) for part in PARTS if part.class_path.split(".")[1] == room]
-    assert len(set(entries)) == len(entries), "a class stands twice in the table"
+    assert len(set(entries)) == len(entries), "a class is exported twice"
     there, listed = concrete_classes(room), set(entries)
-    assert there <= listed, f"src/isthmus/cli/part_table.py lacks {sorted(c.__name__ for c in there - listed)}"
+    assert there <= listed, f"no card, or not exported: {sorted(c.__name__ for c in there - listed)}"
     assert listed <= there, f"no concrete parts: {sorted(c.__name__ for c in listed - there)}"
+
+
+def test_cards_read_from_the_source_are_the_classes_own() -> None:
+    for part in all_parts():
+        assert vars(named(part))["card"] == part.card, part.name
 
 
 def test_what_is_abstract_is_no_part() -> None:
@@ -96,28 +102,30 @@ def test_what_parts_take_and_give_is_what_the_classes_say() -> None:
     for part in PARTS:
         owner = named(part)
         if issubclass(owner, Generator):
-            assert part.gives.split()[0] == owner.modality, part.name
+            assert part.card.gives.split()[0] == owner.modality, part.name
         if issubclass(owner, Encoder) and "modalities" in vars(owner):
-            assert [word.split()[0] for word in part.takes.split(", ")] == list(owner.modalities), part.name
+            assert [word.split()[0] for word in part.card.takes.split(", ")] == list(owner.modalities), part.name
 
 
 def test_extras_are_those_of_the_package() -> None:
     project = tomllib.loads((DOCS.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert {part.extra for part in PARTS} - {""} <= set(project["optional-dependencies"])
+    assert {part.card.extra for part in PARTS} - {""} <= set(project["optional-dependencies"])
 
 
 def row(part: Part) -> str:
     """A part's line in its page's table."""
-    reads = part.checkpoint + (f" (extra `{part.extra}`)" if part.extra else "")
-    return f"| `{part.name}` | {part.takes} | {part.gives} | {part.widths} | {part.weights} | {reads} |"
+    card = part.card
+    reads = card.checkpoint + (f" (extra `{card.extra}`)" if card.extra else "")
+    return f"| `{part.name}` | {card.takes} | {card.gives} | {card.widths} | {card.weights} | {reads} |"
 
 
 @pytest.mark.parametrize("room", KINDS)
 def test_the_docs_have_every_part_and_no_other(room: str) -> None:
     assert f"({room}.md)" in (DOCS / "README.md").read_text(encoding="utf-8")
     lines = (DOCS / f"{room}.md").read_text(encoding="utf-8").splitlines()
-    rows = [row(part) for part in PARTS if part.kind == KINDS[room]]
-    found = [line for line in lines if line.startswith("| `")]
+    rows = sorted(row(part) for part in PARTS if part.kind == KINDS[room])
+    # A page has the order of its own in which its text names them.
+    found = sorted(line for line in lines if line.startswith("| `"))
     assert found == rows, f"the table of docs/parts/{room}.md should be:\n" + "\n".join(rows)
 
 
@@ -125,16 +133,21 @@ def test_what_stands_within_a_part_is_there_and_has_its_argument() -> None:
     owners = {"input_side": InputSide, "language_model": CausalBackbone}
     for part in INNER:
         assert inspect.isclass(named(part)) and not issubclass(named(part), tuple(BASES.values()))
-        owner, argument = part.within.split(".")
+        owner, argument = part.card.within.split(".")
         accepted = str(inspect.signature(owners[owner]).parameters[argument].annotation)
         # The teacher's is a factory, as every bridge's is.
         assert accepted == "TeacherFactory | None" if owner == "input_side" else part.name in accepted
 
 
 def test_the_docs_have_what_stands_within_parts() -> None:
-    rows = [f"| `{p.name}` | `{p.within}` | {p.takes} | {p.gives} | {p.weights} | {p.checkpoint} |" for p in INNER]
+    rows = sorted(
+        f"| `{part.name}` | `{card.within}` | {card.takes} | {card.gives} | {card.weights} | {card.checkpoint} |"
+        for part in INNER
+        for card in [part.card]
+    )
     lines = (DOCS / "README.md").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("| `")] == rows, "docs/parts/README.md:\n" + "\n".join(rows)
+    found = sorted(line for line in lines if line.startswith("| `"))
+    assert found == rows, "docs/parts/README.md:\n" + "\n".join(rows)
 
 
 def test_text_and_json_hold_every_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,15 +155,15 @@ def test_text_and_json_hold_every_part(capsys: pytest.CaptureFixture[str]) -> No
     table = capsys.readouterr().out
     cli.main(["parts", "--json"])
     objects = json.loads(capsys.readouterr().out)
-    everything = (*PARTS, *INNER)
-    assert [found["class_path"] for found in objects] == [part.class_path for part in everything]
-    assert [found["kind"] for found in objects] == [part.kind for part in everything]
-    assert all(any(line.startswith(part.class_path) for line in table.splitlines()) for part in everything)
-    assert all(part.checkpoint in table and part.weights in table for part in everything)
+    assert [found["class_path"] for found in objects] == [part.class_path for part in all_parts()]
+    assert [found["kind"] for found in objects] == [part.kind for part in all_parts()]
+    assert all(any(line.startswith(part.class_path) for line in table.splitlines()) for part in all_parts())
+    assert all(part.card.checkpoint in table and part.card.weights in table for part in all_parts())
 
 
 def test_columns_are_aligned_and_empty_kinds_left_out() -> None:
-    part = Part("isthmus.encoders.own.Own", "image", "F (B, N, D)", "3", "MIT (here)", "MIT", "a file")
+    card = PartCard(takes="image", gives="F (B, N, D)", widths="3", code="MIT", weights="MIT", checkpoint="a file")
+    part = Part("isthmus.encoders.own.Own", card)
     head, row = as_text([part]).splitlines()
     assert head.split() == ["encoder", "takes", "gives", "widths", "code", "weights", "extra", "reads"]
     assert head.index("takes") == row.index("image") and head.index("reads") == row.index("a file")

@@ -29,6 +29,7 @@ from isthmus.backbones.splicing import check_projected, first_trained, splice_me
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
 from isthmus.losses import text_loss, token_losses
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype, in_own_precision, lifted
 from isthmus.types import Batch, Modality
 
@@ -62,6 +63,15 @@ class CausalBackbone(PretrainedBackbone):
     Raises:
         ValueError: the folder, its tokenizer or a signal count doesn't fit, or the LLM is an encoder-decoder.
     """
+
+    card = PartCard(
+        takes="text, P (B, M, E)",
+        gives="text, S (B, S, E)",
+        widths="4096 (Vicuna-7B, Qwen3-8B)",
+        code="Apache-2.0 (transformers)",
+        weights="the LLM's own: Vicuna v1.5 Llama 2, Qwen3 Apache-2.0",
+        checkpoint="a folder of a decoder-only LLM and its tokenizer",
+    )
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from isthmus.backbones.pretrained import PretrainedBackbone
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses
+from isthmus.part_card import PartCard
 from isthmus.precision import in_own_precision, lifted
 from isthmus.types import Batch, Modality
 
@@ -38,6 +39,15 @@ class EncoderDecoderBackbone(PretrainedBackbone):
     decoder writes it after the start token. A conversation with several trained answers is encoded once for each;
     answers of like length run together.
     """
+
+    card = PartCard(
+        takes="text, P (B, M, E)",
+        gives="text, S (B, S, E)",
+        widths="4096 (Flan-T5-XXL, UL2)",
+        code="Apache-2.0 (transformers)",
+        weights="the LLM's own: Flan-T5 and UL2 Apache-2.0",
+        checkpoint="a folder of a T5 or mT5 and its tokenizer",
+    )
 
     def _check_kind(self) -> None:
         if self.config.model_type not in KINDS:

@@ -113,9 +113,9 @@ def _parts_parser() -> ArgumentParser:
 
 
 def _parts(options: Namespace) -> None:
-    from isthmus.cli.parts import as_json, as_text
+    from isthmus.cli.parts import all_parts, as_json, as_text
 
-    print(as_json() if options.json else as_text())
+    print((as_json if options.json else as_text)(all_parts()))
 
 
 def _data_parser() -> ArgumentParser:

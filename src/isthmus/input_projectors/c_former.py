@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.published import read_published
 from isthmus.types import Features, is_shapes_only
@@ -44,6 +45,10 @@ class CFormerProjector(InputProjector):
     Raises:
         ValueError: a size is below one, ``heads`` doesn't divide ``width``, or the checkpoint doesn't fit.
     """
+
+    card = PartCard(
+        takes="F (B, N, D) of CFormer", gives="P (B, N, E)", widths="768 inside", code="Apache-2.0 (transformers)"
+    )
 
     def __init__(
         self,

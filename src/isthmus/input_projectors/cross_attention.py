@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.part_card import PartCard
 from isthmus.types import Features
 
 
@@ -30,6 +31,8 @@ class CrossAttention(InputProjector):
     Raises:
         ValueError: a size is below one, or ``heads`` doesn't divide ``width``.
     """
+
+    card = PartCard(takes="F (B, N, D)", gives="P (B, M, E), M learned queries", widths="the encoder's D, the LLM's E")
 
     def __init__(
         self,

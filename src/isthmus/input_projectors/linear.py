@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import expand_mask, require_positive
+from isthmus.part_card import PartCard
 from isthmus.types import Features
 
 
@@ -21,6 +22,8 @@ class Linear(InputProjector):
     Raises:
         ValueError: a size is below one.
     """
+
+    card = PartCard(takes="F (B, N, D)", gives="P (B, N x positions, E)", widths="the encoder's D, the LLM's E")
 
     def __init__(self, in_width: int, out_width: int, positions_per_token: int = 1) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import expand_mask, require_positive
+from isthmus.part_card import PartCard
 from isthmus.types import Features
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -28,6 +29,8 @@ class MLP(InputProjector):
     Raises:
         ValueError: a size is below one, or the activation is unknown.
     """
+
+    card = PartCard(takes="F (B, N, D)", gives="P (B, N x positions, E)", widths="the encoder's D, the LLM's E")
 
     def __init__(
         self,

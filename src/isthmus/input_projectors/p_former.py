@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.published import read_published
 
@@ -35,6 +36,16 @@ class PFormer(nn.Module):
     Raises:
         ValueError: a size is below one, a share isn't one, or the folder can't be read.
     """
+
+    card = PartCard(
+        takes="text (B, L)",
+        gives="prompts (B, M, E), in training alone",
+        widths="768 inside (BERT-base)",
+        code="Apache-2.0 (transformers)",
+        weights="trained here; BERT's Apache-2.0",
+        checkpoint="a folder as of google-bert/bert-base-uncased",
+        within="input_side.teacher",
+    )
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.blip2_weights import load_blip2
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.types import Features
 
@@ -35,6 +36,15 @@ class QFormer(InputProjector):
     Raises:
         ValueError: a size is below one, ``heads`` doesn't divide ``width``, or the checkpoint doesn't fit.
     """
+
+    card = PartCard(
+        takes="F (B, N, D)",
+        gives="P (B, M, E), M learned queries",
+        widths="768 inside; 32 queries",
+        code="Apache-2.0 (transformers)",
+        weights="trained here, or from BLIP-2's (MIT)",
+        checkpoint="none, or a folder as of Salesforce/blip2-opt-2.7b",
+    )
 
     def __init__(
         self,

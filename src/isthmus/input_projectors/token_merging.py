@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
+from isthmus.part_card import PartCard
 from isthmus.types import Features
 
 
@@ -26,6 +27,8 @@ class TokenMerging(InputProjector):
     Raises:
         ValueError: a size is below one.
     """
+
+    card = PartCard(takes="F (B, N, D)", gives="P (B, N / 4, E)", widths="the encoder's D, the LLM's E")
 
     def __init__(self, in_width: int, out_width: int, tokens_per_position: int = 4) -> None:
         super().__init__()

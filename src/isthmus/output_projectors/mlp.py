@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.shapes import require_sizes, require_states
+from isthmus.part_card import PartCard
 
 
 class MLP(OutputProjector):
@@ -29,6 +30,8 @@ class MLP(OutputProjector):
     Raises:
         ValueError: a size is below one.
     """
+
+    card = PartCard(takes="S (B, S, E)", gives="H (B, C, K)", widths="the LLM's E, the generator's (C, K)")
 
     def __init__(
         self, in_width: int, signals: int, condition_shape: Sequence[int], hidden: int = 512, depth: int = 2

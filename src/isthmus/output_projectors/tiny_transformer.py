@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.shapes import require_sizes, require_states
+from isthmus.part_card import PartCard
 
 
 class TinyTransformer(OutputProjector):
@@ -30,6 +31,8 @@ class TinyTransformer(OutputProjector):
     Raises:
         ValueError: a size is below one, or ``heads`` doesn't divide ``width``.
     """
+
+    card = PartCard(takes="S (B, S, E)", gives="H (B, C, K)", widths="the LLM's E, the generator's (C, K); 512 inside")
 
     def __init__(
         self,

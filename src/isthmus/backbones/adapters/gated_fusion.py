@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.layout import Layout, on_device
+from isthmus.part_card import PartCard
 from isthmus.types import MEDIA, Modality
 
 
@@ -28,6 +29,13 @@ class FusionSettings:
         feed_forward: width inside the feed-forward, as a multiple of the LLM's.
         only_last: whether text attends to the last medium before it alone, as Flamingo's does, or to all before it.
     """
+
+    card = PartCard(
+        takes="P (B, M, E), text states (B, T, E)",
+        gives="text states (B, T, E)",
+        widths="512 inside (8 heads of 64)",
+        within="language_model.fusion",
+    )
 
     modalities: list[str]
     every: int = 4

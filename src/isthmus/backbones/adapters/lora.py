@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from isthmus.part_card import PartCard
+
 if TYPE_CHECKING:
     from peft import PeftConfig
 
@@ -40,6 +42,14 @@ class LoraSettings:
             are random, shared and fixed, so that two vectors a layer learn (its ranks are higher, such as 256); ``ia3``
             (arXiv 2205.05638), one vector a layer.
     """
+
+    card = PartCard(
+        takes="the LLM's linear layers",
+        gives="the same, adapted",
+        widths="its rank",
+        code="Apache-2.0 (peft)",
+        within="language_model.lora",
+    )
 
     rank: int = 32
     alpha: float = 32

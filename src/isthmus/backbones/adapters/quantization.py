@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from isthmus.part_card import PartCard
+
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
@@ -21,6 +23,16 @@ class QuantizationSettings:
         form: of 4-bit numbers: ``nf4`` suits normally distributed weights.
         double: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits a weight.
     """
+
+    card = PartCard(
+        takes="the LLM's linear layers",
+        gives="the same, frozen, in 4 or 8 bits",
+        widths="the LLM's",
+        code="MIT (bitsandbytes)",
+        weights="the LLM's own",
+        checkpoint="none; `pip install bitsandbytes`",
+        within="language_model.quantization",
+    )
 
     bits: Literal[4, 8] = 4
     form: Literal["nf4", "fp4"] = "nf4"

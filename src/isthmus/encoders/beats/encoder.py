@@ -16,6 +16,7 @@ from isthmus.encoders.beats.config import BINS, read_beats_config
 from isthmus.encoders.beats.model import BeatsModel
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
@@ -53,6 +54,14 @@ class Beats(AudioFrameEncoder):
     Raises:
         ValueError: a checkpoint whose sizes can't be read, or an unknown choice.
     """
+
+    card = PartCard(
+        takes="audio",
+        gives="F (B, N, D): 50 tokens a second, or 1",
+        widths="768",
+        weights="MIT",
+        checkpoint="a published BEATs .pt, or a folder of config.json and weights",
+    )
 
     model: BeatsModel
 

@@ -18,6 +18,7 @@ from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel, frame_counts
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
@@ -50,6 +51,14 @@ class CFormer(AudioFrameEncoder):
     Raises:
         ValueError: a checkpoint whose sizes can't be read, or an unknown choice.
     """
+
+    card = PartCard(
+        takes="audio (speech)",
+        gives="F (B, N, D): a token for each unit said, or 1",
+        widths="512",
+        weights="none published: train it",
+        checkpoint="a folder of config.json and weights",
+    )
 
     model: CFormerModel
 

@@ -19,6 +19,7 @@ from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import seen_frames, video_views
 from isthmus.encoders.mel import WINDOW_SECONDS
 from isthmus.encoders.truncation import Truncation
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.published import read_published
@@ -42,6 +43,14 @@ class ImageBind(Encoder):
     Raises:
         ValueError: an unknown modality or a checkpoint whose sizes can't be read.
     """
+
+    card = PartCard(
+        takes="image, video, audio",
+        gives="F (B, N, D): 1 token, or patches",
+        widths="1024 pooled; patches 1280, audio 768",
+        weights="CC-BY-NC-SA 4.0",
+        checkpoint="imagebind_huge.pth, or a folder of config.json and weights",
+    )
 
     model: ImageBindModel
     text_model: ImageBindModel

@@ -13,6 +13,7 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.point_bert.cloud import prepared_points
 from isthmus.encoders.point_bert.model import ULIP1, PointBertConfig, PointBertModel
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Features, Media, Modality
@@ -45,6 +46,14 @@ class PointBert(Encoder):
     Raises:
         ValueError: a checkpoint whose sizes can't be read.
     """
+
+    card = PartCard(
+        takes="points",
+        gives="F (B, N, D): 1 token, or 513 patches",
+        widths="1280 pooled (ULIP-1: 512); patches 384",
+        weights="none stated; its code is BSD-3-Clause",
+        checkpoint="ULIP-2's or ULIP-1's .pt, or a folder of config.json and weights",
+    )
 
     modalities = (Modality.POINTS,)
     model: PointBertModel

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
@@ -34,6 +35,15 @@ class Hubert(AudioFrameEncoder):
     Raises:
         ValueError: the folder is missing or another model's, or a choice is unknown.
     """
+
+    card = PartCard(
+        takes="audio (speech)",
+        gives="F (B, N, D): 50 tokens a second, or 1",
+        widths="1024",
+        code="Apache-2.0 (transformers)",
+        weights="Apache-2.0",
+        checkpoint="a folder as of facebook/hubert-large-ll60k",
+    )
 
     model: HubertModel
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
@@ -44,6 +45,15 @@ class Whisper(AudioFrameEncoder):
     Raises:
         ValueError: the folder is missing or another model's, or its feature extractor doesn't fit its encoder.
     """
+
+    card = PartCard(
+        takes="audio (speech)",
+        gives="F (B, N, D): 50 tokens a second, or 1",
+        widths="1280",
+        code="Apache-2.0 (transformers)",
+        weights="Apache-2.0",
+        checkpoint="a folder as of openai/whisper-large-v3",
+    )
 
     model: WhisperEncoder
     fix = "Cut recordings into pieces"

@@ -14,6 +14,7 @@ from torch import Tensor
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import lifted
 from isthmus.request import Request
@@ -52,6 +53,14 @@ class FramesEncoder(Encoder):
     Raises:
         ValueError: the encoder doesn't serve images, or a choice is unknown or doesn't fit it.
     """
+
+    card = PartCard(
+        takes="video, image",
+        gives="F (B, N, D): each frame's tokens, or their mean",
+        widths="the image encoder's",
+        weights="the image encoder's; Flan-T5 Apache-2.0",
+        checkpoint="none of its own: it wraps an image encoder, and may add a T5",
+    )
 
     image_encoder: Encoder
     model: Any

@@ -20,6 +20,7 @@ from torch import Tensor
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.checkpoint import read_config
 from isthmus.encoders.vision.block_dct import BLOCK, CHROMA_STEPS, LUMA_STEPS, frequencies, zigzag
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.types import Features, Media, Modality
 
@@ -85,6 +86,14 @@ class FrequencyEncoder(Encoder):
     Raises:
         ValueError: the folder or its ``config.json`` can't be used.
     """
+
+    card = PartCard(
+        takes="image (pages)",
+        gives="F (B, N, D): a token for every 64 x 64 pixels",
+        widths="1344",
+        weights="none: nothing is learnt",
+        checkpoint="a folder of config.json",
+    )
 
     modalities = (Modality.IMAGE,)
     scale: Tensor

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
+from isthmus.part_card import PartCard
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -56,6 +57,14 @@ class TilesEncoder(Encoder):
     Raises:
         ValueError: the encoder doesn't serve images, or a size is below one.
     """
+
+    card = PartCard(
+        takes="image",
+        gives="F (B, N, D): a thumbnail's tokens, then its tiles'",
+        widths="the image encoder's",
+        weights="the image encoder's",
+        checkpoint="none of its own: it wraps an image encoder",
+    )
 
     modalities = (Modality.IMAGE,)
     image_encoder: Encoder

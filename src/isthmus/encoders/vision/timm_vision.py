@@ -17,6 +17,7 @@ from torch import Tensor
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_transform import middle
 from isthmus.encoders.vision.image_encoder import ImageEncoder, Tokens
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 
@@ -46,6 +47,16 @@ class TimmVision(ImageEncoder):
     Raises:
         ValueError: timm isn't installed, doesn't know the model, or can't build it with these choices.
     """
+
+    card = PartCard(
+        takes="image",
+        gives="F (B, N, D): patches, or 1 token",
+        widths="1408 (EVA-CLIP-g), 1024 (EVA-02-L), 3072 (NFNet-F6)",
+        code="Apache-2.0 (timm)",
+        weights="the model's own: EVA-CLIP MIT, NFNet-F6 Apache-2.0",
+        checkpoint="a weights file as timm or open_clip publishes it",
+        extra="timm",
+    )
 
     model: Any
 

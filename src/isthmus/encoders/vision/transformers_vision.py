@@ -17,6 +17,7 @@ from torch import Tensor
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.vision.image_encoder import ImageEncoder, Tokens, leading_tokens
 from isthmus.encoders.vision.vision_folder import PictureMaker, read_tower
+from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
 
@@ -41,6 +42,15 @@ class TransformersVision(ImageEncoder):
         ValueError: the folder is missing or holds no vision tower, its preprocessing is unusable, or it can't take
             these choices.
     """
+
+    card = PartCard(
+        takes="image",
+        gives="F (B, N, D): patches, or 1 token",
+        widths="1024 (CLIP ViT-L/14), 1152 (SigLIP so400m)",
+        code="Apache-2.0 (transformers)",
+        weights="the model's own: CLIP MIT, SigLIP and DINOv2 Apache-2.0",
+        checkpoint="a folder as of openai/clip-vit-large-patch14 or google/siglip-so400m-patch14-384",
+    )
 
     model: Any
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 from isthmus.generators.audio.mel_audio import MelAudio
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.schedules import Sampler
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.types import Condition
 
@@ -29,6 +30,15 @@ class AudioLDM(MelAudio):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K)",
+        gives="audio",
+        widths="(1, 512)",
+        code="Apache-2.0 (diffusers)",
+        weights="CC-BY-NC-SA 4.0",
+        checkpoint="an AudioLDMPipeline folder, as of cvssp/audioldm-l-full",
+    )
 
     pipeline_name = "AudioLDMPipeline"
     default_steps = 10

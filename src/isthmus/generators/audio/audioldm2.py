@@ -16,6 +16,7 @@ from isthmus.generators.audio.mel_audio import MelAudio
 from isthmus.generators.caption_ids import CaptionIds, padded_ids
 from isthmus.generators.pipeline_classes import pipeline_class
 from isthmus.generators.schedules import Sampler
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.types import Condition
 
@@ -43,6 +44,15 @@ class AudioLDM2(MelAudio):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K), pooled (B, K')",
+        gives="audio",
+        widths="(72, 1024), pooled 64",
+        code="Apache-2.0 (diffusers)",
+        weights="CC-BY-NC-SA 4.0",
+        checkpoint="an AudioLDM2Pipeline folder, as of cvssp/audioldm2",
+    )
 
     pipeline_name = "AudioLDM2Pipeline"
     conditioner_parts = ("text_encoder", "text_encoder_2", "projection_model", "language_model")

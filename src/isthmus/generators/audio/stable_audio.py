@@ -19,6 +19,7 @@ from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.noising import AngleNoising
 from isthmus.generators.text_towers import zero_padded
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.types import Condition, Media, Modality
 
@@ -42,6 +43,15 @@ class StableAudio(DiffusionGenerator):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K)",
+        gives="audio",
+        widths="(128, 768)",
+        code="Apache-2.0 (diffusers)",
+        weights="Stability AI Community License",
+        checkpoint="a StableAudioPipeline folder, as of stabilityai/stable-audio-open-1.0",
+    )
 
     modality = Modality.AUDIO
     pipeline_name = "StableAudioPipeline"

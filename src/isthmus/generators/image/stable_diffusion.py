@@ -13,11 +13,21 @@ from torch import Tensor
 
 from isthmus.generators.clip_conditioned import ClipConditioned
 from isthmus.generators.pixels import pictures_of, pixels_of
+from isthmus.part_card import PartCard
 from isthmus.types import Media, Modality
 
 
 class StableDiffusion(ClipConditioned):
     """Stable Diffusion 1 and 2. Its condition is CLIP's last hidden states: (77, 768) or (77, 1024) at full size."""
+
+    card = PartCard(
+        takes="H (B, C, K)",
+        gives="image",
+        widths="(77, 768) SD 1; (77, 1024) SD 2",
+        code="Apache-2.0 (diffusers)",
+        weights="CreativeML OpenRAIL-M (SD 1), OpenRAIL++-M (SD 2)",
+        checkpoint="a StableDiffusionPipeline folder, as of stable-diffusion-v1-5/stable-diffusion-v1-5",
+    )
 
     modality = Modality.IMAGE
     pipeline_name = "StableDiffusionPipeline"

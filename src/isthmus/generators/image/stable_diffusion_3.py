@@ -16,6 +16,7 @@ from isthmus.generators.caption_ids import CaptionIds, padded_ids
 from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.generators.noising import FlowNoising
 from isthmus.generators.text_towers import penultimate
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.types import Condition
 
@@ -36,6 +37,15 @@ class StableDiffusion3(StableDiffusion):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K), pooled (B, K')",
+        gives="image",
+        widths="(333, 4096), pooled 2048",
+        code="Apache-2.0 (diffusers)",
+        weights="Stability AI Community License",
+        checkpoint="a StableDiffusion3Pipeline folder, as of stabilityai/stable-diffusion-3.5-medium",
+    )
 
     pipeline_name = "StableDiffusion3Pipeline"
     conditioner_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")

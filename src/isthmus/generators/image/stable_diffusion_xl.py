@@ -14,6 +14,7 @@ from torch import Tensor
 from isthmus.generators.caption_ids import padded_ids
 from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.generators.text_towers import penultimate
+from isthmus.part_card import PartCard
 from isthmus.types import Condition
 
 _BOTH = ("", "_2")
@@ -34,6 +35,15 @@ class StableDiffusionXL(StableDiffusion):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K), pooled (B, K')",
+        gives="image",
+        widths="(77, 2048), pooled 1280",
+        code="Apache-2.0 (diffusers)",
+        weights="CreativeML OpenRAIL++-M",
+        checkpoint="a StableDiffusionXLPipeline folder, as of stabilityai/stable-diffusion-xl-base-1.0",
+    )
 
     pipeline_name = "StableDiffusionXLPipeline"
     conditioner_parts = ("text_encoder", "text_encoder_2")

@@ -20,6 +20,7 @@ from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.points.mesh_surface import surface_points
 from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
 from isthmus.generators.seeded_noise import seeded_generators
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype, in_own_precision
 from isthmus.types import Condition, Media, Modality
 
@@ -49,6 +50,15 @@ class ShapE(PipelineExpert):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, 1, K)",
+        gives="points",
+        widths="(1, 768)",
+        code="Apache-2.0 (diffusers)",
+        weights="MIT",
+        checkpoint="a ShapEPipeline folder, as of openai/shap-e",
+    )
 
     modality = Modality.POINTS
     pipeline_name = "ShapEPipeline"

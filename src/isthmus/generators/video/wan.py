@@ -18,6 +18,7 @@ from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.noising import FlowNoising
 from isthmus.generators.pixels import clip_of, clip_request, pictures_of
 from isthmus.generators.text_towers import zero_padded
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.request import Request
 from isthmus.types import Condition, Media, Modality
@@ -41,6 +42,15 @@ class Wan(DiffusionGenerator):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K)",
+        gives="video",
+        widths="(512, 4096)",
+        code="Apache-2.0 (diffusers)",
+        weights="Apache-2.0",
+        checkpoint="a WanPipeline folder, as of Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+    )
 
     modality = Modality.VIDEO
     pipeline_name = "WanPipeline"

@@ -15,6 +15,7 @@ from torch import Tensor
 from isthmus.generators.clip_conditioned import ClipConditioned
 from isthmus.generators.pixels import clip_of, clip_request, pictures_of
 from isthmus.generators.schedules import Sampler
+from isthmus.part_card import PartCard
 from isthmus.precision import Dtype
 from isthmus.request import Request
 from isthmus.types import Media, Modality
@@ -33,6 +34,15 @@ class ZeroScope(ClipConditioned):
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
+
+    card = PartCard(
+        takes="H (B, C, K)",
+        gives="video",
+        widths="(77, 1024)",
+        code="Apache-2.0 (diffusers)",
+        weights="CC-BY-NC 4.0",
+        checkpoint="a TextToVideoSDPipeline folder, as of cerspense/zeroscope_v2_576w",
+    )
 
     modality = Modality.VIDEO
     pipeline_name = "TextToVideoSDPipeline"
