@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.backbones.adapters.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
 from isthmus.backbones.adapters.lora import LoraSettings, set_lora_dropout
 from isthmus.backbones.adapters.quantization import QuantizationSettings
+from isthmus.backbones.attention.grouped import grouped_states
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.attention.packing import Packer
 from isthmus.backbones.base import Answer, BackboneOutput, Sampling
@@ -299,53 +299,14 @@ class CausalBackbone(PretrainedBackbone):
             for layer in decoder_layers(self.llm):
                 compile_in_place(layer, "backbone compiled", self.rows.signal_rows.device, dynamic=True)
 
-    def _launch(self) -> int:
-        return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
-
     def _grouped(self, embeddings: Tensor, mask: Tensor, groups: Sequence[LengthGroup]) -> Tensor:
-        """Final states (B, T, E), of no meaning beyond a row's length; rows of like length run together."""
-        total = embeddings.shape[1]
-        if len(groups) == 1 and groups[0].length == total:
-            return self._hidden(embeddings, mask, groups[0])
-        parts = []
-        for group in groups:
-            rows = torch.tensor(group.rows, device=mask.device)
-            states = self._hidden(embeddings[rows, : group.length], mask[rows, : group.length], group)
-            parts.append(F.pad(states, (0, 0, 0, total - group.length)))
-        order = torch.tensor([row for group in groups for row in group.rows], device=mask.device)
-        return torch.cat(parts)[order.argsort()]
-
-    def _hidden(self, embeddings: Tensor, mask: Tensor, group: LengthGroup) -> Tensor:
-        """Final states (B, T, E) of a group.
-
-        Each row's positions before its first trainable input run without autograd. The rest of the rows, brought to
-        begin together, go on from their keys and values.
-        """
         from transformers import DynamicCache
 
-        length = embeddings.shape[1]
-        positions = torch.arange(length, device=mask.device).expand_as(mask)
-        firsts = [group.first] * len(group.firsts) if self._counts_slots else group.firsts
-        prefix = max(firsts)
-        if prefix * len(firsts) < SHORT_PREFIX:
-            return self._transform(embeddings, mask, positions, None)
-        tail = max(own - first for own, first in zip(group.lengths, firsts, strict=True))
-        cache = DynamicCache(config=self.config)
-        starts = torch.tensor(firsts, device=mask.device)[:, None]
-        columns = positions[:, :prefix]
-        with torch.no_grad():
-            # A row that learns from its start on shows one position here: an empty softmax would give NaN.
-            shown = mask[:, :prefix] & (columns < starts.clamp(min=1))
-            before = self._transform(embeddings[:, :prefix], shown, columns, cache)
-        if tail == 0:
-            return F.pad(before, (0, 0, 0, length - prefix))
-        places = starts + torch.arange(tail, device=mask.device)
-        follows = places < mask.sum(1, keepdim=True)
-        places = places.clamp(max=length - 1)
-        slots = torch.cat([mask[:, :prefix] & (columns < starts), follows], dim=1)
-        after = self._transform(_pick(embeddings, places), slots, places, cache)
-        sources = torch.where(positions < starts, positions, prefix + positions - starts).clamp(max=prefix + tail - 1)
-        return _pick(torch.cat([before, after], dim=1), sources)
+        new_cache = partial(DynamicCache, config=self.config)
+        return grouped_states(self._transform, new_cache, embeddings, mask, groups, SHORT_PREFIX, self._counts_slots)
+
+    def _launch(self) -> int:
+        return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
 
     @property
     def _can_resume(self) -> bool:
@@ -380,8 +341,3 @@ class CausalBackbone(PretrainedBackbone):
                 use_cache=cache is not None,
             ).last_hidden_state
         return hidden
-
-
-def _pick(states: Tensor, places: Tensor) -> Tensor:
-    """(B, T, E) at places (B, L) -> (B, L, E)."""
-    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
