@@ -47,6 +47,11 @@ class DataError(ValueError):
         return self.message
 
 
+def fault(where: object, found: str, expected: str, fix: str, kind: Fault = Fault.SCHEMA) -> DataError:
+    """What is wrong with a file, a record or a field, in the form of every error of this package."""
+    return DataError(kind, f"{where}: {found}; expected {expected}. Fix: {fix}.")
+
+
 @contextmanager
 def data_faults(where: str) -> Iterator[None]:
     """Turns whatever a block raises into a fault of the data that it reads.

@@ -18,7 +18,7 @@ from typing import Any
 from isthmus.data.batching.pairs import Pair, check_pair
 from isthmus.data.conversations.schema import parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, JsonLines, media_named
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import fault
 from isthmus.types import Modality
 
 Turns = list[dict[str, Any]]
@@ -167,11 +167,6 @@ def wanted(raw: Mapping[str, Any], field: str, where: str) -> Any:
     if field not in raw:
         raise fault(where, f"found no '{field}' among {', '.join(map(str, raw)) or 'no fields'}", "one", "add it")
     return raw[field]
-
-
-def fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    """An error in the house's form."""
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
 
 
 def _whole_list(path: Path) -> list[Any] | None:

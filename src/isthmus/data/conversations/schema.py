@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import fault
 from isthmus.data.media.locations import resolve_path
 from isthmus.data.media.stored import StoredFile
 from isthmus.types import MEDIA, Media, Modality
@@ -105,7 +105,7 @@ def parse_conversation(
         DataError: any violation, named by its field.
     """
     if not isinstance(raw, Mapping):
-        raise _fault(where, f"found {_kind(raw)}", "a mapping with 'messages'", "write one JSON object a line")
+        raise fault(where, f"found {_kind(raw)}", "a mapping with 'messages'", "write one JSON object a line")
     messages = raw.get("messages")
     if not isinstance(messages, list | tuple) or not messages:
         found = (
@@ -113,10 +113,10 @@ def parse_conversation(
             if "messages" in raw
             else "no 'messages'"
         )
-        raise _fault(where, found, "a list of at least one message", "give the turns under 'messages'")
+        raise fault(where, found, "a list of at least one message", "give the turns under 'messages'")
     details = raw.get("details", {})
     if not isinstance(details, Mapping):
-        raise _fault(f"{where}: details", f"found {_kind(details)}", "a mapping", "name each detail")
+        raise fault(f"{where}: details", f"found {_kind(details)}", "a mapping", "name each detail")
     extra = {key: value for key, value in raw.items() if key not in ("messages", "details")}
     parsed = tuple(
         _message(message, f"{where}: messages[{i}]", root, captions_required) for i, message in enumerate(messages)
@@ -126,18 +126,18 @@ def parse_conversation(
 
 def _message(raw: Any, where: str, root: Path | None, captions_required: bool) -> Message:
     if not isinstance(raw, Mapping):
-        raise _fault(where, f"found {_kind(raw)}", "a mapping with 'role' and 'content'", "write the turn as an object")
+        raise fault(where, f"found {_kind(raw)}", "a mapping with 'role' and 'content'", "write the turn as an object")
     _known_keys(raw, ("role", "content"), where)
     role = raw.get("role")
     if role not in ROLES:
-        raise _fault(f"{where}.role", f"found {role!r}", f"one of {', '.join(ROLES)}", "rename the role")
+        raise fault(f"{where}.role", f"found {role!r}", f"one of {', '.join(ROLES)}", "rename the role")
     content = raw.get("content")
     if isinstance(content, str):
         check_text(content, f"{where}.content")
         return Message(role, (TextItem(content),))
     if not isinstance(content, list | tuple) or not content:
         found = "an empty list" if content in ([], ()) else _kind(content)
-        raise _fault(
+        raise fault(
             f"{where}.content", f"found {found}", "a string or a list of at least one item", "say something in the turn"
         )
     return Message(
@@ -148,21 +148,21 @@ def _message(raw: Any, where: str, root: Path | None, captions_required: bool) -
 
 def _item(raw: Any, where: str, role: str, root: Path | None, captions_required: bool) -> ContentItem:
     if not isinstance(raw, Mapping):
-        raise _fault(where, f"found {_kind(raw)}", "a mapping with 'type'", 'write {"type": "text", "text": ...}')
+        raise fault(where, f"found {_kind(raw)}", "a mapping with 'type'", 'write {"type": "text", "text": ...}')
     kind = raw.get("type")
     if kind not in list(Modality):
-        raise _fault(f"{where}.type", f"found {kind!r}", f"one of {', '.join(Modality)}", "rename the type")
+        raise fault(f"{where}.type", f"found {kind!r}", f"one of {', '.join(Modality)}", "rename the type")
     if kind == Modality.TEXT:
         _known_keys(raw, ("type", "text"), where)
         if not isinstance(raw.get("text"), str):
-            raise _fault(f"{where}.text", f"found {_kind(raw.get('text'))}", "a string", "give the text under 'text'")
+            raise fault(f"{where}.text", f"found {_kind(raw.get('text'))}", "a string", "give the text under 'text'")
         check_text(raw["text"], f"{where}.text")
         return TextItem(raw["text"])
     _known_keys(raw, ("type", kind, "caption", "rate"), where)
     modality = Modality(kind)
     caption = raw.get("caption")
     if caption is not None and (not isinstance(caption, str) or not caption.strip()):
-        raise _fault(
+        raise fault(
             f"{where}.caption", f"found {_kind(caption)}", "a string with words in it", "say what the medium shows"
         )
     if caption is not None:
@@ -171,10 +171,10 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
     if role == "assistant":
         if caption is None and captions_required:
             fix = f"add what the {kind} shows: it is what the generator is trained towards"
-            raise _fault(f"{where}.caption", "found none", f"a caption, since the assistant generates this {kind}", fix)
+            raise fault(f"{where}.caption", "found none", f"a caption, since the assistant generates this {kind}", fix)
     elif value is None:
         fix = f'give the file as {{"type": "{kind}", "{kind}": "path"}}'
-        raise _fault(f"{where}.{kind}", "found no file", f"a path, since a {role} gives this {kind}", fix)
+        raise fault(f"{where}.{kind}", "found no file", f"a path, since a {role} gives this {kind}", fix)
     return MediumItem(modality, _medium(value, modality, raw.get("rate"), f"{where}.{kind}", root), caption)
 
 
@@ -184,9 +184,7 @@ def _medium(
     if rate is not None and (
         isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf")
     ):
-        raise _fault(
-            f"{where}: rate", f"found {rate!r}", "frames or samples a second, a number above 0", "fix the rate"
-        )
+        raise fault(f"{where}: rate", f"found {rate!r}", "frames or samples a second, a number above 0", "fix the rate")
     if value is None or isinstance(value, StoredFile):
         return value
     if isinstance(value, str | Path):
@@ -207,7 +205,7 @@ def check_text(text: str, where: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         found = f"found U+{ord(text[error.start]):04X} at character {error.start}, half of a surrogate pair"
-        raise _fault(where, found, "text that UTF-8 can hold", "take it out, or write the whole character") from error
+        raise fault(where, found, "text that UTF-8 can hold", "take it out, or write the whole character") from error
 
 
 def check_roles(conversation: Conversation, where: str) -> None:
@@ -217,16 +215,16 @@ def check_roles(conversation: Conversation, where: str) -> None:
         DataError: naming the message.
     """
     if not conversation.messages:
-        raise _fault(where, "no messages", "at least one", "give the conversation a turn")
+        raise fault(where, "no messages", "at least one", "give the conversation a turn")
     for i, message in enumerate(conversation.messages):
         if message.role not in ROLES:
-            raise _fault(
+            raise fault(
                 f"{where}: messages[{i}].role", f"found {message.role!r}", f"one of {', '.join(ROLES)}", "rename it"
             )
         for j, item in enumerate(message.content):
             if isinstance(item, MediumItem) and item.modality not in MEDIA:
                 name = f"{where}: messages[{i}].content[{j}]"
-                raise _fault(name, f"found {item.modality!r}", f"one of {', '.join(MEDIA)}", "fix the modality")
+                raise fault(name, f"found {item.modality!r}", f"one of {', '.join(MEDIA)}", "fix the modality")
             said = item.text if isinstance(item, TextItem) else item.caption
             if said is not None:
                 check_text(said, f"{where}: messages[{i}].content[{j}]")
@@ -235,12 +233,8 @@ def check_roles(conversation: Conversation, where: str) -> None:
 def _known_keys(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown = [key for key in raw if key not in known]
     if unknown:
-        raise _fault(where, f"found the key {unknown[0]!r}", f"only {', '.join(known)}", "rename or remove it")
+        raise fault(where, f"found the key {unknown[0]!r}", f"only {', '.join(known)}", "rename or remove it")
 
 
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")

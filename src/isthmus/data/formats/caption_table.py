@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
-from isthmus.data.formats.fields import details, fault
+from isthmus.data.formats.fields import details
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import CsvRecords
 from isthmus.types import MEDIA, Modality

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from isthmus.data.formats.fields import Item, fault, made
+from isthmus.data.errors import fault
+from isthmus.data.formats.fields import Item, made
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.types import MEDIA
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.errors import fault
 from isthmus.data.formats.captions import Captions
 from isthmus.data.formats.endings import ending_of, modality_endings
-from isthmus.data.formats.fields import Item, details, fault, given, has_mark, mapping, placed, text, turns, unplaced
+from isthmus.data.formats.fields import Item, details, given, has_mark, mapping, placed, text, turns, unplaced
 from isthmus.data.media.stored import StoredFile
 from isthmus.types import MEDIA, Media
 

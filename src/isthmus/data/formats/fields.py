@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import fault
 from isthmus.types import MEDIA
 
 Item = dict[str, Any]
@@ -20,11 +20,6 @@ _RESERVED = ("messages", "details", "seed", "repeated")
 """Names that mean something else among the details of a conversation."""
 
 _MARK = re.compile(r"<(image|video|audio|points)>")
-
-
-def fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    """A record that isn't of its format."""
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
 
 
 def mapping(raw: Any, where: str) -> Mapping[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from isthmus.data.formats.fields import Item, fault, given
+from isthmus.data.errors import fault
+from isthmus.data.formats.fields import Item, given
 
 
 def document(pieces: Sequence[tuple[str, str]], where: str) -> list[dict[str, Any]]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.errors import fault
 from isthmus.data.formats.captions import Captions, Direction
-from isthmus.data.formats.fields import fault, mapping, text
+from isthmus.data.formats.fields import mapping, text
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.records import JsonRecords
 from isthmus.data.formats.strokes import Strokes

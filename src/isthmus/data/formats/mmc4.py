@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
-from isthmus.data.formats.fields import fault, mapping, text, texts
+from isthmus.data.formats.fields import mapping, text, texts
 from isthmus.data.formats.interleaved import document
 from isthmus.data.formats.records import JsonRecords
 

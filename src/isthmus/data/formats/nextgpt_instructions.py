@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
-from isthmus.data.formats.fields import Item, fault, given, made, mapping, text, turns
+from isthmus.data.formats.fields import Item, given, made, mapping, text, turns
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
 from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA

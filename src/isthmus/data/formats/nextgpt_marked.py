@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from isthmus.data.formats.fields import (
-    Item,
-    fault,
-    given,
-    has_mark,
-    made,
-    placed,
-    text,
-    texts,
-    turns,
-    unplaced,
-)
+from isthmus.data.errors import fault
+from isthmus.data.formats.fields import Item, given, has_mark, made, placed, text, texts, turns, unplaced
 from isthmus.types import MEDIA
 
 

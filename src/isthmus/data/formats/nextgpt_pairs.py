@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
-from isthmus.data.formats.fields import fault, mapping, text
+from isthmus.data.formats.fields import mapping, text
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
 from isthmus.data.formats.records import JsonRecords

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from isthmus.data.conversations.line_index import LONGEST, KeptIndex, Lines, indexed_lines
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, fault
 from isthmus.paths import user_path
 
 _CHUNK = 1 << 20
@@ -91,7 +91,7 @@ class Records:
         return ValueError(f"{self.path}: found no records; expected at least one. Fix: fill the file.")
 
     def _fault(self, index: int, found: str, fix: str) -> DataError:
-        return DataError(Fault.SCHEMA, f"{self.where(index)}: {found}; expected a whole record. Fix: {fix}.")
+        return fault(self.where(index), found, "a whole record", fix)
 
 
 class JsonRecords(Records):

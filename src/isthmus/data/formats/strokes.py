@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, fault
 from isthmus.data.formats.fields import mapping
 from isthmus.data.formats.records import JsonRecords
 from isthmus.types import Media, Modality
@@ -48,7 +48,9 @@ class Strokes:
         """
         lines = _lines(path, path.stat().st_mtime_ns)
         if row >= len(lines):
-            raise _fault(where, f"found row {row} of {len(lines)} in {path}", "a row that is there")
+            raise fault(
+                where, f"found row {row} of {len(lines)} in {path}", "a row that is there", "correct the record"
+            )
         raw, place = lines.raw(row)
         return Media(Modality.VIDEO, *self.render(mapping(raw, place).get("strokes"), place), source=f"{path}[{row}]")
 
@@ -62,9 +64,13 @@ class Strokes:
             parts = [np.asarray(stroke, dtype=np.float64).reshape(len(stroke), 2) for stroke in strokes]
             points = np.concatenate(parts)
         except (TypeError, ValueError, OverflowError) as error:
-            raise _fault(where, f"found no strokes ({error})", "strokes: lists of [x, y]") from error
+            raise fault(
+                where, f"found no strokes ({error})", "strokes: lists of [x, y]", "correct the record"
+            ) from error
         if not len(points) or not np.isfinite(points).all() or np.abs(points).max() > 1e9:
-            raise _fault(where, "found no points, or ones that aren't finite", "strokes: lists of [x, y]")
+            raise fault(
+                where, "found no points, or ones that aren't finite", "strokes: lists of [x, y]", "correct the record"
+            )
         low, high = points.min(axis=0), points.max(axis=0)
         # Both axes by one scale, in the middle, with a margin of a tenth.
         scale = 0.8 * (self.size - 1) / max(float((high - low).max()), 1e-6)
@@ -94,7 +100,3 @@ def _lines(path: Path, changed: int) -> JsonRecords:
         return JsonRecords(path)
     except ValueError as error:
         raise DataError(Fault.CORRUPT, str(error)) from error
-
-
-def _fault(where: str, found: str, expected: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: correct the record.")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, fault
 from isthmus.data.media.images.files import image_array
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.points.columns import float32_cloud
@@ -28,7 +28,7 @@ def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> 
     """
     if isinstance(value, Media):
         if value.modality is not modality:
-            raise _fault(where, f"found a {value.modality}", f"a {modality}", "give it under its own type")
+            raise fault(where, f"found a {value.modality}", f"a {modality}", "give it under its own type")
         return value
     if isinstance(value, Image.Image) and modality is Modality.IMAGE:
         return Media(modality, image_array(value, where), source=where)
@@ -41,8 +41,4 @@ def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> 
         except ValueError as error:
             raise DataError(Fault.SCHEMA, str(error)) from error
     expected = "a path, a Media, an array with 'rate'" + (", a Pillow image" if modality is Modality.IMAGE else "")
-    raise _fault(where, f"found {type(value).__name__}", expected, "convert it")
-
-
-def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
+    raise fault(where, f"found {type(value).__name__}", expected, "convert it")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import Fault, fault
 from isthmus.paths import user_path
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 """A scheme of two letters or more: ``http:``, ``file:``, ``concat:``, ``data:``; a drive letter is one."""
+
+_fault = partial(fault, kind=Fault.PATH)
 
 
 def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
@@ -48,7 +51,3 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
     if not is_file:
         raise _fault(where, f"no file at {path}", "a file", "fix the path, or set the root that paths are relative to")
     return path
-
-
-def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    return DataError(Fault.PATH, f"{where}: {found}; expected {expected}. Fix: {fix}.")

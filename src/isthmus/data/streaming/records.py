@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, fault
 from isthmus.data.media.files import save_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
@@ -48,12 +48,12 @@ def take_apart(conversation: Conversation, where: str, limits: MediaLimits) -> R
         DataError: a file over the limit or that can't be read, details that JSON can't hold, or a pair of answers.
     """
     if type(conversation) is not Conversation:
-        raise _fault(where, f"found a {type(conversation).__name__}", "a conversation", "keep such a set as it is")
+        raise fault(where, f"found a {type(conversation).__name__}", "a conversation", "keep such a set as it is")
     details = dict(conversation.details)
     try:
         json.dumps(details, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _fault(
+        raise fault(
             f"{where}: details", f"found what JSON can't hold ({error})", "plain values", "leave it out"
         ) from error
     record = Record({"messages": []}, media=media_bits(conversation))
@@ -138,7 +138,3 @@ def _written(medium: Media) -> tuple[str, bytes]:
 def _named(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     kind = item["type"]
     return {**item, kind: names[item[kind]]} if kind in list(MEDIA) and kind in item else item
-
-
-def _fault(where: str, found: str, expected: str, fix: str) -> DataError:
-    return DataError(Fault.SCHEMA, f"{where}: {found}; expected {expected}. Fix: {fix}.")
