@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 
 if TYPE_CHECKING:
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    TextModel = TypeVar("TextModel", CLIPTextModel, CLIPTextModelWithProjection)
 
 CONTEXT = 8
 """Tokens a caption takes, begin and end included: "a red seven moving left" fills seven."""
@@ -41,15 +43,14 @@ def tokenized(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return ids
 
 
-def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:
-    """A CLIP text model whose tokens say the attributes: throw-away heads read them from its pooled output."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+def build_text_model(kind: type[TextModel], tokenizer: CLIPTokenizer, inner: int) -> TextModel:
+    """CLIP's text tower with two layers, untrained."""
+    from transformers import CLIPTextConfig
 
-    torch.manual_seed(seed)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
-        intermediate_size=4 * WIDTH,
+        intermediate_size=inner,
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
@@ -58,11 +59,20 @@ def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPT
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    encoder = CLIPTextModel(config)
+    encoder = kind(config)
     # CLIP's own scale for token embeddings (0.02) leaves a two-layer model nearly blind to words at the start.
     embedding = encoder.get_input_embeddings().weight
     assert isinstance(embedding, Tensor)
     nn.init.normal_(embedding, std=0.3)
+    return encoder
+
+
+def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:
+    """A CLIP text model whose tokens say the attributes: throw-away heads read them from its pooled output."""
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(seed)
+    encoder = build_text_model(CLIPTextModel, tokenizer, 4 * WIDTH)
     sizes = (10, len(COLOURS) + 1, len(MOTIONS) + 1)
     heads = nn.ModuleList(nn.Linear(WIDTH, size) for size in sizes)
     concepts = caption_concepts()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +23,8 @@ from isthmus.encoders.imagebind.config import ImageBindConfig
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import clip_frames
-from isthmus.paths import user_path
 from isthmus.pocket.experts import handwriting as hand
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.probing import probe_modality
 from isthmus.pocket.experts.tokenizers import clip_tokenizer, save_tokenizer
@@ -240,20 +239,5 @@ def measure(folder: Path, n: int = 2000, world: World = DRAWN) -> dict[str, floa
     return figures
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/imagebind"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    torch.set_num_threads(1)
-    figures = train(arguments.out, arguments.effort, arguments.seed, arguments.scratch)
-    for name, value in figures.items():
-        log.info("%s %.4f", name, value)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/imagebind", scratch="runs/pocket")

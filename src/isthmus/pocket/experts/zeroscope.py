@@ -8,7 +8,6 @@ own.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.paths import user_path
 from isthmus.pocket.experts.captions import WIDTH, tokenized
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.experts.stable_diffusion import (
@@ -193,19 +192,5 @@ def measure(
     return generator_ceiling(generator, VideoJudge(judges, last_frame=world.is_written), count, world=world)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/zeroscope"))
-    parser.add_argument("--images", type=user_path, default=Path("checkpoints/pocket/stable_diffusion"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.basicConfig(level=logging.INFO)
-    train(arguments.out, arguments.images, arguments.effort, arguments.seed, arguments.scratch)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/zeroscope", images="checkpoints/pocket/stable_diffusion", scratch="runs/pocket")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isthmus.paths import user_path
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.judges.digit_reader import ILLEGIBLE, DigitReader, save_reader
 from isthmus.pocket.judges.ink import ink_of, normalised
 from isthmus.pocket.world import Split
 from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Modality
-
-log = logging.getLogger(__name__)
 
 BATCH = 128
 ILLEGIBLE_SHARE = 0.12
@@ -93,17 +89,5 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, world: World = DRAWN) -
     save_reader(averaged, out)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/judges"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.basicConfig(level=logging.INFO)
-    train(arguments.out, arguments.effort, arguments.seed)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/judges")

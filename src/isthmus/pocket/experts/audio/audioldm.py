@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from torch import Tensor
 
 from isthmus.generators.audio.audioldm import AudioLDM
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
-from isthmus.paths import user_path
 from isthmus.pocket.experts.audio.audioldm_autoencoder import (
     BINS,
     LATENT_CHANNELS,
@@ -25,6 +22,7 @@ from isthmus.pocket.experts.audio.audioldm_autoencoder import (
 )
 from isthmus.pocket.experts.audio.audioldm_text import WIDTH, build_tokenizer, embedded, train_text_encoder
 from isthmus.pocket.experts.audio.audioldm_vocoder import train_vocoder
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.denoising import denoising_loss, scheduler
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.judges.audio import AudioJudge
@@ -33,8 +31,6 @@ from isthmus.pocket.world import SAMPLE_RATE, Concept
 from isthmus.pocket.worlds import DRAWN, World
 from isthmus.published import read_published
 from isthmus.types import Media, Modality
-
-log = logging.getLogger(__name__)
 
 CHANNELS = (32, 64)
 BATCH = 48
@@ -223,17 +219,5 @@ def _accuracy(judge: MediaJudge, waves: list[np.ndarray[Any, Any]], truth: list[
     return float(np.mean([reading["digit"] == digit for reading, digit in zip(readings, truth, strict=True)]))
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/audioldm"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    log.info("digit accuracy: %s", train(arguments.out, arguments.effort, arguments.seed, arguments.scratch))
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/audioldm", scratch="runs/pocket")

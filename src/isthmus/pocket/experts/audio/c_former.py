@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from isthmus.encoders.c_former.encoder import CFormer, speech_banks
 from isthmus.encoders.c_former.losses import speech_losses
 from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.paths import user_path
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.world import DIGITS, SAMPLE_RATE, SAMPLES, Concept, Split, draw_audio
 from isthmus.types import Media, Modality
@@ -161,20 +160,5 @@ def edits(found: Sequence[int], wanted: Sequence[int]) -> int:
     return row[-1]
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket-c_former"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    torch.set_num_threads(1)
-    figures = train(arguments.out, arguments.effort, arguments.seed, arguments.scratch)
-    for name, value in figures.items():
-        log.info("%s %.4f", name, value)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket-c_former", scratch="runs/pocket")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,6 @@ from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.language.llama import Chat, ChatLoss, build_llm, build_tokenizer, reply
 from isthmus.pocket.own.captioned import CaptionedSet, words_of
 from isthmus.types import Modality
-
-log = logging.getLogger(__name__)
 
 STEPS, LEARNING_RATE = 1200, 2e-3
 LEFT_OUT = 0.25

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.data.sampling.seeds import derive_seed
-from isthmus.paths import user_path
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.language import (
     REQUESTS,
@@ -30,12 +27,10 @@ from isthmus.pocket.language import (
 )
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 Chat = list[dict[str, str]]
 """Turns as a chat template takes them: ``role`` and ``content``."""
-
-log = logging.getLogger(__name__)
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "USER:", "ASSISTANT:")
 """The role words are special tokens: nobody's text can forge a turn."""
@@ -236,14 +231,14 @@ def measure(answer: Callable[[Sequence[Chat]], list[str]]) -> dict[str, float]:
     return figures
 
 
-def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None = None) -> dict[str, float]:
+def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
     """Trains the LLM from nothing, saves it with its tokenizer, and measures it on held-out prompts.
 
     Args:
         out: the folder to write.
         effort: scales the number of steps.
         seed: of weights and text.
-        snapshots: a folder in which an interrupted run finds where it was.
+        scratch: a folder in which an interrupted run finds where it was.
 
     Returns:
         What :func:`measure` gives, and the number of ``parameters``.
@@ -251,35 +246,27 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None 
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     llm = build_llm(tokenizer)
-    fitted = fit(
-        "llama",
-        llm,
-        ChatLoss(llm, tokenizer, seed),
-        max(2, round(STEPS * effort)),
-        2e-3,
-        average=0.995,
-        snapshot=snapshots / "llama.pt" if snapshots else None,
-        seed=seed,
-    )
+    fit_and_save("llama", llm, tokenizer, ChatLoss(llm, tokenizer, seed), out, STEPS * effort, seed, scratch)
+    return measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
+
+
+def fit_and_save(
+    name: str,
+    llm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    loss: Callable[[int], Tensor],
+    out: Path,
+    steps: float,
+    seed: int,
+    scratch: Path | None,
+) -> None:
+    """Fits an LLM in place and writes it with its tokenizer; ``name`` is that of the progress bar and the snapshot."""
+    snapshot = scratch / f"{name}.pt" if scratch else None
+    fitted = fit(name, llm, loss, max(2, round(steps)), 2e-3, average=0.995, snapshot=snapshot, seed=seed)
     llm.load_state_dict(fitted.state_dict())
     llm.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    figures = measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
-    log.info("llama: %s", json.dumps(figures))
-    return figures
-
-
-def main() -> None:
-    """The command ``python -m isthmus.pocket.experts.language.llama``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/llama"))
-    parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--snapshots", type=user_path, default=None, help="folder in which an interrupted run goes on")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(json.dumps(train(given.out, given.effort, given.seed, given.snapshots), indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/llama", scratch=None)

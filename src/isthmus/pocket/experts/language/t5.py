@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.data.sampling.seeds import derive_seed
-from isthmus.paths import user_path
-from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.command import run
+from isthmus.pocket.experts.fitting import parameter_count
 from isthmus.pocket.experts.language.llama import (
     ANSWER,
     BATCH,
@@ -28,6 +25,7 @@ from isthmus.pocket.experts.language.llama import (
     Chat,
     build_tokenizer,
     encode,
+    fit_and_save,
     measure,
 )
 from isthmus.pocket.language import draw_corpus
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 
 Pair = tuple[list[int], list[int]]
 """What the encoder reads, up to the assistant's role word; what the decoder writes, its end token included."""
-
-log = logging.getLogger(__name__)
 
 STEPS = 1400
 WORD_SCALE = 0.05
@@ -158,50 +154,14 @@ def reply(llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, c
     return answers
 
 
-def train(out: Path, effort: float = 1.0, seed: int = 0, snapshots: Path | None = None) -> dict[str, float]:
-    """Trains the LLM from nothing, saves it with its tokenizer, and measures it on held-out prompts.
-
-    Args:
-        out: the folder to write.
-        effort: scales the number of steps.
-        seed: of weights and text.
-        snapshots: a folder in which an interrupted run finds where it was.
-
-    Returns:
-        What :func:`isthmus.pocket.experts.language.llama.measure` gives, and the number of ``parameters``.
-    """
+def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
+    """Trains the LLM from nothing, as :func:`isthmus.pocket.experts.language.llama.train` does."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     llm = build_llm(tokenizer)
-    fitted = fit(
-        "t5",
-        llm,
-        AnswerLoss(llm, tokenizer, seed),
-        max(2, round(STEPS * effort)),
-        2e-3,
-        average=0.995,
-        snapshot=snapshots / "t5.pt" if snapshots else None,
-        seed=seed,
-    )
-    llm.load_state_dict(fitted.state_dict())
-    llm.eval().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    figures = measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
-    log.info("t5: %s", json.dumps(figures))
-    return figures
-
-
-def main() -> None:
-    """The command ``python -m isthmus.pocket.experts.language.t5``."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket-t5"))
-    parser.add_argument("--effort", type=float, default=1.0, help="scales the number of steps")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--snapshots", type=user_path, default=None, help="folder in which an interrupted run goes on")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(json.dumps(train(given.out, given.effort, given.seed, given.snapshots), indent=2))
+    fit_and_save("t5", llm, tokenizer, AnswerLoss(llm, tokenizer, seed), out, STEPS * effort, seed, scratch)
+    return measure(lambda chats: reply(llm, tokenizer, chats)) | {"parameters": float(parameter_count([llm]))}
 
 
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket-t5", scratch=None)

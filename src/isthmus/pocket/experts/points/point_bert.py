@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import time
@@ -17,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.encoders.point_bert.model import PointBertConfig, PointBertModel
-from isthmus.paths import user_path
 from isthmus.pocket.experts import handwriting as hand
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.imagebind import Captions
 from isthmus.pocket.experts.probing import probe_modality
@@ -131,21 +130,5 @@ def measure(folder: Path, n: int = 2000, reader: ImageBind | None = None, world:
     return probe_modality(PointBert(folder), Modality.POINTS, reader.encode_text(texts), n, world=world)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/point_bert"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    parser.add_argument("--imagebind", type=user_path, help="the embedded ImageBind (default: the folder beside --out)")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
-    torch.set_num_threads(1)
-    figures = train(arguments.out, arguments.effort, arguments.seed, arguments.scratch, arguments.imagebind)
-    for name, value in figures.items():
-        log.info("%s %.4f", name, value)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/point_bert", scratch="runs/pocket", imagebind=None)

@@ -7,7 +7,6 @@ encoder serves this training alone: the published pipeline has none either.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from isthmus.paths import user_path
-from isthmus.pocket.experts.captions import CONTEXT, WIDTH, build_tokenizer, tokenized
+from isthmus.pocket.experts.captions import WIDTH, build_text_model, build_tokenizer, tokenized
+from isthmus.pocket.experts.command import run
 from isthmus.pocket.experts.fitting import fit
 from isthmus.pocket.experts.points.solids import PIXELS as PICTURE
 from isthmus.pocket.experts.points.solids import Solids
@@ -163,25 +162,10 @@ def train_autoencoder(steps: int, seed: int, snapshot: Path | None = None) -> tu
 
 def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModelWithProjection:
     """A CLIP text model whose projected embedding says digit and colour: throw-away heads read them from it."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    from transformers import CLIPTextModelWithProjection
 
     torch.manual_seed(seed)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        projection_dim=WIDTH,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    encoder = CLIPTextModelWithProjection(config)
-    embedding = encoder.get_input_embeddings().weight
-    assert isinstance(embedding, Tensor)
-    nn.init.normal_(embedding, std=0.3)
+    encoder = build_text_model(CLIPTextModelWithProjection, tokenizer, 2 * WIDTH)
     heads = nn.ModuleList(nn.Linear(WIDTH, size) for size in (10, len(COLOURS) + 1))
     concepts = [Concept(digit, colour) for digit in range(10) for colour in (None, *COLOURS)]
     ids = tokenized(tokenizer, [concept.caption(Modality.POINTS) for concept in concepts])
@@ -304,18 +288,5 @@ def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guida
     return generator_ceiling(generator, PointsJudge(judges), count)
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=user_path, default=Path("checkpoints/pocket/shap_e"))
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scratch", type=user_path, default=Path("runs/pocket"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    logging.basicConfig(level=logging.INFO)
-    train(arguments.out, arguments.effort, arguments.seed, arguments.scratch)
-
-
 if __name__ == "__main__":
-    main()
+    run(train, out="checkpoints/pocket/shap_e", scratch="runs/pocket")
