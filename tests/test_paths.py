@@ -79,6 +79,7 @@ INSIDE = {
     "KeptIndex": "it lies under the user's cache folder",
     "MediumItem": "data name files relative to their root, which they can't leave",
     "MelAudio": "generators are its subclasses",
+    "PublishedTable": "tables are its subclasses",
     "PictureMaker": "the vision encoders hand it a path",
     "PipelineExpert": "generators are its subclasses",
     "Shards": "LocalCopies keeps the copies",

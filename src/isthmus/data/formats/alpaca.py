@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.base import JsonSource
 from isthmus.data.formats.fields import given, mapping, placed, text, texts, unplaced
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
 
-class Alpaca(RecordSource):
+class Alpaca(JsonSource):
     """Instructions and their answers.
 
         {"instruction": "Translate.", "input": "le chat", "output": "the cat"}
 
     Also read: ``system``, ``history`` (pairs of earlier turns), media under ``image``, ``images``, ``video`` and so on,
     and ``instances`` of input and output, of which the first is taken, as in Alpaca's seed tasks.
-
-    Args:
-        path: a JSON array, or JSON lines.
-        root: the folder of the media.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
     """
-
-    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)

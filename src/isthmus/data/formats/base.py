@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, media_named
+from isthmus.data.formats.records import JsonRecords
 from isthmus.paths import user_path
 from isthmus.types import Modality
 
@@ -97,6 +98,21 @@ class RecordSource(ConversationSource):
             DataError: a field is missing or wrong.
         """
         raise NotImplementedError  # a format's duty
+
+
+class JsonSource(RecordSource):
+    """Records of one JSON file.
+
+    Args:
+        path: a JSON array, or JSON lines.
+        root: the folder of the media; the file's own where none is given.
+
+    Raises:
+        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+    """
+
+    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
+        super().__init__(JsonRecords(path), root)
 
 
 def _without_file(item: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
@@ -84,3 +84,52 @@ class CaptionTable(RecordSource):
             ) from error
         chat = self.captions.chat(self.modality, name, raw[self.caption], index, where)
         return {**details(raw), **chat}
+
+
+class PublishedTable(CaptionTable):
+    """A set whose columns are known: each subclass names them.
+
+    Args:
+        path: the table.
+        root: the folder of the media.
+        file: the medium's path below ``root``, with column names in braces; by default the set's own, ``medium_file``.
+        direction: whether media are described, made, or both in turn.
+        describe: instructions instead of the built-in ones.
+        draw: the same for media to be made, each with ``{caption}``.
+        seed: of the choice among instructions.
+        splits: only rows whose column ``split`` holds one of these.
+        target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
+
+    Raises:
+        ValueError: see :class:`CaptionTable`.
+    """
+
+    modality: Modality
+    medium_file: str
+    table: ClassVar[dict[str, Any]] = {}
+    """Arguments of :class:`CaptionTable` that say how the table is written."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        root: str | Path | None = None,
+        file: str | None = None,
+        direction: Direction = "describe",
+        describe: Sequence[str] | None = None,
+        draw: Sequence[str] | None = None,
+        seed: int = 0,
+        splits: Sequence[str] | None = None,
+        target_files: bool = True,
+    ) -> None:
+        own = {"modality": self.modality, "file": self.medium_file if file is None else file, **self.table}
+        super().__init__(
+            path,
+            **own,
+            root=root,
+            direction=direction,
+            describe=describe,
+            draw=draw,
+            seed=seed,
+            splits=splits,
+            target_files=target_files,
+        )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.base import JsonSource
 from isthmus.data.formats.fields import given, has_mark, mapping, placed, text, texts, turns, unplaced
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
 
-class Llava(RecordSource):
+class Llava(JsonSource):
     r"""LLaVA's and Video-LLaVA's instruction files; ``image``, ``video``, ``audio`` or ``points`` is a path or a list.
 
         {"id": "1", "image": "1.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
@@ -19,17 +17,7 @@ class Llava(RecordSource):
 
     A record without any mark shows its media at the first human turn; a record without media is text alone. Questions
     of LLaVA-Bench, ``{"question_id": 0, "image": "1.jpg", "text": "What is it?"}``, are prompts without an answer.
-
-    Args:
-        path: a JSON array, or JSON lines.
-        root: the folder of the media.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
     """
-
-    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = named = mapping(raw, where)

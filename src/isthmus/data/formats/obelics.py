@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.base import JsonSource
 from isthmus.data.formats.fields import mapping
 from isthmus.data.formats.interleaved import document
-from isthmus.data.formats.records import JsonRecords
 
 
-class Obelics(RecordSource):
+class Obelics(JsonSource):
     """One document a line. Images are paths here: nothing is fetched, so put the downloaded files' names for addresses.
 
         {"images": ["1.png", null], "texts": [null, "A cat."]}
 
-    Args:
-        path: JSON lines.
-        root: the folder of the images.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+    The file is JSON lines.
     """
-
-    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)

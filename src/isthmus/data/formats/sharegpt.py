@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.base import JsonSource
 from isthmus.data.formats.fields import Item, given, has_mark, mapping, placed, text, texts, turns, unplaced
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
 
-class ShareGPT(RecordSource):
+class ShareGPT(JsonSource):
     """Dialogues under ``messages`` (role, content) or ``conversations`` (from, value).
 
         {"messages": [{"role": "user", "content": "<image>Who are they?"}, {"role": "assistant", "content": "..."}],
@@ -20,17 +18,7 @@ class ShareGPT(RecordSource):
 
     Media are under ``images``, ``videos``, ``audios`` and ``points``, one for each mark. LLaMA-Factory's newer form,
     with content as a list of ``{"type": "image_url", "value": "1.jpg"}``, is read too.
-
-    Args:
-        path: a JSON array, or JSON lines.
-        root: the folder of the media.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
     """
-
-    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.base import RecordSource
+from isthmus.data.formats.base import JsonSource
 from isthmus.data.formats.fields import Item, given, mapping, text
-from isthmus.data.formats.records import JsonRecords
 
 
-class VideoChat(RecordSource):
+class VideoChat(JsonSource):
     """VideoChat's and VideoChat2's instruction files.
 
         {"video": "1.mp4", "QA": [{"i": "Look closely.", "q": "What happens?", "a": "A man runs."}]}
 
     ``i``, where it is there, is said before the question. The medium stands in the first turn.
-
-    Args:
-        path: a JSON array, or JSON lines.
-        root: the folder of the media.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
     """
-
-    def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        super().__init__(JsonRecords(path), root)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)

@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any, ClassVar
 
-from isthmus.data.formats.caption_table import CaptionTable
-from isthmus.data.formats.captions import Direction
+from isthmus.data.formats.caption_table import PublishedTable
 from isthmus.types import Modality
 
 
-class WebVid(CaptionTable):
+class WebVid(PublishedTable):
     """Captions under ``name``, videos by their page and number.
 
         videoid,name,page_idx,page_dir,duration,contentUrl
         21179416,Aerial shot of a winter forest,6036,006001_006050,PT00H00M11S,https://example.org/1.mp4
 
-    Args:
-        path: the table.
-        root: the folder of the media.
-        file: the medium's path below ``root``, with column names in braces.
-        direction: whether media are described, made, or both in turn.
-        describe: instructions instead of the built-in ones.
-        draw: the same for media to be made, each with ``{caption}``.
-        seed: of the choice among instructions.
-        splits: only rows whose column ``split`` holds one of these.
-        target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
-
-    Raises:
-        ValueError: see :class:`~isthmus.data.formats.caption_table.CaptionTable`.
+    Videos lie in folders named by ``page_dir``.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        root: str | Path | None = None,
-        file: str = "{page_dir}/{videoid}.mp4",
-        direction: Direction = "describe",
-        describe: Sequence[str] | None = None,
-        draw: Sequence[str] | None = None,
-        seed: int = 0,
-        splits: Sequence[str] | None = None,
-        target_files: bool = True,
-    ) -> None:
-        super().__init__(
-            path,
-            Modality.VIDEO,
-            file,
-            caption="name",
-            root=root,
-            direction=direction,
-            describe=describe,
-            draw=draw,
-            seed=seed,
-            splits=splits,
-            target_files=target_files,
-        )
+    modality = Modality.VIDEO
+    medium_file = "{page_dir}/{videoid}.mp4"
+    table: ClassVar[dict[str, Any]] = {"caption": "name"}
