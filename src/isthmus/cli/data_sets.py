@@ -16,7 +16,7 @@ from isthmus.paths import user_path
 
 SPLITS = ("sources", "validation", "test")
 PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
-OWN = {"JsonLines": "isthmus.data.conversations.sources.JsonLines", "Shards": "isthmus.data.streaming.Shards"}
+OWN = {name: f"isthmus.data.{name}" for name in ("JsonLines", "Shards")}
 OWN |= {name: f"isthmus.data.conversations.preferences.{name}" for name in PAIRS}
 
 
