@@ -151,7 +151,7 @@ class CausalBackbone(PretrainedBackbone):
                 (:func:`isthmus.backbones.splicing.check_projected`).
         """
         assert self.is_loaded, "materialize() comes first"
-        batch, media, seen = self._part(batch, media)
+        batch, media, seen = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
         self._prepare_layers()
@@ -206,7 +206,7 @@ class CausalBackbone(PretrainedBackbone):
 
         assert self.is_loaded, "materialize() comes first"
         owed, permitted = check_requests(len(batch), required, allowed)
-        batch, media, seen = self._part(batch, media)
+        batch, media, seen = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
         writers = self._writers(layout.lengths, sampling, owed, permitted)
@@ -245,14 +245,14 @@ class CausalBackbone(PretrainedBackbone):
         fusion = {name: parameter.detach() for name, parameter in self.fusion.named_parameters()}
         return super().owned_state() | {"fusion": fusion}
 
-    def _part(
+    def _separated(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
     ) -> tuple[Batch, Mapping[Modality, tuple[Tensor, Tensor]], Seen | None]:
         """The batch with its layout, media that are spliced into the text, and those that are fused."""
         batch, seen = self.laid_out(batch), None
         assert batch.layout is not None
         if self.fusion is not None:
-            media, seen = self.fusion.part(batch.layout, media)
+            media, seen = self.fusion.separate(batch.layout, media)
         check_projected(batch.layout, batch, media)
         return batch, media, seen
 

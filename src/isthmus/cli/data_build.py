@@ -77,11 +77,11 @@ def as_dict(source: BuiltDialogues, done: Converted) -> dict[str, Any]:
     """What was read, built and left out."""
     kinds = Counter(source.kind(index) for index in range(len(source)))
     return {
-        "media": source.gallery.counts(),
+        "media": source.pool.counts(),
         "made": list(source.outputs),
-        "shown_in_several_modalities": len(source.gallery.shared),
-        "unreadable": dict(source.gallery.faults),
-        "without_a_caption": {name: count for name, count in source.gallery.uncaptioned.items() if count},
+        "shown_in_several_modalities": len(source.pool.shared),
+        "unreadable": dict(source.pool.faults),
+        "without_a_caption": {name: count for name, count in source.pool.uncaptioned.items() if count},
         "kinds": dict(sorted(kinds.items())),
         **done.counts(),
         "report": done.report.as_dict(),
@@ -95,7 +95,7 @@ def told(source: BuiltDialogues, done: Converted) -> str:
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
-    by = "captions" if source.gallery.concept is None else f"concepts by {source.gallery.concept}"
+    by = "captions" if source.pool.concept is None else f"concepts by {source.pool.concept}"
     left_out = sorted(set(source.templates.shares) - set(source.kinds))
     made = ", ".join(found["made"]) or "none"
     lines = [

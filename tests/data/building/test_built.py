@@ -13,7 +13,7 @@ from data.conversations import make_collator, preprocess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.data.building import BuiltDialogues, Gallery, read_templates
+from isthmus.data.building import BuiltDialogues, MediaPool, read_templates
 from isthmus.data.building.kinds import WRITERS
 from isthmus.data.conversations.planning import Planner
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem, check_roles
@@ -192,7 +192,7 @@ def test_a_field_says_what_stands_for_one_another(manifest: Path) -> None:
     del records[5]["label"]
     manifest.write_text("\n".join(map(json.dumps, records)))
     source = ManifestSource(manifest)
-    assert not Gallery({"own": source}).shared
+    assert not MediaPool({"own": source}).shared
     built = BuiltDialogues(
         {"own": source}, size=30, shares=dict.fromkeys(WRITERS, 0.0) | {"convert": 1.0}, concept="label"
     )
@@ -248,9 +248,9 @@ def test_gallery_counts_what_it_leaves_out(manifest: Path) -> None:
     lines = manifest.read_text().splitlines()
     lines += [json.dumps({"modality": "smell", "path": "0.png", "caption": "a rose"}), "{broken"]
     manifest.write_text("\n".join(lines))
-    gallery = Gallery({"own": ManifestSource(manifest)})
-    assert gallery.faults == {"own": 2} and gallery.counts() == {"image": 4, "points": 3}
-    assert len(gallery.shared) == 3
+    pool = MediaPool({"own": ManifestSource(manifest)})
+    assert pool.faults == {"own": 2} and pool.counts() == {"image": 4, "points": 3}
+    assert len(pool.shared) == 3
 
 
 class Talk(ConversationSource):

@@ -19,7 +19,7 @@ from scipy.io import wavfile
 
 from isthmus.data.conversations.schema import MediumItem, Message, TextItem
 from isthmus.evaluation import Measurement
-from isthmus.evaluation.matrix.measurement import Sample
+from isthmus.evaluation.matrix.measurement import JudgedReply
 from isthmus.evaluation.matrix.scoring import Expectation, Verdict
 from isthmus.evaluation.report.embedding import (
     audio_wav,
@@ -93,7 +93,7 @@ def evil_page(measurement: Measurement, path: Path) -> str:
     expectation = Expectation("matrix", "text->text", Modality.TEXT, {"digit": EVIL})
     verdict = Verdict(expectation, {"digit": EVIL + "!"}, True, False)
     message = Message("user", (TextItem(EVIL), MediumItem(Modality.IMAGE, None, EVIL)))
-    sample = Sample(verdict, Reply([EVIL]), [message])
+    sample = JudgedReply(verdict, Reply([EVIL]), [message])
     return write_gallery(path, [sample], measurement.matrix()).read_text(encoding="utf-8")
 
 

@@ -101,10 +101,10 @@ class GatedFusion(nn.Module):
         self.seen: Seen | None = None
         self.positions: Tensor | None = None
 
-    def part(
+    def separate(
         self, layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]
     ) -> tuple[dict[Modality, tuple[Tensor, Tensor]], Seen | None]:
-        """Parts what is to be fused from what is spliced into the text.
+        """Separates what is to be fused from what is spliced into the text.
 
         Args:
             layout: says where media stand.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator as Random
 
-from isthmus.data.building.gallery import Gallery
 from isthmus.data.building.kinds import MAKES, NEEDS_OTHERS, WRITERS, Writing
+from isthmus.data.building.media_pool import MediaPool
 from isthmus.data.building.script import Script
 from isthmus.data.building.templates import read_templates
 from isthmus.data.conversations.schema import Conversation
@@ -31,7 +31,7 @@ class BuiltDialogues(ConversationSource):
     convert into.
 
     Args:
-        sets: captioned media, by name; see :class:`~isthmus.data.building.Gallery` for what counts as a caption.
+        sets: captioned media, by name; see :class:`~isthmus.data.building.MediaPool` for what counts as a caption.
         size: how many dialogues, those of text alone included.
         seed: of all that is drawn.
         templates: a file in place of the package's own wordings.
@@ -45,7 +45,7 @@ class BuiltDialogues(ConversationSource):
         progress: wraps each set's positions while it is gone through, as a progress bar does.
 
     Attributes:
-        gallery: the media.
+        pool: the media.
         outputs: the modalities that are made.
         kinds: the kinds that are built, with their shares of what isn't text alone.
 
@@ -78,9 +78,9 @@ class BuiltDialogues(ConversationSource):
             )
         self.templates = read_templates(templates)
         self.size, self.seed = size, seed
-        self.gallery = Gallery(sets, concept, progress)
+        self.pool = MediaPool(sets, concept, progress)
         self.outputs = self._outputs(outputs)
-        self._alike = [alike for alike in self.gallery.shared if not alike.keys().isdisjoint(self.outputs)]
+        self._alike = [alike for alike in self.pool.shared if not alike.keys().isdisjoint(self.outputs)]
         self.text, self.text_share = dict(text or {}), text_share
         self.kinds = self._kinds(_checked(shares or {}))
 
@@ -99,9 +99,7 @@ class BuiltDialogues(ConversationSource):
         kind = self.kind(index)
         if kind == TEXT:
             return self._text(index)
-        writing = Writing(
-            Script(self.templates), self.gallery, self.outputs, self._alike, self._random(index, "dialogue")
-        )
+        writing = Writing(Script(self.templates), self.pool, self.outputs, self._alike, self._random(index, "dialogue"))
         WRITERS[kind](writing)
         return Conversation(tuple(writing.script.messages), {"id": f"{self.name}/{index}", "kind": kind})
 
@@ -130,7 +128,7 @@ class BuiltDialogues(ConversationSource):
         raise AssertionError("a place among all is a place in one of them")
 
     def _outputs(self, asked: Sequence[str] | None) -> tuple[Modality, ...]:
-        there = self.gallery.by_modality
+        there = self.pool.by_modality
         if unknown := [name for name in asked or () if name not in MEDIA or Modality(name) not in there]:
             raise ValueError(
                 f"built.outputs: found {unknown[0]!r}; expected some of {', '.join(there)}, of which there are "
@@ -146,8 +144,8 @@ class BuiltDialogues(ConversationSource):
         can = {kind: share for kind, share in shares.items() if share and kind not in impossible}
         if not can:
             raise ValueError(
-                f"built.shares: found {shares}; expected a kind that can be built of {self.gallery.counts()} with "
-                f"{len(self.gallery.shared)} captions or concepts of two modalities, where "
+                f"built.shares: found {shares}; expected a kind that can be built of {self.pool.counts()} with "
+                f"{len(self.pool.shared)} captions or concepts of two modalities, where "
                 f"{', '.join(self.outputs) or 'nothing'} can be made. Fix: raise the share of another kind."
             )
         return can

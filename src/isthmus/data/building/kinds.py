@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from numpy.random import Generator as Random
 
-from isthmus.data.building.gallery import Captioned, Gallery
+from isthmus.data.building.media_pool import Captioned, MediaPool
 from isthmus.data.building.script import Filling, Script, with_article
 from isthmus.data.building.templates import EARLIER
 from isthmus.types import Modality
@@ -27,7 +27,7 @@ class Writing:
     """A dialogue in the making, and what it is made of."""
 
     script: Script
-    gallery: Gallery
+    pool: MediaPool
     outputs: Sequence[Modality]
     alike: Sequence[Mapping[Modality, Sequence[Captioned]]]
     random: Random
@@ -38,11 +38,11 @@ class Writing:
 
     def given(self) -> Captioned:
         """A medium to be shown: modalities alike, however many of each there are."""
-        return self.pick(self.gallery.by_modality[self.pick(list(self.gallery.by_modality))])
+        return self.pick(self.pool.by_modality[self.pick(list(self.pool.by_modality))])
 
     def made(self) -> Captioned:
         """A medium to be made: in the same way, of what can be made."""
-        return self.pick(self.gallery.by_modality[self.pick(self.outputs)])
+        return self.pick(self.pool.by_modality[self.pick(self.outputs)])
 
     def two_alike(self) -> tuple[Captioned, Captioned]:
         """A medium to be shown, and one of another modality to be made that shows the same."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 
-from isthmus.data.building.gallery import Captioned
+from isthmus.data.building.media_pool import Captioned
 from isthmus.data.building.templates import Templates
 from isthmus.data.conversations.schema import ContentItem, Message, Role, TextItem
 

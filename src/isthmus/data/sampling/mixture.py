@@ -94,13 +94,13 @@ class Mixture:
         if self._is_homogeneous:
             counts = self._turns.counts(step)
             at = self._turns.next(counts)
-            due = self._groups[self._turns.names[at]].part(counts[at] * size, size)
+            due = self._groups[self._turns.names[at]].references(counts[at] * size, size)
         else:
             before, after = self._turns.counts(step * size), self._turns.counts((step + 1) * size)
             due = [
                 reference
                 for group, begin, end in zip(self._turns.names, before, after, strict=True)
-                for reference in self._groups[group].part(begin, end - begin)
+                for reference in self._groups[group].references(begin, end - begin)
             ]
         # Even interleaving has a beat; unshuffled, rank 0 of 2 could see nothing but the first of two sources.
         order = sorted(range(len(due)), key=lambda place: derive_seed(self.seed, self.name, step, place, "place"))

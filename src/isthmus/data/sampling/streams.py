@@ -55,7 +55,7 @@ class Mixed:
         self.total = sum((Fraction(weight) for weight in weights.values()), Fraction(0))
         self._walks = [walks[name] for name in self.interleaving.names]
 
-    def part(self, begin: int, count: int) -> list[Reference]:
+    def references(self, begin: int, count: int) -> list[Reference]:
         """``count`` references, after ``begin`` others."""
         counts = self.interleaving.counts(begin)
         found = []

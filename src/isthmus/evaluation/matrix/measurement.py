@@ -22,7 +22,7 @@ from isthmus.types import Batch, Modality
 
 
 @dataclass(frozen=True)
-class Sample:
+class JudgedReply:
     """One conversation with its reply, to be shown.
 
     Attributes:
@@ -65,10 +65,10 @@ class Measurement:
         self.tally = Tally(attributes)
         self.most = samples
         self._seen: Counter[Place] = Counter()
-        self._kept: dict[Place, list[tuple[int, Sample]]] = {}
+        self._kept: dict[Place, list[tuple[int, JudgedReply]]] = {}
 
     @property
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[JudgedReply]:
         """The conversations that were kept: of each cell a random choice, the same in every run."""
         return [sample for kept in self._kept.values() for _, sample in kept]
 
@@ -116,7 +116,7 @@ class Measurement:
         self._seen[place] += 1
         kept = self._kept.setdefault(place, [])
         if len(kept) < self.most or (kept and number < kept[-1][0]):
-            kept.append((number, Sample(verdict, reply, messages())))
+            kept.append((number, JudgedReply(verdict, reply, messages())))
             kept.sort(key=lambda pair: pair[0])
             del kept[self.most :]
 

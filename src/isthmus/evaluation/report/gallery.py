@@ -11,7 +11,7 @@ from typing import Any
 
 from isthmus.data.conversations.schema import ContentItem, MediumItem, TextItem
 from isthmus.data.media.files import read_media
-from isthmus.evaluation.matrix.measurement import Sample
+from isthmus.evaluation.matrix.measurement import JudgedReply
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.matrix.table import attribute_names
 from isthmus.evaluation.matrix.tally import PLACES
@@ -23,7 +23,7 @@ LEVELS = 20
 """Shades of the table, from none right to all right."""
 
 
-def write_gallery(path: Path, samples: Sequence[Sample], matrix: Mapping[str, Any]) -> Path:
+def write_gallery(path: Path, samples: Sequence[JudgedReply], matrix: Mapping[str, Any]) -> Path:
     """Writes the page, everything inside it, and returns its path.
 
     Its content security policy lets nothing be fetched, and no script but the page's own run; all text is escaped.
@@ -107,7 +107,7 @@ def _anchor(task: str, cell: str) -> str:
     return f"{task}-{cell.replace('->', '-to-')}"
 
 
-def _groups(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+def _groups(samples: Sequence[JudgedReply]) -> list[dict[str, Any]]:
     """Cells in the matrix's order, each with its conversations."""
     titles = {"matrix": "{}", "arithmetic": "sum of image and audio -> {}", "text_only": "text only, {} tuning"}
     groups = []
@@ -124,7 +124,7 @@ def _groups(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     return groups
 
 
-def _conversation(sample: Sample) -> dict[str, Any]:
+def _conversation(sample: JudgedReply) -> dict[str, Any]:
     turns = [
         {"role": message.role, "pieces": [_piece(item) for item in message.content]} for message in sample.messages
     ]

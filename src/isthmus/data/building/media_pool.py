@@ -42,7 +42,7 @@ class Captioned:
         return MediumItem(self.modality, medium.media, self.caption if is_answer else None)
 
 
-class Gallery:
+class MediaPool:
     """All media with files and captions of some sets, by modality and by concept.
 
     A medium's caption is its own, as the assistant's media have it, or, where the user gives one medium and gets one
