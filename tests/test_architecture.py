@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
     {"cache"},
     {"model"},
     {"training"},
-    {"evaluation", "inference"},
+    {"evaluation", "inference", "importing"},
     {"cli"},
     {"pocket"},
 ]

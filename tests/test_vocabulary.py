@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.types import MEDIA, Modality
+from isthmus.types import IGNORED, MEDIA, Modality
 from isthmus.vocabulary import DEFAULT_SIGNALS, MEDIA_POSITION, Vocabulary
 
 signals = st.dictionaries(st.sampled_from([str(modality) for modality in MEDIA]), st.integers(1, 40))
@@ -67,3 +67,15 @@ def test_counts_that_make_no_sense_are_refused() -> None:
         Vocabulary(100, {"text": 3})
     with pytest.raises(ValueError, match=r"signals.audio: found 0; a medium needs at least one signal token"):
         Vocabulary(100, {"audio": 0})
+
+
+def test_the_first_release_of_nextgpt_numbers_its_own() -> None:
+    vocabulary = Vocabulary(32_000, {"audio": 8, "image": 4, "video": 24}, is_nextgpt_v1=True)
+    assert {vocabulary.tags(modality) for modality in MEDIA} == {(32_000, 32_001)}
+    runs = [vocabulary.signal_ids(modality) for modality in (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)]
+    assert runs == [range(32_002, 32_006), range(32_006, 32_030), range(32_030, 32_038)]
+    assert vocabulary.size == 32_038 and vocabulary.predicted == list(range(32_000, 32_038))
+    assert Modality.POINTS not in vocabulary.signal_counts and Modality.POINTS not in vocabulary.starts().values()
+    assert vocabulary.run_labels(Modality.IMAGE) == [32_002, 32_003, 32_004, 32_005], "every token is learnt"
+    ours = Vocabulary(32_000)
+    assert ours.run_labels(Modality.IMAGE) == [32_008, *[IGNORED] * 3] and ours.predicted == list(ours.starts())

@@ -16,22 +16,22 @@ from isthmus.generators.video.zeroscope import ZeroScope
 KINDS: dict[str, type[DiffusionGenerator]] = {"image": StableDiffusion, "video": ZeroScope, "audio": AudioLDM}
 
 
-def clip_parts() -> dict[str, Any]:
+def clip_parts(length: int = 8, width: int = 16) -> dict[str, Any]:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     words = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase)]
     vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     config = CLIPTextConfig(
         vocab_size=len(vocabulary),
-        hidden_size=16,
+        hidden_size=width,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=8,
+        max_position_embeddings=length,
         bos_token_id=len(words),
         eos_token_id=len(words) + 1,
     )
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=length)
     return {"tokenizer": tokenizer, "text_encoder": CLIPTextModel(config)}
 
 
@@ -69,7 +69,7 @@ def autoencoder(channels: int, **options: Any) -> Any:
     )
 
 
-def unet(kind: str) -> Any:
+def unet(kind: str, width: int = 16) -> Any:
     from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
     shape = {"sample_size": 8, "block_out_channels": (8, 16), "layers_per_block": 1, "norm_num_groups": 4}
@@ -78,7 +78,7 @@ def unet(kind: str) -> Any:
             **shape,
             down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
             up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-            cross_attention_dim=16,
+            cross_attention_dim=width,
             attention_head_dim=4,
         )
     planar = {
@@ -87,7 +87,7 @@ def unet(kind: str) -> Any:
         "attention_head_dim": 4,
     }
     if kind == "image":
-        return UNet2DConditionModel(**shape, **planar, cross_attention_dim=16)
+        return UNet2DConditionModel(**shape, **planar, cross_attention_dim=width)
     return UNet2DConditionModel(
         **{**shape, "sample_size": 16},
         **planar,
@@ -115,7 +115,8 @@ def vocoder() -> Any:
     )
 
 
-def write_pipeline(kind: str, folder: Path) -> None:
+def write_pipeline(kind: str, folder: Path, length: int = 8, width: int = 16) -> None:
+    """``length`` and ``width``: (C, K) of an image's or a video's condition."""
     from diffusers import DDIMScheduler
 
     from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
@@ -123,9 +124,9 @@ def write_pipeline(kind: str, folder: Path) -> None:
     torch.manual_seed(7)
     parts: dict[str, Any] = {
         "vae": autoencoder(1 if kind == "audio" else 3),
-        "unet": unet(kind),
+        "unet": unet(kind, width),
         "scheduler": DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1),
-        **(clap_parts() if kind == "audio" else clip_parts()),
+        **(clap_parts() if kind == "audio" else clip_parts(length, width)),
     }
     if kind == "image":
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

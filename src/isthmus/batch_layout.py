@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.layout import Layout, Places, Runs, Spans
-from isthmus.types import IGNORED, MEDIA, Batch, MediaBatch, Modality, SignalBatch
+from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -115,8 +115,7 @@ def _answered(ids: Integers, labelled: Flags, vocabulary: Vocabulary) -> Flags:
     carry no label.
     """
     inside = labelled.copy()
-    for modality in MEDIA:
-        first = vocabulary.signal_ids(modality)[0]
+    for first, modality in vocabulary.starts().items():
         for row, column in np.argwhere(labelled & (ids == first)):
             inside[row, column : column + vocabulary.signal_counts[modality]] = True
     return inside
@@ -131,10 +130,10 @@ def _chunks(inside: Flags) -> Spans:
 
 
 def _columns(labels: Integers, vocabulary: Vocabulary) -> Integers:
-    """Labels -> columns of the logits, negative where not predictable: the base vocabulary, then first signal ids."""
+    """Labels -> columns of the logits, negative where not predictable: the base vocabulary, then predicted new ids."""
     table = np.full(vocabulary.size - vocabulary.base_size, -1)
-    for index, first in enumerate(vocabulary.starts()):
-        table[first - vocabulary.base_size] = vocabulary.base_size + index
+    for index, token in enumerate(vocabulary.predicted):
+        table[token - vocabulary.base_size] = vocabulary.base_size + index
     offsets = (labels - vocabulary.base_size).clip(0, len(table) - 1)
     return np.where(labels >= vocabulary.size, -1, np.where(labels >= vocabulary.base_size, table[offsets], labels))
 

@@ -50,13 +50,20 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ValueError: it can't be written; the earlier folder is as it was.
     """
+    with whole_folder(folder, sum(map(len, files.values()))) as partial:
+        for name, content in files.items():
+            _write(partial / name, content)
+
+
+@contextmanager
+def whole_folder(folder: Path, size: int) -> Iterator[Path]:
+    """As :func:`write_folder`, of what the block writes into the folder that it is given, ``size`` bytes in all."""
     partial, previous = (folder.with_name(folder.name + end) for end in (PARTIAL, PREVIOUS))
-    with _worded(folder, sum(map(len, files.values()))):
+    with _worded(folder, size):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            for name, content in files.items():
-                _write(partial / name, content)
+            yield partial
             _sync_folder(partial)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)

@@ -27,6 +27,7 @@ TOKENS: dict[str, tuple[str | None, str, list[str]]] = {
     ),
     "plain": ("</s>", "</s>", []),  # OPT's begin token is its end token
     "t5": (None, "</s>", []),
+    "nextgpt-v1": ("<s>", "</s>", []),
 }
 """Template -> begin token, end token and the other special tokens of a family that it is for."""
 
@@ -49,7 +50,10 @@ TEXTS = {
     ),
     "plain": "</s>S\nUser: U\nAssistant: A</s>User: V\nAssistant: B</s>",
     "t5": "S</s>U</s>A</s>V</s>B</s>",
+    "nextgpt-v1": "<s>S\n### Human: U\n### Assistant: A\n### Human: V\n### Assistant: B\n###",
 }
+STOPS = {"nextgpt-v1": ["\n###"]}
+"""Template -> the texts that end an answer where no token does."""
 CHAT = [("system", "S"), ("user", "U"), ("assistant", "A"), ("user", "V"), ("assistant", "B")]
 
 
@@ -87,6 +91,7 @@ LATE = {
     "llama-2": "<s>[INST] U [/INST] A </s><s>[INST] <<SYS>>\nS\n<</SYS>>\n\nV [/INST] B </s>",
     "plain": "</s>User: U\nAssistant: A</s>S\nUser: V\nAssistant: B</s>",
     "t5": "U</s>A</s>S</s>V</s>B</s>",
+    "nextgpt-v1": "<s>### Human: U\n### Assistant: A\n### S\n### Human: V\n### Assistant: B\n###",
 }
 
 
@@ -97,7 +102,7 @@ def test_a_later_system_turn_stands_where_it_is(name: str) -> None:
     messages = [{"role": role, "content": content} for role, content in order]
     written = str(tokenizer.apply_chat_template(messages, tokenize=False))
     assert written.endswith(LATE.get(name, ""))
-    planner = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    planner = Planner(tokenizer, Vocabulary(len(tokenizer)), stops=STOPS.get(name, ()))
     conversation = Conversation([Message(role, [TextItem(content)]) for role, content in order])
     ids = [i for s in planner.plan(conversation) if isinstance(s, TextSegment) for i in s.ids]
     assert tokenizer.decode(ids) == written
@@ -119,7 +124,7 @@ def test_llama_2_writes_system_turns_that_no_user_follows(turns: list[str]) -> N
 @pytest.mark.parametrize("name", TEXTS)
 def test_answers_and_their_end_are_the_targets_and_a_prompt_ends_where_they_begin(name: str) -> None:
     tokenizer = byte_tokenizer(name)
-    planner = Planner(tokenizer, Vocabulary(len(tokenizer)))
+    planner = Planner(tokenizer, Vocabulary(len(tokenizer)), stops=STOPS.get(name, ()))
     conversation = Conversation(
         [
             Message("user", [TextItem("see "), MediumItem(Modality.IMAGE, Path("x.png")), TextItem("now")]),
@@ -136,7 +141,7 @@ def test_answers_and_their_end_are_the_targets_and_a_prompt_ends_where_they_begi
         for token, is_target in zip(segment.ids, segment.targets, strict=True)
         if is_target
     ]
-    end = tokenizer.eos_token
+    end = "".join(STOPS.get(name, [tokenizer.eos_token])).strip()
     assert "".join(tokenizer.decode(said).split()) == f"first{end}last{end}"
     kinds = [type(segment) for segment in plan if not isinstance(segment, TextSegment)]
     assert kinds == [MediaSegment, SignalSegment]
@@ -145,7 +150,16 @@ def test_answers_and_their_end_are_the_targets_and_a_prompt_ends_where_they_begi
     asked = [token for segment in prompt if isinstance(segment, TextSegment) for token in segment.ids]
     assert asked == ids[: len(asked)]
     rest = tokenizer.decode(ids[len(asked) :])
-    assert rest.strip() in (f"last{end}", f"last {end}")
+    assert rest.strip() in (f"last{end}", f"last {end}", f"last\n{end}")
+
+
+def test_an_answer_after_an_answer_is_what_its_prompt_begins() -> None:
+    tokenizer = byte_tokenizer("nextgpt-v1")
+    turns = [("user", "U"), ("assistant", "A"), ("assistant", "B")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    written = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    prompt = str(tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True))
+    assert written == f"{prompt} B\n###" and prompt.endswith("A\n### Assistant:")
 
 
 @pytest.mark.parametrize("name", ["vicuna", "command-r", "plain"])

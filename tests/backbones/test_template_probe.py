@@ -48,6 +48,15 @@ def tokenizer(chat_template: Any) -> Any:
     return fast
 
 
+def test_a_text_that_ends_answers_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    made = tokenizer(TEMPLATES["nextgpt-v1"])
+    with pytest.raises(ValueError, match=r"writes '\\n###' after an answer.*name the text.*by the backbone's stops"):
+        probe_template(made, {2}, "llm")
+    with caplog.at_level(logging.INFO):
+        assert probe_template(made, {2}, "llm", ["\n###"]) == {2}
+    assert not caplog.records
+
+
 def probed(chat_template: Any, *ends: int) -> tuple[Any, set[int]]:
     made = tokenizer(chat_template)
     return made, probe_template(made, {2, *ends}, "llm")

@@ -115,3 +115,28 @@ def test_a_medium_without_an_encoder_is_one_clear_error(experts: dict[str, Path]
     alone.build(E)
     with pytest.raises(ValueError, match="found image; its encoders serve points: give it an encoder and a projector"):
         alone({Modality.IMAGE: batch_of(side, Modality.IMAGE, [1])})
+
+
+def test_media_share_a_projector(experts: dict[str, Path]) -> None:
+    encoders = [ImageBind(experts["imagebind"], ("image", "video", "audio"))]
+    side = InputSide(encoders, {"image": Linear}, shared={"video": "image", "audio": "image"})
+    side.build(E)
+    assert list(side.projectors) == ["image"] and side.projector(Modality.AUDIO) is side.projector(Modality.IMAGE)
+    media = {modality: batch_of(side, modality, [1]) for modality in side.serving}
+    features = side.encode(media)
+    own = side.projectors["image"]
+    for modality, (projected, _) in side(media).items():
+        torch.testing.assert_close(projected, own(features[modality])[0])
+    assert side.positions(Modality.AUDIO, {}) == 1
+
+
+def test_projectors_are_shared_by_encoders_of_one_width(experts: dict[str, Path]) -> None:
+    encoders = [ImageBind(experts["imagebind"], ("image", "audio")), PointBert(experts["point_bert"])]
+    patches = ImageBind(experts["imagebind"], ("image", "audio"), tokens="patch")
+    with pytest.raises(ValueError, match=r"shared: found audio: image, whose encoders are 12 and 16 wide"):
+        InputSide([patches], {"image": Linear}, shared={"audio": "image"}).build(E)
+    for shared in ({"audio": "image", "points": "video"}, {"audio": "image", "points": "image", "image": "image"}):
+        with pytest.raises(ValueError, match=r"input_side.shared: found (points: video|image: image); expected one"):
+            InputSide(encoders, {"image": Linear}, shared=shared)
+    with pytest.raises(ValueError, match=r"give each of these one projector, or a shared one"):
+        InputSide(encoders, {"image": Linear}, shared={"audio": "image"})

@@ -111,6 +111,7 @@ class LanguageBackbone(nn.Module):
         vocabulary: ids of tags and signal tokens.
         dtype: the type of the frozen weights; what learns within them is float32.
         fused: media that take no positions, since the LLM attends to them by layers of their own.
+        stops: texts that end an answer, beside the ids of :meth:`ends`.
     """
 
     width: int
@@ -121,6 +122,7 @@ class LanguageBackbone(nn.Module):
     dtype: torch.dtype
     holds_float32: bool = True
     fused: frozenset[Modality] = frozenset()
+    stops: tuple[str, ...] = ()
 
     def materialize(self, meta: bool = False) -> None:
         """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``."""

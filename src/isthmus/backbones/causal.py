@@ -59,6 +59,8 @@ class CausalBackbone(PretrainedBackbone):
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
         quantization: likewise.
         cross_entropy: likewise.
+        stops: likewise.
+        nextgpt_v1_tokens: likewise.
 
     Raises:
         ValueError: the folder, its tokenizer or a signal count doesn't fit, or the LLM is an encoder-decoder.
@@ -87,8 +89,12 @@ class CausalBackbone(PretrainedBackbone):
         checkpointed_layers: int = 0,
         compiled: bool = False,
         cross_entropy: Library = "torch",
+        stops: Sequence[str] = (),
+        nextgpt_v1_tokens: bool = False,
     ) -> None:
-        super().__init__(checkpoint, signals, lora, dtype, chat_template, quantization, cross_entropy)
+        super().__init__(
+            checkpoint, signals, lora, dtype, chat_template, quantization, cross_entropy, stops, nextgpt_v1_tokens
+        )
         self.skip_prefix_gradients = skip_prefix_gradients
         self.packer = Packer() if packing and fusion is None else None
         if checkpointed_layers < 0:

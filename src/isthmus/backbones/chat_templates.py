@@ -1,7 +1,8 @@
 """Chat templates by name, for checkpoints that bring none or whose own one can't be trained on.
 
-Each writes the turns the way that its family was trained, ends every answer with the tokenizer's end token, and only
-grows: what stands there already isn't written anew when a turn follows, so that what is trained is what is decoded.
+Each writes the turns the way that its family was trained, ends every answer with the tokenizer's end token
+(NExT-GPT's first release with a text), and only grows: what stands there already isn't written anew when a turn
+follows, so that what is trained is what is decoded.
 A tokenizer without a begin token (Qwen's) writes none: ``bos_token`` is then nothing.
 """
 
@@ -68,6 +69,20 @@ TEMPLATES: dict[str, str] = {
         "{{ eos_token if message['role'] == 'assistant' else '<|END_OF_TURN_TOKEN|>' }}"
         + _END
         + "{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
+    ),
+    # NExT-GPT's first release, after Vicuna 1.0: three hash signs end a turn and begin the next one. There is no end
+    # token, so the backbone's `stops` name "\n###". It knows no system turn; one is written as it is.
+    "nextgpt-v1": (
+        "{{ bos_token }}"
+        + _EACH
+        + "{% set follows = not loop.first and loop.previtem['role'] == 'assistant' %}"
+        + "{% if message['role'] == 'system' %}{{ (' ' if follows else '') + message['content'] + '\\n' }}"
+        "{% else %}{{ ' ' if follows else '### ' }}"
+        "{% if message['role'] == 'user' %}{{ 'Human: ' + message['content'] + '\\n' }}"
+        "{% else %}{{ 'Assistant: ' + message['content'] + '\\n###' }}{% endif %}{% endif %}"
+        + _END
+        + "{% if add_generation_prompt %}{{ ' ' if messages and messages[-1]['role'] == 'assistant' else '### ' }}"
+        "{{ 'Assistant:' }}{% endif %}"
     ),
     # LLMs that never saw a chat: OPT, LLaMA.
     "plain": (

@@ -15,7 +15,9 @@ BLOCK = 8192
 
 
 class NewTokenRows(nn.Module):
-    """Input rows of the media tags and the signal tokens, and output rows of each modality's first signal token.
+    """Input rows of the media tags and the signal tokens, and output rows of those that are predicted.
+
+    These are each modality's first signal token; of NExT-GPT's first release all (:mod:`isthmus.vocabulary`).
 
     An input row is drawn from a normal distribution with the mean and the deviation of the LLM's own embedding, column
     by column, so that it looks like a word to the frozen layers; torch's global random state decides the draw. An
@@ -44,15 +46,13 @@ class NewTokenRows(nn.Module):
         else:
             drawn = mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu")
         self.loudness = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
-        starts = vocabulary.starts()
         self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
         self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())
-        self.run_starts = nn.Parameter(
-            _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device).expand(len(starts), -1).clone()
-        )
+        mean_output = _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device)
+        self.run_starts = nn.Parameter(mean_output.expand(len(vocabulary.predicted), -1).clone())
         columns = torch.full((vocabulary.size - vocabulary.base_size,), -1, dtype=torch.int64, device=drawn.device)
-        for index, first in enumerate(starts):
-            columns[first - vocabulary.base_size] = vocabulary.base_size + index
+        for index, token in enumerate(vocabulary.predicted):
+            columns[token - vocabulary.base_size] = vocabulary.base_size + index
         self.register_buffer("head_columns", columns, persistent=False)
         self.head_columns: Tensor
 
@@ -75,7 +75,7 @@ class NewTokenRows(nn.Module):
     def columns(self, labels: Tensor) -> Tensor:
         """Labels -> columns of the logits; negative where not predictable.
 
-        The columns are the base vocabulary, then one for each modality's first signal token.
+        The columns are the base vocabulary, then one for each new token that is predicted.
         """
         new = labels >= self.base_size
         offsets = (labels - self.base_size).clamp(0, len(self.head_columns) - 1)

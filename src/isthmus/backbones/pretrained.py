@@ -53,6 +53,8 @@ class PretrainedBackbone(LanguageBackbone):
         cross_entropy: who computes the text loss: ``torch``, or on a GPU a kernel of ``liger``-kernel, which keeps
             fewer copies of half-precision logits (:mod:`isthmus.backbones.cross_entropies`). Loss and gradients are the
             same.
+        stops: texts that end an answer, beside its end tokens, for templates that write no end token after an answer.
+        nextgpt_v1_tokens: new tokens as NExT-GPT's first release has them (:class:`isthmus.vocabulary.Vocabulary`).
 
     Raises:
         ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel is asked for
@@ -68,17 +70,24 @@ class PretrainedBackbone(LanguageBackbone):
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
         cross_entropy: Library = "torch",
+        stops: Sequence[str] = (),
+        nextgpt_v1_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.cross_entropy = chosen_cross_entropy(cross_entropy)
         self.checkpoint = user_path(checkpoint)
         self.config = read_config(self.checkpoint)
         self._check_kind()
-        self.vocabulary = Vocabulary(self.config.vocab_size, signals)
+        self.vocabulary = Vocabulary(self.config.vocab_size, signals, nextgpt_v1_tokens)
         self.reread_tokenizer = partial(read_tokenizer, self.checkpoint, self.config.vocab_size, chat_template)
         self.tokenizer = self.reread_tokenizer()
         ends = {self.tokenizer.eos_token_id} | read_ends(self.checkpoint, self.config)
-        self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}")
+        if not all(stops):
+            raise ValueError(
+                "backbone stops: found an empty text; expected words that end an answer. Fix: take it out."
+            )
+        self.stops = tuple(stops)
+        self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}", self.stops)
         # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
         self.lora = lora
@@ -168,7 +177,7 @@ class PretrainedBackbone(LanguageBackbone):
         return self.rows.embed(ids, self.llm.get_input_embeddings(), layout)
 
     def logits(self, states: Tensor) -> Tensor:
-        """(p, E) final states -> (p, base vocabulary + first signal tokens), scaled and capped as the LLM does."""
+        """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as the LLM does."""
         scores = torch.cat([self._head(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1)
         scores = (
             scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
@@ -253,13 +262,14 @@ class PretrainedBackbone(LanguageBackbone):
         limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, context)
         decode = self._decode_text
         return [
-            AnswerWriter(self.vocabulary, self.ends(), limit, media, decode)
+            AnswerWriter(self.vocabulary, self.ends(), limit, media, decode, self.stops)
             for limit, media in zip(limits, owed, strict=True)
         ]
 
     def _scores(self, permitted: Sequence[Modality]) -> Callable[[Tensor], Tensor]:
         """:meth:`logits` for decoding: float32, -inf where a run of a medium that isn't permitted begins."""
-        forbidden = torch.tensor([modality not in permitted for modality in self.vocabulary.starts().values()])
+        starts = self.vocabulary.starts()
+        forbidden = torch.tensor([starts.get(token) not in permitted for token in self.vocabulary.predicted])
 
         def scores(states: Tensor) -> Tensor:
             found = self.logits(states).float()

@@ -27,7 +27,7 @@ PARTS = (
 _FIX = "Fix: choose one by the backbone's chat_template, a name or a .jinja file"
 
 
-def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int]:
+def probe_template(tokenizer: Any, ends: Collection[int], where: str, stops: Collection[str] = ()) -> set[int]:
     """Checks the tokenizer's chat template by what it writes, and fixes it where that is possible.
 
     A template that takes turns as lists of parts is given them. A special token that it writes right after an answer
@@ -38,6 +38,7 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int
         tokenizer: with a chat template.
         ends: ids that are known to end an answer.
         where: the checkpoint, for errors.
+        stops: texts that end an answer.
 
     Returns:
         The ids that end an answer.
@@ -64,7 +65,7 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str) -> set[int
             "answers begin."
         )
     begun, _, tail = text[len(prompt) :].partition(SAID[0])
-    found, stop = _ends(tokenizer, ends, tail, probe.where)
+    found, stop = _ends(tokenizer, ends, stops, tail, probe.where)
     if begun.strip():
         _log.warning(
             "%s leaves it to the model to write %r before each answer, and replies will show it. %s whose prompt ends "
@@ -101,8 +102,12 @@ def _whole(probe: _Probe, turns: Messages) -> str:
     )
 
 
-def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tuple[set[int], int]:
-    """The ids that end an answer, the first special token of the tail among them; where that token ends in the tail."""
+def _ends(
+    tokenizer: Any, known: Collection[int], stops: Collection[str], tail: str, where: str
+) -> tuple[set[int], int]:
+    """The ids that end an answer, the first special token of the tail among them; where its end lies in the tail."""
+    if stopped := [at + len(stop) for stop in stops if (at := tail.find(stop)) >= 0]:
+        return set(known), min(stopped)
     added: dict[int, Any] = tokenizer.added_tokens_decoder
     following = [
         (at, index)
@@ -113,7 +118,8 @@ def _ends(tokenizer: Any, known: Collection[int], tail: str, where: str) -> tupl
         names = ", ".join(repr(added[index].content) for index in sorted(known) if index in added) or "none"
         raise ValueError(
             f"{where} writes {tail!r} after an answer, which ends nothing; expected a token that ends decoding "
-            f"({names}), or the model never learns to stop. {_FIX} that writes eos_token there."
+            f"({names}), or the model never learns to stop. {_FIX} that writes eos_token there; or name the text that "
+            "ends an answer by the backbone's stops."
         )
     at, index = min(following)
     if index not in known:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from isthmus.cli import data_build, data_convert, data_lint
+from isthmus.cli import data_build, data_convert, data_lint, importing
 from isthmus.paths import user_path
 
 PIECES = {
@@ -126,6 +126,10 @@ def _data(options: Namespace) -> None:
     DATA[options.subcommand].run(options[options.subcommand])
 
 
+def _import(options: Namespace) -> None:
+    IMPORTS[options.subcommand].run(options[options.subcommand])
+
+
 def _pipeline(options: Namespace) -> Any:
     from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
@@ -141,9 +145,13 @@ DATA: dict[str, Command] = {
     "build": Command("write dialogues over captioned media", data_build.parser, data_build.run),
     "convert": Command("write sets as shards or JSON lines", data_convert.parser, data_convert.run),
 }
+IMPORTS: dict[str, Command] = {
+    "nextgpt-v1": Command("NExT-GPT's first release", importing.nextgpt_parser, importing.run_nextgpt),
+}
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "parts": Command("list encoders, projectors, backbones and generators", _parts_parser, _parts),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
+    "import": Command("make a model of what others have trained", importing.parser, _import, IMPORTS),
 }

@@ -29,6 +29,7 @@ class Backbone(pl.LightningModule):
             language_model.vocabulary,
             language_model.ends(),
             language_model.reread_tokenizer,
+            language_model.stops,
         )
 
     @property

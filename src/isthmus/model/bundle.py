@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from isthmus.backbones.adapters.lora import LoraSettings
+from isthmus.backbones.owned_state import State
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
@@ -49,15 +50,21 @@ def experts(model: AnyToAny) -> dict[str, dict[str, str]]:
     return described
 
 
-def save_bundle(model: AnyToAny, folder: Path, stage: str) -> Path:
+def save_bundle(model: AnyToAny, folder: Path, stage: str, state: State | None = None) -> Path:
     """Writes what the model has learnt, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
+
+    Args:
+        model: built; on the meta device where ``state`` is given.
+        folder: the bundle's.
+        stage: in which it was learnt.
+        state: by component, in place of the model's own.
 
     Raises:
         ValueError: it can't be written; an earlier bundle is as it was.
     """
     files = {}
     digests = {}
-    for component, tensors in model.owned_state().items():
+    for component, tensors in (model.owned_state() if state is None else state).items():
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         files[f"{component}.safetensors"] = data
         digests[component] = sha256(data).hexdigest()
@@ -183,8 +190,6 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = 
     Raises:
         ValueError: it names another package's class, can't be composed, or :func:`load_bundle` refuses it.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
     configuration = read_manifest(folder)["configuration"]
     if configuration is None:
         raise ValueError(
@@ -192,18 +197,35 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = 
             "compose it again and call isthmus.model.bundle.load_bundle(model, folder)"
         )
     require_allowed(configuration, allow, folder / MANIFEST)
+    model = compose(cls, relocated(renamed(configuration), folder), folder)
+    model.configuration = configuration
+    model.configure_model()
+    load_bundle(model, folder)
+    return model
+
+
+def compose(cls: type[AnyToAny], configuration: Any, where: Path) -> AnyToAny:
+    """The model that a configuration describes, not built yet.
+
+    Args:
+        cls: the model's class.
+        configuration: plain dictionaries and lists, as a config's ``model`` section.
+        where: whose it is, for errors.
+
+    Raises:
+        ValueError: a part refuses its settings.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     try:
-        parsed = parser.parse_object({"model": relocated(renamed(configuration), folder)})
+        parsed = parser.parse_object({"model": configuration})
         model: AnyToAny = parser.instantiate_classes(parsed).model
     except (ArgumentError, TypeError, ValueError) as error:
         # jsonargparse wraps what a part's constructor says in all the types that it tried.
         said: BaseException = error
         while said.__cause__ is not None:
             said = said.__cause__
-        raise ValueError(f"{folder}: its configuration can't be composed: {said}") from error
-    model.configuration = configuration
-    model.configure_model()
-    load_bundle(model, folder)
+        raise ValueError(f"{where}: its configuration can't be composed: {said}") from error
     return model

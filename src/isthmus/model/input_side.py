@@ -34,9 +34,12 @@ class InputSide(pl.LightningModule):
         projectors: by modality; called with the encoder's width D and the LLM's width E.
         teacher: of the projectors, from text alone; called with E. For stages that weigh ``teaching`` or
             ``imitation``; None if there are none.
+        shared: modality -> another one, through whose projector it goes, as all do in NExT-GPT's first release. Their
+            encoders are as wide.
 
     Raises:
-        ValueError: a modality has two encoders, no projector, or a projector without an encoder.
+        ValueError: a modality has two encoders, no projector, or a projector without an encoder; or one is shared that
+            isn't there.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class InputSide(pl.LightningModule):
         encoders: Sequence[Encoder],
         projectors: Mapping[str, ProjectorFactory],
         teacher: TeacherFactory | None = None,
+        shared: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
@@ -57,10 +61,16 @@ class InputSide(pl.LightningModule):
                         "take it out of one's modalities"
                     )
                 self.serving[modality] = index
-        if set(projectors) != set(self.serving):
+        self.shared = dict(shared or {})
+        if wrong := [own for own, other in self.shared.items() if other not in projectors or own in projectors]:
+            raise ValueError(
+                f"input_side.shared: found {wrong[0]}: {self.shared[wrong[0]]}; expected one without a projector "
+                f"of its own, then one with ({', '.join(sorted(projectors)) or 'none'}). Fix: correct them."
+            )
+        if set(projectors) | set(self.shared) != set(self.serving):
             raise ValueError(
                 f"input_side.projectors: found {', '.join(sorted(projectors)) or 'none'}; the encoders serve "
-                f"{', '.join(sorted(self.serving)) or 'none'}: give each of these one projector"
+                f"{', '.join(sorted(self.serving)) or 'none'}: give each of these one projector, or a shared one"
             )
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
@@ -73,10 +83,20 @@ class InputSide(pl.LightningModule):
         """Makes the projectors, from each encoder's width to the LLM's E, and their teacher.
 
         Media that are ``fused`` take no positions in the LLM.
+
+        Raises:
+            ValueError: encoders of different widths share a projector.
         """
         self.fused = frozenset(fused)
-        for modality in self.serving:
-            self.projectors[modality] = self.factories[modality](self.encoder(modality).width(modality), width)
+        widths = {modality: self.encoder(modality).width(modality) for modality in self.serving}
+        for modality, own in widths.items():
+            if modality not in self.shared:
+                self.projectors[modality] = self.factories[modality](own, width)
+            elif own != (other := widths[Modality(self.shared[modality])]):
+                raise ValueError(
+                    f"input_side.shared: found {modality}: {self.shared[modality]}, whose encoders are {own} and "
+                    f"{other} wide; expected the same width. Fix: give {modality} a projector of its own."
+                )
         if self.teacher_factory is not None:
             self.teacher = self.teacher_factory(width)
 
@@ -97,7 +117,7 @@ class InputSide(pl.LightningModule):
 
     def projector(self, modality: Modality) -> InputProjector:
         """The modality's projector."""
-        projector = self.projectors[modality]
+        projector = self.projectors[self.shared.get(modality, modality)]
         assert isinstance(projector, InputProjector)
         return projector
 

@@ -64,7 +64,15 @@ class OutputSide(pl.LightningModule):
         """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
 
         A generator that takes a pooled part too gets a head for it, in the projector's own part.
+
+        Raises:
+            ValueError: a modality has no signal tokens.
         """
+        if absent := [modality for modality in self.serving if modality not in signals]:
+            raise ValueError(
+                f"output_side.generators: found {absent[0]}, which has no signal tokens; expected any of "
+                f"{', '.join(signals)}. Fix: count it in the LLM's `signals`."
+            )
         for modality in self.serving:
             generator = self.generator(modality)
             projector = self.factories[modality](width, signals[modality], generator.condition_shape)

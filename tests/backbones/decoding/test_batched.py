@@ -196,3 +196,33 @@ def test_impossible_requests_are_refused(build: Build, kit: Any) -> None:
         backbone.generate(batch, {}, Sampling(5), [[IMAGE]])
     with pytest.raises(ValueError, match="allowed: found text; expected any of image, video, audio, points"):
         backbone.generate(batch, {}, Sampling(5), allowed=[Modality.TEXT])
+
+
+def test_a_stop_text_ends_an_answer_and_is_no_part_of_its_words(build: Build, kit: Any) -> None:
+    batch = kit["text_batch"]([3, 9, 6, 5])
+    free = build().generate(batch, {}, Sampling(12), allowed=[])
+    words = "".join(flat(free[0])).split()
+    stop = " ".join(words[3:5])  # of two tokens, the first of which doesn't end it
+    answers = build(stops=["nothing", stop]).generate(batch, {}, Sampling(12), [[], [IMAGE], [], []])
+    for answer, before in zip(answers, free, strict=True):
+        text, wanted = flat(answer), "".join(flat(before))
+        if stop in wanted:
+            assert answer.ended == "end" and text[0] == wanted.partition(stop)[0]
+            assert build().tokenizer.decode(answer.ids).endswith(stop), "what was sampled is learnt from"
+    assert flat(answers[0])[0].split() == words[:3] and len(answers[0].ids) == 5 and flat(answers[1])[-1] == IMAGE
+
+
+def test_the_first_releases_tokens_are_all_predicted_and_runs_alone_are_chosen(build: Build, kit: Any) -> None:
+    backbone = build(nextgpt_v1_tokens=True)
+    vocabulary, batch = backbone.vocabulary, kit["text_batch"]([4, 7, 5, 6])
+    with torch.no_grad():
+        backbone.rows.run_starts[vocabulary.signal_ids(IMAGE)[1] - vocabulary.base_size] = 1e4
+    assert backbone.logits(torch.zeros(1, backbone.width)).shape[1] == vocabulary.size
+    seen = {
+        piece.modality
+        for seed in range(4)
+        for answer in backbone.generate(batch, {}, Sampling(10, 3.0, seed=seed), allowed=[AUDIO, VIDEO])
+        for piece in answer.pieces
+        if isinstance(piece, SignalRun) and len(piece.states) == vocabulary.signal_counts[piece.modality]
+    }
+    assert seen == {AUDIO, VIDEO}

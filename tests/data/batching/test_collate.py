@@ -19,7 +19,7 @@ from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.files import save_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.types import IGNORED, Media, Modality
-from isthmus.vocabulary import MEDIA_POSITION, MediaSegment, SignalSegment, TextSegment
+from isthmus.vocabulary import MEDIA_POSITION, MediaSegment, SignalSegment, TextSegment, Vocabulary
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 
@@ -247,3 +247,12 @@ def test_signal_segments_of_history_take_their_positions(planner: Planner) -> No
     first = planner.vocabulary.signal_ids(IMAGE)[0]
     assert int((batch.ids == first).sum()) == 2 and int((batch.labels == first).sum()) == 1
     assert batch.signals[IMAGE].captions == ["b"]
+
+
+def test_every_token_of_a_run_is_a_target_where_the_vocabulary_says_so(planner: Planner) -> None:
+    planner.vocabulary = Vocabulary(planner.vocabulary.base_size, {"image": 3}, is_nextgpt_v1=True)
+    ids = planner.vocabulary.signal_ids(IMAGE)
+    conversation = Conversation((user("draw"), assistant(MediumItem(IMAGE, None, "a"))))
+    batch = make_collator(planner)([conversation])
+    assert [token for token in batch.labels[0].tolist() if token in ids] == list(ids)
+    assert batch.layout is not None and batch.layout.columns.tolist()[:3] == list(ids)

@@ -24,6 +24,7 @@ class AnswerWriter:
         limit: tokens after which it ends; a run that begins before it is finished, and forced runs follow beyond it.
         required: media that the answer must hold; a modality named twice is owed twice.
         decode: text ids -> text.
+        stops: texts that end it too. They are no part of its words, but of its ids, since they were sampled.
     """
 
     def __init__(
@@ -33,13 +34,15 @@ class AnswerWriter:
         limit: int,
         required: Sequence[Modality],
         decode: Callable[[list[int]], str],
+        stops: Sequence[str] = (),
     ) -> None:
         self.vocabulary = vocabulary
-        self.starts = list(vocabulary.starts().values())
+        self.starts = vocabulary.starts()
         self.ends = ends
         self.limit = limit
         self.owed = list(required)
         self.decode = decode
+        self.stops = tuple(stops)
         self.answer = Answer()
         self.is_finished = False
         self._text: list[int] = []
@@ -56,13 +59,14 @@ class AnswerWriter:
             return []
         block: list[int] = []
         if column >= self.vocabulary.base_size:
-            self._append_run(block, self.starts[column - self.vocabulary.base_size], forced=False)
+            self._append_run(block, self.starts[self._token(column)], forced=False)
         elif column in self.ends:
             self.is_finished = True
             self.answer.ids.append(column)
         else:
             self._text.append(column)
             block.append(column)
+            self.is_finished = self._stop() is not None
         if not self.is_finished and self.answer.tokens + len(block) >= self.limit:
             self.is_finished, self.answer.ended = True, "length"
         if self.is_finished:
@@ -87,8 +91,23 @@ class AnswerWriter:
         if modality in self.owed:
             self.owed.remove(modality)
 
+    def _token(self, column: int) -> int:
+        """The new token of a column of the logits."""
+        return self.vocabulary.predicted[column - self.vocabulary.base_size]
+
+    def _stop(self) -> str | None:
+        """The stop that the text ends in, if any. A token may hold the words before it, or what follows it."""
+        for stop in self.stops:
+            # A character takes at most four tokens, each of a byte.
+            if stop in self.decode(self._text[-4 * len(stop) :]):
+                return stop
+        return None
+
     def _flush(self) -> None:
         """Closes the text piece before a run or the end. An empty one is no piece."""
-        if text := self.decode(self._text) if self._text else "":
+        text = self.decode(self._text) if self._text else ""
+        if stop := self._stop():
+            text = text[: text.rfind(stop)]
+        if text:
             self.answer.pieces.append(text)
         self._text = []

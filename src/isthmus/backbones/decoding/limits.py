@@ -121,4 +121,5 @@ def answer_limits(
 def _room_of_runs(owed: Sequence[Modality], permitted: Collection[Modality], vocabulary: Vocabulary) -> int:
     """Positions of the owed runs, and of the rest of a run that begins at the last moment."""
     counts = vocabulary.signal_counts
-    return sum(counts[modality] for modality in owed) + max((counts[m] for m in permitted), default=1) - 1
+    longest = max((counts[modality] for modality in permitted if modality in counts), default=1)
+    return sum(counts[modality] for modality in owed) + longest - 1

@@ -153,8 +153,7 @@ class Collator:
                         sample.runs.append(self._run(modality, made[index], index, len(sample.ids), conversation, name))
                     run = vocabulary.signal_ids(modality)
                     sample.ids += run
-                    # Decoding appends the rest of a run by itself, so only its first token is learnt.
-                    sample.labels += [run[0] if target else IGNORED, *[IGNORED] * (len(run) - 1)]
+                    sample.labels += vocabulary.run_labels(modality) if target else [IGNORED] * len(run)
         return sample
 
     def batch(self, samples: Sequence[Sample]) -> Batch:

@@ -41,6 +41,7 @@ class Planner:
         ends: ids that end an answer when it is decoded; the tokenizer's end token alone if None.
         reread: reads the tokenizer from its files. With it a planner is pickled as this function and the chat template,
             since the tokenizers of some LLMs take megabytes; without it the tokenizer itself is pickled.
+        stops: texts that end an answer, beside ``ends``.
 
     Raises:
         ValueError: the tokenizer is slow or has no chat template.
@@ -52,6 +53,7 @@ class Planner:
         vocabulary: Vocabulary,
         ends: Collection[int] | None = None,
         reread: Callable[[], Any] | None = None,
+        stops: Collection[str] = (),
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
@@ -68,9 +70,9 @@ class Planner:
 
         self.vocabulary = vocabulary
         end_ids = {tokenizer.eos_token_id} if ends is None else set(ends)
-        self._reread, self._end_ids = reread, end_ids
+        self._reread, self._end_ids, self._stops = reread, end_ids, tuple(stops)
         added = tokenizer.added_tokens_decoder
-        self._ends = [added[token].content for token in end_ids if token in added]
+        self._ends = [*(added[token].content for token in end_ids if token in added), *stops]
         self._literal_text = LiteralText(tokenizer, (SENTINEL, LITERAL), end_ids)
         self._dropped: dict[tuple[str, ...], list[int]] = {}
         self._tokenizer = copy.deepcopy(tokenizer)
@@ -82,7 +84,7 @@ class Planner:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reread is None:
             return object.__new__, (type(self),), vars(self)
-        return _reread, (self._reread, self._tokenizer.chat_template, self.vocabulary, self._end_ids)
+        return _reread, (self._reread, self._tokenizer.chat_template, self.vocabulary, self._end_ids, self._stops)
 
     def plan(self, conversation: Conversation, targets: Targets = "all", generation_prompt: bool = False) -> Plan:
         """The conversation in reading order.
@@ -274,10 +276,16 @@ class Planner:
         return [token for token, _ in found], [place for _, place in found]
 
 
-def _reread(reread: Callable[[], Any], chat_template: str, vocabulary: Vocabulary, ends: Collection[int]) -> Planner:
+def _reread(
+    reread: Callable[[], Any],
+    chat_template: str,
+    vocabulary: Vocabulary,
+    ends: Collection[int],
+    stops: Collection[str],
+) -> Planner:
     tokenizer = reread()
     tokenizer.chat_template = chat_template
-    return Planner(tokenizer, vocabulary, ends, reread)
+    return Planner(tokenizer, vocabulary, ends, reread, stops)
 
 
 def _text(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[Segment]:
