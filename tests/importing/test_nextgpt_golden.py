@@ -15,7 +15,7 @@ from tiny_pipelines import write_pipeline
 from tiny_world import IMAGEBIND
 
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.encoders.imagebind_model import ImageBindModel
+from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.importing.nextgpt_v1 import Source, import_nextgpt_v1
 from isthmus.losses import alignment_loss
 from isthmus.model import AnyToAny, LossWeights

@@ -7,7 +7,6 @@ OUT/nextgpt.yaml           the same model as a config, and a stage that goes on 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,6 @@ from isthmus.model.relocation import relocated
 from isthmus.types import shapes_only
 from isthmus.writing import whole_folder, write_file
 
-_log = logging.getLogger(__name__)
-
 SIGNALS = {"image": 4, "video": 24, "audio": 8}
 """The release's signal tokens a medium."""
 TAGS = 2
@@ -34,12 +31,12 @@ TEMPLATE, STOP = "nextgpt-v1", "\n###"
 LANGUAGE_MODEL = "language_model"
 """The LLM's folder, beside the bundle's: a bundle finds it there wherever both are moved to."""
 GENERATORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "image": ("isthmus.generators.stable_diffusion.StableDiffusion", {}),
+    "image": ("isthmus.generators.image.stable_diffusion.StableDiffusion", {}),
     "video": (
-        "isthmus.generators.zeroscope.ZeroScope",
+        "isthmus.generators.video.zeroscope.ZeroScope",
         {"frames": 24, "fps": 8, "height": 320, "width": 576},
     ),
-    "audio": ("isthmus.generators.audioldm.AudioLDM", {"seconds": 9.0}),
+    "audio": ("isthmus.generators.audio.audioldm.AudioLDM", {"seconds": 9.0}),
 }
 """Each modality's class, and what the release asks of it."""
 
