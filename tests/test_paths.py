@@ -14,9 +14,9 @@ import pytest
 
 import isthmus
 from isthmus.data.building.templates import read_templates
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.formats.base import RecordSource
-from isthmus.data.formats.records import JsonRecords
 from isthmus.data.streaming.storage import Storage
 from isthmus.paths import user_path
 

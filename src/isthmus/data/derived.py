@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
@@ -45,9 +46,10 @@ def derived_file(source: Path, form: str, make: Callable[[Path], None]) -> Path:
                 os.replace(aside, place)
     except OSError as error:
         raise ValueError(
-            f"{source}: found no room for what is made of it in {folder} ({error}); expected a folder that can be "
-            "written. Fix: set XDG_CACHE_HOME to one on a disk with room."
+            f"{source}: found that what is made of it can't be written to {folder} ({error}); expected a folder with "
+            "room. Fix: set XDG_CACHE_HOME to one."
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
     return place

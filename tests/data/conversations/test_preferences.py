@@ -159,10 +159,10 @@ def test_faults_are_named(tmp_path: Path, kind: str, item: Any, fault: Fault, me
 
 
 def test_a_damaged_or_empty_list_is_refused(tmp_path: Path) -> None:
-    for text, message in (("[{]", "no JSON"), ("[]", "empty list"), ("", "no lines")):
+    for text, message in (("[{]", "no JSON"), ("[]", "no records"), ("", "no records")):
         (tmp_path / "pairs.json").write_text(text)
         with pytest.raises(ValueError, match=message):
-            PreferenceLines(tmp_path / "pairs.json")
+            PreferenceLines(tmp_path / "pairs.json")[0]
 
 
 def test_a_pair_built_in_memory_needs_the_assistants_answers() -> None:

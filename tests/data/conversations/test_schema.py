@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.data.conversations.schema import MediumItem, TextItem, parse_conversation
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem, parse_conversation
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.errors import DataError, Fault
 from isthmus.types import Media, Modality
@@ -145,7 +145,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: str) -> None:
 def test_a_line_that_is_not_text_is_named(tmp_path: Path) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_bytes(b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}\n')
-    with pytest.raises(DataError, match=r"talk\.jsonl:1: found no JSON"):
+    with pytest.raises(DataError, match=r"talk\.jsonl:1: found bytes that aren't UTF-8"):
         JsonLines(path)[0]
 
 
@@ -159,7 +159,7 @@ def test_a_bad_conversation_is_named_by_its_line(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no file"):
         JsonLines(tmp_path / "absent.jsonl")
-    with pytest.raises(ValueError, match="found no lines"):
+    with pytest.raises(ValueError, match="found no records"):
         JsonLines(write_lines(tmp_path / "empty.jsonl", "", " "))
     with pytest.raises(ValueError, match="found no folder at root"):
         JsonLines(write_lines(tmp_path / "a.jsonl", "{}"), root=tmp_path / "absent")
@@ -185,3 +185,43 @@ def test_the_oldest_exchanges_are_left_out_whole(roles: str, left: list[str]) ->
         shorter = conversation.without_oldest(exchanges)
         assert "".join(message.role[0] for message in shorter.messages) == expected
         assert shorter.details == {"id": "x"} and shorter.messages[-1] is conversation.messages[-1]
+
+
+def test_what_is_null_is_not_there() -> None:
+    """As tables of structs write it, in which each part has every other part's fields."""
+    part = {"type": "text", "text": "hi", "image": None, "caption": None}
+    turn = {"role": "user", "content": [part], "name": None, "weight": None}
+    found = parse_conversation({"messages": [turn], "id": None, "details": None, "label": None, "n": 0})
+    plain = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
+    assert found == parse_conversation({"messages": [plain], "n": 0})
+    with pytest.raises(DataError, match="found the key 'image'"):
+        parse_conversation({"messages": [{"role": "user", "content": [{**part, "image": ""}]}]})
+
+
+@pytest.mark.parametrize("extra", [{"id": "\ud800"}, {"details": {"a": ["x", "\udfff"]}}, {"tags": {"\udc00": 1}}])
+def test_half_a_character_is_a_fault_wherever_it_stands(extra: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"talk:3: .*found U\+D[89A-F]") as caught:
+        parse_conversation({"messages": [{"role": "user", "content": "x"}], **extra}, "talk:3")
+    assert caught.value.fault is Fault.SCHEMA
+
+
+def test_parts_without_a_file_take_the_records_media(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    image, text = {"type": "image", "text": None}, {"type": "text", "text": "Which?"}
+    record = {"messages": [{"role": "user", "content": [image, text, image]}], "images": ["a.png", "b.png"]}
+    path = tmp_path / "talk.jsonl"
+
+    def read(told: dict[str, Any]) -> Conversation:
+        path.write_text(json.dumps(told), encoding="utf-8")
+        return JsonLines(path)[0]
+
+    found = read(record)
+    shown = [item.media for item in found.messages[0].content if isinstance(item, MediumItem)]
+    assert shown == [tmp_path / "a.png", tmp_path / "b.png"] and found.details == {}
+    with pytest.raises(DataError, match=r"talk\.jsonl:1: images: found 3 for 2 parts of type image"):
+        read({**record, "images": ["a.png"] * 3})
+    with pytest.raises(DataError, match="image: found no file"):
+        read({**record, "images": ["a.png"]})
+    words = {"messages": [{"role": "user", "content": "hi"}], "images": ["a.png"]}
+    assert read(words).details == {"images": ["a.png"]}

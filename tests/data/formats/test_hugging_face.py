@@ -218,7 +218,7 @@ def test_row_groups_are_held_or_unpacked_and_give_the_same_rows(
     assert len(check(windowed).records._held) == 2  # type: ignore[attr-defined]
     (tmp_path / "full").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "full"))
-    with pytest.raises(ValueError, match=r"no room for what is made of it .*Fix: set XDG_CACHE_HOME"):
+    with pytest.raises(ValueError, match=r"can't be written to .*Fix: set XDG_CACHE_HOME"):
         HuggingFace(path)[0]
 
 

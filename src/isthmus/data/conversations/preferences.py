@@ -38,16 +38,15 @@ class PreferenceLines(ConversationSource):
         root: the folder that media paths are relative to and can't leave; the file's own folder where none is given.
 
     Raises:
-        ValueError: no such file, nothing in it, or a list that isn't JSON.
+        ValueError: no such file, or nothing in it.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
         self._lines = JsonLines(path, root)
         self.name = self._lines.name
-        self._list = _whole_list(self._lines.path)
 
     def __len__(self) -> int:
-        return len(self._lines) if self._list is None else len(self._list)
+        return len(self._lines)
 
     def __getitem__(self, index: int) -> Pair:
         """A pair.
@@ -73,10 +72,10 @@ class PreferenceLines(ConversationSource):
         return media_named([*turns, {"content": answers["chosen"]}])
 
     def where(self, index: int) -> str:
-        return self._lines.where(index) if self._list is None else f"{self._lines.path}[{index}]"
+        return self._lines.where(index)
 
     def _object(self, index: int) -> tuple[Mapping[str, Any], str]:
-        raw, where = (self._lines.raw(index)[0] if self._list is None else self._list[index]), self.where(index)
+        raw, where = self._lines.raw(index)
         if not isinstance(raw, Mapping):
             raise fault(where, f"found a {type(raw).__name__}", "an object with two answers", "correct it")
         return raw, where
@@ -167,22 +166,6 @@ def wanted(raw: Mapping[str, Any], field: str, where: str) -> Any:
     if field not in raw:
         raise fault(where, f"found no '{field}' among {', '.join(map(str, raw)) or 'no fields'}", "one", "add it")
     return raw[field]
-
-
-def _whole_list(path: Path) -> list[Any] | None:
-    """The objects of a file that is one JSON list; None where it is one object a line."""
-    with path.open("rb") as file:
-        while (first := file.read(1)).isspace():
-            pass
-        if first != b"[":
-            return None
-    try:
-        found: list[Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: found no JSON ({error}); expected a list of objects. Fix: correct it.") from error
-    if not found:
-        raise ValueError(f"{path}: found an empty list; expected pairs. Fix: fill the file.")
-    return found
 
 
 def _asked(question: Any, image: Any) -> Turns:

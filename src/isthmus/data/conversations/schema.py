@@ -114,10 +114,13 @@ def parse_conversation(
             else "no 'messages'"
         )
         raise fault(where, found, "a list of at least one message", "give the turns under 'messages'")
-    details = raw.get("details", {})
+    details = {} if raw.get("details") is None else raw["details"]
     if not isinstance(details, Mapping):
         raise fault(f"{where}: details", f"found {_kind(details)}", "a mapping", "name each detail")
-    extra = {key: value for key, value in raw.items() if key not in ("messages", "details")}
+    # What tables of others hold for nothing isn't there.
+    extra = {key: value for key, value in raw.items() if key not in ("messages", "details") and value is not None}
+    for key, value in {**extra, **details}.items():
+        _check_texts(value, f"{where}: {key}")
     parsed = tuple(
         _message(message, f"{where}: messages[{i}]", root, captions_required) for i, message in enumerate(messages)
     )
@@ -208,6 +211,19 @@ def check_text(text: str, where: str) -> None:
         raise fault(where, found, "text that UTF-8 can hold", "take it out, or write the whole character") from error
 
 
+def _check_texts(value: Any, where: str) -> None:
+    """As :func:`check_text`, of all texts within a value."""
+    if isinstance(value, str):
+        check_text(value, where)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_text(str(key), where)
+            _check_texts(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            _check_texts(inner, f"{where}[{place}]")
+
+
 def check_roles(conversation: Conversation, where: str) -> None:
     """Refuses a conversation that was built in memory with a role or modality that isn't one, or half a character.
 
@@ -231,7 +247,7 @@ def check_roles(conversation: Conversation, where: str) -> None:
 
 
 def _known_keys(raw: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = [key for key in raw if key not in known]
+    unknown = [key for key, value in raw.items() if key not in known and value is not None]
     if unknown:
         raise fault(where, f"found the key {unknown[0]!r}", f"only {', '.join(known)}", "rename or remove it")
 

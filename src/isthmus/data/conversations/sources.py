@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.conversations.line_index import LONGEST, line_index
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
 from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.sampling.orders import Chunks
@@ -86,40 +85,32 @@ def media_named(messages: Any) -> set[Modality]:
 
 
 class JsonLines(ConversationSource):
-    """A file with one conversation a line (:mod:`~isthmus.data.conversations.schema`).
+    """A file with one conversation a line (:mod:`~isthmus.data.conversations.schema`), or an array of them.
 
-    Only the lines' offsets are held.
-    Blank lines are passed over.
+    Only the lines' offsets are held. Blank lines are passed over. Parts such as ``{"type": "image"}`` that name no file
+    take the record's ``images``, ``videos``, ``audios`` or ``points`` in order, as chat templates have it.
 
     Args:
         path: the file.
         root: the folder that media paths are relative to and can't leave; the file's own folder where none is given.
 
     Raises:
-        ValueError: no such file, or no line in it.
+        ValueError: no folder at ``root``, or see :class:`~isthmus.data.conversations.records.Records`.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
-        self.path = user_path(path)
+        self.records = JsonRecords(path)
+        self.path = self.records.path
         self.root = self.path.parent if root is None else user_path(root)
         self.name = self.path.stem
-        if not self.path.is_file():
-            raise ValueError(
-                f"{self.path}: found no file; expected conversations, one JSON object a line. Fix: correct the path."
-            )
         if not self.root.is_dir():
             raise ValueError(
                 f"{self.path}: found no folder at root {self.root}; expected the one that holds the media. Fix: "
                 "correct it."
             )
-        self._offsets, self._lines = line_index(self.path)
-        if not len(self._offsets):
-            raise ValueError(
-                f"{self.path}: found no lines; expected conversations, one JSON object a line. Fix: fill the file."
-            )
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self.records)
 
     def __getitem__(self, index: int) -> Conversation:
         """The conversation of the ``index``-th line that isn't blank.
@@ -128,14 +119,14 @@ class JsonLines(ConversationSource):
             DataError: the line isn't JSON, or isn't a conversation; named with its number.
         """
         raw, where = self.raw(index)
-        return parse_conversation(raw, where, self.root)
+        return parse_conversation(_with_listed(raw, where), where, self.root)
 
     def media_in(self, index: int) -> Collection[Modality]:
         raw, _ = self.raw(index)
         return media_named(raw.get("messages")) if isinstance(raw, Mapping) else ()
 
     def where(self, index: int) -> str:
-        return f"{self.path}:{self._lines[index]}"
+        return self.records.where(index)
 
     def raw(self, index: int) -> tuple[Any, str]:
         """What stands in the ``index``-th line that isn't blank, unparsed, and the line's name in errors.
@@ -143,14 +134,43 @@ class JsonLines(ConversationSource):
         Raises:
             DataError: the line isn't JSON.
         """
-        where = self.where(index)
-        # Opened anew each time: worker processes share no file position.
-        with self.path.open("rb") as file:
-            file.seek(self._offsets[index])
-            line = file.readline(LONGEST)
-        try:
-            return json.loads(line), where
-        except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested without end
+        return self.records.raw(index)
+
+
+def _with_listed(raw: Any, where: str) -> Any:
+    """A record whose parts without a file have the files that it lists beside its turns.
+
+    Raises:
+        DataError: more of these, or fewer, than parts.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
+    names = {str(kind): kind if kind == "points" else f"{kind}s" for kind in MEDIA}
+    waiting = {kind: list(raw[name]) for kind, name in names.items() if isinstance(raw.get(name), list)}
+    turns = raw.get("messages")
+    if not waiting or not isinstance(turns, list):
+        return raw
+    counts = {kind: len(files) for kind, files in waiting.items()}
+
+    def with_file(part: Any) -> Any:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind not in waiting or part.get(kind) is not None:
+            return part
+        return {**part, kind: waiting[kind].pop(0) if waiting[kind] else None}
+
+    filled = [
+        {**turn, "content": [with_file(part) for part in turn["content"]]}
+        if isinstance(turn, Mapping) and isinstance(turn.get("content"), list)
+        else turn
+        for turn in turns
+    ]
+    for kind, files in waiting.items():
+        if 0 < len(files) < counts[kind]:
             raise DataError(
-                Fault.SCHEMA, f"{where}: found no JSON ({error}); expected one object a line. Fix: correct the line."
-            ) from error
+                Fault.SCHEMA,
+                f"{where}: {names[kind]}: found {counts[kind]} for {counts[kind] - len(files)} parts of type {kind}; "
+                "expected as many. Fix: add the parts, or take files out.",
+            )
+    # Lists of which no part took anything are details, as any other field.
+    taken = {names[kind] for kind, files in waiting.items() if counts[kind] and not files}
+    return {**{key: value for key, value in raw.items() if key not in taken}, "messages": filled}

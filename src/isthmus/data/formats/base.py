@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, media_named
-from isthmus.data.formats.records import JsonRecords
 from isthmus.paths import user_path
 from isthmus.types import Modality
 
@@ -108,7 +108,7 @@ class JsonSource(RecordSource):
         root: the folder of the media; the file's own where none is given.
 
     Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`.
+        ValueError: see :class:`~isthmus.data.conversations.records.Records`.
     """
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:

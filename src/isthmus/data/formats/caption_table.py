@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from isthmus.data.conversations.records import CsvRecords
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import details
 from isthmus.data.formats.filters import kept_records
-from isthmus.data.formats.records import CsvRecords
 from isthmus.types import MEDIA, Modality
 
 
@@ -26,7 +26,9 @@ class CaptionTable(RecordSource):
         caption: the column of captions.
         columns: their names where the file has no row of names.
         delimiter: between columns.
-        quoted: whether ``"`` encloses fields.
+        quoted: whether fields may be enclosed.
+        quote: the character that encloses them.
+        escape: a character that takes the next one's meaning away, as a backslash before a quote.
         root: the folder of the media.
         direction: whether media are described, made, or both in turn.
         describe: instructions instead of the built-in ones.
@@ -36,7 +38,7 @@ class CaptionTable(RecordSource):
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
-        ValueError: a column that isn't there, and see :class:`~isthmus.data.formats.records.Records`.
+        ValueError: a column that isn't there, and see :class:`~isthmus.data.conversations.records.Records`.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class CaptionTable(RecordSource):
         columns: Sequence[str] | None = None,
         delimiter: str = ",",
         quoted: bool = True,
+        quote: str = '"',
+        escape: str | None = None,
         root: str | Path | None = None,
         direction: Direction = "describe",
         describe: Sequence[str] | None = None,
@@ -58,7 +62,7 @@ class CaptionTable(RecordSource):
     ) -> None:
         if modality not in MEDIA:
             raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Fix: choose one.")
-        records = CsvRecords(path, delimiter, columns, quoted)
+        records = CsvRecords(path, delimiter, columns, quoted, quote, escape)
         super().__init__(records, root, target_files, kept_records(records, {"split": splits}))
         self.modality = Modality(modality)
         self.captions = Captions(direction, describe, draw, seed)

@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from isthmus.data.conversations.records import Records
 from isthmus.data.errors import DataError, data_faults
 from isthmus.data.formats.fields import mapping
-from isthmus.data.formats.records import Records
 
 SHOWN = 8
 """So many of the values that there are, are told where none is the one that was asked for."""

@@ -13,6 +13,7 @@ from isthmus.data.errors import LONGEST_REASON
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.columns import Columns
+from isthmus.data.formats.file_sets import listed_files, of_splits
 from isthmus.data.formats.table_files import TableFiles, need_pyarrow
 from isthmus.data.sampling.orders import Chunks
 from isthmus.paths import user_path
@@ -84,7 +85,7 @@ class HuggingFace(RecordSource):
             if column := self.columns.field("split", tables.names):
                 kept = _rows(tables, column, splits)
             else:
-                tables = TableFiles(_of_split(files, splits, user_path(path)))
+                tables = TableFiles(_of_words(files, splits, user_path(path)))
         used = self.columns.used(tables.names)
         tables.read = [name for name in tables.names if name in used or name in tables.plain]
         tables.window = window
@@ -115,11 +116,7 @@ def _of_disk(path: str | Path) -> dict[str, list[Path]]:
 
         found = load_from_disk(str(place))
         return _files(found if isinstance(found, DatasetDict) else {"": found}, str(path))
-    if place.is_file():
-        return {"": [place]}
-    listed = place.parent.glob(place.name) if re.search(r"[*?\[]", place.name) else place.rglob("*")
-    # The library keeps what it computed beside a saved set, under cache-*.
-    tables = sorted(one for one in listed if one.suffix.lower() in _TABLES and not one.name.startswith(("cache-", ".")))
+    tables = listed_files(place, _TABLES)
     if not tables:
         is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) is not None and not place.exists()
         fix = f"give hub: true, if {path} is a set on the hub that may be fetched" if is_name else "correct the path"
@@ -169,11 +166,8 @@ def _rows(tables: TableFiles, column: str, splits: Sequence[str]) -> Sequence[in
     return kept
 
 
-def _of_split(files: Sequence[Path], splits: Sequence[str], root: Path) -> list[Path]:
-    words = re.compile(rf"(^|[^A-Za-z])({'|'.join(map(re.escape, splits))})([^A-Za-z]|$)")
-    chosen = [
-        file for file in files if words.search(str(file.relative_to(root)) if root in file.parents else file.name)
-    ]
+def _of_words(files: Sequence[Path], splits: Sequence[str], root: Path) -> list[Path]:
+    chosen = of_splits(files, splits, root)
     if not chosen:
         told = ", ".join(file.name for file in files[:5])
         raise ValueError(

@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import fault
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import mapping, text
 from isthmus.data.formats.filters import kept_records
-from isthmus.data.formats.records import JsonRecords
 from isthmus.data.formats.strokes import Strokes
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.locations import resolve_path
@@ -53,7 +53,8 @@ class ManifestSource(ConversationSource):
         limits: caps on files of many rows.
 
     Raises:
-        ValueError: another option, nothing left by the filters, or see :class:`~isthmus.data.formats.records.Records`.
+        ValueError: another option, nothing left by the filters, or see
+            :class:`~isthmus.data.conversations.records.Records`.
     """
 
     def __init__(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.fields import Item, given, made, mapping, text, turns
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
 _NAMES = ("mm_name", "image_name", "video_name", "audio_name", "image", "video", "audio")
@@ -37,7 +37,8 @@ class NextGPTInstructions(RecordSource):
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
 
     Raises:
-        ValueError: see :class:`~isthmus.data.formats.records.Records`; or a modality in ``folders`` that isn't one.
+        ValueError: a modality in ``folders`` that isn't one; or see
+            :class:`~isthmus.data.conversations.records.Records`.
     """
 
     def __init__(

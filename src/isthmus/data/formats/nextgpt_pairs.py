@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import mapping, text
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import MEDIA
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.errors import DataError, Fault, fault
 from isthmus.data.formats.fields import mapping
-from isthmus.data.formats.records import JsonRecords
 from isthmus.types import Media, Modality
 
 

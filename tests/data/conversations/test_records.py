@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data import packed
 from isthmus.data.conversations import line_index
+from isthmus.data.conversations import records as module
+from isthmus.data.conversations.records import CsvRecords, JsonRecords, Records
 from isthmus.data.errors import DataError
-from isthmus.data.formats import records as module
-from isthmus.data.formats.records import CsvRecords, JsonRecords, Records
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -234,3 +237,43 @@ def test_a_broken_array_is_read_anew_until_it_is_mended(tmp_path: Path, kept: Pa
 def test_a_row_of_names_that_is_none_is_told(tmp_path: Path, header: bytes) -> None:
     with pytest.raises(ValueError, match=r"a\.json:1: found (no row|bytes)"):
         CsvRecords(written(tmp_path, header + b"\n1,2\n"))
+
+
+PACKERS = {"gz": gzip.compress, "zst": lambda data: pyarrow.compress(data, "zstd", asbytes=True)}
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_packed_files_are_read_by_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Several members too, as tools write them that append; unpacked once, and anew when the file is another."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pack = PACKERS[ending]
+    lines = [json.dumps({"n": i}).encode() + b"\n" for i in range(200)]
+    for form in (b"".join(lines), b"[" + b",".join(lines) + b"]"):
+        path = written(tmp_path, pack(form), f"a.jsonl.{ending}")
+        records = JsonRecords(path)
+        assert everything(records) == [{"n": i} for i in range(200)]
+        assert records.where(7) == f"{path}:8"
+        assert everything(JsonRecords(path)) == everything(records)
+    path = written(tmp_path, pack(b"a,b\n1,2\n") + pack(b"3,4\n"), f"a.csv.{ending}")
+    assert everything(CsvRecords(path)) == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    kept = [one for one in (tmp_path / "cache").rglob("*") if one.is_file() and one.name != "lock"]
+    assert len(kept) == 3
+    with pytest.raises(ValueError, match=r"b\.jsonl: found no whole packed file .* Fix: copy it anew"):
+        JsonRecords(written(tmp_path, pack(b"".join(lines))[:60], "b.jsonl"))
+    with pytest.raises(ValueError, match="UTF-16"):
+        JsonRecords(written(tmp_path, pack('{"a": 1}'.encode("utf-16")), "c.jsonl"))
+    monkeypatch.setattr(packed, "_LEAST", 1000)
+    monkeypatch.setattr(packed, "_RATIO", 2)
+    with pytest.raises(ValueError, match=r"it unfolds to more than \d+ bytes"):
+        JsonRecords(written(tmp_path, pack(b" " * 100_000), "d.jsonl"))
+    # What failed leaves nothing behind; the one in UTF-16 could be unpacked.
+    assert len([one for one in (tmp_path / "cache").rglob("*") if one.is_file() and one.name != "lock"]) == 4
+
+
+def test_tables_may_be_quoted_in_other_ways(tmp_path: Path) -> None:
+    single = CsvRecords(written(tmp_path, "f;caption\n1.png;'it''s; so'\n2.png;'two\nlines'\n"), ";", quote="'")
+    assert everything(single) == [{"f": "1.png", "caption": "it's; so"}, {"f": "2.png", "caption": "two\nlines"}]
+    escaped = CsvRecords(written(tmp_path, 'f,caption\n1.png,"a \\"cat\\", so"\n'), escape="\\")
+    assert everything(escaped) == [{"f": "1.png", "caption": 'a "cat", so'}]
+    with pytest.raises(ValueError, match=r"delimiter, quote, escape: found ',', '--' .*expected single characters"):
+        CsvRecords(written(tmp_path, "a,b\n1,2\n"), quote="--")

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from isthmus.data.conversations.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 from isthmus.data.errors import DataError, fault
+from isthmus.data.packed import unpacked
 from isthmus.paths import user_path
 
 _CHUNK = 1 << 20
@@ -30,7 +31,7 @@ _BOM = codecs.BOM_UTF8
 
 
 class Records:
-    """The records of a text file, by number.
+    """The records of a text file, by number. One that gzip or zstd packed is unpacked first.
 
     Raises:
         ValueError: no such file, an empty one, or one in UTF-16 or UTF-32.
@@ -40,7 +41,8 @@ class Records:
         self.path = user_path(path)
         if not self.path.is_file():
             raise ValueError(f"{self.path}: found no file; expected a set's records. Fix: correct the path.")
-        with self.path.open("rb") as file:
+        self._data = unpacked(self.path)
+        with self._data.open("rb") as file:
             head = file.read(4)
             wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head
             if wide:
@@ -75,9 +77,9 @@ class Records:
         """From a record's first byte to the next one's."""
         begin = int(self._offsets[index])
         place = index % len(self) + 1
-        end = int(self._offsets[place]) if place < len(self) else self.path.stat().st_size
+        end = int(self._offsets[place]) if place < len(self._offsets) else self._data.stat().st_size
         # Opened anew each time: worker processes share no file position.
-        with self.path.open("rb") as file:
+        with self._data.open("rb") as file:
             file.seek(begin)
             data = file.read(max(0, min(end - begin, LONGEST)))
         try:
@@ -117,15 +119,15 @@ class JsonRecords(Records):
 
     def _index(self) -> Lines:
         offset, line = self._begin, 1
-        with self.path.open("rb") as file:
+        with self._data.open("rb") as file:
             file.seek(offset)
             while (data := file.read(_CHUNK)) and not data.strip():
                 offset, line = offset + len(data), line + data.count(b"\n")
             lead = len(data) - len(data.lstrip())
             self._is_array = data[lead : lead + 1] == b"["
             if not self._is_array:
-                return indexed_lines(self.path, None)
-            kept = KeptIndex.of(self.path, "array")
+                return indexed_lines(self._data, None)
+            kept = KeptIndex.of(self._data, "array")
             lines = kept.read()
             if lines is None:
                 offset, line = offset + lead + 1, line + data[:lead].count(b"\n")
@@ -201,17 +203,32 @@ class CsvRecords(Records):
         path: the file.
         delimiter: between columns.
         columns: their names where the file has no row of names.
-        quoted: whether ``"`` encloses fields; tab-separated captions mostly hold it as a plain character.
+        quoted: whether fields may be enclosed; tab-separated captions mostly hold ``"`` as a plain character.
+        quote: the character that encloses them, which is doubled within.
+        escape: a character before which a quote is a plain character, as a backslash.
 
     Raises:
         ValueError: as :class:`Records`.
     """
 
     def __init__(
-        self, path: str | Path, delimiter: str = ",", columns: Sequence[str] | None = None, quoted: bool = True
+        self,
+        path: str | Path,
+        delimiter: str = ",",
+        columns: Sequence[str] | None = None,
+        quoted: bool = True,
+        quote: str = '"',
+        escape: str | None = None,
     ) -> None:
-        self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": quoted}
-        self._dialect["quoting"] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        self._dialect: dict[str, Any] = {"delimiter": delimiter, "strict": quoted, "quotechar": quote}
+        self._dialect |= {"quoting": csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, "escapechar": escape}
+        try:
+            csv.reader((), **self._dialect)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}: delimiter, quote, escape: found {delimiter!r}, {quote!r} and {escape!r} ({error}); expected "
+                "single characters that differ. Fix: correct them."
+            ) from error
         self._quoted = quoted
         super().__init__(path)
         self.columns = list(columns or [])
@@ -237,8 +254,8 @@ class CsvRecords(Records):
 
     def _index(self) -> Lines:
         if not self._quoted:
-            return indexed_lines(self.path, b"\r\n")
-        kept = KeptIndex.of(self.path, f"rows by {self._dialect['delimiter']!r}")
+            return indexed_lines(self._data, b"\r\n")
+        kept = KeptIndex.of(self._data, f"rows by {self._dialect}")
         lines = kept.read()
         if lines is None:
             lines = self._rows()
@@ -256,7 +273,7 @@ class CsvRecords(Records):
                 line += data.endswith(b"\n")
                 yield data.decode("utf-8", "surrogateescape")
 
-        with self.path.open("rb") as file:
+        with self._data.open("rb") as file:
             file.seek(offset)
             feed = lines(file)
             while True:
