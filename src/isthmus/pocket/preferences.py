@@ -11,7 +11,7 @@ from isthmus.data.batching.pairs import Pair
 from isthmus.pocket.conversations import conversation
 from isthmus.pocket.dialogues import DONE, Dialogue, Exchange, Part, Shown
 from isthmus.pocket.language import SOURCES
-from isthmus.pocket.tasks import SUMS, AnyToAny, Arithmetic, PocketSource, TextOnly
+from isthmus.pocket.tasks import AnyToAny, Arithmetic, PocketSource, TextOnly
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
 
@@ -58,8 +58,6 @@ class PreferredAnswers(PocketSource):
 
     def __getitem__(self, index: int) -> Pair:
         """The pair, its media drawn; the rejected answer's with their own scans."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
         random = self.random(index)
         dialogue = self.dialogue(index, random)
         chosen = conversation(dialogue, self.split, random, self.with_content)
@@ -75,7 +73,7 @@ def _answered(
         case "any_to_any":
             return AnyToAny(split, size, seed, inputs, OUTPUTS if outputs is None else outputs)
         case "arithmetic":
-            return Arithmetic(split, size, seed, inputs, SUMS if outputs is None else outputs)
+            return Arithmetic(split, size, seed, inputs, outputs)
         case "text":
             if outputs is not None or tuple(inputs) != SOURCES:
                 raise ValueError(

@@ -45,8 +45,6 @@ class References(PocketSource):
         Raises:
             IndexError: outside the source.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
         random = self.random(index)
         number, place = divmod(index, len(self.modalities))
         modality = self.modalities[place]

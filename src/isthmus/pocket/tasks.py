@@ -63,15 +63,19 @@ class PocketSource(ConversationSource):
         Raises:
             IndexError: outside the source.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
         random = self.random(index)
         dialogue = self.dialogue(index, random)
         world = self.world if self.world.content is None else DeferredWorld(self.world, random)
         return conversation(dialogue, self.split, random, self.with_content, world)
 
     def random(self, index: int) -> Random:
-        """What item ``index`` is drawn with."""
+        """What item ``index`` is drawn with.
+
+        Raises:
+            IndexError: outside the source.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: no item {index} among {len(self)}")
         return np.random.default_rng(derive_seed(self.name, self.split, self.seed, index))
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
@@ -155,20 +159,20 @@ class Draw(PocketSource):
         return self.held_out(lambda: (told(random, output, world=self.world),), random)
 
 
-class AnyToAny(PocketSource):
-    """Instruction tuning: every input to every output, in turn; some over several turns, some with two media at once.
+class GivenAndAsked(PocketSource):
+    """Something that is given, and what is asked for about it.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
         size: how many conversations.
         seed: of all that is drawn.
         inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; text and all media by default.
+        outputs: what is asked for; those of the task, ``asked``, by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
         world: where media come from; by default they are drawn.
     """
 
-    name = "any_to_any"
+    asked: tuple[Modality, ...] = OUTPUTS
 
     def __init__(
         self,
@@ -176,14 +180,23 @@ class AnyToAny(PocketSource):
         size: int = 10_000,
         seed: int = 0,
         inputs: Sequence[str] = SOURCES,
-        outputs: Sequence[str] = OUTPUTS,
+        outputs: Sequence[str] | None = None,
         with_content: bool = False,
         world: World | None = None,
     ) -> None:
         super().__init__(split, size, seed, world)
-        self.inputs = checked(inputs, SOURCES, "any_to_any.inputs")
-        self.outputs = checked(outputs, OUTPUTS, "any_to_any.outputs")
+        self.inputs = checked(inputs, SOURCES, f"{self.name}.inputs")
+        self.outputs = checked(self.asked if outputs is None else outputs, OUTPUTS, f"{self.name}.outputs")
         self.with_content = with_content
+
+
+class AnyToAny(GivenAndAsked):
+    """Instruction tuning: every input to every output, in turn; some over several turns, some with two media at once.
+
+    Both are text and all media by default.
+    """
+
+    name = "any_to_any"
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         place = index % (len(self.inputs) * len(self.outputs))
@@ -222,35 +235,14 @@ class AnyToAny(PocketSource):
         return tuple(turns)
 
 
-class Arithmetic(PocketSource):
+class Arithmetic(GivenAndAsked):
     """Sums across media: something that shows a digit and something else that does -> the sum in words or as a medium.
 
-    Args:
-        split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
-        inputs: what either of the two is; text and all media by default.
-        outputs: what the sum is asked for as, in turn; text, image and audio by default.
-        with_content: whether each answer's medium is drawn too, the target of the denoising loss.
-        world: where media come from; by default they are drawn.
+    Either of the two is text or any medium by default; the sum is asked for as text, image and audio, in turn.
     """
 
     name = "arithmetic"
-
-    def __init__(
-        self,
-        split: str = "train",
-        size: int = 10_000,
-        seed: int = 0,
-        inputs: Sequence[str] = SOURCES,
-        outputs: Sequence[str] = SUMS,
-        with_content: bool = False,
-        world: World | None = None,
-    ) -> None:
-        super().__init__(split, size, seed, world)
-        self.inputs = checked(inputs, SOURCES, "arithmetic.inputs")
-        self.outputs = checked(outputs, OUTPUTS, "arithmetic.outputs")
-        self.with_content = with_content
+    asked = SUMS
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         output = self.outputs[index % len(self.outputs)]
