@@ -6,8 +6,8 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from isthmus.data.conversations.records import Records
 from isthmus.data.errors import DataError, data_faults
+from isthmus.data.formats.base import IndexedRecords
 from isthmus.data.formats.fields import mapping
 
 SHOWN = 8
@@ -15,7 +15,7 @@ SHOWN = 8
 
 
 def kept_records(
-    records: Records,
+    records: IndexedRecords,
     chosen: Mapping[str, Sequence[str] | None],
     read: Mapping[str, Callable[[Any, str], str]] | None = None,
 ) -> Sequence[int]:

@@ -48,6 +48,24 @@ def unpack(data: bytes, where: str) -> Conversation:
     Raises:
         DataError: it isn't one conversation's part.
     """
+    files = files_in(data, where)
+    told = [name for name in files if name.endswith(".json") and name.count(".") == 1]
+    if len(told) != 1:
+        raise _broken(where, f"found {len(told)} conversations among {', '.join(files)[:100] or 'no files'}")
+    try:
+        raw = json.loads(files.pop(told[0]))
+    except (ValueError, RecursionError) as error:
+        raise _broken(where, f"found no JSON in {told[0]} ({error})") from error
+    stored = {name: StoredFile(f"{where}: {name}", content) for name, content in files.items()}
+    return parse_conversation(_with_files(raw, stored, where), where)
+
+
+def files_in(data: bytes, where: str) -> dict[str, bytes]:
+    """Part of a tar archive -> its files by name.
+
+    Raises:
+        DataError: it is cut off, or holds what is no plain file.
+    """
     files: dict[str, bytes] = {}
     try:
         # Headers are read by the library; contents are cut out here, so that a sparse file can't unfold.
@@ -61,15 +79,7 @@ def unpack(data: bytes, where: str) -> Conversation:
         if isinstance(error, DataError):
             raise
         raise _broken(where, f"found no files ({error})") from error
-    told = [name for name in files if name.endswith(".json") and name.count(".") == 1]
-    if len(told) != 1:
-        raise _broken(where, f"found {len(told)} conversations among {', '.join(files)[:100] or 'no files'}")
-    try:
-        raw = json.loads(files.pop(told[0]))
-    except (ValueError, RecursionError) as error:
-        raise _broken(where, f"found no JSON in {told[0]} ({error})") from error
-    stored = {name: StoredFile(f"{where}: {name}", content) for name, content in files.items()}
-    return parse_conversation(_with_files(raw, stored, where), where)
+    return files
 
 
 def _with_files(raw: Any, stored: dict[str, StoredFile], where: str) -> Any:
@@ -92,6 +102,6 @@ def _with_files(raw: Any, stored: dict[str, StoredFile], where: str) -> Any:
 def _broken(where: str, found: str) -> DataError:
     return DataError(
         Fault.CORRUPT,
-        f"{where}: {found}; expected one conversation's JSON and its media. Fix: copy the shard anew, or convert the "
-        "set again.",
+        f"{where}: {found}; expected the files of one conversation. Fix: copy the archive anew, or, of shards, convert "
+        "the set again.",
     )
