@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from isthmus.paths import user_path
 
-_EACH = "{% for message in messages %}"
+_ANY = "{% for message in messages %}"
+_EACH = _ANY + "{% if message['role'] == 'tool' %}{{ raise_exception('it knows no turns of tools') }}{% endif %}"
 _END = "{% endfor %}"
 
 TEMPLATES: dict[str, str] = {
@@ -45,7 +46,7 @@ TEMPLATES: dict[str, str] = {
     ),
     # ChatML: Qwen2, and Qwen3 without its thoughts, which its own template takes out of earlier turns.
     "chatml": (
-        _EACH
+        _ANY
         + "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
         + "{{ (eos_token if message['role'] == 'assistant' else '<|im_end|>') + '\\n' }}"
         + _END
@@ -54,8 +55,8 @@ TEMPLATES: dict[str, str] = {
     # GLM-4. Its own template leaves an answer open: the next role word ends it, and the last answer has none.
     "glm-4": (
         "[gMASK]<sop>"
-        + _EACH
-        + "{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+        + _ANY
+        + "{{ '<|' + {'tool': 'observation'}.get(message['role'], message['role']) + '|>\\n' + message['content'] }}"
         + "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
         + _END
         + "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from isthmus.data.batching.pairs import Pair
+from isthmus.data.conversations.marks import unserved_marks
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault, data_faults
@@ -23,13 +23,10 @@ from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.remarks import Remark, remarks
 from isthmus.data.media.stored import StoredFile
 from isthmus.data.sampling.seeds import permuted
-from isthmus.types import MEDIA, Media, Modality
+from isthmus.types import Media, Modality
 
 SLOWEST = 1.0
 """Frames a second below which a video is a finding: its delays are wrong, or it is a slide show."""
-
-MARK = re.compile(rf"<({'|'.join(MEDIA)})>")
-"""Where other formats want a medium."""
 
 EXAMPLES = 20
 """How many findings of a kind are told in full; all are counted."""
@@ -47,7 +44,6 @@ SEVERITIES: dict[str, Severity] = {
     "duplicate conversation": Severity.WARNING,
     "duplicate medium": Severity.WARNING,
     "long text": Severity.WARNING,
-    "mark without a medium": Severity.WARNING,
     "only a prompt": Severity.WARNING,
     "slow video": Severity.WARNING,
     "tiny medium": Severity.WARNING,
@@ -212,8 +208,12 @@ class Linter:
         return True
 
     def _conversation(self, source: ConversationSource, index: int, report: SourceReport) -> Conversation:
-        conversation = source[index]
         where = source.where(index)
+        with remarks() as told:
+            conversation = source[index]
+        for kind, said in told:
+            if kind is not Remark.MARK:  # looked for below, in sets of every kind
+                report.add(kind, said)
         if all(message.role != "assistant" for message in conversation.messages):
             # What a test asks, or a training by rewards; a stage on answers has nothing to learn from it.
             report.add("only a prompt", f"{where}: found no assistant's turn, which training on answers would skip")
@@ -250,8 +250,8 @@ class Linter:
         for name, value in lengths:
             report.measure(name, value)
         report.kinds["turns"] += len(conversation.messages)
-        if unserved := _marks(conversation):
-            report.add("mark without a medium", f"{where}: found {unserved} in a text, and no such medium: it is text")
+        if unserved := unserved_marks(conversation):
+            report.add(Remark.MARK, f"{where}: found {unserved} in a text, and no such medium: it is text")
         place = len(self._sources) - 1 << 40 | index
         self._double("duplicate conversation", int.from_bytes(whole.digest(), "big"), place, report)
         for rate in (value for name, value in lengths if name == "video frames a second" and value < SLOWEST):
@@ -326,19 +326,10 @@ def lint_all(
 
 def _has_target(conversation: Conversation) -> bool:
     return any(
-        isinstance(item, MediumItem) or item.text.strip() != ""
+        message.calls or any(isinstance(item, MediumItem) or item.text.strip() != "" for item in message.content)
         for message in conversation.messages[1:]  # what opens a conversation answers nothing
-        if message.role == "assistant"
-        for item in message.content
+        if message.role == "assistant" and message.trains
     )
-
-
-def _marks(conversation: Conversation) -> str:
-    """Marks of other formats, such as ``<image>``, of whose kind nothing is given: perhaps a field wasn't read."""
-    given = [item for message in conversation.messages if message.role != "assistant" for item in message.content]
-    shown = {item.modality for item in given if isinstance(item, MediumItem)}
-    marks = {mark for item in given if isinstance(item, TextItem) for mark in MARK.findall(item.text)}
-    return ", ".join(f"<{mark}>" for mark in MEDIA if mark in marks and mark not in shown)
 
 
 def _digest(data: bytes) -> int:

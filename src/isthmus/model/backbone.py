@@ -9,6 +9,7 @@ from torch import Tensor
 
 from isthmus.backbones.base import BackboneOutput, LanguageBackbone
 from isthmus.data.conversations.planning import Planner
+from isthmus.data.conversations.thoughts import Thoughts
 from isthmus.types import Batch, Modality
 
 
@@ -18,9 +19,11 @@ class Backbone(pl.LightningModule):
     Args:
         language_model: any LLM of :mod:`isthmus.backbones`.
         max_tokens: the longest sequence T of a training batch; text, media positions and signal tokens together.
+        thoughts: what becomes of ``<think>...</think>`` in answers: ``keep`` learns them, ``drop`` takes them out,
+            ``untrained`` shows them without a loss.
     """
 
-    def __init__(self, language_model: LanguageBackbone, max_tokens: int = 512) -> None:
+    def __init__(self, language_model: LanguageBackbone, max_tokens: int = 512, thoughts: Thoughts = "keep") -> None:
         super().__init__()
         self.language_model = language_model
         self.max_tokens = max_tokens
@@ -30,6 +33,7 @@ class Backbone(pl.LightningModule):
             language_model.ends(),
             language_model.reread_tokenizer,
             language_model.stops,
+            thoughts,
         )
 
     @property

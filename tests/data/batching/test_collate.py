@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,7 @@ def test_signal_segments_of_history_take_their_positions(planner: Planner) -> No
 
 
 def test_every_token_of_a_run_is_a_target_where_the_vocabulary_says_so(planner: Planner) -> None:
+    planner = copy.copy(planner)
     planner.vocabulary = Vocabulary(planner.vocabulary.base_size, {"image": 3}, is_nextgpt_v1=True)
     ids = planner.vocabulary.signal_ids(IMAGE)
     conversation = Conversation((user("draw"), assistant(MediumItem(IMAGE, None, "a"))))

@@ -372,8 +372,8 @@ def test_a_prompt_after_an_answer_is_refused() -> None:
 
 def test_unfit_conversations_and_tokenizers_are_refused() -> None:
     assert "no messages" in str(fault(PLANNERS["chatml"], Conversation(())))
-    odd = Conversation((Message("tool", (TextItem("x"),)),))  # type: ignore[arg-type]
-    assert "found 'tool'" in str(fault(PLANNERS["chatml"], odd))
+    odd = Conversation((Message("wizard", (TextItem("x"),)),))  # type: ignore[arg-type]
+    assert "found 'wizard'" in str(fault(PLANNERS["chatml"], odd))
     text = Conversation((user(MediumItem(Modality.TEXT)),))
     assert "image, video, audio, points" in str(fault(PLANNERS["chatml"], text))
     bare = byte_level()

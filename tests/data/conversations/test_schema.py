@@ -83,7 +83,14 @@ VIOLATIONS: list[tuple[Any, str, str]] = [
     ({"messages": [{"role": "human", "content": "hi"}]}, "messages[0].role", "found 'human'"),
     ({"messages": [{"content": "hi"}]}, "messages[0].role", "found None"),
     ({"messages": [{"role": ["user"], "content": "hi"}]}, "messages[0].role", "found ['user']"),
-    ({"messages": [{"role": "user", "content": "hi", "weight": 1}]}, "messages[0]", "the key 'weight'"),
+    ({"messages": [{"role": "user", "content": "hi", "mood": 1}]}, "messages[0]", "the key 'mood'"),
+    ({"messages": [{"role": "user", "content": "hi", "weight": 1}]}, "messages[0].weight", "on a turn of the user"),
+    ({"messages": [{"role": "assistant", "content": "hi", "weight": 0.5}]}, "messages[0].weight", "found 0.5"),
+    ({"messages": [{"role": "assistant", "content": "hi", "loss": "no"}]}, "messages[0].loss", "found 'no'"),
+    ({"messages": [{"role": "user", "content": "hi", "tool_calls": [{"name": "f"}]}]}, "tool_calls", "of the user"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"arguments": {}}]}]}, "tool_calls[0]", "'arguments'"),
+    ({"messages": [{"role": "assistant", "tool_calls": "{"}]}, "messages[0].tool_calls", "is no JSON"),
+    ({"messages": [{"role": "user", "content": "hi"}], "tools": {"name": "f"}}, "tools", "found"),
     ({"messages": [{"role": "user", "content": "hi"}, {"role": "user"}]}, "messages[1].content", "found nothing"),
     ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "an empty list"),
     ({"messages": [{"role": "user", "content": "hi"}], "details": 3}, "details", "found int '3'"),
@@ -225,3 +232,23 @@ def test_parts_without_a_file_take_the_records_media(tmp_path: Path) -> None:
         read({**record, "images": ["a.png"]})
     words = {"messages": [{"role": "user", "content": "hi"}], "images": ["a.png"]}
     assert read(words).details == {"images": ["a.png"]}
+
+
+def test_a_turn_says_whether_it_is_learnt() -> None:
+    said = [{"loss": False}, {"weight": 0}, {"loss": None}, {"weight": 1}, {"loss": True, "weight": 0.0}]
+    turns = [{"role": "assistant", "content": "x", **own} for own in said]
+    found = parse_conversation({"messages": [{"role": "user", "content": "x", "loss": False}, *turns]})
+    assert [message.trains for message in found.messages[1:]] == [False, False, True, True, False]
+
+
+def test_calls_and_tools_are_read_in_the_forms_that_sets_have() -> None:
+    bare, whole = {"name": "f", "arguments": {"x": 1}}, {"function": {"name": "f", "arguments": '{"x": 1}'}, "id": "1"}
+    raw: list[Any] = [bare, [bare], [whole], json.dumps(bare), json.dumps([bare])]
+    messages = [{"role": "assistant", "content": None, "tool_calls": calls} for calls in raw]
+    messages += [{"role": "tool", "content": "1", "tool_call_id": "1", "name": "f"}]
+    for tools in ([bare], json.dumps([bare])):
+        found = parse_conversation({"messages": messages, "tools": tools})
+        called = {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+        assert all(message.calls == (called,) and not message.content for message in found.messages[:-1])
+        assert found.messages[-1].role == "tool" and found.tools == (bare,) and not found.details
+        assert found.without_oldest(0).tools == found.prompt().tools == (bare,)

@@ -73,3 +73,30 @@ def test_a_caption_without_references_is_refused() -> None:
         caption_report([], [])
     with pytest.raises(ValueError, match="a reference of each"):
         caption_report(["a"], [[]])
+
+
+SPLIT = {
+    "一只红色的猫。": list("一只红色的猫"),
+    "「赤い猫」が、すわる！": list("赤い猫がすわる"),  # noqa: RUF001
+    "猫2匹 and ２ ＣＡＴＳ？": ["猫", "2", "匹", "and", "2", "cats"],  # noqa: RUF001
+    "แมวสีแดง": ["แ", "ม", "ว", "สี", "แ", "ด", "ง"],
+    "ปู่กิน": ["ปู่", "กิ", "น"],
+    "빨간 고양이.": ["빨간", "고양이"],
+    "लाल बिल्ली।": ["लाल", "बिल्ली"],
+    "кошка – «красная»…": ["кошка", "красная"],
+    "it’s a dog's café": ["it's", "a", "dog's", "café"],  # noqa: RUF001
+    "ｶﾞラス": ["ガ", "ラ", "ス"],
+}
+
+
+@pytest.mark.parametrize("caption", SPLIT)
+def test_scripts_without_spaces_are_split_by_characters(caption: str) -> None:
+    assert split_words(caption) == SPLIT[caption]
+
+
+@pytest.mark.parametrize("captions", [("一只红色的猫坐着", "一只红色的狗坐着"), ("แมวสีแดงนั่ง", "แมวสีดำนั่ง")])
+def test_one_wrong_character_leaves_figures_above_zero(captions: tuple[str, str]) -> None:
+    said, expected = captions
+    report = caption_report([said, "x"], [[expected], ["x"]])
+    assert all(0 < float(str(report[name])) < 1 for name in ("bleu_1", "bleu_4", "rouge_l"))
+    assert report["exact"] == 0.5 and caption_report([f"{said}。"], [[said]])["exact"] == 1

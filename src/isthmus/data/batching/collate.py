@@ -241,7 +241,7 @@ def _answers(conversation: Conversation, targets: Targets) -> str:
     """The words of the turns that are trained upon."""
     answers = [message for message in conversation.messages if message.role == "assistant"]
     trained = {"all": answers, "last": answers[-1:], "none": []}[targets]
-    items = (item for message in trained for item in message.content)
+    items = (item for message in trained if message.trains for item in message.content)
     return " ".join(item.text for item in items if isinstance(item, TextItem))
 
 

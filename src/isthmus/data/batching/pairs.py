@@ -29,7 +29,7 @@ class Pair(Conversation):
 
     def other(self) -> Conversation:
         """The same conversation with the rejected answer at its end."""
-        return Conversation((*self.messages[:-1], self.rejected), self.details)
+        return Conversation((*self.messages[:-1], self.rejected), self.details, tools=self.tools)
 
 
 def check_pair(pair: Pair, where: str) -> None:

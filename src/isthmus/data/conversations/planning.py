@@ -10,13 +10,17 @@ prompt)``, up to the first token that ends decoding.
 from __future__ import annotations
 
 import copy
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from isthmus.data.conversations.literal_text import LITERAL, LiteralText
 from isthmus.data.conversations.schema import Conversation, MediumItem, Message, check_roles
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.conversations.thoughts import THOUGHTS, Thoughts, spans_without_thoughts, without_thoughts
+from isthmus.data.conversations.tools import marked, names_of
+from isthmus.data.errors import DataError, Fault, fault
+from isthmus.data.media.remarks import Remark, remark
 from isthmus.types import Modality
 from isthmus.vocabulary import MediaSegment, Plan, Segment, SignalSegment, TextSegment, Vocabulary
 
@@ -31,6 +35,10 @@ NO_LENGTH = 10**30
 
 Span = tuple[int, int]
 
+Turn = dict[str, Any]
+"""A turn as templates take it: role, content and, where the assistant calls tools, ``tool_calls``."""
+Turns = list[Turn]
+
 
 class Planner:
     """Writes conversations as plans.
@@ -42,9 +50,10 @@ class Planner:
         reread: reads the tokenizer from its files. With it a planner is pickled as this function and the chat template,
             since the tokenizers of some LLMs take megabytes; without it the tokenizer itself is pickled.
         stops: texts that end an answer, beside ``ends``.
+        thoughts: what becomes of ``<think>...</think>`` in answers (:mod:`isthmus.data.conversations.thoughts`).
 
     Raises:
-        ValueError: the tokenizer is slow or has no chat template.
+        ValueError: the tokenizer is slow or has no chat template, or ``thoughts`` is unknown.
     """
 
     def __init__(
@@ -54,7 +63,11 @@ class Planner:
         ends: Collection[int] | None = None,
         reread: Callable[[], Any] | None = None,
         stops: Collection[str] = (),
+        thoughts: Thoughts = "keep",
     ) -> None:
+        if thoughts not in THOUGHTS:
+            raise ValueError(f"thoughts: found {thoughts!r}; expected one of {', '.join(THOUGHTS)}. Fix: choose one.")
+        self.thoughts = thoughts
         if not getattr(tokenizer, "is_fast", False):
             raise ValueError(
                 f"tokenizer: found the slow {type(tokenizer).__name__}; expected a fast one, whose offsets tell "
@@ -84,7 +97,14 @@ class Planner:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reread is None:
             return object.__new__, (type(self),), vars(self)
-        return _reread, (self._reread, self._tokenizer.chat_template, self.vocabulary, self._end_ids, self._stops)
+        return _reread, (
+            self._reread,
+            self._tokenizer.chat_template,
+            self.vocabulary,
+            self._end_ids,
+            self._stops,
+            self.thoughts,
+        )
 
     def plan(self, conversation: Conversation, targets: Targets = "all", generation_prompt: bool = False) -> Plan:
         """The conversation in reading order.
@@ -101,47 +121,66 @@ class Planner:
         where = f"conversation {conversation.details.get('id', '')}".rstrip()
         check_roles(conversation, where)
         literals: list[str] = []
-        messages = [self._written(message, literals) for message in conversation.messages]
+        messages = [self._written(message, literals, where) for message in conversation.messages]
+        tools = list(conversation.tools)
+        self._check_plain(tools, where)
         if generation_prompt and messages[-1]["role"] == "assistant":
-            raise DataError(
-                Fault.SCHEMA,
-                f"{where}: found an assistant's turn last; expected the user's before a prompt for generation. "
-                "Fix: plan conversation.prompt().",
-            )
-        text = self._render(messages, generation_prompt, where)
+            expected = "the user's before a prompt for generation"
+            raise fault(where, "found an assistant's turn last", expected, "plan conversation.prompt()")
+        text = self._render(messages, generation_prompt, where, tools)
         self._check_whole(messages, text, generation_prompt, where)
+        if tools and not any(name in text for name in names_of(tools)):
+            remark(Remark.TOOLS, where, "found tools that the chat template leaves out")
         # A turn that nothing precedes, such as a greeting, answers nothing.
         trained = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i > 0]
         trained = {"all": trained, "last": trained[-1:], "none": []}[targets]
-        spans = [self._span(messages, i, text, where) for i in trained]
+        trained = [i for i in trained if conversation.messages[i].trains]
+        spans = [self._span(messages, i, text, where, tools) for i in trained]
+        if self.thoughts == "untrained":
+            spans = [piece for span in spans for piece in spans_without_thoughts(text, literals, span)]
         segments = self._segments(conversation, text, literals, spans, set(trained), where)
         if targets != "none" and not _has_target(segments):
-            raise DataError(
-                Fault.NO_TARGET,
-                f"{where}: found nothing to train on (targets={targets!r}); expected an assistant's turn with words "
-                "or media. "
-                "Fix: add the answer, or take the conversation out.",
+            found, expected = (
+                f"found nothing to train on (targets={targets!r})",
+                "an assistant's turn with words or media",
             )
+            raise fault(where, found, expected, "add the answer, or take the conversation out", Fault.NO_TARGET)
         return segments
 
-    def _written(self, message: Message, literals: list[str]) -> dict[str, str]:
+    def _written(self, message: Message, literals: list[str], where: str) -> Turn:
         """One turn as the template takes it: text, a sentinel for each medium, a literal for each spelling."""
         parts: list[str] = []
         words = ""  # neighbouring texts are one: what they spell together counts
         for item in message.content:
             if isinstance(item, MediumItem):
-                parts += [self._literal_text.take_out(words, literals), SENTINEL]
+                parts += [self._literal_text.take_out(self._kept(words, message), literals), SENTINEL]
                 words = ""
             else:
                 words += item.text
-        return {"role": message.role, "content": "".join([*parts, self._literal_text.take_out(words, literals)])}
+        words = self._kept(words, message)
+        turn = {"role": message.role, "content": "".join([*parts, self._literal_text.take_out(words, literals)])}
+        if not message.calls:
+            return turn
+        self._check_plain(message.calls, where)
+        return {**turn, "tool_calls": list(message.calls)}
 
-    def _render(self, messages: list[dict[str, str]], generation_prompt: bool, where: str) -> str:
+    def _kept(self, words: str, message: Message) -> str:
+        return without_thoughts(words) if self.thoughts == "drop" and message.role == "assistant" else words
+
+    def _check_plain(self, value: Any, where: str) -> None:
+        """Raises a DataError where calls or tools spell control tokens: where a template writes them isn't known."""
+        spelled: list[str] = []
+        self._literal_text.take_out(json.dumps(value, ensure_ascii=False) if value else "", spelled)
+        if spelled:
+            found, fix = f"found {spelled[0]!r} within calls or tools", "take it out"
+            raise fault(where, found, "text that can't end a turn or forge one", fix, Fault.RESERVED_TEXT)
+
+    def _render(self, messages: Turns, generation_prompt: bool, where: str, tools: list[Any] | None = None) -> str:
         from jinja2 import TemplateError
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt
+                messages, tokenize=False, add_generation_prompt=generation_prompt, tools=tools or None
             )
         except (TemplateError, ValueError, TypeError, AttributeError, LookupError) as error:
             roles = ", ".join(message["role"] for message in messages) or "none"
@@ -153,15 +192,15 @@ class Planner:
             ) from error
         return text
 
-    def _check_whole(self, messages: list[dict[str, str]], text: str, is_prompt: bool, where: str) -> None:
+    def _check_whole(self, messages: Turns, text: str, is_prompt: bool, where: str) -> None:
         """Raises a DataError where the template leaves out a turn, or words of it.
 
         Of a prompt, answers may be cut: many templates take the thoughts out of earlier ones.
         """
-        roles = tuple(message["role"] for message in messages)
+        roles = tuple(message["role"] + " calls" * ("tool_calls" in message) for message in messages)
         if roles not in self._dropped:
-            marks = [f"words of turn {i}." for i in range(len(roles))]
-            turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+            marks = [f"words_of_turn_{i}." for i in range(len(roles))]
+            turns = [marked(message, mark) for message, mark in zip(messages, marks, strict=True)]
             rendered = self._render(turns, False, where)
             self._dropped[roles] = [i for i, mark in enumerate(marks) if mark not in rendered]
         is_plain = not any(private in message["content"] for message in messages for private in (SENTINEL, LITERAL))
@@ -190,10 +229,10 @@ class Planner:
             f"every turn, its words unchanged. Fix: {fix}, or give the backbone another chat_template.",
         )
 
-    def _span(self, messages: list[dict[str, str]], index: int, text: str, where: str) -> Span:
+    def _span(self, messages: Turns, index: int, text: str, where: str, tools: list[Any]) -> Span:
         """Where in the rendered text the turn lies that the model must write, its end token included."""
-        before = self._render(messages[:index], True, where)
-        after = self._render(messages[: index + 1], False, where)
+        before = self._render(messages[:index], True, where, tools)
+        after = self._render(messages[: index + 1], False, where, tools)
         # What a template adds after the end token is no part of the turn: decoding has stopped. Mostly it is a line
         # break; some templates close a conversation there, and leave that out where another turn follows.
         said = messages[index]["content"].strip()
@@ -201,19 +240,20 @@ class Planner:
         ends = [(at, len(end)) for end in self._ends if 0 <= (at := after.find(end, begin))]
         stop = sum(min(ends)) if ends else len(after)
         if not after.startswith(before) or not text.startswith(after[:stop]):
-            raise DataError(
+            raise fault(
+                f"{where}: messages[{index}]",
+                f"the chat template {self._rewrites(messages, index, before, after, tools)}",
+                "text that only grows, so that what is trained is what is decoded",
+                "use a template that leaves earlier turns alone, by the backbone's chat_template",
                 Fault.TEMPLATE,
-                f"{where}: messages[{index}]: the chat template {self._rewrites(messages, index, before, after)}; "
-                "expected text that only grows, so that what is trained is what is decoded. Fix: use a template that "
-                "leaves earlier turns alone, by the backbone's chat_template.",
             )
         return len(before), stop
 
-    def _rewrites(self, messages: list[dict[str, str]], index: int, before: str, after: str) -> str:
+    def _rewrites(self, messages: Turns, index: int, before: str, after: str, tools: list[Any]) -> str:
         """Why a turn isn't what follows its prompt."""
         if after.startswith(before):
             return "writes earlier turns anew when a later one follows"
-        if after.startswith(bare := self._render(messages[:index], False, "")):
+        if after.startswith(bare := self._render(messages[:index], False, "", tools)):
             return f"ends a prompt in {before[len(bare) :]!r}, with which the written answer doesn't begin"
         return "writes earlier turns anew when an answer follows"
 
@@ -282,10 +322,11 @@ def _reread(
     vocabulary: Vocabulary,
     ends: Collection[int],
     stops: Collection[str],
+    thoughts: Thoughts,
 ) -> Planner:
     tokenizer = reread()
     tokenizer.chat_template = chat_template
-    return Planner(tokenizer, vocabulary, ends, reread, stops)
+    return Planner(tokenizer, vocabulary, ends, reread, stops, thoughts)
 
 
 def _text(ids: list[int], offsets: list[Span], spans: list[Span]) -> list[Segment]:

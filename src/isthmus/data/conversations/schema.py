@@ -5,6 +5,9 @@
         {"role": "assistant", "content": [{"type": "text", "text": "a cat:"}, {"type": "image", "caption": "a cat"}]}
     ]}
 
+A turn of the assistant with ``"loss": false`` or ``"weight": 0`` is shown and not learnt. It may call tools
+(``tool_calls``), which answer in turns of the role ``tool``; ``tools`` beside the messages describes them.
+
 A medium is a path or an object in memory. On the assistant's side it is one to be generated: ``caption`` is its
 alignment target, the file, where there is one, its denoising target.
 """
@@ -16,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from isthmus.data.conversations.tools import parse_calls, parse_tools
 from isthmus.data.errors import fault
 from isthmus.data.media.locations import resolve_path
 from isthmus.data.media.stored import StoredFile
 from isthmus.types import MEDIA, Media, Modality
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 
@@ -53,25 +57,41 @@ ContentItem = TextItem | MediumItem
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """One turn.
+
+    Attributes:
+        role: who speaks; ``tool`` gives what a call of the assistant's has brought.
+        content: what is said and shown.
+        calls: of tools, as chat templates take them; the assistant's alone.
+        trains: whether the assistant's turn is learnt where its conversation is.
+    """
 
     role: Role
     content: tuple[ContentItem, ...]
+    calls: tuple[Mapping[str, Any], ...] = ()
+    trains: bool = True
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """Turns in order; ``details`` (``id``, ``seed``, what an evaluation expects) travel with the batch."""
+    """Turns in order.
+
+    Attributes:
+        messages: the turns.
+        details: ``id``, ``seed``, what an evaluation expects: they travel with the batch.
+        tools: descriptions of the functions that the assistant may call.
+    """
 
     messages: tuple[Message, ...]
     details: dict[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), kw_only=True)
 
     def prompt(self) -> Conversation:
         """The same conversation without the assistant's turns at its end: what a model is asked to answer."""
         messages = self.messages
         while messages and messages[-1].role == "assistant":
             messages = messages[:-1]
-        return Conversation(messages, self.details)
+        return Conversation(messages, self.details, tools=self.tools)
 
     def without_oldest(self, exchanges: int) -> Conversation:
         """The same conversation without so many of its oldest exchanges; the system's messages stay.
@@ -82,7 +102,7 @@ class Conversation:
         if not exchanges:
             return self
         kept = tuple(m for i, m in enumerate(self.messages) if i >= starts[exchanges] or m.role == "system")
-        return Conversation(kept, self.details)
+        return Conversation(kept, self.details, tools=self.tools)
 
     def exchanges(self) -> list[int]:
         """Where each exchange begins: at the first message that isn't the system's, then at each of the user's."""
@@ -96,7 +116,8 @@ def parse_conversation(
     """The chat-content convention -> a conversation; media files are resolved but not yet opened.
 
     Args:
-        raw: a mapping with ``messages`` and perhaps ``id`` and ``details``; other keys are added to the details.
+        raw: a mapping with ``messages`` and perhaps ``tools``, ``id`` and ``details``; other keys are added to the
+            details.
         where: the file and line, or whatever else names the origin in an error.
         root: the folder that paths are relative to and may not leave; None trusts the caller's paths.
         captions_required: whether the assistant's media need captions, as training does; a chat's history doesn't.
@@ -118,26 +139,35 @@ def parse_conversation(
     if not isinstance(details, Mapping):
         raise fault(f"{where}: details", f"found {_kind(details)}", "a mapping", "name each detail")
     # What tables of others hold for nothing isn't there.
-    extra = {key: value for key, value in raw.items() if key not in ("messages", "details") and value is not None}
+    own = ("messages", "details", "tools")
+    extra = {key: value for key, value in raw.items() if key not in own and value is not None}
     for key, value in {**extra, **details}.items():
         _check_texts(value, f"{where}: {key}")
     parsed = tuple(
         _message(message, f"{where}: messages[{i}]", root, captions_required) for i, message in enumerate(messages)
     )
-    return Conversation(parsed, {**extra, **details})
+    tools = raw.get("tools")
+    offered = () if tools is None or tools == "" else parse_tools(tools, f"{where}: tools")
+    return Conversation(parsed, {**extra, **details}, tools=offered)
 
 
 def _message(raw: Any, where: str, root: Path | None, captions_required: bool) -> Message:
     if not isinstance(raw, Mapping):
         raise fault(where, f"found {_kind(raw)}", "a mapping with 'role' and 'content'", "write the turn as an object")
-    _known_keys(raw, ("role", "content"), where)
+    _known_keys(raw, ("role", "content", "loss", "weight", "tool_calls", "tool_call_id", "name"), where)
     role = raw.get("role")
     if role not in ROLES:
         raise fault(f"{where}.role", f"found {role!r}", f"one of {', '.join(ROLES)}", "rename the role")
     content = raw.get("content")
+    calls = parse_calls(raw["tool_calls"], f"{where}.tool_calls") if raw.get("tool_calls") else ()
+    if calls and role != "assistant":
+        raise fault(f"{where}.tool_calls", f"found calls of the {role}", "the assistant's alone", "take them out")
+    trains = _trains(raw, role, where)
+    if calls and not content:
+        return Message(role, (), calls, trains)
     if isinstance(content, str):
         check_text(content, f"{where}.content")
-        return Message(role, (TextItem(content),))
+        return Message(role, (TextItem(content),), calls, trains)
     if not isinstance(content, list | tuple) or not content:
         found = "an empty list" if content in ([], ()) else _kind(content)
         raise fault(
@@ -146,7 +176,25 @@ def _message(raw: Any, where: str, root: Path | None, captions_required: bool) -
     return Message(
         role,
         tuple(_item(item, f"{where}.content[{i}]", role, root, captions_required) for i, item in enumerate(content)),
+        calls,
+        trains,
     )
+
+
+def _trains(raw: Mapping[str, Any], role: str, where: str) -> bool:
+    """Whether ``loss`` and ``weight``, where they are there, leave a turn to be learnt."""
+    trains = True
+    for key in ("loss", "weight"):
+        value = raw.get(key)
+        if value is None:
+            continue
+        if value not in (0, 1) or isinstance(value, str):
+            raise fault(f"{where}.{key}", f"found {value!r}", "true or false, 1 or 0", "choose one of these")
+        if value and role != "assistant":
+            expected = "it on the assistant's turns, which alone are learnt"
+            raise fault(f"{where}.{key}", f"found {value!r} on a turn of the {role}", expected, "take it out")
+        trains = trains and bool(value)
+    return trains
 
 
 def _item(raw: Any, where: str, role: str, root: Path | None, captions_required: bool) -> ContentItem:

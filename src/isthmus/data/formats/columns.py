@@ -16,7 +16,7 @@ import numpy as np
 from isthmus.data.errors import fault
 from isthmus.data.formats.captions import Captions
 from isthmus.data.formats.endings import ending_of, modality_endings
-from isthmus.data.formats.fields import Item, details, given, has_mark, mapping, placed, text, turns, unplaced
+from isthmus.data.formats.fields import Item, details, given, has_mark, mapping, placed, text, traits, turns, unplaced
 from isthmus.data.media.stored import StoredFile
 from isthmus.types import MEDIA, Media
 
@@ -136,7 +136,8 @@ class Columns:
         else:
             has = ", ".join(map(str, there))[:200] or "nothing"
             raise fault(where, f"found {has}", "a dialogue, a question and its answer, or a caption", "name its column")
-        return {**known, "messages": messages}
+        tools = {"tools": there["tools"]} if "messages" in said and there.get("tools") else {}
+        return {**known, **tools, "messages": messages}
 
     def _can_serve(self, names: Collection[str]) -> bool:
         has = {role for role in (*WORDS, *SHOWN) if self.field(role, names) is not None}
@@ -196,18 +197,22 @@ def _dialogue(raw: Any, name: str, media: Mapping[str, list[Item]], system: str,
     shown = any(waiting.values())
     messages: list[dict[str, Any]] = []
     marked = False
-    for turn, role, place in turns({name: raw}, (name,), where):
+    for turn, role, place in turns({name: raw}, (name,), where, tools=True):
         content = turn.get("content", turn.get("value"))
+        own = {"role": role, **traits(turn)}
+        if "tool_calls" in own and not (turn.get("tool_calls") and content):
+            messages.append({**own, "content": ""})
+            continue
         if isinstance(content, list):
             parts = [_part(part, waiting, f"{place}.content[{i}]") for i, part in enumerate(content)]
             marked = marked or any(part["type"] != "text" for part in parts)
-            messages.append({"role": role, "content": parts})
+            messages.append({**own, "content": parts})
             continue
         said = text(turn, ("content", "value"), place)
         is_text = role == "assistant" or not (shown and has_mark(said))
         marked = marked or not is_text
         items = [{"type": "text", "text": said}] if is_text else placed(said, waiting, place)
-        messages.append({"role": role, "content": items})
+        messages.append({**own, "content": items})
     rest = unplaced(waiting, marked, where)
     first = next((message for message in messages if message["role"] == "user"), messages[0])
     first["content"] = [*rest, *first["content"]]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from isthmus.data.conversations.marks import marks
 from isthmus.data.errors import fault
 from isthmus.types import MEDIA
 
@@ -16,10 +16,12 @@ Item = dict[str, Any]
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "bot": "assistant"}
 ROLES["system"] = "system"
 
+TOOL_ROLES = {"tool": "tool", "observation": "tool", "function": "tool"}
+TOOL_ROLES |= {"function_call": "assistant", "tool_call": "assistant"}
+"""Roles of sets in which the assistant calls tools."""
+
 _RESERVED = ("messages", "details", "seed", "repeated")
 """Names that mean something else among the details of a conversation."""
-
-_MARK = re.compile(r"<(image|video|audio|points)>")
 
 
 def mapping(raw: Any, where: str) -> Mapping[str, Any]:
@@ -71,8 +73,16 @@ def texts(raw: Mapping[str, Any], names: Sequence[str], where: str) -> list[str]
     return []
 
 
-def turns(raw: Mapping[str, Any], names: Sequence[str], where: str) -> list[tuple[Mapping[str, Any], str, str]]:
+def turns(
+    raw: Mapping[str, Any], names: Sequence[str], where: str, tools: bool = False
+) -> list[tuple[Mapping[str, Any], str, str]]:
     """The turns under the first of the named fields that is there: each with its role and its name in errors.
+
+    Args:
+        raw: a record.
+        names: of the field.
+        where: the record's place.
+        tools: whether :data:`TOOL_ROLES` are known too.
 
     Raises:
         DataError: no list, an empty one, or a turn without a known role.
@@ -87,10 +97,25 @@ def turns(raw: Mapping[str, Any], names: Sequence[str], where: str) -> list[tupl
     for i, turn in enumerate(listed):
         place = f"{where}: {name}[{i}]"
         said = text(mapping(turn, place), ("from", "role"), place)
-        if said not in ROLES:
-            raise fault(f"{place}.from", f"found {said!r}", f"one of {', '.join(ROLES)}", "rename or remove the turn")
-        result.append((turn, ROLES[said], place))
+        known = ROLES | TOOL_ROLES if tools else ROLES
+        if said not in known:
+            raise fault(f"{place}.from", f"found {said!r}", f"one of {', '.join(known)}", "rename or remove the turn")
+        result.append((turn, known[said], place))
     return result
+
+
+def calls(turn: Mapping[str, Any]) -> Any:
+    """What a turn calls, as it is written there; None where it calls nothing."""
+    if turn.get("from", turn.get("role")) in ("function_call", "tool_call"):
+        return turn.get("content", turn.get("value"))
+    return turn.get("tool_calls") or None
+
+
+def traits(turn: Mapping[str, Any]) -> Item:
+    """What a turn says of itself beside its words: whether it is learnt, and what it calls."""
+    said = {key: turn[key] for key in ("loss", "weight") if turn.get(key) is not None}
+    called = calls(turn)
+    return said if called is None else {**said, "tool_calls": called}
 
 
 def given(modality: str, name: str, folder: str = "") -> Item:
@@ -112,7 +137,7 @@ def placed(words: str, waiting: Mapping[str, list[Item]], where: str) -> list[It
     """
     items: list[Item] = []
     last = 0
-    for mark in _MARK.finditer(words):
+    for mark in marks(words):
         left = waiting.get(mark[1]) or []
         if not left:
             raise fault(
@@ -148,7 +173,7 @@ def details(raw: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]
 
 def has_mark(words: str) -> bool:
     """Whether a text says where media belong."""
-    return _MARK.search(words) is not None
+    return any(True for _ in marks(words))
 
 
 def _piece(words: str) -> list[Item]:

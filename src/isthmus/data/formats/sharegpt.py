@@ -6,7 +6,7 @@ from typing import Any
 
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import JsonSource
-from isthmus.data.formats.fields import Item, given, has_mark, mapping, placed, text, texts, turns, unplaced
+from isthmus.data.formats.fields import Item, given, has_mark, mapping, placed, text, texts, traits, turns, unplaced
 from isthmus.types import MEDIA
 
 
@@ -17,21 +17,28 @@ class ShareGPT(JsonSource):
           "images": ["1.jpg"]}
 
     Media are under ``images``, ``videos``, ``audios`` and ``points``, one for each mark. LLaMA-Factory's newer form,
-    with content as a list of ``{"type": "image_url", "value": "1.jpg"}``, is read too.
+    with content as a list of ``{"type": "image_url", "value": "1.jpg"}``, is read too. So are tools: ``tools`` beside
+    the turns, calls as ``tool_calls`` or turns of ``function_call``, and turns of ``observation`` or ``tool``; and
+    ``loss`` or ``weight`` of an assistant's turn.
     """
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)
         names = {kind: "points" if kind == "points" else f"{kind}s" for kind in MEDIA}
         waiting = {
-            str(kind): [given(kind, name) for name in texts(record, [field], where)] for kind, field in names.items()
+            str(kind): [given(kind, name) for name in texts(record, [field, str(kind)], where)]
+            for kind, field in names.items()
         }
         shown = any(waiting.values())
         messages: list[dict[str, Any]] = []
         marked: list[str] = []  # answers with marks
         if system := text(record, ["system"], where, default=""):
             messages.append({"role": "system", "content": [{"type": "text", "text": system}]})
-        for turn, role, place in turns(record, ("messages", "conversations"), where):
+        for turn, role, place in turns(record, ("messages", "conversations"), where, tools=True):
+            own = {"role": role, **traits(turn)}
+            if "tool_calls" in own and not (turn.get("tool_calls") and turn.get("content")):
+                messages.append({**own, "content": ""})
+                continue
             if isinstance(turn.get("content"), list):
                 content = [_listed(item, f"{place}.content[{i}]") for i, item in enumerate(turn["content"])]
             else:
@@ -40,13 +47,14 @@ class ShareGPT(JsonSource):
                 is_text = role == "assistant" or not shown
                 marked += [place] if role == "assistant" and has_mark(said) else []
                 content = [{"type": "text", "text": said}] if is_text else placed(said, waiting, place)
-            messages.append({"role": role, "content": content})
+            messages.append({**own, "content": content})
         if rest := unplaced(waiting, False, where):
             found = f"found {len(rest)} more media than marks such as <{rest[0]['type']}>"
             if marked:
                 found += f" (in {marked[0]} a mark is text: media of this format are given, not made)"
             raise fault(where, found, "one mark a medium", "add the mark where the medium belongs")
-        return {"messages": messages, "id": text(record, ["id"], where, default=str(index))}
+        tools = {"tools": record["tools"]} if record.get("tools") else {}
+        return {"messages": messages, **tools, "id": text(record, ["id"], where, default=str(index))}
 
 
 def _listed(raw: Any, where: str) -> Item:

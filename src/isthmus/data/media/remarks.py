@@ -1,4 +1,4 @@
-"""What a reader did to make a file usable: told and counted, where an error would take the file away."""
+"""What a reader did to make a file or a record usable: told and counted, where an error would take it away."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Remark(StrEnum):
     BROKEN_FRAMES = "broken frames"
     ASSUMED_RANGE = "assumed range"
     BROKEN_POINTS = "broken points"
+    MARK = "mark without a medium"
+    TOOLS = "tools left out"
 
 
 _counts: Counter[Remark] = Counter()

@@ -72,7 +72,14 @@ def take_apart(conversation: Conversation, where: str, limits: MediaLimits) -> R
             if item.caption is not None:
                 written["caption"] = item.caption
             content.append(written)
-        record.raw["messages"].append({"role": message.role, "content": content})
+        written_turn: dict[str, Any] = {"role": message.role, "content": content}
+        if message.calls:
+            written_turn["tool_calls"] = list(message.calls)
+        if not message.trains:
+            written_turn["loss"] = False
+        record.raw["messages"].append(written_turn)
+    if conversation.tools:
+        record.raw["tools"] = list(conversation.tools)
     return record
 
 

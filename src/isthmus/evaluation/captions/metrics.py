@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,11 +26,28 @@ SIGMA = 6.0
 Words = list[str]
 Vector = dict[tuple[str, ...], float]
 _MARKS = re.compile(r"""[.,;:!?"()\[\]{}`]|--+|'(?!\w)|(?<!\w)'""")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that write no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters."""
 
 
 def split_words(caption: str) -> Words:
-    """Lower-case words without punctuation; COCO's own splitter is a Java program that mostly does the same."""
-    return _MARKS.sub(" ", caption.lower()).split()
+    """Lower-case words without punctuation; COCO's own splitter is a Java program that mostly does the same.
+
+    Where a script writes no spaces, each character is a word, with the vowel signs and tone marks above and below it:
+    BLEU and the like of Chinese, Japanese and Thai are commonly given by characters. Wide letters are ordinary ones.
+    """
+    parts: list[str] = []
+    is_parted = False
+    for letter in unicodedata.normalize("NFKC", caption).lower().replace("\u2019", "'"):
+        kind = unicodedata.category(letter)
+        if kind not in ("Mn", "Mc"):
+            was_parted, is_parted = is_parted, _UNSPACED.match(letter) is not None
+            parts += [" "] * (was_parted or is_parted)
+        parts.append(" " if kind.startswith("P") and not letter.isascii() else letter)
+    return _MARKS.sub(" ", "".join(parts)).split()
 
 
 def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:

@@ -1,0 +1,25 @@
+"""Marks such as ``<image>``: where a text says that a medium belongs. Within code they are text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
+from isthmus.types import MEDIA
+
+_MARK = re.compile(rf"```.*?(?:```|\Z)|``.+?``|`[^`\n]+`|<({'|'.join(MEDIA)})>", re.DOTALL)
+"""Code between backquotes, which is passed over, or a mark."""
+
+
+def marks(text: str) -> Iterator[re.Match[str]]:
+    """The marks of a text outside of code, each with its modality as first group."""
+    return (found for found in _MARK.finditer(text) if found[1])
+
+
+def unserved_marks(conversation: Conversation) -> str:
+    """Marks of whose kind nothing is given, as ``<image>, <audio>``: perhaps a field wasn't read."""
+    given = [item for message in conversation.messages if message.role != "assistant" for item in message.content]
+    shown = {item.modality for item in given if isinstance(item, MediumItem)}
+    named = {mark[1] for item in given if isinstance(item, TextItem) for mark in marks(item.text)}
+    return ", ".join(f"<{kind}>" for kind in MEDIA if kind in named and kind not in shown)
