@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import soundfile
+import torch
 from PIL import Image
+from torch import Tensor
 
 from isthmus.data.conversations.schema import Conversation, MediumItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.media.stored import StoredFile
+from isthmus.types import Media
 
 TURNS = datasets.List({"from": datasets.Value("string"), "value": datasets.Value("string")})
 PAIRS = datasets.List({name: datasets.Value("string") for name in ("user", "assistant", "source")})
@@ -117,3 +122,16 @@ def _stream(table: datasets.Dataset, path: Path) -> None:
 
     with pyarrow.OSFile(str(path), "wb") as file, pyarrow.ipc.new_stream(file, table.data.schema) as writer:
         writer.write_table(table.data.table, max_chunksize=2)
+
+
+def digest(medium: Media) -> dict[str, Tensor]:
+    """Stands for all that a medium decodes to."""
+    said = blake2b(medium.array.tobytes(), digest_size=16)
+    # A file keeps a rate as a fraction: as a float, its last bit may be another than that of a division.
+    rate = None if medium.rate is None else round(medium.rate, 9)
+    said.update(f"{medium.modality} {medium.array.dtype} {medium.array.shape} {rate}".encode())
+    return {"digest": torch.tensor(list(said.digest()))}
+
+
+def two(modality: str, inputs: Mapping[str, Tensor]) -> int:
+    return 2

@@ -59,7 +59,7 @@ def test_what_img2dataset_writes(tmp_path: Path) -> None:
     assert plain(source[0])[0] == ("user", [("image", JPG, None), plain(source[0])[0][1][1]])
     assert plain(source[0])[1] == ("assistant", ["a cat"])
     expected = {key: value for key, value in told.items() if value is not None} | {"txt": "a cat", "modality": "image"}
-    assert source[0].details == {**expected, "id": "000000001", "__key__": "000000001"}
+    assert source[0].details == {**expected, "id": "000000001"}
     assert source.where(0) == f"{tmp_path}/00000.tar[0]" and list(source.labels()) == ["image"]
     drawn = WebDataset(tmp_path / "00000.tar", direction="draw", draw=["{caption}"])
     assert plain(drawn[0])[1] == ("assistant", [("image", JPG, "a cat")])
@@ -82,7 +82,7 @@ def test_the_first_dot_ends_a_key_unless_names_hold_dots(tmp_path: Path) -> None
     mask = WebDataset(tmp_path / "a.tar", columns={"image": "seg.png"})
     assert stored(mask, 1)[0].data == PNG
     theirs = list(webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False))
-    assert [one["__key__"] for one in theirs] == [source[i].details["__key__"] for i in range(2)]
+    assert [one["__key__"] for one in theirs] == [source[i].details["id"] for i in range(2)]
     dotted = {"my.photo.1.jpg": JPG, "my.photo.1.txt": "one", "my.photo.2.jpg": PNG, "my.photo.2.txt": "two"}
     path = archive(tmp_path / "b.tar", dotted)
     assert samples(WebDataset(path)) == [[["my.photo.1.jpg"], "one"], [["my.photo.2.jpg"], "two"]]

@@ -113,8 +113,13 @@ class Columns:
             if isinstance(number := there.get(name), int):
                 there[name] = listed[number] if 0 <= number < len(listed) else str(number)
         media = {kind: self._media(kind, there, where) for kind in SHOWN}
+        if (told := there.get("modality")) in SHOWN and not media[told]:
+            # An ending may be that of several kinds: a GIF is a picture, unless its record says that it is a video.
+            media = {told: [{"type": told, told: item[item["type"]]} for of in media.values() for item in of]}
         said = {role: field for role in WORDS if (field := self._said(role, there)) is not None}
-        known = details(there, {name for kind in SHOWN for name in self.roles.get(kind, ((), False))[0]})
+        # Names such as __key__ and __url__ are those of whoever read the set before.
+        shown = {name for kind in SHOWN for name in self.roles.get(kind, ((), False))[0]}
+        known = details(there, {*shown, *(name for name in there if name.startswith("__"))})
         own = {role: self.field(role, there) for role in ("id", "split", "label")}
         known |= {role: there[field] for role, field in own.items() if field is not None}
         if "messages" in said:
