@@ -58,5 +58,5 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path: Path) -> None:
 
 def test_a_folder_that_cant_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"stage: it can't be written \(NotADirectoryError.*nothing was left.*Mend"):
+    with pytest.raises(ValueError, match=r"stage: it can't be written \(NotADirectoryError.*nothing was left.*Fix"):
         write_folder(tmp_path / "file" / "stage", NEW)

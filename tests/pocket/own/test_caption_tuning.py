@@ -127,7 +127,7 @@ def test_faults_name_the_record_and_the_fix(manifest: Path, tmp_path: Path) -> N
         with pytest.raises(ValueError, match=r"found points in the training split; expected images or videos\. Fix"):
             tune(CaptionedSet(other), tmp_path, manifest.parent, tmp_path, experts=["imagebind"])
         other = written([record for record in records if record["modality"] == "image"])
-        with pytest.raises(ValueError, match=r"found image in the training split; expected points\. Mend"):
+        with pytest.raises(ValueError, match=r"found image in the training split; expected points\. Fix"):
             tune(CaptionedSet(other), tmp_path, manifest.parent, tmp_path, experts=["point_bert"])
         with pytest.raises(ValueError, match="experts: found 'judges'; expected some of llama, imagebind, point_bert"):
             tune(CaptionedSet(other), tmp_path, manifest.parent, tmp_path, experts=["judges"])
