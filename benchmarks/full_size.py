@@ -34,8 +34,10 @@ from isthmus.generators.diffusion import DiffusionGenerator
 from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.generators.video.zeroscope import ZeroScope
 from isthmus.input_projectors import Linear
-from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
+from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.output_projectors import TinyTransformer
+from isthmus.training import LossWeights
+from isthmus.training.objectives.supervised import terms_of
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch, Condition
 
@@ -72,7 +74,6 @@ def build(paths: dict[str, Path], scale: Scale, stage: int, device: torch.device
     model = AnyToAny(Backbone(language_model, max_tokens=2048), inputs, outputs)
     model.configure_model()
     set_trainable(model, TRAINS[stage], f"stage {stage}")
-    model.loss_weights = LossWeights(alignment=0.0 if stage == 1 else 1.0)
     return model.to(device)
 
 
@@ -88,9 +89,9 @@ def generators(paths: dict[str, Path], device: torch.device) -> list[DiffusionGe
 
 def contender(model: AnyToAny, stage: int, rows: int, scale: Scale, encodes: bool) -> Contender:
     """Three batches of ``rows``; conditions are known, and features too unless it ``encodes``."""
-    device = model.device
+    device, weights = model.device, LossWeights(alignment=0.0 if stage == 1 else 1.0)
     samples = conversations(stage, rows, scale.side, scale.words)
-    collate = model.collator("train")
+    collate = model.collator()
     batches = [collate(own).to(device) for own in (alone if stage == 2 else mixed)(samples, rows)]
     if stage > 1:
         conditions(model, batches)
@@ -101,8 +102,8 @@ def contender(model: AnyToAny, stage: int, rows: int, scale: Scale, encodes: boo
 
     def step(batch: Batch) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16):
-            terms = model(batch)
-            return terms.total(model.loss_weights, terms.counts())
+            terms = terms_of(model, weights, batch)
+            return terms.total(weights, terms.counts())
 
     return Contender(step, batches, [model])
 

@@ -22,8 +22,9 @@ from benchmarks.report import report
 from benchmarks.stages import BATCH, TRAINS, with_features
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.training import Stage, StageSwitch, TokenRate
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights, Stage, StageSwitch, TokenRate, TrainingModule
+from isthmus.training.objectives.supervised import terms_of
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch
 
@@ -95,21 +96,20 @@ def by_lightning(model: AnyToAny, batches: list[Batch], stage: Stage, folder: Pa
         gradient_clip_val=1.0,
         callbacks=[StageSwitch({"it": stage}, None, folder), TokenRate(), LearningRateMonitor("step"), clock],
     )
-    trainer.fit(model, datamodule=ReadyData(batches))
+    trainer.fit(TrainingModule(model), datamodule=ReadyData(batches))
     return _differences(clock.times)
 
 
 def by_hand(model: AnyToAny, batches: list[Batch], stage: Stage, steps: int) -> list[float]:
     """The same without Lightning."""
     set_trainable(model, stage.trains, "it")
-    model.loss_weights = stage.losses
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = stage.optimizer(trained)
     scheduler = stage.scheduler(steps)(optimizer)
     times = []
     for step in range(steps):
-        terms = model(batches[step % len(batches)])
-        loss = terms.total(model.loss_weights, terms.counts())
+        terms = terms_of(model, stage.losses, batches[step % len(batches)])
+        loss = terms.total(stage.losses, terms.counts())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -132,7 +132,7 @@ def run(folder: Path, repetitions: int = 5, steps: int = STEPS) -> Path:
     for number in (1, 3):
         model = build(paths, lora=number == 3, size=WIDE)
         stage = Stage(TRAINS[number], LossWeights(alignment=0.0 if number == 1 else 1.0), steps=steps)
-        collate = model.collator("train")
+        collate = model.collator()
         samples = conversations(number, BATCH[number], SIDE, WIDE.words)
         batches = [with_features(model, collate(rows_)) for rows_ in mixed(samples, BATCH[number])]
         lightning, hand = [], []

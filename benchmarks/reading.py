@@ -18,6 +18,8 @@ from benchmarks.report import report
 from isthmus.data.batching.loader import ConversationLoader
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.sampling.mixture import Mixture
+from isthmus.training import LossWeights
+from isthmus.training.objectives.supervised import terms_of
 from isthmus.training.trainable import set_trainable
 
 RECORDS = {"short": (10_000, 100_000), "long": (10_000, 100_000, 1_000_000)}
@@ -108,7 +110,7 @@ def rates(folder: Path, repetitions: int, batches: int = 40, size: int = 16) -> 
                     json.loads(file.readline())
 
     def ours() -> None:
-        for _ in ConversationLoader(schedule, {"it": source}, model.collator("train")):
+        for _ in ConversationLoader(schedule, {"it": source}, model.collator()):
             pass
 
     seconds = interleaved({"bare reader": bare, "loader": ours}, repetitions)
@@ -130,15 +132,15 @@ def stall(folder: Path, steps: int = 30, size: int = 16) -> list[dict[str, Any]]
     rows = []
     for workers in (0, 1):
         schedule = Mixture("it", {"it": len(source)}, {"it": 1.0}, size, steps=steps)
-        batches = iter(ConversationLoader(schedule, {"it": source}, model.collator("train"), workers))
+        batches = iter(ConversationLoader(schedule, {"it": source}, model.collator(), workers))
         next(batches)
         waited = worked = 0.0
         for _ in range(steps - 1):
             start = now()
             batch = next(batches)
             middle = now()
-            terms = model(batch)
-            terms.total(model.loss_weights, terms.counts()).backward()
+            terms = terms_of(model, LossWeights(), batch)
+            terms.total(LossWeights(), terms.counts()).backward()
             worked += now() - middle
             waited += middle - start
         rows.append({"what": f"input stall, {workers} workers", "share of the step": waited / (waited + worked)})

@@ -18,9 +18,10 @@ from benchmarks.miniature import SIDE, WIDE, Size, build, write_experts
 from benchmarks.nextgpt_v1 import NextGPTStep
 from benchmarks.report import report
 from benchmarks.savings import Savings
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.counting import counts_of
-from isthmus.model.micro_batches import learn
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights
+from isthmus.training.objectives.base import Learner
+from isthmus.training.objectives.supervised import part_losses
 from isthmus.training.stage import default_optimizer
 from isthmus.training.trainable import set_trainable
 from isthmus.types import MEDIA, Batch, MediaBatch, Modality
@@ -99,9 +100,8 @@ def contenders(
             llm: Any = model.backbone.language_model.llm
             llm.get_input_embeddings().weight.requires_grad_(True)
             llm.get_output_embeddings().weight.requires_grad_(True)
-        model.loss_weights = LossWeights(alignment=0.0 if stage == 1 else 1.0)
-        model.micro_batches = micro_batches
-        collate = model.collator("train")
+        learner = Learner(model, LossWeights(alignment=0.0 if stage == 1 else 1.0), micro_batches)
+        collate = model.collator(micro_batches=micro_batches)
         batches = [collate(rows) for rows in (alone if stage == 2 else mixed)(samples, rows_a_batch)]
         _fill_conditions(model, batches, stage)
         assert model.input_side is not None and model.output_side is not None
@@ -115,10 +115,8 @@ def contenders(
                 model.input_side.encoder(Modality.IMAGE).load()
 
         def step(batch: Batch) -> Tensor:
-            if batch.rest:
-                return learn(model, batch.parts, counts_of(model, batch.parts))[0]
-            terms = model(batch)
-            return terms.total(model.loss_weights, terms.counts())
+            losses, _ = part_losses(learner, batch.parts, [])
+            return learner.in_turn(losses)[0]
 
         return Contender(step, batches, held)
 
@@ -126,7 +124,7 @@ def contenders(
     assert reference.input_side is not None and reference.output_side is not None
     encoder = reference.input_side.encoder(Modality.IMAGE)
     encoder.load()
-    collate = reference.collator("train")
+    collate = reference.collator()
     by_modality = [collate(rows) for rows in alone(samples, rows_a_batch)]
     v1 = NextGPTStep(
         stage,

@@ -18,6 +18,7 @@ from isthmus.evaluation import MatrixEvaluation
 from isthmus.evaluation.matrix.judge import Reading
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.references import References
+from isthmus.training import TrainingModule
 
 SOURCE = MatrixCells(per_cell=3, outputs=["text", "image"], text_skill=1)
 
@@ -67,7 +68,7 @@ def main(experts: Path, folder: Path, devices: int) -> MatrixEvaluation:
         use_distributed_sampler=False,
         callbacks=[evaluation],
     )
-    trainer.test(model, datamodule=data, verbose=False)
+    trainer.test(TrainingModule(model), datamodule=data, verbose=False)
     return evaluation
 
 

@@ -153,7 +153,7 @@ def test_the_shipped_experts_fit_the_shipped_data(repository: Path, monkeypatch:
     monkeypatch.chdir(repository)
     check(cli)
     # Nothing that the sources draw is longer than the sequences that the config allows.
-    collate = cli.model.collator("train")
+    collate = cli.model.collator()
     (switch,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, StageSwitch)]
     # An objective has batches of its own kind, of prompts or of pairs.
     mixed = {name for stage in switch.stages.values() if stage.objective is None for name in stage.data or ()}

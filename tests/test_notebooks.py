@@ -17,7 +17,6 @@ from nbclient import NotebookClient
 from tiny_world import INPUTS, OUTPUTS, SIGNALS, tiny_experts
 
 from isthmus.model import AnyToAny
-from isthmus.model.bundle import save_bundle
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 GENERATORS = {
@@ -76,7 +75,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": deepcopy(configuration)})).model
     model.configuration = configuration
     model.configure_model()
-    save_bundle(model, folder / "tiny" / "instruction_tuning", "instruction_tuning")
+    model.save(folder / "tiny" / "instruction_tuning", "instruction_tuning")
     return folder / "tiny"
 
 

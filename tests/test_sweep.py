@@ -41,9 +41,9 @@ from isthmus.encoders.vision.tiles_encoder import TilesEncoder
 from isthmus.encoders.vision.timm_vision import TimmVision
 from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.generators.points.shap_e import ShapE
-from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
+from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.model.bundle import read_components
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 
 Parts = dict[str, Any]
 LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
@@ -225,7 +225,7 @@ def sweep(parts: Parts, folder: Path) -> AnyToAny:
         gradient_clip_val=1.0,
         callbacks=[StageSwitch(known, folder=folder), diary],
     )
-    trainer.fit(model, datamodule=data(given, made, parts["denoises"]))
+    trainer.fit(TrainingModule(model), datamodule=data(given, made, parts["denoises"]))
 
     assert list(diary.logged) == list(known)
     for stage, steps in diary.logged.items():

@@ -14,8 +14,7 @@ from syncs import Syncs
 from tiny_world import tiny_experts
 from training.runs import NAMES, PREFERENCES, fit
 
-from isthmus.model import AnyToAny
-from isthmus.training import GroupPolicy
+from isthmus.training import GroupPolicy, TrainingModule
 
 ALLOWED = {
     # An expert reads its weights when it is first used.
@@ -42,14 +41,14 @@ def counted() -> Iterator[list[Counter[str]]]:
     are drawn, judged and laid out from what was drawn; what is learnt from them comes after.
     """
     steps: list[Counter[str]] = []
-    plain, draw, part = AnyToAny.training_step, GroupPolicy._answers, GroupPolicy._losses
+    plain, draw, part = TrainingModule.training_step, GroupPolicy._answers, GroupPolicy._losses
     syncs = Syncs()
 
-    def training_step(self: AnyToAny, batch: Any, batch_idx: int) -> torch.Tensor:
+    def training_step(self: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
         with syncs():
             return plain(self, batch, batch_idx)
 
-    def backward(self: AnyToAny, loss: torch.Tensor) -> None:
+    def backward(self: TrainingModule, loss: torch.Tensor) -> None:
         with syncs():
             loss.backward()
         steps.append(syncs.found.copy())
@@ -63,8 +62,8 @@ def counted() -> Iterator[list[Counter[str]]]:
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AnyToAny, "training_step", training_step)
-        patch.setattr(AnyToAny, "backward", backward)
+        patch.setattr(TrainingModule, "training_step", training_step)
+        patch.setattr(TrainingModule, "backward", backward)
         patch.setattr(GroupPolicy, "_answers", paused(draw))
         patch.setattr(GroupPolicy, "_losses", paused(part))
         yield steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from isthmus.cache.frozen import CacheSettings
 from isthmus.data.module import ConversationDataModule
 from isthmus.input_projectors import CrossAttention
 from isthmus.model import AnyToAny
-from isthmus.model.losses import LossWeights
 from isthmus.model.positions import weightless
 from isthmus.pocket import tasks
+from isthmus.training import LossWeights, Stage, TrainingModule
 from isthmus.types import Batch, Modality
 
+EVERYTHING = LossWeights(alignment=1.0, denoising=1.0)
 MOST = 100_000
 """Bytes that a pickled collator may take."""
 
@@ -32,15 +34,19 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def model(paths: dict[str, Path]) -> AnyToAny:
+def module(paths: dict[str, Path]) -> TrainingModule:
     """Everything is loaded, and every worker's job is to be done: media, denoising targets."""
     model = tiny_model(paths, max_tokens=1024)
     model.configure_model()
-    model.loss_weights = LossWeights(alignment=1.0, denoising=1.0)
     assert model.input_side is not None and model.output_side is not None
     for expert in (*model.input_side.encoders, *model.output_side.generators):
         expert.load()  # type: ignore[operator]
-    return model
+    return TrainingModule(model, Stage(["lora"], EVERYTHING, steps=1))
+
+
+@pytest.fixture(scope="module")
+def model(module: TrainingModule) -> AnyToAny:
+    return module.model
 
 
 def data(**options: Any) -> ConversationDataModule:
@@ -51,10 +57,10 @@ def data(**options: Any) -> ConversationDataModule:
     return module
 
 
-def batches(model: AnyToAny, **options: Any) -> list[Batch]:
-    module = data(**options)
-    module.collator_factory = model.collator
-    return list(module.train_dataloader())
+def batches(module: TrainingModule, **options: Any) -> list[Batch]:
+    found = data(**options)
+    found.collator_factory = module.collator
+    return list(found.train_dataloader())
 
 
 def tensors(batch: Batch) -> dict[str, Any]:
@@ -70,11 +76,13 @@ def tensors(batch: Batch) -> dict[str, Any]:
 
 @pytest.mark.parametrize("objective", [None, "preference_tuning", "reward_tuning"])
 def test_a_collator_is_small_with_everything_loaded(
-    model: AnyToAny, objective: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: TrainingModule, objective: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "objective", None if objective is None else stages()[objective].objective)
+    model = module.model
+    if objective is not None:
+        monkeypatch.setattr(module, "stage", replace(stages()[objective], losses=EVERYTHING))
     monkeypatch.setattr(model, "cache_settings", CacheSettings(tmp_path))
-    pickled = pickle.dumps(model.collator("train"))
+    pickled = pickle.dumps(module.collator("train"))
     # A tokenizer of megabytes stays in its folder.
     assert len(pickled) < MOST and b"added_tokens" not in pickled
     again = pickle.loads(pickled)
@@ -86,8 +94,8 @@ def test_a_collator_is_small_with_everything_loaded(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_give_the_same_batches_however_they_start(model: AnyToAny, method: Any) -> None:
-    here, there = batches(model), batches(model, workers=1, start_method=method)
+def test_workers_give_the_same_batches_however_they_start(module: TrainingModule, method: Any) -> None:
+    here, there = batches(module), batches(module, workers=1, start_method=method)
     assert len(here) == len(there) == 2
     for one, other in zip(here, there, strict=True):
         own, found = tensors(one), tensors(other)

@@ -149,6 +149,17 @@ def _read(values: Tensor) -> Integers:
     return found
 
 
+def known_layout(batch: Batch) -> Layout:
+    """The batch's layout, where it must have one by now."""
+    assert batch.layout is not None, "the backbone's laid_out() comes first"
+    return batch.layout
+
+
+def target_labels(batch: Batch) -> Tensor:
+    """(P,) the labels of a batch that has its layout."""
+    return batch.labels.flatten()[known_layout(batch).targets]
+
+
 def with_layouts(batch: Batch, vocabulary: Vocabulary) -> Batch:
     """The batch with the layouts of all its parts, and of what is mixed into it."""
     batch.layout = layout_of(batch, vocabulary)

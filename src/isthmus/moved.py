@@ -33,6 +33,13 @@ MOVED = {
             "wan": "video.wan",
             "zeroscope": "video.zeroscope",
         },
+        "training": {
+            "group_policy": "objectives.group_policy",
+            "input_wait": "running.input_wait",
+            "preference": "objectives.preference",
+            "progress": "running.progress",
+            "throughput": "running.throughput",
+        },
         "data": {
             "preferences": "conversations.preferences",
             "schema": "conversations.schema",

@@ -267,7 +267,7 @@ def test_a_first_signal_token_starts_at_the_mean_logit_and_learns_as_fast_as_wit
     logits = backbone.logits(states).detach()
     torch.testing.assert_close(logits[:, -4:], logits[:, :-4].mean(-1, keepdim=True).expand(3, 4))
     with torch.no_grad():
-        backbone.rows.run_starts += 0.5  # one optimizer step, so to speak
+        backbone.rows.run_starts.add_(0.5)  # one optimizer step, so to speak
     torch.testing.assert_close(
         backbone.logits(states)[:, -4:] - logits[:, -4:], 0.5 * states.sum(-1, keepdim=True).expand(3, 4)
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import supervised
 import torch
 from tiny_world import tiny_experts, tiny_model
 
@@ -19,8 +20,8 @@ from isthmus.data.conversations.schema import Conversation, MediumItem, Message,
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError
 from isthmus.data.media.limits import MediaLimits
-from isthmus.model import AnyToAny, LossWeights
 from isthmus.pocket.tasks import Describe, Draw
+from isthmus.training import LossWeights, Stage, TrainingModule
 from isthmus.types import Condition, Media, Modality
 
 
@@ -29,22 +30,21 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return tiny_experts(tmp_path_factory.mktemp("experts"))
 
 
-def build(experts: Mapping[str, Path], settings: CacheSettings | None) -> AnyToAny:
+def build(experts: Mapping[str, Path], settings: CacheSettings | None) -> TrainingModule:
     model = tiny_model(experts, max_tokens=1024)
     model.cache_settings = settings
     model.configure_model()
-    model.loss_weights = LossWeights(alignment=1.0)
-    return model
+    return TrainingModule(model, Stage(["lora"], LossWeights(alignment=1.0), steps=1))
 
 
-def losses(model: AnyToAny, source: ConversationSource) -> list[torch.Tensor]:
+def losses(module: TrainingModule, source: ConversationSource) -> list[torch.Tensor]:
     """Four batches, each with an optimizer's step after it."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-2)
-    collator, found = model.collator("train"), []
+    collator, found = module.collator("train"), []
     for start in range(0, 16, 4):
-        terms = model(collator([source[index] for index in range(start, start + 4)]))
-        loss = terms.total(model.loss_weights, terms.counts())
+        batch = collator([source[index] for index in range(start, start + 4)])
+        loss = supervised.loss(module.model, module.weights, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,8 +63,10 @@ def test_training_from_the_cache_is_training_online(
     cached = losses(model, source)
     assert torch.equal(torch.stack(online), torch.stack(filling))
     assert torch.equal(torch.stack(online), torch.stack(cached))
-    assert model.input_side is not None and model.output_side is not None
-    assert not any(expert.is_loaded for expert in [*model.input_side.encoders, *model.output_side.generators])
+    assert model.model.input_side is not None and model.model.output_side is not None
+    assert not any(
+        expert.is_loaded for expert in [*model.model.input_side.encoders, *model.model.output_side.generators]
+    )
     own = model.cache()
     assert own is not None and own.misses == 0 and own.hits > 0
 
@@ -88,13 +90,13 @@ def test_a_batch_of_hits_and_misses_keeps_its_order(experts: dict[str, Path], tm
     source, settings = Describe(size=8, modalities=["image"]), CacheSettings(tmp_path, trial=0)
     model = build(experts, settings)
     plain = build(experts, None).collator("train")([source[index] for index in range(4)]).media[Modality.IMAGE]
-    assert model.input_side is not None
-    expected = model.input_side.features(Modality.IMAGE, plain).tokens
+    assert model.model.input_side is not None
+    expected = model.model.input_side.features(Modality.IMAGE, plain).tokens
     for index in (1, 3):
-        model.input_side(model.collator("train")([source[index]]).media)
+        model.model.input_side(model.collator("train")([source[index]]).media)
     mixed = model.collator("train")([source[index] for index in range(4)]).media[Modality.IMAGE]
     assert mixed.cached is not None and [known.tokens is not None for known in mixed.cached] == [False, True] * 2
-    torch.testing.assert_close(model.input_side.features(Modality.IMAGE, mixed).tokens, expected)
+    torch.testing.assert_close(model.model.input_side.features(Modality.IMAGE, mixed).tokens, expected)
 
 
 def test_a_held_file_is_not_decoded(experts: dict[str, Path], tmp_path: Path) -> None:
@@ -109,9 +111,9 @@ def test_a_held_file_is_not_decoded(experts: dict[str, Path], tmp_path: Path) ->
         )
     )
     model = build(experts, CacheSettings(tmp_path / "cache", trial=0))
-    assert model.input_side is not None
+    assert model.model.input_side is not None
     batch = model.collator("train")([talk])
-    model.input_side(batch.media)
+    model.model.input_side(batch.media)
     collator = model.collator("train")
     collator.preprocess = {}  # whatever is preprocessed now fails
     collator.preprocess[Modality.IMAGE] = _refused
@@ -146,8 +148,8 @@ def test_a_held_file_passes_no_lower_cap(
     said = Message("user", (MediumItem(kind, save_media(made, tmp_path / name)), TextItem("what?")))
     talk = Conversation((said, Message("assistant", (TextItem("seven"),))))
     model = build(experts, CacheSettings(tmp_path / "cache", trial=0))
-    assert model.input_side is not None
-    model.input_side(model.collator("train")([talk]).media)
+    assert model.model.input_side is not None
+    model.model.input_side(model.collator("train")([talk]).media)
     collator = model.collator("train")
     known = collator([talk]).media[kind].cached
     assert known is not None and known[0].tokens is not None
@@ -174,8 +176,8 @@ def test_wrong_weights_never_hit(experts: dict[str, Path], tmp_path: Path) -> No
     source = Describe(size=4, modalities=["image"])
     for _ in range(2):
         model = build({**experts, "imagebind": copy}, settings)
-        assert model.input_side is not None
-        model.input_side(model.collator("train")([source[0]]).media)
+        assert model.model.input_side is not None
+        model.model.input_side(model.collator("train")([source[0]]).media)
     cache = model.cache()
     assert cache is not None and cache.hits == 1
     file = next(copy.glob("*.safetensors"))
@@ -189,8 +191,8 @@ def test_wrong_weights_never_hit(experts: dict[str, Path], tmp_path: Path) -> No
 
 def test_identity_is_that_of_weights_files_and_settings(experts: dict[str, Path], tmp_path: Path) -> None:
     model = build(experts, None)
-    assert model.output_side is not None and model.input_side is not None
-    for part in (model.output_side.generator(Modality.IMAGE), model.input_side.encoder(Modality.IMAGE)):
+    assert model.model.output_side is not None and model.model.input_side is not None
+    for part in (model.model.output_side.generator(Modality.IMAGE), model.model.input_side.encoder(Modality.IMAGE)):
         before = identity(part)
         part.load()
         assert identity(part) == before
@@ -201,19 +203,19 @@ def test_identity_is_that_of_weights_files_and_settings(experts: dict[str, Path]
     copy = tmp_path / "image"
     shutil.copytree(experts["image"], copy)
     moved = build({**experts, "image": copy}, None)
-    assert moved.output_side is not None
-    generator = moved.output_side.generator(Modality.IMAGE)
-    assert identity(generator) == identity(model.output_side.generator(Modality.IMAGE))
+    assert moved.model.output_side is not None
+    generator = moved.model.output_side.generator(Modality.IMAGE)
+    assert identity(generator) == identity(model.model.output_side.generator(Modality.IMAGE))
     words = next(copy.rglob("tokenizer*.json"))
     words.write_text(json.dumps(json.loads(words.read_text()) | {"other": 1}))
-    assert identity(generator) != identity(model.output_side.generator(Modality.IMAGE))
+    assert identity(generator) != identity(model.model.output_side.generator(Modality.IMAGE))
 
 
 def test_another_precision_is_another_value(experts: dict[str, Path], tmp_path: Path) -> None:
     model = build(experts, CacheSettings(tmp_path, trial=0))
     cache = model.cache()
-    assert cache is not None and model.output_side is not None
-    generator = model.output_side.generator(Modality.IMAGE)
+    assert cache is not None and model.model.output_side is not None
+    generator = model.model.output_side.generator(Modality.IMAGE)
     before = cache.namespace(generator, Modality.IMAGE)
     cache.precision = "bf16-mixed"
     assert cache.namespace(generator, Modality.IMAGE) != before
@@ -222,10 +224,10 @@ def test_another_precision_is_another_value(experts: dict[str, Path], tmp_path: 
 def test_half_storage_is_rounded_and_given_back_as_float32(experts: dict[str, Path], tmp_path: Path) -> None:
     model = build(experts, CacheSettings(tmp_path, storage="bfloat16", trial=0))
     model.cache()
-    assert model.output_side is not None
-    exact = model.output_side.generator(Modality.IMAGE).condition(["a seven"])
-    model.output_side.target(Modality.IMAGE, ["a seven"])
-    held = model.output_side.target(Modality.IMAGE, ["a seven"])
+    assert model.model.output_side is not None
+    exact = model.model.output_side.generator(Modality.IMAGE).condition(["a seven"])
+    model.model.output_side.target(Modality.IMAGE, ["a seven"])
+    held = model.model.output_side.target(Modality.IMAGE, ["a seven"])
     assert held.tokens.dtype == torch.float32
     assert torch.equal(held.tokens, exact.tokens.bfloat16().float())
 
@@ -235,8 +237,8 @@ def test_switches_itself_off_where_it_is_slower(
 ) -> None:
     model = build(experts, CacheSettings(tmp_path, trial=4))
     cache = model.cache()
-    assert cache is not None and model.output_side is not None
-    generator = model.output_side.generator(Modality.IMAGE)
+    assert cache is not None and model.model.output_side is not None
+    generator = model.model.output_side.generator(Modality.IMAGE)
     row = generator.condition(["x"])
 
     class Instant(type(generator)):  # type: ignore[misc]  # the same expert, its text tower faster than any disk
@@ -246,7 +248,7 @@ def test_switches_itself_off_where_it_is_slower(
     generator.__class__ = Instant
     with caplog.at_level(logging.INFO, logger="isthmus"):
         for number in range(20):
-            model.output_side.target(Modality.IMAGE, [f"{number} {other}" for other in range(2)])
+            model.model.output_side.target(Modality.IMAGE, [f"{number} {other}" for other in range(2)])
     decisions = [record.message for record in caplog.records if "switched off" in record.message]
     assert len(decisions) == 1 and "image" in decisions[0]
     assert len(cache.store) == 4

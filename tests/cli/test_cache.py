@@ -11,12 +11,11 @@ from tiny_world import tiny_experts, tiny_model
 from isthmus.cache.frozen import CacheSettings
 from isthmus.cli.cache import fill_stages
 from isthmus.data.module import ConversationDataModule
-from isthmus.model import AnyToAny, LossWeights
 from isthmus.pocket.tasks import Describe, Draw
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 
 
-def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Path) -> AnyToAny:
+def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Path) -> TrainingModule:
     model = tiny_model(experts, max_tokens=1024)
     model.cache_settings = settings
     data = ConversationDataModule(
@@ -31,8 +30,9 @@ def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Pat
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, default_root_dir=folder, enable_checkpointing=False
     )
-    fill_stages(model, data, StageSwitch(stages, folder=folder), trainer)
-    return model
+    module = TrainingModule(model)
+    fill_stages(module, data, StageSwitch(stages, folder=folder), trainer)
+    return module
 
 
 def test_fills_what_the_stages_need_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,8 +40,8 @@ def test_fills_what_the_stages_need_and_goes_on(tmp_path: Path, capsys: pytest.C
     settings = CacheSettings(tmp_path / "cache", trial=0)
     first = filled(experts, settings, tmp_path).cache()
     assert first is not None and first.misses == len(first.store) > 8
-    model = filled(experts, settings, tmp_path)
-    second = model.cache()
+    module = filled(experts, settings, tmp_path)
+    second, model = module.cache(), module.model
     assert second is not None and second.misses == 0 and second.hits >= first.misses
     assert model.input_side is not None and model.output_side is not None
     assert not any(part.is_loaded for part in [*model.input_side.encoders, *model.output_side.generators])

@@ -20,16 +20,18 @@ from isthmus.data.batching.fetch import Steps
 from isthmus.data.sampling.mixture import Mixture
 from isthmus.cache.frozen import CacheSettings
 from isthmus.pocket.tasks import Describe
+from isthmus.training import TrainingModule
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
 names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
 model = tiny_model({{name: root / name for name in names}}, max_tokens=1024)
 model.cache_settings = CacheSettings(Path(sys.argv[2]), trial=0)
 model.configure_model()
+module = TrainingModule(model)
 source = Describe(size={SIZE})
 steps = Steps(Mixture("it", {{"describe": {SIZE}}}, {{"describe": 1.0}}, 2, epochs=1.0), {{"describe": source}},
-              model.collator("train"), 0, 1, "raise")
-cache = model.cache()
+              module.collator("train"), 0, 1, "raise")
+cache = module.cache()
 for step in range({SIZE} // 2):
     batch = steps[step].batch
     fresh = {{int(row) for own in batch.media.values()

@@ -21,7 +21,7 @@ from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny, Reply
-from isthmus.training import GroupPolicy, Stage, StageSwitch
+from isthmus.training import GroupPolicy, Stage, StageSwitch, TrainingModule
 
 GROUP, KL, TEMPERATURE = 3, 0.3, 1.3
 TRAINS = ["signal_rows", "lora"]
@@ -110,7 +110,7 @@ def main() -> None:
     if options["mixed"]:
         sources["told"] = Said("told", TOLD)
     data = ConversationDataModule(sources, seed=5)
-    trainer.fit(words_alone(experts), datamodule=data)
+    trainer.fit(TrainingModule(words_alone(experts)), datamodule=data)
     torch.save(recorder.steps[:-1], folder / f"rank_{trainer.global_rank}.pt")
 
 

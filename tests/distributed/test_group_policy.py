@@ -58,7 +58,7 @@ def spoken(model: AnyToAny, prompt: list[int], answer: list[int]) -> Tensor:
 
 def plain_loss(model: AnyToAny, first: dict[str, Tensor], now: dict[str, Tensor], answers: list[Any]) -> Tensor:
     """GRPO's loss of all answers, in one process: ``first`` are the reference's weights, ``now`` the policy's."""
-    collate = model.collator("test")
+    collate = model.prompt_collator()
     prompts = {asked.details["id"]: collate([asked]).ids[0].tolist() for asked in Said("asked", ASKED)}
     assign(model, first)
     with torch.no_grad():

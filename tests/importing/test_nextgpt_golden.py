@@ -18,8 +18,9 @@ from isthmus.encoders.checkpoint import save_checkpoint
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.importing.nextgpt_v1 import Source, import_nextgpt_v1
 from isthmus.losses import alignment_loss
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.losses import Terms
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights
+from isthmus.training.objectives.losses import Terms
 from isthmus.types import IGNORED, Batch, Features, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -111,7 +112,7 @@ def test_it_computes_what_the_release_does(golden: Any, imported: AnyToAny, case
         language_model.logits(hidden.flatten(0, 1)), tensors[f"{case}.logits"].flatten(0, 1), **CLOSE
     )
 
-    count = torch.tensor(int((batch.labels != IGNORED).sum()))
+    count = int((batch.labels != IGNORED).sum())
     terms = Terms(output.text_loss, None, count)
     if makes:
         given = tensors[f"{case}.projector.states"] + tensors[f"{case}.projector.embeddings"]

@@ -15,7 +15,6 @@ from isthmus.backbones.base import Sampling
 from isthmus.data.media.files import save_media
 from isthmus.inference.pipeline import Pipeline
 from isthmus.model import AnyToAny
-from isthmus.model.bundle import save_bundle
 from isthmus.pocket.world import Concept, draw
 from isthmus.types import MEDIA
 
@@ -43,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
         model: AnyToAny = parser.instantiate_classes(parser.parse_object({"model": deepcopy(configuration)})).model
         model.configuration = configuration
         model.configure_model()
-        return save_bundle(model, clone / "runs" / "tiny" / "stage", "stage")
+        return model.save(clone / "runs" / "tiny" / "stage", "stage")
 
 
 @pytest.fixture(scope="session")

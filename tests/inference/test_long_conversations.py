@@ -182,8 +182,8 @@ def test_prompts_of_a_test_run_take_the_context_too(model: AnyToAny) -> None:
 
     long = Conversation((Message("user", (TextItem("x" * 300),)), Message("assistant", (TextItem("y"),))))
     with pytest.raises(ValueError, match="expected at most max_tokens = 50"):
-        model.collator("train")([long])
-    batch = model.collator("test")([long])
+        model.collator()([long])
+    batch = model.prompt_collator()([long])
     assert int(batch.mask.sum()) > 300 and batch.left_out == []
     (reply,) = model.answer(batch, SHORT)
     assert reply.left_out == 0 and reply.tokens

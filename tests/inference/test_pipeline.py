@@ -12,7 +12,6 @@ import pytest
 from isthmus.backbones.base import Sampling
 from isthmus.inference.pipeline import Pipeline
 from isthmus.model import Reply
-from isthmus.model.bundle import save_bundle
 from isthmus.types import Modality
 
 
@@ -89,7 +88,7 @@ def test_what_is_refused(opened: Pipeline, bundle: Path, tmp_path: Path) -> None
 
 
 def test_an_opened_model_can_be_saved_again(bundle: Path, opened: Pipeline, tmp_path: Path) -> None:
-    again = save_bundle(opened.model, tmp_path / "again", "stage")
+    again = opened.model.save(tmp_path / "again", "stage")
     first, second = (json.loads((folder / "manifest.json").read_text()) for folder in (bundle, again))
     assert first["configuration"] == second["configuration"] and first["components"] == second["components"]
 

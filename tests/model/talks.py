@@ -73,7 +73,7 @@ class Read:
 @torch.no_grad()
 def read(model: AnyToAny, conversation: Conversation) -> Read:
     """Runs the LLM's own forward over one conversation, without padding, cache or chunks."""
-    collated = model.collator("train")([conversation])
+    collated = model.collator()([conversation])
     ids, labels = collated.ids[0], collated.labels[0]
     language_model = model.backbone.language_model
     vocabulary, rows = language_model.vocabulary, language_model.rows

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import supervised
 import torch
 from model.talks import caption, insist, mixed, read, talk
 
 from isthmus.backbones.base import Sampling
 from isthmus.data.errors import DataError
-from isthmus.model import AnyToAny, LossWeights
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights, Stage, TrainingModule
 from isthmus.types import Condition, Modality
 
 IMAGE, VIDEO, AUDIO = Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
@@ -21,8 +23,7 @@ EVERYTHING = LossWeights(text=0.5, alignment=2.0, denoising=0.25, modalities={"i
 
 
 def forward(model: AnyToAny, conversations: Any, weights: LossWeights) -> Any:
-    model.loss_weights = weights
-    return model(model.collator("train")(conversations))
+    return supervised.terms(model, weights, conversations)
 
 
 def test_text_terms_are_each_conversations_own(model: AnyToAny) -> None:
@@ -31,7 +32,7 @@ def test_text_terms_are_each_conversations_own(model: AnyToAny) -> None:
     torch.testing.assert_close(terms.text, sum(r.text for r in readings), rtol=1e-4, atol=1e-3)
     assert int(terms.correct) == sum(r.correct for r in readings)
     assert int(terms.tokens) == sum(r.tokens for r in readings)
-    assert terms.counts().tolist() == [sum(r.tokens for r in readings), 0, 0]
+    assert terms.counts().tolist() == [sum(r.tokens for r in readings), *[0] * 5]
 
 
 def test_called_is_the_share_of_runs_whose_first_token_is_likeliest(model: AnyToAny) -> None:
@@ -67,14 +68,13 @@ def test_alignment_is_the_distance_to_the_generators_own_condition(model: AnyToA
         cosines = (projected * targets).sum((1, 2)) / lengths
         torch.testing.assert_close(terms.cosine[modality], cosines.sum(), rtol=1e-4, atol=1e-4)
         assert not terms.cosine[modality].requires_grad and terms.alignment[modality].requires_grad
-    assert terms.counts().tolist() == [int(terms.tokens), 5, 0]
+    assert terms.counts().tolist() == [terms.tokens, 5, *[0] * 4]
 
 
 def test_denoising_is_each_contents_own_and_only_where_there_is_one(model: AnyToAny) -> None:
     conversations = [*mixed(), talk(["draw"], [("image", 6)], seed=7)]
-    model.loss_weights = LossWeights(denoising=1.0)
-    batch = model.collator("train")(conversations)
-    terms = model(batch)
+    batch = model.collator(contents=True)(conversations)
+    terms = supervised.terms(model, LossWeights(denoising=1.0), batch)
     assert {m: len(values) for m, values in terms.denoising.items()} == {IMAGE: 3, AUDIO: 1}
     assert batch.signals[IMAGE].content_runs.tolist() == [0, 1, 3], "the third image brings no file"
     assert not terms.alignment
@@ -89,7 +89,7 @@ def test_denoising_is_each_contents_own_and_only_where_there_is_one(model: AnyTo
                 content, Condition(heard[run : run + 1]), runs.seeds[run : run + 1]
             )
             torch.testing.assert_close(errors[index], alone[0], rtol=1e-4, atol=1e-5)
-    assert terms.counts().tolist() == [int(terms.tokens), 0, 4]
+    assert terms.counts().tolist() == [terms.tokens, 0, 4, 0, 0, 0]
 
 
 def test_the_loss_weighs_terms_and_modalities(model: AnyToAny) -> None:
@@ -135,10 +135,8 @@ def test_what_weighs_nothing_is_not_computed(
         generator.load()
         generator.text_encoder.register_forward_hook(partial(count, "text_encoder", modality))
         generator.unet.register_forward_hook(partial(count, "unet", modality))
-    model.loss_weights = EVERYTHING
-    batch = model.collator("train")(mixed())  # brings contents, whatever is weighed
-    model.loss_weights = weights
-    terms = model(batch)
+    batch = model.collator(contents=True)(mixed())  # brings contents, whatever is weighed
+    terms = supervised.terms(model, weights, batch)
     assert calls["projector"] == dict.fromkeys(projects, 1)
     assert set(calls["text_encoder"]) == conditions == set(terms.alignment)
     assert calls["unet"] == dict.fromkeys(denoises, 1) and terms.denoising.keys() == denoises
@@ -228,11 +226,11 @@ def test_a_medium_that_is_not_served_is_one_clear_error(
     build: Any, inputs: Any, outputs: Any, conversation: Any, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        build(inputs=inputs, outputs=outputs).collator("train")([conversation])
+        build(inputs=inputs, outputs=outputs).collator()([conversation])
 
 
 def test_a_batch_of_another_models_media_is_refused(build: Any, model: AnyToAny) -> None:
-    batch = model.collator("train")([talk([("image", 1), ("audio", 2)], ["three"])])
+    batch = model.collator()([talk([("image", 1), ("audio", 2)], ["three"])])
     with pytest.raises(ValueError, match=r"found audio; its encoders serve image: give it an encoder and a projector"):
         build(inputs=("image",))(batch)
     with pytest.raises(ValueError, match=r"batch.media: found image, audio, but features were projected for none"):
@@ -241,12 +239,12 @@ def test_a_batch_of_another_models_media_is_refused(build: Any, model: AnyToAny)
 
 def test_batches_bring_denoising_targets_only_where_they_are_trained_on(model: AnyToAny) -> None:
     conversations = mixed()[:1]
-    model.loss_weights = LossWeights(alignment=1.0)
-    assert not model.collator("train")(conversations).signals[IMAGE].contents
-    model.loss_weights = LossWeights(denoising=0.1)
-    contents = model.collator("validation")(conversations).signals[IMAGE].contents
+    module = TrainingModule(model, Stage(["lora"], LossWeights(alignment=1.0), steps=1))
+    assert not module.collator("train")(conversations).signals[IMAGE].contents
+    module = TrainingModule(model, Stage(["lora"], LossWeights(denoising=0.1), steps=1))
+    contents = module.collator("validation")(conversations).signals[IMAGE].contents
     assert contents and all(len(tensor) == 2 for tensor in contents.values())
-    prompts = model.collator("test")(conversations)
+    prompts = model.prompt_collator()(conversations)
     assert not prompts.signals and prompts.target_count == 0 and prompts.ids.shape[1] < 200
 
 
@@ -255,7 +253,7 @@ def test_a_test_step_answers_by_each_samples_seed(build: Any) -> None:
     model.sampling = Sampling(max_tokens=2)
     conversations = [talk(["draw"], ["x"], seed=seed) for seed in (2**40 + 3, 5)]
     insist(model, conversations[0], "image")
-    replies = model.test_step(model.prompts(conversations), 0)
+    replies = TrainingModule(model).test_step(model.prompts(conversations), 0)
     same = model.answer(model.prompts(conversations[::-1]), seeds=[5, 3])[::-1]
     for reply, expected in zip(replies, same, strict=True):
         (mine,), (theirs,) = reply.media(), expected.media()
@@ -265,7 +263,7 @@ def test_a_test_step_answers_by_each_samples_seed(build: Any) -> None:
 
 def test_without_a_stage_there_is_no_optimizer(model: AnyToAny) -> None:
     with pytest.raises(ValueError, match=r"no stage; expected one before training\. Add the StageSwitch callback"):
-        model.configure_optimizers()
+        TrainingModule(model).configure_optimizers()
 
 
 def test_the_optimizer_holds_what_trains_alone(model: AnyToAny) -> None:
@@ -273,11 +271,12 @@ def test_the_optimizer_holds_what_trains_alone(model: AnyToAny) -> None:
     wanted = list(model.parts()["output_projectors.image"].values())
     for parameter in wanted:
         parameter.requires_grad_(True)
-    model.optimizer_factory = partial(torch.optim.SGD, lr=0.1)
-    optimizer = model.configure_optimizers()
+    stage = Stage(["output_projectors.image"], steps=4, optimizer=partial(torch.optim.SGD, lr=0.1))
+    module = TrainingModule(model, stage)
+    optimizer = module.configure_optimizers()
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in wanted} and len(held) == len(wanted)
-    model.scheduler_factory = partial(torch.optim.lr_scheduler.StepLR, step_size=2)
-    configured = model.configure_optimizers()
+    module.enter(stage, "drawing", 4)
+    configured = module.configure_optimizers()
     assert configured["lr_scheduler"]["interval"] == "step"
     assert configured["lr_scheduler"]["scheduler"].optimizer is configured["optimizer"]

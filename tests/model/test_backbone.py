@@ -11,7 +11,7 @@ from isthmus.types import IGNORED, Modality
 
 
 def test_it_passes_on_what_its_language_model_gives(model: AnyToAny) -> None:
-    batch = model.collator("train")(mixed())
+    batch = model.collator()(mixed())
     assert model.input_side is not None
     projected = model.input_side(batch.media)
     output = model.backbone(batch, projected)
@@ -26,7 +26,7 @@ def test_it_passes_on_what_its_language_model_gives(model: AnyToAny) -> None:
 
 def test_plans_are_written_in_its_own_tokens(model: AnyToAny) -> None:
     backbone = model.backbone
-    batch = model.collator("train")(mixed()[:1])
+    batch = model.collator()(mixed()[:1])
     ids = batch.ids[0].tolist()
     for modality, count in ((Modality.IMAGE, 2), (Modality.AUDIO, 0)):
         run = list(backbone.language_model.vocabulary.signal_ids(modality))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import supervised
 import torch
 from model.talks import mixed, talk
 from tiny_bert import write_bert
@@ -14,8 +15,9 @@ from tiny_world import SIGNALS, tiny_model, write_t5
 from isthmus.backbones import EncoderDecoderBackbone, LoraSettings
 from isthmus.backbones.base import Sampling
 from isthmus.input_projectors import PFormer
-from isthmus.model import AnyToAny, Backbone, LossWeights
-from isthmus.model.teaching import teach
+from isthmus.model import AnyToAny, Backbone
+from isthmus.training import LossWeights
+from isthmus.training.objectives.teaching import lesson_of, teach
 from isthmus.types import Modality
 
 EVERYTHING = LossWeights(text=0.5, alignment=2.0, denoising=0.25)
@@ -38,14 +40,12 @@ def compose(experts: dict[str, Path], folder: Path, **options: Any) -> AnyToAny:
 
 def test_it_trains_on_every_medium(experts: dict[str, Path], t5_folder: Path) -> None:
     model = compose(experts, t5_folder)
-    model.loss_weights = EVERYTHING
-    batch = model.collator("train")(mixed())
+    batch = model.collator(contents=True)(mixed())
     optimizer = torch.optim.Adam([parameter for _, parameter in model.named_owned()], lr=0.01)
     losses = []
     for step in range(12):
         optimizer.zero_grad()
-        terms = model(batch)
-        loss = terms.total(EVERYTHING, terms.counts())
+        loss = supervised.loss(model, EVERYTHING, batch)
         loss.backward()
         if step == 0:
             moved = {
@@ -61,9 +61,8 @@ def test_it_trains_on_every_medium(experts: dict[str, Path], t5_folder: Path) ->
 
 def test_a_conversations_loss_does_not_depend_on_the_others(experts: dict[str, Path], t5_folder: Path) -> None:
     model = compose(experts, t5_folder)
-    collate = model.collator("train")
-    together = model(collate(mixed()))
-    alone = [model(collate([conversation])) for conversation in mixed()]
+    together = supervised.terms(model, LossWeights(), mixed())
+    alone = [supervised.terms(model, LossWeights(), [conversation]) for conversation in mixed()]
     torch.testing.assert_close(together.text, torch.stack([terms.text for terms in alone]).sum(), rtol=1e-4, atol=1e-3)
     assert int(together.correct) == sum(int(terms.correct) for terms in alone)
 
@@ -81,7 +80,7 @@ def test_a_teacher_learns_by_what_it_writes(experts: dict[str, Path], t5_folder:
     write_bert(tmp_path)
     teacher = PFormer(language_model.width, checkpoint=tmp_path, positions=3, feature_width=5).eval()  # hides nothing
     texts = ["a red seven", "two"]
-    found = teach(teacher, language_model, texts)
+    found = teach(teacher, language_model, lesson_of(teacher, language_model, texts))
     prompts, _ = teacher(*teacher.tokenize(texts))
     expected, count = torch.zeros(()), 0
     words = language_model.llm.get_input_embeddings().weight

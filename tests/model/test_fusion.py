@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import supervised
 import torch
 from jsonargparse import ArgumentParser
 from tiny_bert import write_bert
 
 from isthmus.backbones import FusionSettings
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.bundle import load_bundle, save_bundle
+from isthmus.model import AnyToAny
 from isthmus.pocket import tasks
+from isthmus.training import LossWeights
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Modality
 from isthmus.vocabulary import MEDIA_POSITION
@@ -24,7 +25,7 @@ IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 def test_fused_media_take_no_positions_and_train_the_new_layers(build: Any, tmp_path: Path) -> None:
     model: AnyToAny = build(inputs=("image", "audio"), outputs=(), fusion=FUSION)
     source = tasks.Describe(split="train", size=8, modalities=("image", "audio"))
-    batch = model.collator("train")([source[i] for i in range(8)])
+    batch = model.collator()([source[i] for i in range(8)])
     assert not batch.media[IMAGE].lengths.any() and batch.media[AUDIO].lengths.all()
     begin, end = model.backbone.language_model.vocabulary.tags(IMAGE)
     places = batch.media[IMAGE]
@@ -34,12 +35,10 @@ def test_fused_media_take_no_positions_and_train_the_new_layers(build: Any, tmp_
 
     counts = set_trainable(model, ["fusion", "input_projectors"], "encoder_alignment")
     assert set(counts) == {"fusion", "input_projectors.image", "input_projectors.audio"}
-    model.loss_weights = LossWeights()
     optimizer = torch.optim.AdamW([p for _, p in model.named_owned() if p.requires_grad], lr=1e-2)
     losses = []
     for _ in range(25):
-        terms = model(batch)
-        loss = terms.total(model.loss_weights, terms.counts())
+        loss = supervised.loss(model, LossWeights(), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -49,13 +48,13 @@ def test_fused_media_take_no_positions_and_train_the_new_layers(build: Any, tmp_
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in bridge.values())
 
     model.eval()
-    folder = save_bundle(model, tmp_path / "bundle", "encoder_alignment")
+    folder = model.save(tmp_path / "bundle", "encoder_alignment")
     again: AnyToAny = build(inputs=("image", "audio"), outputs=(), fusion=FUSION, seed=1)
-    load_bundle(again.eval(), folder)
+    again.eval().load(folder)
     prompts = model.prompts([source[0], source[1], source[2]])
     replies, same = model.answer(prompts), again.answer(prompts)
     assert [reply.text for reply in replies] == [reply.text for reply in same]
-    torch.testing.assert_close(model(batch).text, again(batch).text, rtol=0, atol=0)
+    torch.testing.assert_close(model(batch).text_loss, again(batch).text_loss, rtol=0, atol=0)
 
 
 def test_every_part_is_configured_by_its_class_path(experts: dict[str, Path], tmp_path: Path) -> None:
@@ -92,7 +91,6 @@ def test_every_part_is_configured_by_its_class_path(experts: dict[str, Path], tm
         "TokenMerging",
     ]
     assert {"teacher", "fusion", "input_projectors.image"} <= set(model.parts())
-    model.loss_weights = LossWeights()
     source = tasks.Describe(split="train", size=3, modalities=tuple(bridges))
-    terms = model(model.collator("train")([source[i] for i in range(3)]))
+    terms = supervised.terms(model, LossWeights(), [source[i] for i in range(3)])
     assert terms.text.isfinite() and terms.text > 0

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import supervised
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.input_projectors import MLP, CFormerProjector
 from isthmus.model import AnyToAny, InputSide
 from isthmus.model.gaps import without_gaps
-from isthmus.model.losses import LossWeights
+from isthmus.training.objectives.losses import LossWeights
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -126,9 +127,9 @@ def heard(model: AnyToAny, digit: int) -> int:
 @torch.no_grad()
 def test_a_batch_says_what_its_conversations_say_alone(listening: AnyToAny) -> None:
     """And alone they are read as they would be, had the right number of positions been known."""
-    listening.loss_weights = LossWeights(text=1.0, alignment=1.0)
-    together = listening(listening.collator("train")(TALKS))
-    alone = [listening(listening.collator("train")([one])) for one in TALKS]
+    together, *alone = (
+        supervised.terms(listening, LossWeights(alignment=1.0), own) for own in (TALKS, *([t] for t in TALKS))
+    )
     torch.testing.assert_close(together.text, torch.stack([terms.text for terms in alone]).sum(), rtol=1e-4, atol=1e-4)
     for modality, row in ((Modality.IMAGE, 0), (Modality.AUDIO, 1)):
         torch.testing.assert_close(together.alignment[modality], alone[row].alignment[modality], rtol=1e-3, atol=1e-4)
@@ -136,19 +137,19 @@ def test_a_batch_says_what_its_conversations_say_alone(listening: AnyToAny) -> N
 
 @torch.no_grad()
 def test_the_llm_meets_as_many_positions_as_there_are_tokens(listening: AnyToAny) -> None:
-    collated = listening.collator("train")(TALKS)
+    collated = listening.collator()(TALKS)
     assert listening.input_side is not None
     counts = torch.tensor([heard(listening, digit) for digit in (4, 1, 8)])
     assert collated.media[Modality.AUDIO].lengths.tolist() == [16, 16, 16] and (counts < 16).all()
     projected = listening.input_side(collated.media)
     with pytest.raises(ValueError, match="media positions"):
         listening.backbone(collated, projected)
-    closed = listening.input_side.closed(collated, projected)
+    closed = listening.input_side.packed(collated, projected)
     assert torch.equal(closed.media[Modality.AUDIO].lengths, counts)
     assert int((closed.ids == MEDIA_POSITION).sum()) == int(counts.sum()) + 2
     assert closed.mask.sum() == collated.mask.sum() - 3 * 16 + counts.sum()
     # The same conversations, laid out by someone who has already listened.
-    collator, foretell = listening.collator("train"), listening.input_side.positions
+    collator, foretell = listening.collator(), listening.input_side.positions
     encoder = listening.input_side.encoder(Modality.AUDIO)
 
     def positions(modality: Modality, inputs: Mapping[str, Tensor]) -> int:
@@ -177,12 +178,12 @@ def test_answers_are_those_of_each_prompt_alone(listening: AnyToAny) -> None:
 
 
 def test_the_projector_learns_from_what_was_heard(listening: AnyToAny) -> None:
-    collated = listening.collator("train")(TALKS)
+    collated = listening.collator()(TALKS)
     assert listening.input_side is not None
     captured: list[Tensor] = []
     projector = listening.input_side.projector(Modality.AUDIO)
     projector.register_forward_hook(lambda module, given, out: out[0].retain_grad() or captured.append(out[0]))
-    listening(collated).text.backward()
+    listening(collated).text_loss.backward()
     (projected,) = captured
     assert projected.grad is not None
     reached = projected.grad.abs().sum(-1) > 0

@@ -6,11 +6,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import supervised
 import torch
 from model.talks import mixed
 
 from isthmus.backbones import LoraSettings
-from isthmus.model import AnyToAny, LossWeights
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights
 
 PARTS = {
     *(f"input_projectors.{name}" for name in ("image", "video", "audio", "points")),
@@ -35,8 +37,7 @@ def test_every_trained_parameter_is_in_one_part(model: AnyToAny) -> None:
 
 def test_frozen_experts_are_no_part_of_the_state(model: AnyToAny) -> None:
     before = set(model.state_dict())
-    model.loss_weights = LossWeights(alignment=1.0, denoising=1.0)
-    model(model.collator("train")(mixed()))
+    supervised.terms(model, LossWeights(alignment=1.0, denoising=1.0), mixed())
     assert len(list(model.parameters())) > 2 * len(list(model.named_owned())), "the experts are there now"
     assert set(model.state_dict()) == before
     shared = {tensor.data_ptr() for tensors in model.owned_state().values() for tensor in tensors.values()}
@@ -49,11 +50,11 @@ def test_a_state_goes_round_bit_for_bit(build: Any) -> None:
     by_part.load_owned_state(source.owned_state())
     result = flat.load_state_dict({name: tensor.clone() for name, tensor in source.state_dict().items()})
     assert (result.missing_keys, result.unexpected_keys) == ([], [])
-    expected = source(source.collator("train")(conversations)).text
+    expected = source(source.collator()(conversations)).text_loss
     for copy in (by_part, flat):
         for (name, mine), (other, theirs) in zip(copy.named_owned(), source.named_owned(), strict=True):
             assert name == other and torch.equal(mine, theirs) and mine.data_ptr() != theirs.data_ptr()
-        assert torch.equal(copy(copy.collator("train")(conversations)).text, expected)
+        assert torch.equal(copy(copy.collator()(conversations)).text_loss, expected)
 
 
 def without_a_tensor(state: State) -> None:

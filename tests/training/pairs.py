@@ -12,11 +12,10 @@ from tiny_world import tiny_model
 from isthmus.backbones import LoraSettings
 from isthmus.data.batching.pairs import Pair
 from isthmus.data.conversations.schema import ContentItem, MediumItem, Message, TextItem
-from isthmus.model import AnyToAny
-from isthmus.model.objective import Objective
-from isthmus.model.reference import Reference
 from isthmus.pocket.tasks import Draw
-from isthmus.training import Stage
+from isthmus.training import LossWeights, Stage, TrainingModule
+from isthmus.training.objectives.base import Objective
+from isthmus.training.objectives.reference import Reference
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch, Modality
 
@@ -47,22 +46,27 @@ def media_pairs(count: int = 3) -> list[Pair]:
     return pairs
 
 
-def ready(paths: dict[str, Path], objective: Objective, trains: Sequence[str] = TRAINS, **model: Any) -> AnyToAny:
+def ready(
+    paths: dict[str, Path],
+    objective: Objective,
+    trains: Sequence[str] = TRAINS,
+    losses: LossWeights | None = None,
+    **model: Any,
+) -> TrainingModule:
     """A built model at a stage of this objective, moved away from its reference."""
     made = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.0), max_tokens=1024, **model)
     made.configure_model()
-    stage = Stage(list(trains), objective=objective, steps=1)
-    set_trainable(made, stage.trains, "preference")
-    made.objective = objective
+    module = TrainingModule(made, Stage(list(trains), losses or LossWeights(), objective=objective, steps=1))
+    set_trainable(made, trains, "preference")
     torch.manual_seed(1)
     with torch.no_grad():
         for _, own in made.named_owned():
             own.add_(torch.randn_like(own), alpha=0.05)
-        made.reference = Reference.of(made)
+        module.reference = Reference.of(made)
         for _, own in made.named_owned():
             if own.requires_grad:
                 own.add_(torch.randn_like(own), alpha=0.05)
-    return made
+    return module
 
 
 def without_media(message: Message) -> Message:
@@ -75,6 +79,6 @@ def image(caption: str, media: Any = None) -> ContentItem:
     return MediumItem(Modality.IMAGE, media, caption)
 
 
-def batch_of(model: AnyToAny, pairs: Sequence[Pair]) -> Batch:
-    """The pairs as the model's training batch."""
-    return model.collator("train")(pairs)
+def batch_of(module: TrainingModule, pairs: Sequence[Pair]) -> Batch:
+    """The pairs as the stage's training batch."""
+    return module.collator("train")(pairs)

@@ -19,14 +19,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny_world import OUTPUTS, tiny_experts, tiny_model
 
 from isthmus.backbones import LoraSettings
+from isthmus.backbones.owned_state import whole_of
 from isthmus.cache.frozen import CacheSettings
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.module import ConversationDataModule
-from isthmus.model import AnyToAny, LossWeights, Reply
+from isthmus.model import AnyToAny, Reply
 from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
-from isthmus.training import GroupPolicy, Preference, Stage, StageSwitch
+from isthmus.training import GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
 
 NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
 STEPS = {"encoder_alignment": 5, "decoder_alignment": 4, "instruction_tuning": 6}
@@ -89,6 +90,7 @@ class Diary(pl.Callback):
         self.kill_at = kill_at
         self.losses: list[float] = []
         self.stages: list[str] = []
+        self.module: TrainingModule | None = None
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         switch = next(callback for callback in trainer.callbacks if isinstance(callback, StageSwitch))
@@ -158,7 +160,8 @@ def fit(
         "enable_checkpointing": saves,
         "callbacks": [switch, diary, *([saver] if saves else []), *extra],
     }
-    pl.Trainer(**options | trainer).fit(model, datamodule=data(validates), ckpt_path=resume, weights_only=True)
+    diary.module = TrainingModule(model)
+    pl.Trainer(**options | trainer).fit(diary.module, datamodule=data(validates), ckpt_path=resume, weights_only=True)
     return model, diary
 
 
@@ -166,16 +169,21 @@ def main() -> None:
     """One run in a process of its own; rank r leaves its weights and losses in FOLDER/rank_r.pt."""
     experts, folder, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
-    if options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
+    if options.pop("shares", False):
+        from pytorch_lightning.strategies import ModelParallelStrategy
+
+        options["strategy"] = ModelParallelStrategy(options["devices"], 1, process_group_backend="gloo")
+    elif options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
         from pytorch_lightning.strategies import DDPStrategy
 
         options["strategy"] = DDPStrategy(process_group_backend="gloo")
     names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
     model, diary = fit({name: experts / name for name in names}, folder, **options)
     rank = model.trainer.global_rank
-    cache = model.cache()
+    cache = None if diary.module is None else diary.module.cache()
     found = [] if cache is None else [cache.hits, cache.misses]
-    torch.save({"weights": model.state_dict(), "losses": diary.losses, "found": found}, folder / f"rank_{rank}.pt")
+    weights = {name: whole_of(own) for name, own in model.state_dict().items()}
+    torch.save({"weights": weights, "losses": diary.losses, "found": found}, folder / f"rank_{rank}.pt")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from isthmus.encoders.speech.whisper import Whisper
 from isthmus.encoders.vision.frames_encoder import FramesEncoder
 from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.input_projectors import CrossAttention, TokenMerging
-from isthmus.model import AnyToAny, Backbone, InputSide, LossWeights, OutputSide
+from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.output_projectors import TinyTransformer
 from isthmus.pocket.tasks import AnyToAny as AnyTask
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 
 MADE = {"image": "xl", "video": "wan", "audio": "audioldm2"}
 MEDIA = list(MADE)
@@ -61,7 +61,7 @@ def test_it_learns_by_every_loss_and_answers_with_every_medium(model: AnyToAny, 
         enable_progress_bar=False, enable_model_summary=False,
         callbacks=[StageSwitch({"tuning": stage}, folder=tmp_path)],
     )  # fmt: skip
-    trainer.fit(model, datamodule=module)
+    trainer.fit(TrainingModule(model), datamodule=module)
     assert trainer.global_step == 2
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
     assert {tensor.dtype for tensor in tensors} == {torch.float32}

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import supervised
 import torch
 from runs import Diary, data, fit, stages
 
 from isthmus.model import AnyToAny, Reply
 from isthmus.pocket.cells import MatrixCells
+from isthmus.training import TrainingModule
 from isthmus.types import IGNORED, Modality
 
 STAGES = ["encoder_alignment", "decoder_alignment", "instruction_tuning", "preference_tuning", "reward_tuning"]
@@ -89,7 +91,7 @@ def test_the_trainers_test_answers_too(run: tuple[AnyToAny, Diary, dict[str, tor
     trainer = pl.Trainer(
         accelerator="cpu", precision=precision, logger=False, enable_progress_bar=False, callbacks=[Kept()]
     )
-    trainer.test(model, datamodule=module, verbose=False)
+    trainer.test(TrainingModule(model), datamodule=module, verbose=False)
     assert len(replies) == len(module.test["cells"])
 
 
@@ -101,10 +103,10 @@ def test_half_precision_alignment_is_that_of_float32(experts: dict[str, Path]) -
     for name in ("float32", "bfloat16"):
         model = tiny_model(experts, max_tokens=1024, dtypes=dict.fromkeys(("llm", "encoders", "generators"), name))
         model.configure_model()
-        model.loss_weights = stages()["instruction_tuning"].losses
-        batch = model.collator("validation")([data().sources["any_to_any"][index] for index in range(6)])
+        weights = stages()["instruction_tuning"].losses
+        batch = model.collator(contents=True)([data().sources["any_to_any"][index] for index in range(6)])
         with torch.no_grad():
-            terms = model(batch)
+            terms = supervised.terms(model, weights, batch)
         assert {value.dtype for value in [terms.text, *terms.alignment.values()]} == {torch.float32}
         aligned = {modality: float(value.mean()) for modality, value in terms.alignment.items()}
         found.append((float(terms.text) / int((batch.labels != IGNORED).sum()), aligned))

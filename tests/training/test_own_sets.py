@@ -16,8 +16,7 @@ from isthmus import cli
 from isthmus.data.media.files import save_media
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.streaming import Shards
-from isthmus.model import LossWeights
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 from isthmus.types import Media, Modality
 
 WORDS = ["a red seven", "a blue two", "the green four", "a seven and a two"]
@@ -77,6 +76,6 @@ def test_documents_train_from_shards(experts: dict[str, Path], tmp_path: Path) -
         use_distributed_sampler=False,
         callbacks=[StageSwitch({"documents": stage}, ["documents"], tmp_path / "runs"), diary],
     )
-    trainer.fit(model, datamodule=data)
+    trainer.fit(TrainingModule(model), datamodule=data)
     assert len(diary.losses) == 24
     assert np.mean(diary.losses[-4:]) < 0.8 * np.mean(diary.losses[:4])

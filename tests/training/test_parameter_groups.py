@@ -14,8 +14,8 @@ from runs import data
 from tiny_world import tiny_model
 
 from isthmus.backbones import LoraSettings
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.training import Stage, StageSwitch
+from isthmus.model import AnyToAny
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 from isthmus.training.parameter_groups import Group, grouped, plan_groups
 from isthmus.training.trainable import check_optimizer, set_trainable
 
@@ -39,8 +39,7 @@ def model(experts: dict[str, Path]) -> AnyToAny:
 def optimizer(model: AnyToAny, groups: dict[str, Group]) -> torch.optim.Optimizer:
     """AdamW at rate 1 and decay 0.5, in the groups of a stage."""
     planned = plan_groups(model, TRAINS, groups, "tuning")
-    trained = [own for own in model.parameters() if own.requires_grad]
-    return grouped(model, partial(torch.optim.AdamW, lr=1.0, weight_decay=0.5), planned, "tuning", trained)
+    return grouped(model, partial(torch.optim.AdamW, lr=1.0, weight_decay=0.5), planned, "tuning")
 
 
 def settings(model: AnyToAny, groups: dict[str, Group]) -> dict[str, tuple[str, float, float]]:
@@ -153,7 +152,7 @@ def test_a_run_learns_logs_and_resumes_in_groups(experts: dict[str, Path], tmp_p
             callbacks=[StageSwitch({"tuning": stage}, folder=tmp_path / "run"), LearningRateMonitor("step"), Rates()],
         )
         model = tiny_model(experts, outputs=(), lora=LoraSettings(rank=2, alpha=4, dropout=0.1), max_tokens=1024)
-        trainer.fit(model, datamodule=data(), ckpt_path=resume, weights_only=True)
+        trainer.fit(TrainingModule(model), datamodule=data(), ckpt_path=resume, weights_only=True)
         return model
 
     whole = run(None)
@@ -162,8 +161,8 @@ def test_a_run_learns_logs_and_resumes_in_groups(experts: dict[str, Path], tmp_p
     assert rates["lr-AdamW/rest"] == pytest.approx([1e-2 * share for share in (1, 0.75, 0.5, 0.25)])
     fresh = tiny_model(experts, outputs=(), lora=LoraSettings(rank=2, alpha=4, dropout=0.1))
     fresh.configure_model()
-    before, after = fresh.state_dict(), whole.state_dict()
+    before, after = dict(fresh.named_owned()), dict(whole.named_owned())
     moved = {name.split(":")[0] for name, own in after.items() if not torch.equal(own, before[name])}
     assert moved == {"input_projectors.video", "input_projectors.audio", "input_projectors.points", "lora"}
     resumed = run(str(tmp_path / "1.ckpt"))
-    assert all(torch.equal(own, after[name]) for name, own in resumed.state_dict().items())
+    assert all(torch.equal(own, after[name]) for name, own in resumed.named_owned())

@@ -16,7 +16,7 @@ from torch import nn
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
 from isthmus.pocket import tasks
-from isthmus.training import Stage, StageSwitch
+from isthmus.training import Stage, StageSwitch, TrainingModule
 from isthmus.training.reach import Reach
 
 
@@ -74,7 +74,9 @@ def run(experts: dict[str, Path], folder: Path, resume: str | None = None) -> An
         ],
     )
     model = tiny_model(experts, inputs=("image", "video", "audio"), outputs=(), max_tokens=1024)
-    trainer.fit(model, datamodule=ConversationDataModule(sources, seed=5), ckpt_path=resume, weights_only=True)
+    trainer.fit(
+        TrainingModule(model), datamodule=ConversationDataModule(sources, seed=5), ckpt_path=resume, weights_only=True
+    )
     return model
 
 

@@ -19,10 +19,10 @@ from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
 from tiny_world import tiny_model
 
-from isthmus.model import AnyToAny, LossWeights
-from isthmus.model.bundle import load_bundle, read_components
-from isthmus.training import Stage, StageSwitch
-from isthmus.training.stage_switch import check_micro_batches as check_trainer
+from isthmus.model import AnyToAny
+from isthmus.model.bundle import read_components
+from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
+from isthmus.training.checks import check_divided
 
 Whole = tuple[Path, AnyToAny, list[float]]
 
@@ -108,7 +108,7 @@ def test_a_bundle_of_other_experts_is_refused(experts: dict[str, Path], whole: W
     model = tiny_model(experts | {"llama": tmp_path / "llama"})
     model.configure_model()
     with pytest.raises(ValueError, match="trained beside another backbone"):
-        load_bundle(model, folder / "encoder_alignment")
+        model.load(folder / "encoder_alignment")
 
 
 def test_a_bundle_of_fewer_parts_begins_a_larger_model(experts: dict[str, Path], whole: Whole) -> None:
@@ -118,7 +118,7 @@ def test_a_bundle_of_fewer_parts_begins_a_larger_model(experts: dict[str, Path],
     )
     smaller.configure_model()
     with pytest.raises(ValueError, match="without LoRA"):
-        load_bundle(smaller, folder / "instruction_tuning")
+        smaller.load(folder / "instruction_tuning")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_unknown_part_shows_before_anything_is_trained(experts: dict[str, Pat
         enable_checkpointing=False,
     )
     with pytest.raises(ValueError, match=r"stage 'second': trains names 'projector'.*input_projectors.image"):
-        trainer.fit(tiny_model(experts), datamodule=data())
+        trainer.fit(TrainingModule(tiny_model(experts)), datamodule=data())
 
 
 def test_mixed_precision_trains_and_half_precision_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
@@ -216,17 +216,17 @@ def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
         Stage(**stage, losses=LossWeights(imitation=1.0))
     with pytest.raises(ValueError, match="found micro_batches 0; expected at least 1"):
         Stage(["lora"], steps=1, micro_batches=0)
-    trainer = pl.Trainer(accelerator="cpu", logger=False)
-    check_trainer(trainer, "tuning")
+    trainer, stage = pl.Trainer(accelerator="cpu", logger=False), Stage(["lora"], steps=1, micro_batches=2)
+    check_divided(trainer, stage, "tuning")
     trainer._accelerator_connector.strategy = FSDPStrategy()
     with pytest.raises(
         ValueError, match=r"'tuning': found micro_batches under FSDPStrategy.*Fix: lower the stage's batch_size"
     ):
-        check_trainer(trainer, "tuning")
+        check_divided(trainer, stage, "tuning")
     trainer._accelerator_connector.strategy = SingleDeviceStrategy("cpu")
     trainer.strategy.precision_plugin = MixedPrecision("16-mixed", "cuda", scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(ValueError, match=r"'tuning': found micro_batches under 16-mixed.*Fix: set trainer.precision"):
-        check_trainer(trainer, "tuning")
+        check_divided(trainer, stage, "tuning")
 
 
 def test_unknown_and_repeated_stages_are_refused() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
+from isthmus.backbones.owned_state import State, copy_state, state_of
 from isthmus.batch_layout import layout_of
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
@@ -124,8 +125,19 @@ class LanguageBackbone(nn.Module):
     fused: frozenset[Modality] = frozenset()
     stops: tuple[str, ...] = ()
 
-    def materialize(self, meta: bool = False) -> None:
-        """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``."""
+    def materialize(self, meta: bool = False, later: bool = False) -> None:
+        """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``.
+
+        ``later``: the LLM's layers stay on the meta device until :meth:`fill` reads them.
+        """
+        raise NotImplementedError
+
+    def layers(self) -> list[nn.Module]:
+        """The LLM's layers, in order."""
+        raise NotImplementedError
+
+    def fill(self, device: torch.device) -> None:
+        """Reads the layers that :meth:`materialize` left for later: of what is sharded by now, this process's share."""
         raise NotImplementedError
 
     def forward(
@@ -187,13 +199,26 @@ class LanguageBackbone(nn.Module):
         """The owned parameters by part: ``media_tags``, ``signal_rows`` and, where there is one, ``lora``."""
         raise NotImplementedError
 
-    def owned_state(self) -> dict[str, dict[str, Tensor]]:
-        """What isn't pretrained, by component; the tensors share memory with the parameters."""
+    def owned(self) -> dict[str, dict[str, str]]:
+        """What isn't pretrained, by component: by its name in a file, where this module holds a tensor."""
         raise NotImplementedError
 
-    def load_owned_state(self, state: Mapping[str, Mapping[str, Tensor]], strict: bool = True) -> None:
-        """Copies what :meth:`owned_state` gave into this model."""
-        raise NotImplementedError
+    def owned_state(self) -> dict[str, dict[str, Tensor]]:
+        """What isn't pretrained, by component; the tensors share memory with the parameters."""
+        return state_of(self, self.owned())
+
+    def load_owned_state(self, state: State, strict: bool = True) -> None:
+        """Copies what :meth:`owned_state` gave into this model.
+
+        Args:
+            state: by component.
+            strict: every component must be there. Otherwise absent ones are left as they are (a stage that adds LoRA
+                starts from one without); those that are there must still fit exactly.
+
+        Raises:
+            ValueError: a component is missing or unknown, or its tensors differ in name or shape; nothing is copied.
+        """
+        copy_state(self.owned_state(), state, strict)
 
     def adapters_disabled(self) -> AbstractContextManager[None]:
         """The LLM without its adapters, for the block's length."""

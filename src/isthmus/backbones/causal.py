@@ -244,12 +244,11 @@ class CausalBackbone(PretrainedBackbone):
         """
         return super().parts() | ({} if self.fusion is None else {"fusion": list(self.fusion.parameters())})
 
-    def owned_state(self) -> dict[str, dict[str, Tensor]]:
-        """What isn't pretrained, by component, under names for a file. The tensors share memory with the parameters."""
+    def owned(self) -> dict[str, dict[str, str]]:
         if self.fusion is None:
-            return super().owned_state()
-        fusion = {name: parameter.detach() for name, parameter in self.fusion.named_parameters()}
-        return super().owned_state() | {"fusion": fusion}
+            return super().owned()
+        fusion = {name: f"fusion.{name}" for name, _ in self.fusion.named_parameters()}
+        return super().owned() | {"fusion": fusion}
 
     def _separated(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.layout import Layout
@@ -33,6 +34,7 @@ class NewTokenRows(nn.Module):
 
     Attributes:
         loudness: root mean square of the LLM's embedding; 1 on the meta device.
+        starts: the output rows.
     """
 
     def __init__(self, vocabulary: Vocabulary, embedding: Callable[[Tensor], Tensor], head: Tensor) -> None:
@@ -48,15 +50,20 @@ class NewTokenRows(nn.Module):
         self.loudness = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
         self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
         self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())
-        mean_output = _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device)
-        self.run_starts = nn.Parameter(mean_output.expand(len(vocabulary.predicted), -1).clone())
+        likely = _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device)
+        self.starts = StartHead(likely.expand(len(vocabulary.predicted), -1).clone())
         columns = torch.full((vocabulary.size - vocabulary.base_size,), -1, dtype=torch.int64, device=drawn.device)
         for index, token in enumerate(vocabulary.predicted):
             columns[token - vocabulary.base_size] = vocabulary.base_size + index
         self.register_buffer("head_columns", columns, persistent=False)
         self.head_columns: Tensor
 
-    def embed(self, ids: Tensor, base: Callable[[Tensor], Tensor], layout: Layout | None = None) -> Tensor:
+    @property
+    def run_starts(self) -> nn.Parameter:
+        """The output rows, one for each modality in the vocabulary's order."""
+        return self.starts.weight
+
+    def forward(self, ids: Tensor, base: Callable[[Tensor], Tensor], layout: Layout | None = None) -> Tensor:
         """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions await their media.
 
         Without the ids' layout the device is asked where new tokens stand, which waits for it.
@@ -80,6 +87,17 @@ class NewTokenRows(nn.Module):
         new = labels >= self.base_size
         offsets = (labels - self.base_size).clamp(0, len(self.head_columns) - 1)
         return torch.where(new, self.head_columns[offsets], labels)
+
+
+class StartHead(nn.Module):
+    """The head of first signal tokens: (p, E) states -> (p, modalities) scores, in the states' own type."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, states: Tensor) -> Tensor:
+        return F.linear(states, self.weight.to(states.dtype))
 
 
 @torch.no_grad()

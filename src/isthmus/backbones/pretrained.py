@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.backbones.adapters.lora import (
     LoraSettings,
     adapters_disabled,
     inject_lora,
+    lora_names,
     lora_parameters,
-    lora_state,
     set_lora_dropout,
 )
 from isthmus.backbones.adapters.quantization import QuantizationSettings, library_config
@@ -27,7 +26,8 @@ from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.decoding.answer_writer import AnswerWriter
 from isthmus.backbones.decoding.limits import answer_limits, check_requests, context_of, prompt_limits
 from isthmus.backbones.new_tokens import NewTokenRows
-from isthmus.backbones.owned_state import State, copy_state
+from isthmus.backbones.owned_state import keep_to_owned
+from isthmus.backbones.sharded_weights import StoredWeights, fill, stand_ins, without_weights
 from isthmus.backbones.template_probe import probe_template
 from isthmus.layout import Layout
 from isthmus.paths import user_path
@@ -106,11 +106,12 @@ class PretrainedBackbone(LanguageBackbone):
     def _build_layers(self) -> None:
         """Builds what else learns; called last, on the device of the LLM."""
 
-    def materialize(self, meta: bool = False) -> None:
+    def materialize(self, meta: bool = False, later: bool = False) -> None:
         """Builds everything, once; further calls do nothing. What is drawn comes from torch's global random state.
 
         Args:
             meta: build shapes on the meta device, without weights and not quantised, to count parameters.
+            later: the LLM's layers stay on the meta device, until :meth:`fill` reads them.
 
         Raises:
             ValueError: the weights can't be read, or ``lora.targets`` match nothing.
@@ -121,6 +122,10 @@ class PretrainedBackbone(LanguageBackbone):
             with torch.device("meta"):
                 library: Any = self._library()
                 self.llm = library.from_config(self.config, dtype=self.dtype, trust_remote_code=False)
+        elif later:
+            self._check_shares()
+            with torch.random.fork_rng(devices=[]):
+                self.llm = without_weights(self._library(), self.config, self.dtype, StoredWeights(self.checkpoint))
         else:
             self.llm = self._read_weights()
         self.llm.requires_grad_(False)
@@ -134,10 +139,32 @@ class PretrainedBackbone(LanguageBackbone):
         self.rows = NewTokenRows(self.vocabulary, self.llm.get_input_embeddings(), head)
         with torch.device("meta" if meta else "cpu"):
             if self.lora is not None:
-                inject_lora(self.llm, self.lora)
+                with stand_ins(self.llm) if later else nullcontext():
+                    inject_lora(self.llm, self.lora)
             self._build_layers()
         self.is_loaded = True
+        keep_to_owned(self)
         self.train(self.training)
+
+    def layers(self) -> list[nn.Module]:
+        """The LLM's layers, in order, as its library tells what can't be split over devices."""
+        kinds = set(self.llm._no_split_modules or ())
+        return [module for module in self.llm.modules() if type(module).__name__ in kinds]
+
+    def fill(self, device: torch.device) -> None:
+        """Reads the layers that :meth:`materialize` left for later: of what is sharded by now, this process's share."""
+        fill(self.llm, StoredWeights(self.checkpoint), device)
+
+    def _check_shares(self) -> None:
+        method = None if self.lora is None else self.lora.method
+        if self.quantization is not None or method == "dora":
+            found = (
+                "quantization" if self.quantization is not None else "lora.method dora, whose norms are the weights'"
+            )
+            raise ValueError(
+                f"backbone: found {found}, and a strategy that shards; expected weights that each process reads its "
+                "share of. Fix: take it out, or train under DDP."
+            )
 
     def _read_weights(self) -> Any:
         from safetensors import SafetensorError
@@ -174,11 +201,11 @@ class PretrainedBackbone(LanguageBackbone):
 
     def embed(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
         """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens, which the ids' layout places."""
-        return self.rows.embed(ids, self.llm.get_input_embeddings(), layout)
+        return self.rows(ids, self.llm.get_input_embeddings(), layout)
 
     def logits(self, states: Tensor) -> Tensor:
         """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as the LLM does."""
-        scores = torch.cat([self._head(states), F.linear(states, self.rows.run_starts.to(states.dtype))], -1)
+        scores = torch.cat([self._head(states), self.rows.starts(states)], -1)
         scores = (
             scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
         )  # Cohere; Granite
@@ -205,28 +232,13 @@ class PretrainedBackbone(LanguageBackbone):
         parts = {"media_tags": [self.rows.media_tags], "signal_rows": [self.rows.signal_rows, self.rows.run_starts]}
         return parts | ({"lora": lora_parameters(self.llm)} if self.lora else {})
 
-    def owned_state(self) -> dict[str, dict[str, Tensor]]:
-        """What isn't pretrained, by component, under names for a file. The tensors share memory with the parameters."""
+    def owned(self) -> dict[str, dict[str, str]]:
         assert self.is_loaded, "materialize() comes first"
-        rows = {name: parameter.detach() for name, parameter in self.rows.named_parameters()}
-        state = {
-            "media_tags": {"media_tags": rows["media_tags"]},
-            "signal_rows": {"signal_rows": rows["signal_rows"], "run_starts": rows["run_starts"]},
+        rows = {
+            "media_tags": {"media_tags": "rows.media_tags"},
+            "signal_rows": {"signal_rows": "rows.signal_rows", "run_starts": "rows.starts.weight"},
         }
-        return state | ({"lora": lora_state(self.llm)} if self.lora else {})
-
-    def load_owned_state(self, state: State, strict: bool = True) -> None:
-        """Copies what :meth:`owned_state` gave into this model.
-
-        Args:
-            state: by component.
-            strict: every component must be there. Otherwise absent ones are left as they are (a stage that adds LoRA
-                starts from one without); those that are there must still fit exactly.
-
-        Raises:
-            ValueError: a component is missing or unknown, or its tensors differ in name or shape; nothing is copied.
-        """
-        copy_state(self.owned_state(), state, strict)
+        return rows | ({"lora": {n: f"llm.{path}" for n, path in lora_names(self.llm).items()}} if self.lora else {})
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:

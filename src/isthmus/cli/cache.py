@@ -9,8 +9,7 @@ import torch
 from tqdm import tqdm
 
 from isthmus.cli.training import Command, prepare_logging
-from isthmus.model import AnyToAny
-from isthmus.training import StageSwitch
+from isthmus.training import StageSwitch, TrainingModule
 from isthmus.types import Batch
 
 
@@ -24,32 +23,30 @@ class Fill(Command):
             ValueError: the model's config has no cache.
         """
         switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]  # Lightning's own list
-        fill_stages(self.model, self.datamodule, switch, self.trainer)
+        fill_stages(self.module, self.datamodule, switch, self.trainer)
 
 
-def fill_stages(model: AnyToAny, data: Any, switch: StageSwitch, trainer: Any) -> None:
+def fill_stages(module: TrainingModule, data: Any, switch: StageSwitch, trainer: Any) -> None:
     """Computes all that the stages' batches need and the cache doesn't hold, on the trainer's device and precision.
 
     Raises:
         ValueError: the model's config has no cache.
     """
-    if model.cache_settings is None:
+    if module.model.cache_settings is None:
         raise ValueError("model.cache: found none; expected where to keep results. Give model.cache a folder")
-    model.trainer = trainer
-    model.configure_model()
-    model.to(trainer.strategy.root_device)
-    data.collator_factory = model.collator
+    module.trainer = trainer
+    module.configure_model()
+    module.to(trainer.strategy.root_device)
+    data.collator_factory = module.collator
     for name in switch.names:
         stage = switch.stages[name]
-        model.loss_weights, model.objective = stage.losses, stage.objective
         mixture = None if stage.data is None else dict(stage.data)
-        data.set_stage(name, mixture, stage.steps, stage.epochs, stage.batch_size)
-        _walk(model, data.train_dataloader(), name, trainer)
-    model.objective = None
+        module.enter(stage, name, len(data.set_stage(name, mixture, stage.steps, stage.epochs, stage.batch_size)))
+        _walk(module, data.train_dataloader(), name, trainer)
     loader = data.val_dataloader()
     if loader:
-        _walk(model, loader, "validation", trainer)
-    cache = model.cache()
+        _walk(module, loader, "validation", trainer)
+    cache = module.cache()
     assert cache is not None
     print(
         f"{cache.store.folder}: {cache.misses} computed, {cache.hits} found, {len(cache.store)} held, "
@@ -58,16 +55,17 @@ def fill_stages(model: AnyToAny, data: Any, switch: StageSwitch, trainer: Any) -
 
 
 @torch.no_grad()
-def _walk(model: AnyToAny, batches: Iterable[Batch], name: str, trainer: Any) -> None:
+def _walk(module: TrainingModule, batches: Iterable[Batch], name: str, trainer: Any) -> None:
+    model, weights = module.model, module.weights
     for batch in tqdm(batches, desc=name, unit="batch"):
         own = batch.to(trainer.strategy.root_device)
         with trainer.precision_plugin.forward_context():
-            if model.input_side is not None and not model.loss_weights.is_text_alone:
+            if model.input_side is not None and not weights.is_text_alone:
                 for modality, media in own.media.items():
                     model.input_side.features(modality, media)
-            if model.output_side is not None and model.loss_weights.alignment:
+            if model.output_side is not None and weights.alignment:
                 for modality, runs in own.signals.items():
-                    if model.loss_weights.factor(modality):
+                    if weights.factor(modality):
                         model.output_side.target(modality, runs.captions)
 
 

@@ -71,7 +71,7 @@ def preparing(folder: Path) -> Callable[[Conversation], None]:
     from isthmus.model import AnyToAny
 
     model = AnyToAny.from_checkpoint(folder)
-    learnt, asked = model.collator("validation"), model.collator("test")
+    learnt, asked = model.collator(), model.prompt_collator()
 
     def prepare(conversation: Conversation) -> None:
         is_answered = any(message.role == "assistant" for message in conversation.messages)

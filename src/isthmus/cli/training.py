@@ -24,10 +24,10 @@ from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
-from isthmus.training import StageProgressBar, StageSwitch, TokenRate
-from isthmus.training.checkpoints import latest
-from isthmus.training.input_wait import InputWait
-from isthmus.training.run_folder import refuse_work, set_aside, set_aside_runs
+from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
+from isthmus.training.running.checkpoints import latest
+from isthmus.training.running.input_wait import InputWait
+from isthmus.training.running.run_folder import refuse_work, set_aside, set_aside_runs
 from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Command(LightningCLI):
         config.trainer = _at_home(config.trainer)
         config.training.folder = user_path(config.training.folder)
         config.ckpt_path = path = _at_home(config.ckpt_path)
-        if path is not None and str(path) not in CHECKPOINT_WORDS and not Path(path).is_file():
+        if path is not None and str(path) not in CHECKPOINT_WORDS and not Path(path).exists():
             raise ValueError(
                 f"--ckpt_path {path}: found no file; expected a checkpoint to resume from, such as "
                 "RUN/checkpoints/last.ckpt, or the word last. To start a stage from a finished one's weights use "
@@ -188,6 +188,7 @@ class Command(LightningCLI):
         super().instantiate_classes()
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.configuration = dumped[self.subcommand]["model"]
+        self.module = TrainingModule(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that writes into the run's folder, unless its config says otherwise."""
@@ -213,8 +214,7 @@ class Command(LightningCLI):
                     switch.lock.acquire()
                 if kwargs.get("ckpt_path") is None and not _is_requeued(self.trainer):
                     begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero)
-            kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
-            self.trainer.fit(weights_only=True, **kwargs)
+            self.trainer.fit(weights_only=True, **self._given(kwargs))
         except (SIGTERMException, RuntimeError):
             if not self.trainer.received_sigterm:  # a data worker that had the signal too may be missed
                 raise
@@ -227,6 +227,10 @@ class Command(LightningCLI):
             switch.lock.release()
         if switch.unfinished:
             raise SystemExit(INTERRUPTED if switch.breaking_off.ctrl_c.pressed else UNFINISHED)
+
+    def _given(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What a Trainer's method is called with: the model in training, and the checkpoint's own path."""
+        return arguments | {"model": self.module, "ckpt_path": self._found(arguments.get("ckpt_path"))}
 
     def _found(self, checkpoint: Any) -> Any:
         """The file that ``--ckpt_path last`` means; what else was asked for, as it is.
@@ -252,13 +256,11 @@ class Command(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Measures the loss on validation data."""
-        kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
-        self.trainer.validate(weights_only=True, **kwargs)
+        self.trainer.validate(weights_only=True, **self._given(kwargs))
 
     def test(self, **kwargs: Any) -> None:
         """Answers the test data's prompts and measures the answers."""
-        kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
-        self.trainer.test(weights_only=True, **kwargs)
+        self.trainer.test(weights_only=True, **self._given(kwargs))
 
 
 def _at_home(value: Any) -> Any:

@@ -18,7 +18,7 @@ import yaml
 from isthmus.backbones import CausalBackbone
 from isthmus.importing.nextgpt_delta import EMBEDDING, HEAD, Delta, State, read_delta
 from isthmus.model import AnyToAny
-from isthmus.model.bundle import compose, save_bundle
+from isthmus.model.bundle import compose
 from isthmus.model.relocation import relocated
 from isthmus.types import shapes_only
 from isthmus.writing import whole_folder, write_file
@@ -198,7 +198,7 @@ def _write_bundle(configuration: dict[str, Any], state: State, bundle: Path, sta
     with shapes_only():
         model = _composed(relocated(configuration, bundle), bundle)
     model.configuration = configuration
-    save_bundle(model, bundle, stage, state)
+    model.save(bundle, stage, state=state)
 
 
 def _config(model: dict[str, Any], state: State, out: Path, stage: str) -> str:

@@ -75,12 +75,11 @@ class PFormer(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(temperature))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids (B, L) and mask (B, L) of the texts, on the module's device."""
+        """Ids (B, L) and mask (B, L) of the texts, on the CPU."""
         encoded = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
-        device = self.temperature.device
-        return encoded["input_ids"].to(device), encoded["attention_mask"].to(device).bool()
+        return encoded["input_ids"], encoded["attention_mask"].bool()
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Ids (B, L) and mask (B, L) -> prompts (B, M, E) and features (B, feature_width) of unit length.

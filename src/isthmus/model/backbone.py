@@ -51,7 +51,7 @@ class Backbone(pl.LightningModule):
         """The summed text loss and the states S (r, S, E) of trained runs.
 
         Args:
-            batch: conversations, closed over positions that media didn't take.
+            batch: conversations, packed over positions that media didn't take.
             media: by modality P and its mask.
             by_token: whether the loss of each target is wanted too.
             temperature: logits are divided by it.

@@ -7,10 +7,10 @@ folder/input_projectors.image.safetensors, lora.safetensors, ...
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -24,63 +24,63 @@ from isthmus.model.earlier_names import renamed
 from isthmus.model.relocation import relocated
 from isthmus.writing import PREVIOUS, write_folder
 
-if TYPE_CHECKING:
-    from isthmus.model.any_to_any import AnyToAny
+M = TypeVar("M")
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def experts(model: AnyToAny) -> dict[str, dict[str, str]]:
-    """Role -> class, checkpoint and fingerprint of each frozen expert."""
-    found: dict[str, Any] = {"backbone": model.backbone.language_model}
-    if model.input_side is not None:
-        for modality in model.input_side.serving:
-            found[f"encoder.{modality}"] = model.input_side.encoder(modality)
-    if model.output_side is not None:
-        for modality in model.output_side.serving:
-            found[f"generator.{modality}"] = model.output_side.generator(modality)
-    prints: dict[Path, str] = {}
-    described = {}
-    for role, expert in found.items():
-        path = Path(expert.checkpoint)
-        if path not in prints:
-            prints[path] = fingerprint(path)
-        described[role] = {"class": type(expert).__name__, "checkpoint": str(path), "fingerprint": prints[path]}
-    return described
-
-
-def save_bundle(model: AnyToAny, folder: Path, stage: str, state: State | None = None) -> Path:
-    """Writes what the model has learnt, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
+def write_bundle(
+    folder: Path,
+    stage: str,
+    state: State,
+    experts: Mapping[str, Any],
+    lora: LoraSettings | None,
+    configuration: dict[str, Any] | None,
+) -> Path:
+    """Writes what a model has learnt, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
 
     Args:
-        model: built; on the meta device where ``state`` is given.
-        folder: the bundle's.
-        stage: in which it was learnt.
-        state: by component, in place of the model's own.
+        folder: where to.
+        stage: that was trained last.
+        state: by component.
+        experts: by role, what the model was trained beside.
+        lora: how its LLM is adapted.
+        configuration: that composed it; None if it was composed in Python.
 
     Raises:
         ValueError: it can't be written; an earlier bundle is as it was.
     """
     files = {}
     digests = {}
-    for component, tensors in (model.owned_state() if state is None else state).items():
+    for component, tensors in state.items():
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         files[f"{component}.safetensors"] = data
         digests[component] = sha256(data).hexdigest()
     manifest = {
         "format": FORMAT,
         "stage": stage,
-        "experts": experts(model),
+        "experts": described(experts),
         "components": digests,
-        "configuration": model.configuration,
+        "configuration": configuration,
     }
-    lora: LoraSettings | None = getattr(model.backbone.language_model, "lora", None)
     if lora is not None:
         manifest["lora"] = {"method": lora.method, "rank": lora.rank, "alpha": lora.alpha}
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     write_folder(folder, files)
     return folder
+
+
+def described(experts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Role -> class, checkpoint and fingerprint of each frozen expert."""
+    prints: dict[Path, str] = {}
+    found = {}
+    for role, expert in experts.items():
+        path = Path(expert.checkpoint)
+        if path not in prints:
+            prints[path] = fingerprint(path)
+        found[role] = {"class": type(expert).__name__, "checkpoint": str(path), "fingerprint": prints[path]}
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -133,14 +133,15 @@ def read_components(folder: Path) -> dict[str, dict[str, Tensor]]:
     return state
 
 
-def load_bundle(model: AnyToAny, folder: Path, strict: bool = True) -> dict[str, Any]:
-    """Copies a bundle's weights, and nothing else, into a built model; returns the manifest.
+def check_fits(
+    folder: Path, manifest: Mapping[str, Any], experts: Mapping[str, Any], lora: LoraSettings | None
+) -> None:
+    """Holds what a bundle was trained beside against a model's own experts, and its LoRA.
 
     Raises:
-        ValueError: it was trained beside other experts, or doesn't fit.
+        ValueError: they differ.
     """
-    manifest = read_manifest(folder)
-    own = experts(model)
+    own = described(experts)
     for role, trained in manifest["experts"].items():
         if role in own and own[role]["fingerprint"] != trained["fingerprint"]:
             raise ValueError(
@@ -148,17 +149,11 @@ def load_bundle(model: AnyToAny, folder: Path, strict: bool = True) -> dict[str,
                 f"({trained['fingerprint'][:8]}), this model has {own[role]['class']} {own[role]['checkpoint']} "
                 f"({own[role]['fingerprint'][:8]}); configure the same expert, or train its bridge anew"
             )
-    _check_lora(model, manifest, folder)
-    try:
-        model.load_owned_state(read_components(folder), strict)
-    except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
-    return manifest
+    _check_lora(lora, manifest, folder)
 
 
-def _check_lora(model: AnyToAny, manifest: dict[str, Any], folder: Path) -> None:
+def _check_lora(lora: LoraSettings | None, manifest: Mapping[str, Any], folder: Path) -> None:
     """Compares what LoRA's update is multiplied by: its tensors alone fit an LLM that scales them otherwise."""
-    lora: LoraSettings | None = getattr(model.backbone.language_model, "lora", None)
     if lora is None or "lora" not in manifest["components"]:
         return
     trained = manifest.get("lora") or _configured_lora(manifest["configuration"])
@@ -179,8 +174,8 @@ def _configured_lora(configuration: Any) -> dict[str, Any] | None:
     return configuration if isinstance(configuration, dict) else None
 
 
-def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = ()) -> AnyToAny:
-    """Composes the model that a bundle's configuration describes, and loads its weights.
+def composed(cls: type[M], folder: Path, allow: Sequence[str] = ()) -> tuple[M, dict[str, Any]]:
+    """The model that a bundle's configuration describes, not built yet, and that configuration.
 
     Args:
         cls: the model's class.
@@ -188,23 +183,19 @@ def build_from_bundle(cls: type[AnyToAny], folder: Path, allow: Sequence[str] = 
         allow: packages whose classes it may name, beside this one.
 
     Raises:
-        ValueError: it names another package's class, can't be composed, or :func:`load_bundle` refuses it.
+        ValueError: it names another package's class, or can't be composed.
     """
     configuration = read_manifest(folder)["configuration"]
     if configuration is None:
         raise ValueError(
             f"{folder}: its model was composed in Python, so the manifest can't rebuild it; "
-            "compose it again and call isthmus.model.bundle.load_bundle(model, folder)"
+            "compose it again and call its load(folder)"
         )
     require_allowed(configuration, allow, folder / MANIFEST)
-    model = compose(cls, relocated(renamed(configuration), folder), folder)
-    model.configuration = configuration
-    model.configure_model()
-    load_bundle(model, folder)
-    return model
+    return compose(cls, relocated(renamed(configuration), folder), folder), configuration
 
 
-def compose(cls: type[AnyToAny], configuration: Any, where: Path) -> AnyToAny:
+def compose(cls: type[M], configuration: Any, where: Path) -> M:
     """The model that a configuration describes, not built yet.
 
     Args:
@@ -221,7 +212,7 @@ def compose(cls: type[AnyToAny], configuration: Any, where: Path) -> AnyToAny:
     parser.add_class_arguments(cls, "model")
     try:
         parsed = parser.parse_object({"model": configuration})
-        model: AnyToAny = parser.instantiate_classes(parsed).model
+        model: M = parser.instantiate_classes(parsed).model
     except (ArgumentError, TypeError, ValueError) as error:
         # jsonargparse wraps what a part's constructor says in all the types that it tried.
         said: BaseException = error

@@ -8,6 +8,7 @@ from functools import partial
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from isthmus.backbones.owned_state import keep_to_owned, owned_by
 from isthmus.cache.frozen import FrozenCache
 from isthmus.cache.media import MediumCache
 from isthmus.encoders.base import Encoder
@@ -78,6 +79,12 @@ class InputSide(pl.LightningModule):
         self.teacher: PFormer | None = None
         self.fused: frozenset[Modality] = frozenset()
         self.cache: FrozenCache | None = None
+        keep_to_owned(self)
+
+    def owned(self) -> dict[str, dict[str, str]]:
+        """By component, such as ``input_projectors.image``, where this module holds each of its tensors."""
+        places = {f"input_projectors.{name}": f"projectors.{name}" for name in self.projectors}
+        return owned_by(self, places | ({} if self.teacher is None else {"teacher": "teacher"}))
 
     def build(self, width: int, fused: Collection[Modality] = ()) -> None:
         """Makes the projectors, from each encoder's width to the LLM's E, and their teacher.
@@ -181,7 +188,7 @@ class InputSide(pl.LightningModule):
             features = encoder(modality, batch.inputs)
         return Features(lifted(features.tokens), features.mask)
 
-    def closed(self, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Batch:
+    def packed(self, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Batch:
         """The batch, without the positions that its media were given and didn't take.
 
         Only encoders that can't foretell their tokens leave any (:attr:`Encoder.counts_are_bounds`).

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
+from isthmus.backbones.owned_state import keep_to_owned, owned_by
 from isthmus.cache.frozen import FrozenCache
 from isthmus.generators.base import Generator
+from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
 from isthmus.precision import lifted
@@ -59,6 +63,11 @@ class OutputSide(pl.LightningModule):
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
         self.cache: FrozenCache | None = None
+        keep_to_owned(self)
+
+    def owned(self) -> dict[str, dict[str, str]]:
+        """By component, such as ``output_projectors.image``, where this module holds each of its tensors."""
+        return owned_by(self, {f"output_projectors.{name}": f"projectors.{name}" for name in self.projectors})
 
     def build(self, width: int, signals: Mapping[Modality, int]) -> None:
         """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
@@ -109,6 +118,24 @@ class OutputSide(pl.LightningModule):
         generator = self.generator(modality)
         condition = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
         return condition.to(self.device)
+
+    def distance(
+        self, modality: Modality, captions: Sequence[str], condition: Condition, form: AlignmentForm = "mse"
+    ) -> tuple[Tensor, Tensor]:
+        """How far H is from the generator's own condition of each of r captions.
+
+        Returns:
+            (r,) the alignment losses of H's tokens, plus those of its pooled part where the generator takes one; and
+            (), without gradient, the cosines of H's tokens and the target's, each condition as one vector, summed.
+        """
+        target = self.target(modality, captions)
+        distances = alignment_loss(condition.tokens, target.tokens, form=form)
+        if condition.pooled is not None and target.pooled is not None:
+            distances = distances + alignment_loss(condition.pooled[:, None], target.pooled[:, None], form=form)
+        assert (condition.pooled is None) == (target.pooled is None), "H and its target are of one generator"
+        with torch.no_grad():
+            cosines = cosine_similarity(condition.tokens.flatten(1), target.tokens.flatten(1)).sum()
+        return distances, cosines
 
     def denoising(
         self, modality: Modality, projected: Condition, runs: SignalBatch, contents: Sequence[int] | None = None

@@ -59,3 +59,12 @@ def weightless(projector: InputProjector) -> InputProjector:
         if isinstance(module, InputProjector):
             setattr(found, name, weightless(module))
     return found
+
+
+def no_media(modality: Modality, inputs: Mapping[str, Tensor]) -> int:
+    """Positions of media for a model that takes none.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"{modality}: this model has no input side and takes text alone; configure model.input_side")

@@ -1,10 +1,23 @@
 """Stages as data, the callback that moves a run through them, and what a run shows of itself."""
 
-from isthmus.training.group_policy import GroupPolicy
-from isthmus.training.preference import Preference
-from isthmus.training.progress import StageProgressBar
+from isthmus.training.module import TrainingModule
+from isthmus.training.objectives.group_policy import GroupPolicy
+from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.preference import Preference
+from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.running.progress import StageProgressBar
+from isthmus.training.running.throughput import TokenRate
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
-from isthmus.training.throughput import TokenRate
 
-__all__ = ["GroupPolicy", "Preference", "Stage", "StageProgressBar", "StageSwitch", "TokenRate"]
+__all__ = [
+    "GroupPolicy",
+    "LossWeights",
+    "Preference",
+    "Stage",
+    "StageProgressBar",
+    "StageSwitch",
+    "Supervised",
+    "TokenRate",
+    "TrainingModule",
+]

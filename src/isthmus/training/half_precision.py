@@ -55,10 +55,7 @@ def check_denoising(trainer: pl.Trainer, model: AnyToAny, stage: Stage, name: st
     Raises:
         ValueError: one of them is float16, and no loss scaler lifts its gradients.
     """
-    objective = stage.objective
-    denoises = objective.prepares if objective is not None else False
-    denoises |= stage.losses.denoising > 0 and (objective is None or objective.mixes)
-    if model.output_side is None or not denoises or trainer.precision == SCALED:
+    if model.output_side is None or not stage.learns_by.prepares(stage.losses) or trainer.precision == SCALED:
         return
     for modality in model.outputs:
         generator = model.output_side.generator(modality)

@@ -102,14 +102,9 @@ def _covers(name: str, part: str) -> bool:
 
 
 def grouped(
-    model: AnyToAny,
-    make: Callable[[list[Any]], Optimizer],
-    planned: Sequence[Planned],
-    stage: str,
-    trained: Sequence[nn.Parameter],
+    model: AnyToAny, make: Callable[[list[Any]], Optimizer], planned: Sequence[Planned], stage: str
 ) -> Optimizer:
     """The optimizer over these groups, each with its name; says in one line how they learn."""
-    assert sum(len(own.places) for own in planned) == len(trained), "the plan is of the stage that is entered"
     parts = {part: list(parameters.values()) for part, parameters in model.parts().items()}
     found: list[dict[str, Any]] = []
     for own in planned:

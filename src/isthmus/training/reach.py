@@ -10,6 +10,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from isthmus.backbones.owned_state import own_share
 from isthmus.model import AnyToAny
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Reach:
         if not self._parameters:
             self._parameters = {part: list(own.values()) for part, own in model.parts().items() if part in self.parts}
         for part in self.waiting:
-            gradients = [own.grad for own in self._parameters[part] if own.grad is not None]
+            gradients = [own_share(own.grad) for own in self._parameters[part] if own.grad is not None]
+            gradients = [own for own in gradients if own.numel()]
             if gradients:
                 found = nn.utils.get_total_norm(gradients, torch.inf) != 0
                 self._found[part] = found | self._found[part] if part in self._found else found

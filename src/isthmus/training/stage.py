@@ -10,9 +10,10 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from isthmus.model.losses import LossWeights
-from isthmus.model.micro_batches import check_micro_batches
-from isthmus.model.objective import Objective
+from isthmus.training.objectives.base import Objective
+from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.micro_batches import check_micro_batches
+from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.parameter_groups import Group
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against
@@ -36,15 +37,15 @@ class Stage:
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.
         micro_batches: parts that a process learns from one after another: loss and gradients of its whole batch, in the
-            memory of one part (:mod:`isthmus.model.micro_batches`). Only dropout's draws differ. Under an objective
-            that compares answers a part holds whole pairs; a group's answers are drawn together and learnt in parts.
+            memory of one part. Only dropout's draws differ. Under an objective that compares answers a part holds whole
+            pairs; a group's answers are drawn together and learnt in parts.
         optimizer: made anew over what trains, so that no moment of another stage lives on. Vectors and rows of new
             tokens don't decay.
         groups: by part, named as in ``trains``, what differs from the optimizer's own: the most specific name counts.
         warm_up: share of the steps over which the learning rate rises.
         decay: how it falls afterwards.
-        objective: what it learns by instead, on training batches of its own kind; ``losses`` then are those of
-            validation, and of what the objective mixes in.
+        objective: what it learns by, on training batches of its own kind; ``losses`` then are those of validation, and
+            of what the objective mixes in. None is supervised learning, by ``losses``.
     """
 
     trains: list[str]
@@ -74,6 +75,11 @@ class Stage:
             raise ValueError(f"stage: found micro_batches {self.micro_batches}; expected at least 1")
         if self.micro_batches > 1:
             check_micro_batches(self.losses)
+
+    @property
+    def learns_by(self) -> Objective:
+        """The objective."""
+        return Supervised() if self.objective is None else self.objective
 
     def scheduler(self, length: int) -> Callable[[Optimizer], LRScheduler]:
         """The learning rate's schedule over ``length`` optimizer steps. It ends at 0 after the last one, not at it."""

@@ -7,30 +7,29 @@ stages equal the same stages run apart, and a resumed run equals one that was ne
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import DeepSpeedStrategy
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.seeds import derive_seed
-from isthmus.model import AnyToAny
-from isthmus.model.bundle import load_bundle, save_bundle
-from isthmus.model.reference import Reference
 from isthmus.paths import user_path
-from isthmus.training.breaking_off import BreakingOff
-from isthmus.training.checkpoints import WholeCheckpoints
-from isthmus.training.ending import check_length, ended_early, forget_early_stopping, learnt_batches
+from isthmus.training.checks import check_accumulation, check_divided, check_several, check_sharded
 from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
-from isthmus.training.parameter_groups import grouped, plan_groups
+from isthmus.training.module import TrainingModule, training_module
+from isthmus.training.objectives.reference import Reference
+from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.parameter_groups import plan_groups
 from isthmus.training.reach import Reach
-from isthmus.training.run_folder import RunLock
-from isthmus.training.settings import KEY, Resumption, describe
+from isthmus.training.running.breaking_off import BreakingOff
+from isthmus.training.running.checkpoints import WholeCheckpoints
+from isthmus.training.running.ending import check_length, ended_early, forget_early_stopping, learnt_batches
+from isthmus.training.running.run_folder import RunLock
+from isthmus.training.running.settings import KEY, Resumption, describe
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, set_trainable
 from isthmus.training.wrapping import hide_frozen, rewrap
@@ -48,7 +47,7 @@ class StageSwitch(pl.Callback):
         init_from: a stage's folder to start from, its weights only; the optimizer and the stage are new.
 
     Attributes:
-        over: how many of the run's stages are over (:mod:`isthmus.training.ending`).
+        over: how many of the run's stages are over (:mod:`isthmus.training.running.ending`).
         breaking_off: whether the run ends before its time, and why.
         lock: on the folder, as long as a run goes on.
 
@@ -81,7 +80,7 @@ class StageSwitch(pl.Callback):
         self.lock = RunLock(self.folder)
         self._resumption = Resumption()
         self._resumed_at: int | None = None
-        self._reference: Reference | None = None
+        self._module: TrainingModule | None = None
         self._reach = Reach([])
 
     @property
@@ -101,12 +100,13 @@ class StageSwitch(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Builds the model, reads its starting weights and enters the first stage."""
-        model = _any_to_any(pl_module)
-        model.configure_model()
+        module = training_module(pl_module)
+        model = module.model
+        module.configure_model()
         if stage != "fit":
-            self._load_result(trainer, model, stage)
+            self._load_result(trainer, module, stage)
             return
-        self._check_trainer(trainer, model)
+        self._check(trainer, module)
         is_trial = _is_trial(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO or is_trial:
             trainer.strategy.checkpoint_io = WholeCheckpoints(writes=not is_trial)
@@ -116,7 +116,7 @@ class StageSwitch(pl.Callback):
         else:
             self.lock.hold(trainer)
         if self.init_from is not None and trainer.ckpt_path is None:
-            manifest = load_bundle(model, self.init_from, strict=False)
+            manifest = model.load(self.init_from, strict=False)
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
             log.info(
                 "started from %s (stage '%s')%s",
@@ -125,34 +125,30 @@ class StageSwitch(pl.Callback):
                 f"; new: {', '.join(absent)}" if absent else "",
             )
         trainer.fit_loop.max_epochs = len(self.names)
-        self.enter(trainer, model, 0)
+        self.enter(trainer, module, 0)
 
-    def enter(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
+    def enter(self, trainer: pl.Trainer, module: TrainingModule, index: int) -> None:
         """Sets all that a stage decides: what trains, the loss, the optimizer, the data, which experts stay."""
-        self.index = index
+        self.index, self._module = index, module
         stage = self.stage
-        parts = set_trainable(model, stage.trains, self.name, stage.objective is None or stage.objective.dropout)
+        model, objective = module.model, stage.learns_by
+        parts = set_trainable(model, stage.trains, self.name, objective.dropout)
         self._reach = Reach(list(parts))
-        model.loss_weights, model.objective = stage.losses, stage.objective
-        model.reference = self._reference = None
-        model.micro_batches = stage.micro_batches
-        hide_frozen(model)
+        hide_frozen(module)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
         )
-        planned = plan_groups(model, stage.trains, stage.groups, self.name)
-        model.optimizer_factory = partial(grouped, model, stage.optimizer, planned, self.name)
-        model.scheduler_factory = stage.scheduler(len(mixture))
-        makes = stage.objective is not None and stage.objective.makes
-        if model.output_side is not None and not makes and not stage.losses.alignment + stage.losses.denoising:
+        module.enter(stage, self.name, len(mixture))
+        if model.output_side is not None and not any(each.makes(stage.losses) for each in (objective, Supervised())):
             model.output_side.release()
         log.info("entered stage '%s' (%d of %d): %d batches", self.name, index + 1, len(self.names), len(mixture))
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the run's stages, where it is among them, what has learnt, and the reference if there is one."""
         state: dict[str, Any] = {"names": self.names, "index": self.index, "reached": self._reach.reached()}
-        if self._reference is not None:
-            state["reference"] = {name: tensor.cpu() for name, tensor in self._reference.tensors.items()}
+        reference = None if self._module is None else self._module.reference
+        if reference is not None:
+            state["reference"] = {name: tensor.cpu() for name, tensor in reference.tensors.items()}
         return state
 
     def on_save_checkpoint(
@@ -164,7 +160,7 @@ class StageSwitch(pl.Callback):
     def _settings(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         mixture = _data(trainer).stage
         assert mixture is not None
-        return describe(self.stage, _any_to_any(pl_module), trainer, mixture.fingerprint)
+        return describe(self.stage, training_module(pl_module).model, trainer, mixture.fingerprint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -184,12 +180,12 @@ class StageSwitch(pl.Callback):
             )
         self._resumed_at = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         self.over = min(self._resumed_at, len(self.names))
-        model = _any_to_any(pl_module)
-        self.enter(trainer, model, min(self._resumed_at, len(self.names) - 1))
+        module = training_module(pl_module)
+        self.enter(trainer, module, min(self._resumed_at, len(self.names) - 1))
         if self.index == state["index"]:
             self._reach.restore(state.get("reached", []))
             if "reference" in state:
-                model.reference = self._reference = Reference(state["reference"])
+                module.reference = Reference(state["reference"])
         self._resumption.read(checkpoint, trainer.ckpt_path, self.name)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -212,20 +208,20 @@ class StageSwitch(pl.Callback):
             progress.reset_on_run()
         epoch.reset_restart_stage()
         fit.reset_restart_stage()
-        self._leave(trainer, _any_to_any(pl_module), trainer.current_epoch - 1)
+        self._leave(trainer, training_module(pl_module), trainer.current_epoch - 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Asserts that the optimizer is the stage's."""
         held = {id(p) for optimizer in trainer.optimizers for group in optimizer.param_groups for p in group["params"]}
-        check_optimizer(_any_to_any(pl_module), held, self.name)
+        check_optimizer(training_module(pl_module).model, held, self.name)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Randomness as a pure function of where the run stands; a stage's first batch finds its reference."""
-        model = _any_to_any(pl_module)
-        if model.objective is not None and model.reference is None:
-            model.reference = self._reference = Reference.of(model)
+        module = training_module(pl_module)
+        if module.objective.compares and module.reference is None:
+            module.reference = Reference.of(module.model)
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
 
     def on_before_optimizer_step(
@@ -233,7 +229,7 @@ class StageSwitch(pl.Callback):
     ) -> None:
         """Looks at what the step's gradients have reached; DeepSpeed keeps them to itself."""
         if not isinstance(trainer.strategy, DeepSpeedStrategy):
-            self._reach.look(_any_to_any(pl_module))
+            self._reach.look(training_module(pl_module).model)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Ends the run where the user asks for it."""
@@ -248,7 +244,7 @@ class StageSwitch(pl.Callback):
             is_over = learnt >= length or ended_early(trainer)
             self.breaking_off.after_stage(trainer, is_over, self.index + 1 == len(self.names))
         if is_over:
-            self._leave(trainer, _any_to_any(pl_module), self.index)
+            self._leave(trainer, training_module(pl_module), self.index)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ctrl-C is Python's again."""
@@ -278,102 +274,44 @@ class StageSwitch(pl.Callback):
     def _at(self, trainer: pl.Trainer) -> str | None:
         return "{} of {} batches".format(*self._progress(trainer)) if self.over == self.index else None
 
-    def _leave(self, trainer: pl.Trainer, model: AnyToAny, index: int) -> None:
+    def _leave(self, trainer: pl.Trainer, module: TrainingModule, index: int) -> None:
         if not _is_trial(trainer):
-            self._reach.tell(trainer, model, self.names[index])
-        if trainer.is_global_zero and not _is_trial(trainer):
-            folder = save_bundle(model, self.folder / self.names[index], self.names[index])
+            self._reach.tell(trainer, module.model, self.names[index])
+            folder = module.model.save(self.folder / self.names[index], self.names[index], trainer.is_global_zero)
             log.info("stage '%s' is over; its weights are in %s", self.names[index], folder)
         self.over = index + 1
         if self.unfinished and self.breaking_off.why is None:
             forget_early_stopping(trainer)
-            self.enter(trainer, model, index + 1)
-            model.zero_grad(set_to_none=True)
-            rewrap(trainer, model)
+            self.enter(trainer, module, index + 1)
+            module.zero_grad(set_to_none=True)
+            rewrap(trainer, module)
 
-    def _check_trainer(self, trainer: pl.Trainer, model: AnyToAny) -> None:
+    def _check(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         check_length(trainer, len(self.names))
         check_precision(trainer)
-        warn_of_float16(trainer, model)
-        for name in self.names:
-            check_denoising(trainer, model, self.stages[name], name)
+        warn_of_float16(trainer, module.model)
         check_accumulation(trainer)
-        divided = [name for name in self.names if self.stages[name].micro_batches > 1]
-        if divided:
-            check_micro_batches(trainer, divided[0])
-        if len(self.names) > 1:
-            if trainer.strategy.restore_checkpoint_after_setup:
-                raise ValueError(
-                    f"{type(trainer.strategy).__name__} restores a checkpoint after the optimizer is made, so it can't "
-                    f"hold {len(self.names)} stages in one process: run them one by one, each with training.init_from"
-                )
-            interval = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]  # set by a connector
-            if interval != 1:
-                raise ValueError(
-                    f"trainer.reload_dataloaders_every_n_epochs: found {interval}; expected 1, "
-                    "or a later stage would go on with the first one's data"
-                )
+        check_several(trainer, self.names)
         for name in self.names:  # a wrong name in the last stage shows before the first is trained
-            plan_groups(model, self.stages[name].trains, self.stages[name].groups, name)
+            stage = self.stages[name]
+            check_denoising(trainer, module.model, stage, name)
+            check_divided(trainer, stage, name)
+            check_sharded(trainer, stage, name)
+            plan_groups(module.model, stage.trains, stage.groups, name)
 
-    def _load_result(self, trainer: pl.Trainer, model: AnyToAny, stage: str) -> None:
+    def _load_result(self, trainer: pl.Trainer, module: TrainingModule, stage: str) -> None:
         if trainer.ckpt_path is not None:
             return
         folder = self.init_from if stage == "validate" and self.init_from else self.folder / self.names[-1]
-        load_bundle(model, folder, strict=False)
-        model.eval()
+        module.model.load(folder, strict=False)
+        module.eval()
         log.info("measuring the weights in %s", folder)
         if stage == "validate":
-            model.loss_weights = self.stages[self.names[-1]].losses
-
-
-def check_accumulation(trainer: pl.Trainer) -> None:
-    """Refuses a Trainer's own accumulation of batches.
-
-    It is a mean of the batches' means, in which the tokens of a batch of few count for more than those of others.
-
-    Raises:
-        ValueError: it is on.
-    """
-    found = [f"trainer.accumulate_grad_batches {count}" for count in [trainer.accumulate_grad_batches] if count != 1]
-    is_scheduler = [isinstance(each, GradientAccumulationScheduler) for each in trainer.callbacks]  # type: ignore[attr-defined]  # set by a connector
-    found += ["the callback GradientAccumulationScheduler"] if any(is_scheduler) else []
-    if found:
-        raise ValueError(
-            f"found {' and '.join(found)}, which would weigh the tokens of unlike batches unlike; expected none. Fix: "
-            "take it out, give the stage the whole batch_size, and divide it by the stage's micro_batches: loss and "
-            "gradients of the whole batch, in the memory of a part."
-        )
-
-
-def check_micro_batches(trainer: pl.Trainer, name: str) -> None:
-    """Gradients of a part bypass the strategy's hooks and the loss scaler, so both must be absent.
-
-    Raises:
-        ValueError: one of them is there.
-    """
-    strategy = trainer.strategy
-    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
-    if not fits:
-        raise ValueError(
-            f"stage '{name}': found micro_batches under {type(strategy).__name__}, which shards what is learnt; "
-            "expected one device or DDP. Fix: lower the stage's batch_size, or share it among more processes."
-        )
-    if trainer.precision == "16-mixed":
-        raise ValueError(
-            f"stage '{name}': found micro_batches under 16-mixed, whose scaled losses they'd pass by; expected "
-            "32-true or bf16-mixed. Fix: set trainer.precision."
-        )
+            module.stage = self.stages[self.names[-1]]
 
 
 def _is_trial(trainer: pl.Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
-
-
-def _any_to_any(module: pl.LightningModule) -> AnyToAny:
-    if not isinstance(module, AnyToAny):
-        raise ValueError(f"StageSwitch: found a {type(module).__name__}; expected an isthmus.model.AnyToAny")
-    return module
 
 
 def _data(trainer: pl.Trainer) -> ConversationDataModule:

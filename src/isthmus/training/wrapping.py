@@ -6,10 +6,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from isthmus.model import AnyToAny
 
-
-def rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
+def rewrap(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
 
     These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is
@@ -17,16 +15,16 @@ def rewrap(trainer: pl.Trainer, model: AnyToAny) -> None:
     """
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy):
-        strategy.model = model
+        strategy.model = module
         strategy.configure_ddp()
     strategy.setup_optimizers(trainer)
 
 
-def hide_frozen(model: AnyToAny) -> None:
+def hide_frozen(module: pl.LightningModule) -> None:
     """Keeps what doesn't train out of DDP's broadcasts.
 
     It is the same file's on every rank, large, and not there on all: an expert loads when its first medium comes.
     """
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    buffers = [name for name, _ in model.named_buffers()]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen + buffers)
+    frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+    buffers = [name for name, _ in module.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen + buffers)

@@ -19,6 +19,7 @@ from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation import CaptionEvaluation
 from isthmus.evaluation.captions.metrics import caption_report
 from isthmus.model import Reply
+from isthmus.training import TrainingModule
 from isthmus.types import Batch
 
 
@@ -59,7 +60,7 @@ def test_a_test_run_reports_captions_and_samples(tmp_path: Path, capsys: pytest.
         callbacks=[evaluation, kept],
         default_root_dir=tmp_path,
     )
-    trainer.test(model, datamodule=data, verbose=False)
+    trainer.test(TrainingModule(model), datamodule=data, verbose=False)
     written = json.loads((tmp_path / "out" / "captions.json").read_text(encoding="utf-8"))
     said = [kept.texts[f"set/{number}"] for number in range(5)]
     expected = {

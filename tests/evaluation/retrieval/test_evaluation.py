@@ -20,7 +20,7 @@ from isthmus.evaluation import RetrievalEvaluation
 from isthmus.evaluation.retrieval.ranks import retrieval_report
 from isthmus.evaluation.retrieval.similarities import joint_similarity, likelihood_similarity
 from isthmus.model import AnyToAny
-from isthmus.model.scores import score
+from isthmus.training import TrainingModule
 from isthmus.types import Modality
 
 
@@ -56,13 +56,13 @@ def of(manifest: Path, modality: str, split: str = "test") -> list[Conversation]
 def test_likelihoods_equal_those_of_one_answer_at_a_time(model: AnyToAny, manifest: Path, modality: Modality) -> None:
     conversations = of(manifest, modality)
     captions = ["a red box", "ball", "something that is longer"]
-    collator = model.collator("validation")
+    collator = model.collator()
     expected = torch.empty(len(conversations), len(captions))
     for row, conversation in enumerate(conversations):
         for column, caption in enumerate(captions):
             said = Conversation((*conversation.prompt().messages, Message("assistant", (TextItem(caption),))))
             with torch.no_grad():
-                expected[row, column] = score(model, collator([said])).text
+                expected[row, column] = model.score(collator([said])).text
     expected -= expected.logsumexp(dim=0)
     found = likelihood_similarity(model, modality, conversations, captions)
     assert torch.allclose(found, expected, atol=1e-3, rtol=1e-4)
@@ -75,7 +75,7 @@ def test_joint_similarity_is_the_cosine_of_the_towers(embedded: AnyToAny, manife
     found = joint_similarity(embedded, modality, conversations, captions)
     assert embedded.input_side is not None
     encoder = embedded.input_side.encoder(modality)
-    batch = embedded.collator("test")(conversations)
+    batch = embedded.prompt_collator()(conversations)
     tokens = encoder(modality, batch.media[modality].inputs).tokens[:, 0]
     texts = encoder.encode_text(encoder.tokenize(captions))  # type: ignore[operator]
     assert torch.allclose(found, F.cosine_similarity(tokens[:, None], texts[None], dim=-1), atol=1e-5)
@@ -97,7 +97,7 @@ def test_a_test_run_reports_both_judges(
         default_root_dir=tmp_path,
     )
     data = ConversationDataModule({}, test={"set": media}, batch_size=5)
-    trainer.test(embedded, datamodule=data, verbose=False)
+    trainer.test(TrainingModule(embedded), datamodule=data, verbose=False)
     written = json.loads((tmp_path / "retrieval.json").read_text(encoding="utf-8"))
     assert written == json.loads(json.dumps(evaluation.report)) and list(written) == ["image", "video"]
     for modality in (Modality.IMAGE, Modality.VIDEO):
@@ -126,9 +126,9 @@ def test_faults_are_named(model: AnyToAny, embedded: AnyToAny, manifest: Path, t
         RetrievalEvaluation(source, answers=-1)
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     with pytest.raises(ValueError, match="name: found nothing; expected a caption"):
-        RetrievalEvaluation(source, reference="name").on_test_epoch_end(trainer, model)
+        RetrievalEvaluation(source, reference="name").on_test_epoch_end(trainer, TrainingModule(model))
     with pytest.raises(ValueError, match="found points among its media; the model takes image, video"):
-        RetrievalEvaluation(source, answers=0).on_test_epoch_end(trainer, embedded)
+        RetrievalEvaluation(source, answers=0).on_test_epoch_end(trainer, TrainingModule(embedded))
     drawn = ManifestSource(manifest, splits=["test"], direction="draw")
     with pytest.raises(ValueError, match="found 0 media; expected one"):
-        RetrievalEvaluation(drawn).on_test_epoch_end(trainer, model)
+        RetrievalEvaluation(drawn).on_test_epoch_end(trainer, TrainingModule(model))

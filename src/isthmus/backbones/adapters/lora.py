@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from isthmus.part_card import PartCard
 
@@ -111,11 +111,11 @@ def lora_parameters(llm: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in llm.named_parameters() if _is_adapters(name)]
 
 
-def lora_state(llm: nn.Module) -> dict[str, Tensor]:
-    """What the adapters have learnt, under peft's names. The tensors share memory with the parameters."""
+def lora_names(llm: nn.Module) -> dict[str, str]:
+    """By peft's name in a file, the LLM's own name of what the adapters learn."""
     return {
-        name.removesuffix(".default").replace(".default.", ".").replace("_vector.weight", "_vector"): parameter.detach()
-        for name, parameter in llm.named_parameters()
+        name.removesuffix(".default").replace(".default.", ".").replace("_vector.weight", "_vector"): name
+        for name, _ in llm.named_parameters()
         if _is_adapters(name)
     }
 

@@ -130,14 +130,15 @@ def _transform(llm: Any, embeddings: Tensor, packed: PackedPass) -> Tensor:
 @torch.no_grad()
 def _can_pack(llm: Any) -> bool:
     """Exchanges the LLM's attention and compares what it says of two rows; an LLM that can't gets its own back."""
-    weight = llm.get_input_embeddings().weight
+    words = llm.get_input_embeddings()
+    device, count = words.weight.device, len(words.weight)
     own = llm.config._attn_implementation
-    if weight.is_meta or own != "sdpa" or not getattr(llm, "_supports_attention_backend", False):
+    if words.weight.is_meta or own != "sdpa" or not getattr(llm, "_supports_attention_backend", False):
         return False
     lengths, longest = list(TRIED), max(TRIED)
-    middle = len(weight) // 2  # the first ones may be padding, which is zero
-    rows = weight[middle : middle + longest * len(TRIED)].reshape(len(TRIED), longest, -1)
-    mask = torch.arange(longest, device=weight.device) < torch.tensor(lengths, device=weight.device)[:, None]
+    tried = torch.arange(longest * len(TRIED), device=device).view(len(TRIED), longest)
+    rows = words((tried + count // 2).clamp(max=count - 1))  # the first ones may be padding, which is zero
+    mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
     expected = llm.base_model(inputs_embeds=rows, attention_mask=mask, use_cache=False).last_hidden_state[mask]
     register()
     try:

@@ -19,8 +19,9 @@ from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.matrix.table import matrix_table
 from isthmus.evaluation.report.gallery import write_gallery
 from isthmus.evaluation.report.report_file import write_report
-from isthmus.model import AnyToAny, Reply
+from isthmus.model import Reply
 from isthmus.paths import user_path
+from isthmus.training.module import training_module
 from isthmus.types import Batch
 
 log = logging.getLogger(__name__)
@@ -81,17 +82,17 @@ class MatrixEvaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Judges the batch's replies."""
-        assert isinstance(pl_module, AnyToAny)
+        model = training_module(pl_module).model
         replies: Sequence[Reply] = outputs
-        self.measurement.add(pl_module, batch, replies, _conversations(trainer, batch_idx))
+        self.measurement.add(model, batch, replies, _conversations(trainer, batch_idx))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sums over processes, measures what the figures are held against, prints and writes."""
-        assert isinstance(pl_module, AnyToAny)
+        model = training_module(pl_module).model
         held_against = {}
         is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
         if self.references is not None and not is_trial:
-            held_against = measure_ceilings(pl_module, self.references, self.judges, self.ceilings)
+            held_against = measure_ceilings(model, self.references, self.judges, self.ceilings)
         self.report = self.measurement.matrix(held_against)
         if not trainer.is_global_zero:
             return

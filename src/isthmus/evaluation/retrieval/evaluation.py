@@ -24,6 +24,7 @@ from isthmus.evaluation.retrieval.similarities import (
 )
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
+from isthmus.training.module import training_module
 from isthmus.types import MEDIA, Modality
 
 FILE = "retrieval.json"
@@ -78,7 +79,7 @@ class RetrievalEvaluation(pl.Callback):
         """
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, AnyToAny)
+        model = training_module(pl_module).model
         conversations = [self._named(index) for index in range(len(self.media))]
         captions = {one.details["id"]: captions_of(one.details, self.reference) for one in conversations}
         new = new_among(captions, self.training, self.reference, self.twins)
@@ -86,7 +87,7 @@ class RetrievalEvaluation(pl.Callback):
         self.report = {}
         for modality in (Modality(name) for name in MEDIA if name in modalities):
             own = [one for one, its in zip(conversations, modalities, strict=True) if its == modality]
-            self.report[modality] = self._measured(pl_module, modality, own, new)
+            self.report[modality] = self._measured(model, modality, own, new)
         print(f"\n{retrieval_table(self.report)}\n")
         write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
 

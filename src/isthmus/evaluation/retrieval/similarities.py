@@ -15,7 +15,6 @@ from isthmus.data.media.files import read_media
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.model import AnyToAny
-from isthmus.model.scores import score
 from isthmus.types import Media, Modality
 
 ROWS = 64
@@ -54,7 +53,7 @@ def joint_similarity(
         conversations: n, of one medium each.
         captions: c.
     """
-    side, collator = model.input_side, model.collator("test")
+    side, collator = model.input_side, model.prompt_collator()
     assert side is not None
     encoder = side.encoder(modality)
     assert isinstance(encoder, ImageBind)
@@ -85,7 +84,7 @@ def likelihood_similarity(
     assert side is not None
     rows = []
     for conversation in conversations:
-        collator = model.collator("validation")
+        collator = model.collator()
         item = medium_of(conversation)
         assert item.media is not None
         encoder, medium = side.encoder(modality), item.media
@@ -103,7 +102,7 @@ def likelihood_similarity(
             if projected is None:
                 projected = side(collator(answers[:1]).to(model.device).media)[modality]
             repeated = tuple(part.expand(len(answers), *part.shape[1:]) for part in projected)
-            found.append(score(model, batch, projected={modality: (repeated[0], repeated[1])}).text.float())
+            found.append(model.score(batch, projected={modality: (repeated[0], repeated[1])}).text.float())
         rows.append(torch.cat(found))
     likelihoods = torch.stack(rows)
     return likelihoods - likelihoods.logsumexp(dim=0, keepdim=True)

@@ -1,0 +1,109 @@
+"""An LLM built without its weights and filled once it is sharded: no process holds more than its share and a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.backbones.owned_state import share_of
+
+LORA_BASE = ".base_layer."
+"""What adapters put into the name of a layer that they wrap."""
+
+
+class StoredWeights:
+    """The tensors of an LLM's safetensors files, by the names that its class gives them.
+
+    Args:
+        folder: of the checkpoint.
+
+    Raises:
+        ValueError: there are none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        self.folder = folder
+        self.files: dict[str, Path] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as weights:
+                self.files |= dict.fromkeys(weights.keys(), file)
+        if not self.files:
+            raise ValueError(
+                f"backbone checkpoint {folder}: found no safetensors, of which each process reads its share; expected "
+                "some. Fix: save the checkpoint anew with save_pretrained(folder), or train without sharding."
+            )
+
+    def read(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """One tensor, on the CPU.
+
+        Raises:
+            ValueError: it isn't there under this name and of this shape.
+        """
+        from safetensors import safe_open
+
+        file = self.files.get(name)
+        if file is None:
+            raise ValueError(
+                f"backbone checkpoint {self.folder}: found no tensor {name}; expected one, as the LLM's class names "
+                "it: its weights can't be read in shares. Fix: save the checkpoint anew with save_pretrained(folder), "
+                "or train without sharding."
+            )
+        with safe_open(file, framework="pt") as weights:
+            found: Tensor = weights.get_tensor(name)
+        if found.shape != shape:
+            raise ValueError(
+                f"backbone checkpoint {file}: found {name} of shape {tuple(found.shape)}; expected {tuple(shape)}, as "
+                "its config.json says. Download the folder again."
+            )
+        return found.to(dtype)
+
+
+def without_weights(library: Any, config: Any, dtype: torch.dtype, weights: StoredWeights) -> Any:
+    """The LLM, whose layers are on the meta device, with its embedding and its head, which new tokens' rows begin by.
+
+    Buffers are computed.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        llm: Any = library.from_config(config, dtype=dtype, trust_remote_code=False)
+    names = {id(module): name for name, module in llm.named_modules()}
+    for module in (llm.get_input_embeddings(), llm.get_output_embeddings()):
+        own, name = module.weight, f"{names[id(module)]}.weight"
+        if name in weights.files or module is llm.get_input_embeddings():
+            module.weight = nn.Parameter(weights.read(name, own.shape, own.dtype), requires_grad=False)
+    llm.tie_weights()
+    return llm
+
+
+@contextmanager
+def stand_ins(llm: nn.Module) -> Iterator[None]:
+    """What is on the meta device has a stand-in of a single number on the CPU, for the block's length.
+
+    Adapters go to the device of the layer that they wrap, and must not lose what they drew there.
+    """
+    llm._apply(lambda own: torch.zeros(1, dtype=own.dtype).expand(own.shape) if own.is_meta else own)
+    yield
+    llm._apply(lambda own: torch.empty_like(own, device="meta") if own.ndim and not any(own.stride()) else own)
+
+
+def fill(llm: nn.Module, weights: StoredWeights, device: torch.device) -> None:
+    """Reads what is on the meta device: of each sharded tensor, this process's share.
+
+    Raises:
+        ValueError: see :meth:`StoredWeights.read`.
+    """
+    absent = {name for name, own in llm.named_parameters() if own.is_meta}
+    llm._apply(lambda own: torch.empty_like(own, device=device) if own.is_meta else own)
+    held: Mapping[str, Tensor] = dict(llm.named_parameters())
+    with torch.no_grad():
+        for name in sorted(absent):
+            own = held[name]
+            own.copy_(share_of(own, weights.read(name.replace(LORA_BASE, "."), own.shape, own.dtype)))

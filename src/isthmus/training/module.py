@@ -1,0 +1,186 @@
+"""What a Trainer runs: a model at a stage, whose objective takes its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as distributed
+from torch import Tensor, nn
+
+from isthmus.cache.frozen import FrozenCache
+from isthmus.data.batching.collate import Collator
+from isthmus.model import AnyToAny
+from isthmus.training.objectives.base import Learner, Objective, Outcome
+from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.reference import Reference
+from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.parameter_groups import grouped, plan_groups
+from isthmus.training.sharding import build_in_shares
+from isthmus.training.stage import Stage
+from isthmus.training.touching import touched
+from isthmus.types import Batch
+
+SHOWN = ("loss", "text_accuracy", "preference_accuracy", "reward")
+"""What a progress bar shows of a step's figures."""
+
+
+class TrainingModule(pl.LightningModule):
+    """A model in training: ``trainer.fit(TrainingModule(model), data)``, beside a stage switch among the callbacks.
+
+    Args:
+        model: that learns.
+        stage: at which; a stage switch enters one.
+
+    Attributes:
+        name: the stage's.
+        length: of the stage, in optimizer steps; its learning rate follows no schedule if None.
+        reference: the model as the stage began, where its objective compares with it.
+    """
+
+    def __init__(self, model: AnyToAny, stage: Stage | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self.name = "unnamed"
+        self.length: int | None = None
+        self.reference: Reference | None = None
+        self._cache: FrozenCache | None = None
+        self._is_built = False
+        self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
+        self.register_load_state_dict_pre_hook(_renamed)
+
+    def enter(self, stage: Stage, name: str, length: int) -> None:
+        """The module at another stage. What trains is :func:`~isthmus.training.trainable.set_trainable`'s."""
+        self.stage, self.name, self.length, self.reference = stage, name, length, None
+
+    @property
+    def objective(self) -> Objective:
+        """What the stage learns by."""
+        return Supervised() if self.stage is None else self.stage.learns_by
+
+    @property
+    def weights(self) -> LossWeights:
+        """Of the supervised losses: the stage's, those of validation, and of what an objective mixes in."""
+        return LossWeights() if self.stage is None else self.stage.losses
+
+    def learner(self, divided: bool = True) -> Learner:
+        """The model at its stage, as an objective sees it."""
+        parts = self.stage.micro_batches if self.stage is not None and divided else 1
+        world = 1 if self._trainer is None else self.trainer.world_size
+        return Learner(self.model, self.weights, parts, world, self.reference)
+
+    def configure_model(self) -> None:
+        """Builds the model, once; in shares where the strategy has a mesh of devices (``ModelParallelStrategy``)."""
+        mesh = None if self._device_mesh is None else self._device_mesh["data_parallel"]
+        if mesh is None or mesh.size() == 1:
+            self.model.configure_model()
+        elif not self._is_built:
+            build_in_shares(self.model, mesh)
+        self._is_built = True
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The stage's loss over the global batch, with a gradient for all that trains."""
+        outcome = self.objective.step(self.learner(), batch)
+        self._log(outcome, "train", sum(map(len, batch.parts)))
+        return touched(outcome.loss, [parameter for parameter in self.parameters() if parameter.requires_grad])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The supervised loss on validation data."""
+        outcome = Supervised().step(self.learner(divided=False), batch)
+        self._log(outcome, "validation", len(batch))
+        return outcome.loss
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Answers to prompts, a list of :class:`~isthmus.model.reply.Reply`, for an evaluation callback to judge."""
+        seeds = [int(details.get("seed", row)) % 2**31 for row, details in enumerate(batch.details)]
+        return self.model.answer(batch, seeds=seeds)
+
+    def configure_optimizers(self) -> Any:
+        """The stage's optimizer over what the stage trains, and its schedule.
+
+        Raises:
+            ValueError: there is no stage.
+        """
+        stage = self.stage
+        if stage is None:
+            raise ValueError("this model has no stage; expected one before training. Add the StageSwitch callback.")
+        planned = plan_groups(self.model, stage.trains, stage.groups, self.name)
+        optimizer = grouped(self.model, stage.optimizer, planned, self.name)
+        if self.length is None:
+            return optimizer
+        scheduler = stage.scheduler(self.length)(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def collator(self, split: str) -> Collator:
+        """What makes the stage's batches. Test batches are prompts, in the LLM's context."""
+        if split == "test":
+            return self.model.prompt_collator()
+        objective = self.objective if split == "train" else Supervised()
+        cache, side = self.cache(), self.model.input_side
+        return self.model.collator(
+            objective.prepares(self.weights),
+            objective.collator,
+            cached=None if cache is None or side is None else side.cached(),
+            micro_batches=self.learner(split == "train").micro_batches,
+        )
+
+    def cache(self) -> FrozenCache | None:
+        """What training keeps of frozen parts; its folder is made when it is first asked for."""
+        if self.model.cache_settings is None:
+            return None
+        if self._cache is None:
+            self._cache = FrozenCache(self.model.cache_settings)
+            for side in (self.model.input_side, self.model.output_side):
+                if side is not None:
+                    side.cache = self._cache
+        self._cache.precision = "32-true" if self._trainer is None else str(self.trainer.precision)
+        return self._cache
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As torch has it; all that is trained has to be there, ``strict`` or not, or nothing is copied."""
+        self.model.check_loaded(state_dict, True, "model.")
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _log(self, outcome: Outcome, split: str, size: int) -> None:
+        """Logs a step's figures; those that every process has are averaged over them."""
+        figures = {name: value.detach().float() for name, value in (outcome.shared | outcome.own).items()}
+        world = self.trainer.world_size
+        # Not every process meets every modality in a step. Sorted, since processes may have found them otherwise.
+        together = sorted(outcome.shared) if world > 1 and split == "train" else []
+        if together:  # at once: Lightning's own reduction takes a barrier for each
+            sums = torch.stack([figures[name] for name in together])
+            distributed.all_reduce(sums)
+            figures |= dict(zip(together, sums / world, strict=True))
+        for name, value in figures.items():
+            self.log(
+                f"{split}/{name}",
+                value,
+                batch_size=size,
+                prog_bar=name in SHOWN,
+                sync_dist=world > 1 and split != "train" and name in outcome.shared,
+                on_step=split == "train",
+                on_epoch=split != "train",
+            )
+
+
+def training_module(module: nn.Module) -> TrainingModule:
+    """What a Trainer runs, as this package's.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(module, TrainingModule):
+        raise ValueError(
+            f"trainer: found a {type(module).__name__}; expected a model in training. Fix: "
+            "trainer.fit(isthmus.training.TrainingModule(model), data)."
+        )
+    return module
+
+
+def _renamed(module: TrainingModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A checkpoint of an earlier version held the model's own state, under ``part:name``."""
+    for key in [key for key in state if ":" in key and not key.startswith(f"{prefix}model.")]:
+        state[f"{prefix}model.{key.removeprefix(prefix)}"] = state.pop(key)

@@ -1,0 +1,106 @@
+"""What a stage learns by: a batch -> a loss and what to log. Supervised, preference and reward are of one kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from isthmus.data.batching.collate import Collator
+from isthmus.layout import on_device
+from isthmus.model import AnyToAny
+from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.micro_batches import in_turn
+from isthmus.training.objectives.reference import Reference
+from isthmus.types import Batch
+
+
+@dataclass
+class Learner:
+    """A model at a stage, as an objective sees it.
+
+    Attributes:
+        model: that learns.
+        weights: of the stage's supervised losses.
+        micro_batches: parts that a batch is learnt from in, one after another.
+        world: how many processes learn together.
+        reference: the model as the stage began, where the objective compares with it.
+    """
+
+    model: AnyToAny
+    weights: LossWeights = field(default_factory=LossWeights)
+    micro_batches: int = 1
+    world: int = 1
+    reference: Reference | None = None
+
+    def over_processes(self, counts: Sequence[int]) -> Callable[[], Tensor]:
+        """Begins to add up counts of all processes; what is returned gives the sums, float64.
+
+        Only what reads the sums waits for them. Every process has to begin at the same place of its step. A strategy's
+        own reduction would add a barrier.
+        """
+        sums = on_device(counts, self.model.device, torch.float64)
+        work = distributed.all_reduce(sums, async_op=True) if self.world > 1 else None
+
+        def waited() -> Tensor:
+            if work is not None:
+                work.wait()
+            return sums
+
+        return waited
+
+    def in_turn(self, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:
+        """See :func:`~isthmus.training.objectives.micro_batches.in_turn`."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return in_turn(trained, losses, self.micro_batches > 1)
+
+
+@dataclass
+class Outcome:
+    """What a step gives.
+
+    Attributes:
+        loss: () over the global batch, times the number of processes.
+        shared: what is logged, by name; every process has all of these.
+        own: what is logged and not every process has, such as figures of a modality.
+    """
+
+    loss: Tensor
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    own: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """What a stage learns by.
+
+    Attributes:
+        mixes: whether conversations are learnt beside by the stage's supervised losses.
+        dropout: whether what trains keeps its dropout. Without it, the default, policy and reference are the same
+            function as long as their weights are the same.
+        compares: whether it needs the model as the stage began.
+    """
+
+    mixes: bool = False
+    dropout: bool = False
+    compares: bool = True
+
+    def prepares(self, weights: LossWeights) -> bool:
+        """Whether its batches hold denoising targets, under these weights of the stage's supervised losses."""
+        return False
+
+    def makes(self, weights: LossWeights) -> bool:
+        """Whether it needs generators, if only to make media."""
+        return False
+
+    @property
+    def collator(self) -> Callable[..., Collator]:
+        """Makes its batches; takes :class:`~isthmus.data.batching.collate.Collator`'s arguments."""
+        return Collator
+
+    @abstractmethod
+    def step(self, learner: Learner, batch: Batch) -> Outcome:
+        """The loss of a batch, which is learnt in parts where the stage says so."""

@@ -1,0 +1,131 @@
+"""Supervised learning: the weighed sum of text, alignment and denoising losses, and of a teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from torch import Tensor
+
+from isthmus.batch_layout import known_layout, target_labels
+from isthmus.model import AnyToAny
+from isthmus.model.output import Output
+from isthmus.training.objectives.base import Learner, Objective, Outcome
+from isthmus.training.objectives.losses import LossWeights, Terms, called_shares, together
+from isthmus.training.objectives.teaching import Lesson, imitate, imitating, lesson_of, teach, teacher_of
+from isthmus.types import Batch
+
+
+class Supervised(Objective):
+    """The losses of NExT-GPT (arXiv 2309.05519, section 4), as a stage's :class:`LossWeights` weigh them."""
+
+    dropout = True
+    compares = False
+
+    def prepares(self, weights: LossWeights) -> bool:
+        return weights.denoising > 0
+
+    def makes(self, weights: LossWeights) -> bool:
+        return weights.alignment + weights.denoising > 0
+
+    def step(self, learner: Learner, batch: Batch) -> Outcome:
+        found: list[Terms] = []
+        losses, counted = part_losses(learner, batch.parts, found)
+        loss, _ = learner.in_turn(losses)
+        terms, counts, world = together(found, batch.parts), counted(), learner.world
+        tokens = counts[0].clamp(min=1)
+        shared = {"loss": loss, "text_loss": terms.text * world / tokens}
+        if terms.correct is not None:
+            shared["text_accuracy"] = terms.correct * world / tokens
+        if terms.teaching is not None:
+            for name, count in (("contrastive", counts[3]), ("vocabulary", counts[3]), ("text", counts[4])):
+                shared[f"teaching_{name}"] = getattr(terms.teaching, name) * world / count.clamp(min=1)
+        own = {f"signal_called_{modality}": share for modality, share in terms.called.items()}
+        for modality, runs in terms.alignment.items():
+            own[f"alignment_{modality}"] = runs.mean()
+            own[f"signal_cosine_{modality}"] = terms.cosine[modality] / max(len(runs), 1)
+        own |= {f"denoising_{modality}": contents.mean() for modality, contents in terms.denoising.items()}
+        if terms.imitation is not None:
+            media = max(terms.imitation.media, 1)
+            own |= {f"imitation_{modality}": gap / media for modality, gap in terms.imitation.distances.items()}
+        return Outcome(loss, shared, own)
+
+
+def part_losses(
+    learner: Learner, parts: Sequence[Batch], found: list[Terms]
+) -> tuple[list[Callable[[], Tensor]], Callable[[], Tensor]]:
+    """What computes the loss () of each of a batch's parts, and what gives the global counts (6,).
+
+    The losses' sum is the loss over the global batch, times the processes: DDP averages gradients over them. What sums
+    are divided by is known before the forward, and is added up over processes while the device works.
+
+    Args:
+        learner: what learns.
+        parts: of this process; it may have none, where others have some.
+        found: takes the terms of each part, without gradient, as they are computed.
+    """
+    model, weights = learner.model, learner.weights
+    lessons: list[Lesson | None] = [None] * len(parts)
+    if weights.teaching:
+        teacher = teacher_of(model.input_side)
+        lessons = [lesson_of(teacher, model.backbone.language_model, part.texts) for part in parts]
+    counted = learner.over_processes(counts_of(model, weights, parts, lessons))
+
+    def loss_of(part: Batch, lesson: Lesson | None) -> Tensor:
+        terms = terms_of(model, weights, part, lesson)
+        found.append(terms.detach())
+        return terms.total(weights, counted()) * learner.world
+
+    return [partial(loss_of, *each) for each in zip(parts, lessons, strict=True)], counted
+
+
+def counts_of(
+    model: AnyToAny, weights: LossWeights, parts: Sequence[Batch], lessons: Sequence[Lesson | None]
+) -> list[int]:
+    """What the terms of a batch's parts count, as :data:`~isthmus.training.objectives.losses.COUNTS` names it."""
+    tokens = 0 if weights.is_text_alone else sum(part.target_count for part in parts)
+    signals = [pair for part in parts for pair in part.signals.items()] if model.output_side is not None else []
+    weighed = [own for modality, own in signals if weights.factor(modality)]
+    runs = sum(len(own.captions) for own in weighed) if weights.alignment else 0
+    contents = sum(len(own.content_runs) for own in weighed) if weights.denoising else 0
+    taught = [lesson.counts for lesson in lessons if lesson is not None]
+    media = sum(sum(imitating(part)) for part in parts) if weights.imitation else 0
+    return [tokens, runs, contents, sum(texts for texts, _ in taught), sum(words for _, words in taught), media]
+
+
+def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson | None = None) -> Terms:
+    """The loss terms of a batch. What weighs 0, by term or by modality, isn't computed.
+
+    Args:
+        model: that learns.
+        weights: of the terms.
+        batch: of conversations.
+        lesson: what the teacher reads of it, where ``teaching`` weighs anything; made here if None.
+    """
+    language_model, side = model.backbone.language_model, model.output_side
+    teaching = None
+    if weights.teaching:
+        teacher = teacher_of(model.input_side)
+        teaching = teach(teacher, language_model, lesson or lesson_of(teacher, language_model, batch.texts))
+    if weights.is_text_alone and teaching is not None:
+        return Terms(teaching.text.new_zeros(()), None, 0, teaching=teaching)
+    draws = [m for m in model.outputs if weights.factor(m)] if weights.alignment + weights.denoising else []
+    output: Output = model(batch, draws)
+    layout = known_layout(output.batch)
+    terms = Terms(output.text_loss, None, layout.target_count, teaching=teaching)
+    if weights.imitation:
+        terms.imitation = imitate(teacher_of(model.input_side), batch, output.projected)
+    if output.correct is not None:
+        terms.correct = output.correct.sum()
+        labels = target_labels(output.batch)
+        terms.called = called_shares(language_model.vocabulary, output.batch, labels, output.correct)
+    for modality, condition in output.conditions.items():
+        assert side is not None, "conditions come of an output side"
+        runs = batch.signals[modality]
+        if weights.alignment:
+            found = side.distance(modality, runs.captions, condition, weights.alignment_form)
+            terms.alignment[modality], terms.cosine[modality] = found
+        if weights.denoising and runs.contents:
+            of = layout.runs[modality].contents
+            terms.denoising[modality] = side.denoising(modality, condition, runs, of)
+    return terms
