@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -41,7 +42,8 @@ def sound(path: Path) -> None:
 
 def survey(path: Path) -> None:
     laspy = pytest.importorskip("laspy")
-    made = laspy.LasData(laspy.LasHeader(point_format=3, version="1.2"))
+    form, version = (7, "1.4") if path.stem == "n" else (3, "1.2")
+    made = laspy.LasData(laspy.LasHeader(point_format=form, version=version))
     made.x, made.y, made.z = PLACES.T
     made.red, made.green, made.blue = BYTES.T
     stream = BytesIO()
@@ -80,7 +82,7 @@ WHOLE: dict[str, tuple[Modality, Callable[[Path], object]]] = {
         )
         for form in ("ascii", "binary", "binary_compressed")
     },
-    **{f"a.{end}": (Modality.POINTS, survey) for end in ("las", "laz")},
+    **{name: (Modality.POINTS, survey) for name in ("a.las", "a.laz", "n.laz")},
     **{
         f"b.{end}": (Modality.POINTS, lambda path: trimesh.creation.box().export(path)) for end in ("glb", "obj", "off")
     },
@@ -127,3 +129,26 @@ def test_damaged_files_are_read_or_refused_in_words(tmp_path: Path, name: str) -
     assert read_media(tmp_path / name, modality, LIMITS).modality is modality
     runs = RUNS // sum(other is modality for other, _ in WHOLE.values())
     assert "corrupt" in set(outcomes(name, whole, tmp_path / name, range(runs)))
+
+
+def test_a_compressed_cloud_takes_no_memory_for_what_it_declares(tmp_path: Path) -> None:
+    """lazrs takes memory for a chunk of the table, and for a layer of a chunk, before it reads either."""
+    lazrs = pytest.importorskip("lazrs")
+    old, new = tmp_path / "a.laz", tmp_path / "n.laz"
+    survey(old)
+    survey(new)
+    data = bytearray(old.read_bytes())
+    (begin,) = struct.unpack("<I", data[96:100])
+    (table,) = struct.unpack("<q", data[begin : begin + 8])
+    written = BytesIO()
+    record = lazrs.LazVlr.new_for_compression(3, 0)
+    lazrs.write_chunk_table(written, [(len(PLACES), 60 << 30)], record)
+    old.write_bytes(data[:table] + written.getvalue())
+    assert len(read_media(old, Modality.POINTS).array) == len(PLACES), "points are read one after the other"
+    data = bytearray(new.read_bytes())
+    (begin,) = struct.unpack("<I", data[96:100])
+    layers = begin + 8 + 36 + 4  # the table's place, the first point, the chunk's count
+    data[layers : layers + 4] = b"\xff" * 4
+    new.write_bytes(data)
+    with pytest.raises(DataError, match=r"n.laz: .*declare layers up to byte \d+ of \d+"):
+        read_media(new, Modality.POINTS)

@@ -25,10 +25,14 @@ def read_las(path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
     except ImportError as error:
         raise ValueError("LAS and LAZ are read by laspy, which is not installed: pip install 'isthmus[las]'") from error
     _records_fit(path)
-    with laspy.open(path) as reader:
+    # The backend that runs in parallel takes memory for each chunk's declared bytes before it reads them, and a damaged
+    # table declares gigabytes, which ends the process. This one reads points one after the other.
+    with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs) as reader:
         header = reader.header
         count, row = header.point_count, header.point_format.size
         limits.check(path, points=count, bytes=count * max(row, 24))
+        if laszip := header.vlrs.get("LasZipVlr"):
+            _layers_fit(path, header.offset_to_point_data, count, laszip[0].record_data)
         try:
             las = reader.read()
         except BaseException as error:
@@ -60,16 +64,57 @@ def _records_fit(path: Path) -> None:
     room = 54 * records
     if head[25] >= 4 and len(head) >= 247:
         room += 60 * int(struct.unpack("<I", head[243:247])[0])
-    if room > size or _chunks(path, head) > size:
+    is_compressed = bool(head[104] & 0x80)  # LAZ's mark in the format's number
+    if room > size or (is_compressed and _chunks(path, struct.unpack("<I", head[96:100])[0]) > size):
         raise ValueError(f"its header declares records of {room} bytes in a file of {size}")
 
 
-def _chunks(path: Path, head: bytes) -> int:
-    """How many chunks the compressed points are said to be in; 0 where they aren't compressed."""
-    if not head[104] & 0x80:  # LAZ's mark in the format's number
-        return 0
+def _chunks(path: Path, start: int) -> int:
+    """How many chunks the table says that there are; the eight bytes at ``start`` say where it is."""
     with path.open("rb") as file:
-        file.seek(struct.unpack("<I", head[96:100])[0])
+        file.seek(start)
         table = file.read(8).ljust(8, b"\0")
         file.seek(max(struct.unpack("<q", table)[0], 0))
         return int(struct.unpack("<4xI", file.read(8).ljust(8, b"\0"))[0])
+
+
+_VARIABLE = 0xFFFFFFFF
+"""The points of a chunk where the table says how many each one has, as in COPC files."""
+
+_LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
+"""Layers of each item of LAZ 1.4 by its type: points, colours, colours with near infrared, wave packets.
+
+An item of extra bytes, type 14, has a layer a byte. Items of earlier versions have other types and no layers.
+"""
+
+
+def _layers_fit(path: Path, start: int, count: int, record: bytes) -> None:
+    """Refuses compressed points whose layers are longer than their file: lazrs takes memory for what they declare.
+
+    A chunk is its first point, four bytes of count, each layer's length in four bytes, and the layers.
+
+    Args:
+        path: the file.
+        start: the byte at which its points begin, with the eight bytes of the chunk table's place.
+        count: how many points it has.
+        record: LASzip's own record, which lists the items of a point and the points of a chunk.
+
+    Raises:
+        ValueError: they are longer.
+    """
+    size = path.stat().st_size
+    points, number = struct.unpack("<12xI16xH", record[:34].ljust(34, b"\0"))
+    items = list(struct.iter_unpack("<HHH", record[34 : 34 + 6 * number]))
+    layers = sum(_LAYERS.get(kind, width if kind == 14 else 0) for kind, width, _ in items)
+    if not layers:
+        return
+    sizes = struct.Struct(f"<{layers}I")
+    chunks = _chunks(path, start) if points == _VARIABLE else -(-count // max(points, 1))
+    at = start + 8
+    with path.open("rb") as file:
+        for _ in range(chunks):
+            at += sum(width for _, width, _ in items) + 4
+            file.seek(at)
+            at += sizes.size + sum(sizes.unpack(file.read(sizes.size).ljust(sizes.size, b"\xff")))
+            if at > size:
+                raise ValueError(f"its compressed points declare layers up to byte {at} of {size}")
