@@ -7,27 +7,15 @@ from typing import TYPE_CHECKING
 from isthmus.exports import lazy
 
 if TYPE_CHECKING:
-    from isthmus.generators.audio.audioldm import AudioLDM
-    from isthmus.generators.audio.audioldm2 import AudioLDM2
-    from isthmus.generators.audio.stable_audio import StableAudio
-    from isthmus.generators.image.stable_diffusion import StableDiffusion
-    from isthmus.generators.image.stable_diffusion_3 import StableDiffusion3
-    from isthmus.generators.image.stable_diffusion_xl import StableDiffusionXL
-    from isthmus.generators.points.shap_e import ShapE
-    from isthmus.generators.video.wan import Wan
-    from isthmus.generators.video.zeroscope import ZeroScope
-
-__all__ = [
-    "AudioLDM",
-    "AudioLDM2",
-    "ShapE",
-    "StableAudio",
-    "StableDiffusion",
-    "StableDiffusion3",
-    "StableDiffusionXL",
-    "Wan",
-    "ZeroScope",
-]
+    from isthmus.generators.audio.audioldm import AudioLDM as AudioLDM
+    from isthmus.generators.audio.audioldm2 import AudioLDM2 as AudioLDM2
+    from isthmus.generators.audio.stable_audio import StableAudio as StableAudio
+    from isthmus.generators.image.stable_diffusion import StableDiffusion as StableDiffusion
+    from isthmus.generators.image.stable_diffusion_3 import StableDiffusion3 as StableDiffusion3
+    from isthmus.generators.image.stable_diffusion_xl import StableDiffusionXL as StableDiffusionXL
+    from isthmus.generators.points.shap_e import ShapE as ShapE
+    from isthmus.generators.video.wan import Wan as Wan
+    from isthmus.generators.video.zeroscope import ZeroScope as ZeroScope
 
 _HOMES = {
     "StableDiffusion": "isthmus.generators.image.stable_diffusion",
@@ -41,4 +29,5 @@ _HOMES = {
     "ShapE": "isthmus.generators.points.shap_e",
 }
 
+__all__ = list(_HOMES)
 __getattr__, __dir__ = lazy(__name__, _HOMES)
