@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, LoraSettings
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -123,14 +123,14 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return make
 
 
-Build = Callable[..., PretrainedBackbone]
+Build = Callable[..., PretrainedLanguageModel]
 
 
 @pytest.fixture
 def build(llm_folder: Callable[[str], Path]) -> Build:
     """A materialised backbone of a family; keyword arguments go to its constructor."""
 
-    def make(family: str = "llama", seed: int = 0, **settings: Any) -> PretrainedBackbone:
+    def make(family: str = "llama", seed: int = 0, **settings: Any) -> PretrainedLanguageModel:
         folder = llm_folder(family)  # written on first use, and that draws too
         torch.manual_seed(seed)
         kind = EncoderDecoderBackbone if FAMILIES[family]().is_encoder_decoder else CausalBackbone
@@ -145,7 +145,7 @@ def lora(dropout: float = 0.0) -> LoraSettings:
     return LoraSettings(rank=3, alpha=6, dropout=dropout, targets="all-linear")
 
 
-def awaken(backbone: PretrainedBackbone) -> PretrainedBackbone:
+def awaken(backbone: PretrainedLanguageModel) -> PretrainedLanguageModel:
     """LoRA's second factor starts at zero: give it weights, so that the adapters do something."""
     with torch.no_grad():
         for parameter in backbone.parts()["lora"]:
@@ -164,7 +164,7 @@ def text_batch(lengths: list[int], seed: int = 0) -> Batch:
 
 
 def conversation_batch(
-    backbone: PretrainedBackbone, text: int = 5
+    backbone: PretrainedLanguageModel, text: int = 5
 ) -> tuple[Batch, dict[Modality, tuple[torch.Tensor, torch.Tensor]]]:
     """Two rows: image and audio in, an image run out; then an image in, two audio runs out. P is random."""
     vocabulary, width = backbone.vocabulary, backbone.width

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.cross_entropies import chosen_cross_entropy, liger_cross_entropy
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.losses import text_loss, token_losses, torch_cross_entropy
 
 HAS_LIGER = all(importlib.util.find_spec(name) is not None for name in ("liger_kernel", "triton"))
@@ -33,7 +33,7 @@ needs_liger = [
 ]
 POCKET = Path(__file__).resolve().parents[2] / "checkpoints/pocket/llama"
 VOCABULARY = 37
-Build = Callable[..., PretrainedBackbone]
+Build = Callable[..., PretrainedLanguageModel]
 Head = Callable[[Tensor], Tensor]
 
 

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from safetensors.torch import load_file, save_file
 
 from isthmus.backbones import CausalBackbone, LoraSettings
-from isthmus.backbones.base import LanguageBackbone
+from isthmus.backbones.base import LanguageModel
 
 Build = Callable[..., CausalBackbone]
 
@@ -225,7 +225,7 @@ def test_lora_settings_are_checked(llm_folder: Any, kit: Any) -> None:
 
 def test_a_yaml_config_builds_it(llm_folder: Any) -> None:
     parser = ArgumentParser()
-    parser.add_argument("--backbone", type=LanguageBackbone)
+    parser.add_argument("--backbone", type=LanguageModel)
     settings = {"rank": 4, "alpha": 8, "targets": "all-linear"}
     config = {"checkpoint": str(llm_folder("llama")), "signals": {"video": 5}, "lora": settings, "dtype": "bfloat16"}
     parsed = parser.parse_object({"backbone": {"class_path": "isthmus.backbones.CausalBackbone", "init_args": config}})

@@ -18,7 +18,7 @@ from torch import nn
 
 from isthmus import cli
 from isthmus.backbones import CausalBackbone
-from isthmus.backbones.base import LanguageBackbone
+from isthmus.backbones.base import LanguageModel
 from isthmus.cli.parts import KINDS, Part, all_parts, as_json, as_text
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
@@ -31,7 +31,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "parts"
 BASES: dict[str, type] = {
     "encoders": Encoder,
     "input_projectors": InputProjector,
-    "backbones": LanguageBackbone,
+    "backbones": LanguageModel,
     "output_projectors": OutputProjector,
     "generators": Generator,
 }

@@ -102,7 +102,7 @@ class Answer:
     ids: list[int] = field(default_factory=list)
 
 
-class LanguageBackbone(nn.Module):
+class LanguageModel(nn.Module):
     """An LLM with the rows of the new tokens beside its frozen embedding and head.
 
     Attributes:

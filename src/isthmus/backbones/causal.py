@@ -24,7 +24,7 @@ from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests
 from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
@@ -37,11 +37,11 @@ SHORT_PREFIX = 32
 """A pass over fewer positions costs more than the gradients that it spares."""
 
 
-class CausalBackbone(PretrainedBackbone):
+class CausalBackbone(PretrainedLanguageModel):
     """P and text -> text loss and S, through any decoder-only LLM of ``transformers``.
 
     Args:
-        checkpoint: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
+        checkpoint: as in :class:`~isthmus.backbones.pretrained.PretrainedLanguageModel`.
         signals: likewise.
         lora: likewise.
         dtype: likewise.
@@ -56,7 +56,7 @@ class CausalBackbone(PretrainedBackbone):
             prefix's keys and values, which are short, keep all.
         compiled: layers run as ``torch.compile`` makes them, but not in decoding. Losses and gradients are the same to
             rounding; LoRA's dropout draws other numbers. The first steps take a minute or more, later ones less.
-        chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedBackbone`.
+        chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedLanguageModel`.
         quantization: likewise.
         cross_entropy: likewise.
         stops: likewise.

@@ -17,7 +17,7 @@ from isthmus.backbones.decoding.aligned import decode_aligned
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests, context_of
 from isthmus.backbones.decoding.sampling import Sampler
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses
@@ -31,7 +31,7 @@ TINY = 1e-12
 """Mean squares below this are raised to it: a projected position of zeros stays zero."""
 
 
-class EncoderDecoderBackbone(PretrainedBackbone):
+class EncoderDecoderBackbone(PretrainedLanguageModel):
     """P and text -> text loss and S, through an encoder-decoder LLM of ``transformers``.
 
     Batches are those of a decoder-only LLM: a conversation in reading order with labels on its answers. Each trained

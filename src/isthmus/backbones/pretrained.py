@@ -20,7 +20,7 @@ from isthmus.backbones.adapters.lora import (
     set_lora_dropout,
 )
 from isthmus.backbones.adapters.quantization import QuantizationSettings, library_config
-from isthmus.backbones.base import LanguageBackbone, PromptLimits, Sampling
+from isthmus.backbones.base import LanguageModel, PromptLimits, Sampling
 from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_ends, read_tokenizer
 from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.decoding.answer_writer import AnswerWriter
@@ -37,7 +37,7 @@ from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
 
-class PretrainedBackbone(LanguageBackbone):
+class PretrainedLanguageModel(LanguageModel):
     """A frozen LLM from a folder, and beside it new tokens' rows and LoRA.
 
     The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM and what learns.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytorch_lightning as pl
 from torch import Tensor
 
-from isthmus.backbones.base import BackboneOutput, LanguageBackbone
+from isthmus.backbones.base import BackboneOutput, LanguageModel
 from isthmus.data.conversations.planning import Planner
 from isthmus.data.conversations.thoughts import Thoughts
 from isthmus.types import Batch, Modality
@@ -23,7 +23,7 @@ class Backbone(pl.LightningModule):
             ``untrained`` shows them without a loss.
     """
 
-    def __init__(self, language_model: LanguageBackbone, max_tokens: int = 512, thoughts: Thoughts = "keep") -> None:
+    def __init__(self, language_model: LanguageModel, max_tokens: int = 512, thoughts: Thoughts = "keep") -> None:
         super().__init__()
         self.language_model = language_model
         self.max_tokens = max_tokens

@@ -11,9 +11,9 @@ from peft import get_peft_model_state_dict
 
 from isthmus.backbones import LoraSettings
 from isthmus.backbones.adapters.lora import Method
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 
-Build = Callable[..., PretrainedBackbone]
+Build = Callable[..., PretrainedLanguageModel]
 METHODS: tuple[Method, ...] = get_args(Method)
 FAMILIES = ["llama", "qwen3", "opt", "opt-350m", "glm", "cohere", "t5"]
 

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from isthmus.backbones import CausalBackbone, QuantizationSettings
 from isthmus.backbones.adapters import quantization
 from isthmus.backbones.adapters.quantization import library_config
-from isthmus.backbones.base import LanguageBackbone
+from isthmus.backbones.base import LanguageModel
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_quantised_llm_is_close_to_the_plain_one_and_adapts(family: str, bits:
 
 def test_a_config_names_it(llm_folder: Any) -> None:
     parser = ArgumentParser()
-    parser.add_argument("--backbone", type=LanguageBackbone)
+    parser.add_argument("--backbone", type=LanguageModel)
     for kind, family in (("CausalBackbone", "llama"), ("EncoderDecoderBackbone", "t5")):
         init = {"checkpoint": str(llm_folder(family)), "quantization": {"bits": 8}, "lora": {"method": "dora"}}
         config = {"backbone": {"class_path": f"isthmus.backbones.{kind}", "init_args": init}}

@@ -12,11 +12,11 @@ from torch import Tensor
 from isthmus.backbones.adapters.gated_fusion import FusionSettings
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
-from isthmus.backbones.pretrained import PretrainedBackbone
+from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.types import Batch, MediaBatch, Modality
 from isthmus.vocabulary import MEDIA_POSITION
 
-Build = Callable[..., PretrainedBackbone]
+Build = Callable[..., PretrainedLanguageModel]
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 Media = dict[Modality, tuple[Tensor, Tensor]]
 GREEDY = Sampling(6)
@@ -25,7 +25,7 @@ GREEDY = Sampling(6)
 class Talk:
     """A conversation laid out by hand: ids, and images of P (3, E) that stand in it."""
 
-    def __init__(self, backbone: PretrainedBackbone) -> None:
+    def __init__(self, backbone: PretrainedLanguageModel) -> None:
         self.backbone = backbone
         self.random = torch.Generator().manual_seed(7)
         self.ids: list[int] = []
@@ -73,7 +73,7 @@ def assert_same(one: Answer, other: Answer) -> None:
             assert piece == its
 
 
-def turns(backbone: PretrainedBackbone, rewrites: bool = True) -> tuple[list[int], list[int]]:
+def turns(backbone: PretrainedLanguageModel, rewrites: bool = True) -> tuple[list[int], list[int]]:
     """Three turns with media in and out, each held against a fresh run; positions reused, and those that had to run."""
     kept, talk = KeptPrefix(), Talk(backbone)
     reused, needed, ran = [], [], 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from isthmus.backbones.base import LanguageBackbone
+from isthmus.backbones.base import LanguageModel
 from isthmus.input_projectors.p_former import PFormer, contrastive_loss, vocabulary_loss
 from isthmus.layout import on_device
 from isthmus.model import InputSide
@@ -81,7 +81,7 @@ def teacher_of(side: InputSide | None) -> PFormer:
     return side.teacher
 
 
-def lesson_of(teacher: PFormer, language_model: LanguageBackbone, texts: Sequence[str]) -> Lesson | None:
+def lesson_of(teacher: PFormer, language_model: LanguageModel, texts: Sequence[str]) -> Lesson | None:
     """What the teacher learns from: texts that aren't empty; None without any."""
     written = [text for text in texts if text.strip()]
     if not written:
@@ -90,7 +90,7 @@ def lesson_of(teacher: PFormer, language_model: LanguageBackbone, texts: Sequenc
     return Lesson(*teacher.tokenize(written), batch)
 
 
-def teach(teacher: PFormer, language_model: LanguageBackbone, lesson: Lesson | None) -> Teaching:
+def teach(teacher: PFormer, language_model: LanguageModel, lesson: Lesson | None) -> Teaching:
     """What the teacher itself learns by: a text -> prompts -> the same text, written by the frozen LLM."""
     device = teacher.temperature.device
     if lesson is None:
@@ -157,7 +157,7 @@ def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[T
     return Imitation(distances, sum(rows_that_count))
 
 
-def _after_prompts(language_model: LanguageBackbone, texts: Sequence[str], positions: int, longest: int) -> Batch:
+def _after_prompts(language_model: LanguageModel, texts: Sequence[str], positions: int, longest: int) -> Batch:
     """Each text as the LLM should write it after a prompt: media positions, words, and an end where it isn't cut."""
     tokenizer = language_model.tokenizer
     written: list[list[int]] = [
