@@ -78,7 +78,7 @@ class Contender:
     @property
     def positions(self) -> int:
         """Positions of its batches, padding included."""
-        return sum(part.ids.numel() for batch in self.batches for part in batch.parts)
+        return sum(part.ids.numel() for batch in self.batches for part in batch.pieces)
 
 
 def contenders(
@@ -115,7 +115,7 @@ def contenders(
                 model.input_side.encoder(Modality.IMAGE).load()
 
         def step(batch: Batch) -> Tensor:
-            losses, _ = part_losses(learner, batch.parts, [])
+            losses, _ = part_losses(learner, batch.pieces, [])
             return learner.in_turn(losses)[0]
 
         return Contender(step, batches, held)
@@ -171,7 +171,7 @@ def conditions(model: AnyToAny, batches: Sequence[Batch]) -> dict[Modality, dict
     """By modality and caption (C, K), as the generators' own conditioners give it; known from now on."""
     assert model.output_side is not None
     found: dict[Modality, dict[str, Tensor]] = {modality: {} for modality in MEDIA}
-    for part in (part for batch in batches for part in batch.parts):
+    for part in (part for batch in batches for part in batch.pieces):
         for modality, runs in part.signals.items():
             target = model.output_side.target(modality, runs.captions)
             found[modality] |= dict(zip(runs.captions, target.tokens, strict=True))

@@ -9,8 +9,8 @@ from torch import Tensor
 from isthmus.data.conversations.schema import Conversation
 from isthmus.model import AnyToAny
 from isthmus.training import LossWeights
-from isthmus.training.objectives.losses import Terms
 from isthmus.training.objectives.supervised import terms_of
+from isthmus.training.objectives.terms import Terms
 from isthmus.types import Batch
 
 

@@ -96,8 +96,8 @@ def test_every_collator_lays_out_all_its_parts() -> None:
     prompts = PromptCollator(**arguments | {"generation_prompt": True})
     prompts.instruction = make_collator(PLANNER)
     asked = prompts([Conversation(talk("").messages[:1]), talk("yes"), talk("well")])
-    assert asked.mixed is not None and len(asked.mixed.parts) == len(batch.parts) == 2
-    for part in (*batch.parts, asked, *asked.mixed.parts):
+    assert asked.mixed is not None and len(asked.mixed.pieces) == len(batch.pieces) == 2
+    for part in (*batch.pieces, asked, *asked.mixed.pieces):
         assert part.layout is not None and len(part.layout.lengths) == len(part)
         assert part.layout.lengths == part.mask.sum(1).tolist()
     nobody = prompts([talk("yes")])

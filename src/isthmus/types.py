@@ -242,8 +242,8 @@ class Batch:
     layout: Layout | None = None
 
     @property
-    def parts(self) -> list[Batch]:
-        """This part and the rest."""
+    def pieces(self) -> list[Batch]:
+        """This piece and the rest."""
         return [self, *self.rest]
 
     def __len__(self) -> int:

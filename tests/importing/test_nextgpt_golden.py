@@ -20,7 +20,7 @@ from isthmus.importing.nextgpt_v1 import Source, import_nextgpt_v1
 from isthmus.losses import alignment_loss
 from isthmus.model import AnyToAny
 from isthmus.training import LossWeights
-from isthmus.training.objectives.losses import Terms
+from isthmus.training.objectives.terms import Terms
 from isthmus.types import IGNORED, Batch, Features, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 

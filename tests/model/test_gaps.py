@@ -24,7 +24,7 @@ from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.input_projectors import MLP, CFormerProjector
 from isthmus.model import AnyToAny, InputSide
 from isthmus.model.gaps import without_gaps
-from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION
 

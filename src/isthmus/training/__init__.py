@@ -2,9 +2,9 @@
 
 from isthmus.training.module import TrainingModule
 from isthmus.training.objectives.group_policy import GroupPolicy
-from isthmus.training.objectives.losses import LossWeights
 from isthmus.training.objectives.preference import Preference
 from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.running.progress import StageProgressBar
 from isthmus.training.running.throughput import TokenRate
 from isthmus.training.stage import Stage

@@ -14,9 +14,9 @@ from isthmus.cache.frozen import FrozenCache
 from isthmus.data.batching.collate import Collator
 from isthmus.model import AnyToAny
 from isthmus.training.objectives.base import Learner, Objective, Outcome
-from isthmus.training.objectives.losses import LossWeights
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.sharding import build_in_shares
 from isthmus.training.stage import Stage
@@ -84,7 +84,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch, with a gradient for all that trains."""
         outcome = self.objective.step(self.learner(), batch)
-        self._log(outcome, "train", sum(map(len, batch.parts)))
+        self._log(outcome, "train", sum(map(len, batch.pieces)))
         return touched(outcome.loss, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:

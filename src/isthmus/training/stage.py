@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from isthmus.training.objectives.base import Objective
-from isthmus.training.objectives.losses import LossWeights
 from isthmus.training.objectives.micro_batches import check_micro_batches
 from isthmus.training.objectives.supervised import Supervised
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.parameter_groups import Group
 
 OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # the spelling that YAML is checked against

@@ -120,7 +120,7 @@ def test_the_odd_sample_alone_is_left_out(
     made = loader(Rows(*rows), collator)
     (batch,) = made
     sides = 2 if kind is PairCollator else 1  # a part's chosen rows stand before its rejected ones
-    found = [details["index"] for part in batch.parts for details in part.details[: len(part) // sides]]
+    found = [details["index"] for part in batch.pieces for details in part.details[: len(part) // sides]]
     assert sorted(found) == sorted(kept) and made.skipped == {"shape": 1}
     with pytest.raises(DataError, match=rf"a/{bad}: inputs of image: found 'pixels' of the shapes") as caught:
         list(loader(Rows(*rows), collator, "raise"))

@@ -14,9 +14,9 @@ from isthmus.backbones import LoraSettings
 from isthmus.model import AnyToAny
 from isthmus.training import LossWeights
 from isthmus.training.objectives.base import Learner
-from isthmus.training.objectives.losses import Terms, together
 from isthmus.training.objectives.micro_batches import check_micro_batches
 from isthmus.training.objectives.supervised import counts_of, part_losses
+from isthmus.training.objectives.terms import Terms, together
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch
 
@@ -41,9 +41,9 @@ def batch_of(model: AnyToAny, weights: LossWeights, parts: int) -> Batch:
 def learn(model: AnyToAny, weights: LossWeights, batch: Batch) -> tuple[Tensor, Terms]:
     """The loss of a batch's parts, learnt from one after another, and their terms together."""
     found: list[Terms] = []
-    learner = Learner(model, weights, len(batch.parts))
-    loss, _ = learner.in_turn(part_losses(learner, batch.parts, found)[0])
-    return loss, together(found, batch.parts)
+    learner = Learner(model, weights, len(batch.pieces))
+    loss, _ = learner.in_turn(part_losses(learner, batch.pieces, found)[0])
+    return loss, together(found, batch.pieces)
 
 
 def backward(model: AnyToAny, loss: Tensor) -> dict[str, Tensor | None]:
@@ -62,8 +62,8 @@ def test_loss_gradients_and_terms_are_the_whole_batchs(tuned: AnyToAny, weights:
     expected = backward(tuned, 0.5 * plain)
 
     divided = batch_of(tuned, weights, parts)
-    assert len(divided.parts) == min(parts, 5) and sum(map(len, divided.parts)) == 5
-    counts = counts_of(tuned, weights, divided.parts, [None] * len(divided.parts))
+    assert len(divided.pieces) == min(parts, 5) and sum(map(len, divided.pieces)) == 5
+    counts = counts_of(tuned, weights, divided.pieces, [None] * len(divided.pieces))
     assert counts == terms.counts().tolist()
     loss, found = learn(tuned, weights, divided)
     gradients = backward(tuned, 0.5 * loss)  # as a Trainer that accumulates batches scales it

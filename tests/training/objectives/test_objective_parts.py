@@ -54,7 +54,7 @@ def test_pairs_in_parts_are_the_whole_batch(experts: dict[str, Path], objective:
     model = ready(experts, objective)
     whole, _ = learnt(model, media_pairs(5), 1)
     divided, batch = learnt(model, media_pairs(5), parts)
-    assert [len(part) % 2 for part in batch.parts] == [0] * min(parts, 5) and sum(map(len, batch.parts)) == 10
+    assert [len(part) % 2 for part in batch.pieces] == [0] * min(parts, 5) and sum(map(len, batch.pieces)) == 10
     assert_equal(divided, whole)
 
 
@@ -68,7 +68,7 @@ def test_groups_in_parts_are_the_whole_batch(experts: dict[str, Path], mixed: fl
     asked = [*prompts(), source[2].prompt(), source[4].prompt()]  # words, a video, points
     whole, _ = learnt(model, [*asked, *told], 1)
     divided, batch = learnt(model, [*asked, *told], parts)
-    assert batch.mixed is None or len(batch.mixed.parts) == 3
+    assert batch.mixed is None or len(batch.mixed.pieces) == 3
     assert_equal(divided, whole)
     assert any("input_projectors" in name and own.any() for name, own in divided[1].items())
 

@@ -22,7 +22,7 @@ class Counted(pl.Callback):
         self.tokens: list[int] = []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.tokens.append(sum(int(part.mask.sum()) for part in batch.parts))
+        self.tokens.append(sum(int(part.mask.sum()) for part in batch.pieces))
 
 
 @pytest.mark.parametrize(("every", "micro_batches"), [(1, 1), (2, 3)])

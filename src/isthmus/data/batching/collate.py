@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.batch_layout import with_layouts
 from isthmus.data.batching.lookup import MediumLookup
-from isthmus.data.batching.samples import Sample, SampleMedium, SampleRun, stack_parts
+from isthmus.data.batching.samples import Sample, SampleMedium, SampleRun, stack_pieces
 from isthmus.data.conversations.planning import Planner, Targets
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.errors import DataError, Fault, data_faults
@@ -162,7 +162,7 @@ class Collator:
         Raises:
             DataError: media of one modality whose preprocessed tensors differ in shape.
         """
-        return with_layouts(stack_parts(samples, self.micro_batches), self.planner.vocabulary)
+        return with_layouts(stack_pieces(samples, self.micro_batches), self.planner.vocabulary)
 
     def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
         """Input media and generated media in order, after a check that the model serves each of them."""

@@ -9,7 +9,7 @@ import torch
 
 from isthmus.batch_layout import with_layouts
 from isthmus.data.batching.collate import Collator
-from isthmus.data.batching.samples import Sample, stack, stack_parts
+from isthmus.data.batching.samples import Sample, stack, stack_pieces
 from isthmus.data.conversations.schema import Conversation
 from isthmus.types import IGNORED, Batch
 from isthmus.vocabulary import Vocabulary
@@ -41,7 +41,7 @@ class PromptCollator(Collator):
         """Every prompt so many times, side by side, its media stacked once; instruction data in parts."""
         prompts = [sample for sample in samples if PROMPT in sample.details for _ in range(self.copies)]
         told = [sample for sample in samples if PROMPT not in sample.details]
-        mixed = stack_parts(told, self.micro_batches) if told else None
+        mixed = stack_pieces(told, self.micro_batches) if told else None
         return with_layouts(replace(stack(prompts) if prompts else _no_prompts(), mixed=mixed), self.planner.vocabulary)
 
 

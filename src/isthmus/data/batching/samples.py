@@ -103,7 +103,7 @@ def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
     return [sorted(part) for part in groups]
 
 
-def stack_parts(samples: Sequence[Sample], parts: int) -> Batch:
+def stack_pieces(samples: Sequence[Sample], parts: int) -> Batch:
     """As :func:`stack`, in at most ``parts`` parts, of which the first holds the others."""
     groups = split_evenly([len(sample.ids) for sample in samples], parts)
     first, *rest = [stack([samples[place] for place in part]) for part in groups]

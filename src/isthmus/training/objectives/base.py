@@ -13,9 +13,9 @@ from torch import Tensor
 from isthmus.data.batching.collate import Collator
 from isthmus.layout import on_device
 from isthmus.model import AnyToAny
-from isthmus.training.objectives.losses import LossWeights
 from isthmus.training.objectives.micro_batches import in_turn
 from isthmus.training.objectives.reference import Reference
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.types import Batch
 
 

@@ -21,9 +21,9 @@ from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
 from isthmus.training.objectives.base import Learner, Objective, Outcome
-from isthmus.training.objectives.losses import LossWeights
 from isthmus.training.objectives.reference import eval_mode
 from isthmus.training.objectives.supervised import part_losses
+from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.rewards import RewardFunction, judged
 from isthmus.types import Batch, Features, Modality
 
@@ -150,7 +150,7 @@ class GroupPolicy(Objective):
             learnt.append((figures[0], figures[1]))
             return own.sum() / counts[0].to(own.dtype) * world
 
-        parts = batch.mixed.parts if batch.mixed is not None else []
+        parts = batch.mixed.pieces if batch.mixed is not None else []
         mixed = part_losses(learner, parts, [])[0] if self.mixes else []
         weighed = [partial(lambda find: self.mixed * find(), find) for find in mixed]
         loss, values = learner.in_turn([*(partial(policy, part) for part in losses), *weighed])
@@ -196,16 +196,16 @@ class GroupPolicy(Objective):
         """
         batch, model = answers.batch, learner.model
         if learner.micro_batches == 1:
-            return [partial(self._part, learner, batch, answers.features, answers.advantages)]
+            return [partial(self._answer_losses, learner, batch, answers.features, answers.advantages)]
 
         parts: list[Callable[[], tuple[Tensor, Tensor, Tensor]]] = []
         for rows in split_evenly(known_layout(batch).lengths, learner.micro_batches):
             own, features = rows_of(batch, rows, answers.features)
             own = model.backbone.language_model.laid_out(own)
-            parts.append(partial(self._part, learner, own, features, answers.advantages[rows]))
+            parts.append(partial(self._answer_losses, learner, own, features, answers.advantages[rows]))
         return parts
 
-    def _part(
+    def _answer_losses(
         self, learner: Learner, batch: Batch, features: Mapping[Modality, Features], advantages: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         model = learner.model

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.training.objectives.losses import LossWeights
+from isthmus.training.objectives.terms import LossWeights
 
 
 def check_micro_batches(weights: LossWeights) -> None:

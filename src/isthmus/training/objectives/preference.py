@@ -18,7 +18,7 @@ from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference
 from isthmus.model import AnyToAny
 from isthmus.model.output import Scores
 from isthmus.training.objectives.base import Learner, Objective, Outcome
-from isthmus.training.objectives.losses import LossWeights, called_shares, detached
+from isthmus.training.objectives.terms import LossWeights, called_shares, detached
 from isthmus.types import Batch, Modality
 
 Contents = dict[Modality, tuple[list[int], list[int]]]
@@ -95,7 +95,7 @@ class Preference(Objective):
 
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         model, world = learner.model, learner.world
-        laid_out = map(model.backbone.language_model.laid_out, batch.parts)
+        laid_out = map(model.backbone.language_model.laid_out, batch.pieces)
         parts = [(part, self._contents(model, part)) for part in laid_out]
         sizes = [sum(own) for own in zip(*(self._counts(model, *part) for part in parts), strict=True)]
         counted = learner.over_processes(sizes)

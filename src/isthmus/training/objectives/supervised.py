@@ -11,8 +11,8 @@ from isthmus.batch_layout import known_layout, target_labels
 from isthmus.model import AnyToAny
 from isthmus.model.output import Output
 from isthmus.training.objectives.base import Learner, Objective, Outcome
-from isthmus.training.objectives.losses import LossWeights, Terms, called_shares, together
 from isthmus.training.objectives.teaching import Lesson, imitate, imitating, lesson_of, teach, teacher_of
+from isthmus.training.objectives.terms import LossWeights, Terms, called_shares, together
 from isthmus.types import Batch
 
 
@@ -30,9 +30,9 @@ class Supervised(Objective):
 
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
-        losses, counted = part_losses(learner, batch.parts, found)
+        losses, counted = part_losses(learner, batch.pieces, found)
         loss, _ = learner.in_turn(losses)
-        terms, counts, world = together(found, batch.parts), counted(), learner.world
+        terms, counts, world = together(found, batch.pieces), counted(), learner.world
         tokens = counts[0].clamp(min=1)
         shared = {"loss": loss, "text_loss": terms.text * world / tokens}
         if terms.correct is not None:
@@ -82,7 +82,7 @@ def part_losses(
 def counts_of(
     model: AnyToAny, weights: LossWeights, parts: Sequence[Batch], lessons: Sequence[Lesson | None]
 ) -> list[int]:
-    """What the terms of a batch's parts count, as :data:`~isthmus.training.objectives.losses.COUNTS` names it."""
+    """What the terms of a batch's parts count, as :data:`~isthmus.training.objectives.terms.COUNTS` names it."""
     tokens = 0 if weights.is_text_alone else sum(part.target_count for part in parts)
     signals = [pair for part in parts for pair in part.signals.items()] if model.output_side is not None else []
     weighed = [own for modality, own in signals if weights.factor(modality)]

@@ -37,7 +37,7 @@ class TokenRate(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Counts, and logs where the Trainer does."""
-        learnt = [*batch.parts, *([] if batch.mixed is None else batch.mixed.parts)]
+        learnt = [*batch.pieces, *([] if batch.mixed is None else batch.mixed.pieces)]
         self._tokens += sum(part.position_count for part in learnt)
         now = time.perf_counter()
         self._seconds += now - self._mark

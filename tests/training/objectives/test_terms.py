@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.training.objectives.losses import LossWeights, Terms
+from isthmus.training.objectives.terms import LossWeights, Terms
 from isthmus.types import Modality
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
