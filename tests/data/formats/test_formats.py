@@ -137,6 +137,17 @@ SAMPLES: list[tuple[type[ConversationSource], Any, list[Any]]] = [
         ],
     ),
     (
+        ShareGPT,
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "who?"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "me"}]},
+            ],
+            "images": ["1.jpg"],
+        },
+        [("user", [("image", "1.jpg", None), "who?"]), ("assistant", ["me"])],
+    ),
+    (
         Llava,
         {
             "id": "7",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import random
 import resource
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import trimesh
+from data.formats.tables import blip3o, onevision, picture, saved
 from PIL import Image
 
 from isthmus.data import formats
@@ -95,6 +99,24 @@ def damaged(data: bytes, draw: random.Random) -> bytes:
     return data
 
 
+def packed_sets(folder: Path) -> dict[str, tuple[Callable[[Path], ConversationSource], bytes]]:
+    """Sets that are no text: tables, archives, and what is packed."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        for name, content in (("a.b/0.jpg", picture(0, "jpg")), ("a.b/0.json", b'{"n": 1}'), ("a.b/0.txt", b"a cat")):
+            head = tarfile.TarInfo(name)
+            head.size = len(content)
+            archive.addfile(head, io.BytesIO(content))
+    table = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode() + b"\n"
+    return {
+        "parquet": (formats.HuggingFace, saved(onevision(), folder, "parquet").read_bytes()),
+        "arrow": (formats.HuggingFace, saved(blip3o(), folder, "arrow").read_bytes()),
+        "tar": (formats.WebDataset, tar.getvalue()),
+        "packed tar": (formats.WebDataset, gzip.compress(tar.getvalue())),
+        "packed lines": (JsonLines, gzip.compress(3 * table)),
+    }
+
+
 def media_files(folder: Path) -> dict[str, Modality]:
     """One small intact file for each reader."""
     noise = np.random.default_rng(0)
@@ -124,12 +146,14 @@ def media_files(folder: Path) -> dict[str, Modality]:
 
 
 @pytest.mark.slow
-def test_damaged_input_is_read_or_refused(tmp_path: Path) -> None:
+def test_damaged_input_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     files = media_files(tmp_path)
+    sets = {name: (form, text.encode()) for name, (form, text) in TEXTS.items()} | packed_sets(tmp_path)
     limits = MediaLimits(pixels=100_000, seconds=60, frames=100, points=10_000, bytes=4 << 20)
     draw = random.Random(0)
     intact = {name: (tmp_path / name).read_bytes() for name in files}
-    readers = [*TEXTS, *files]
+    readers = [*sets, *files]
     outcomes = {name: [0, 0] for name in readers}
     slowest = (0.0, "")
     warm = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -137,10 +161,10 @@ def test_damaged_input_is_read_or_refused(tmp_path: Path) -> None:
         name = readers[case % len(readers)]
         before = time.process_time()
         try:
-            if name in TEXTS:
-                form, text = TEXTS[name]
+            if name in sets:
+                form, content = sets[name]
                 path = tmp_path / "set"
-                path.write_bytes(damaged(text.encode(), draw))
+                path.write_bytes(damaged(content, draw))
                 source = form(path)
                 for index in range(len(source)):
                     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from isthmus.data.errors import fault
@@ -40,7 +41,7 @@ class ShareGPT(JsonSource):
                 messages.append({**own, "content": ""})
                 continue
             if isinstance(turn.get("content"), list):
-                content = [_listed(item, f"{place}.content[{i}]") for i, item in enumerate(turn["content"])]
+                content = [_listed(item, waiting, f"{place}.content[{i}]") for i, item in enumerate(turn["content"])]
             else:
                 said = text(turn, ["content", "value"], place)
                 # Without media a "<video>" is a piece of HTML.
@@ -57,9 +58,12 @@ class ShareGPT(JsonSource):
         return {"messages": messages, **tools, "id": text(record, ["id"], where, default=str(index))}
 
 
-def _listed(raw: Any, where: str) -> Item:
+def _listed(raw: Any, waiting: Mapping[str, list[Item]], where: str) -> Item:
+    """A part of a content; one that names no file takes the record's next of its kind."""
     item = mapping(raw, where)
     kind = text(item, ["type"], where).removesuffix("_url")
     if kind not in (*MEDIA, "text"):
         raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(MEDIA)}", "rename the type")
+    if waiting.get(kind) and item.get("value") is None and item.get(kind) is None:
+        return waiting[kind].pop(0)
     return {"type": kind, kind: text(item, ["value", kind], where)}

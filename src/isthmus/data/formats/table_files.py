@@ -26,6 +26,9 @@ SMALL = 16 << 20
 HELD = 64 << 20
 """Bytes of row groups that a process keeps, those used last."""
 
+PARQUET = b"PAR1"
+"""How a Parquet file begins."""
+
 OPEN = 64
 """Files that a process keeps open."""
 
@@ -59,6 +62,7 @@ class TableFiles:
         need_pyarrow(files[0])
         self.path = files[0]
         self.files = list(files)
+        self._parquets = [_is_parquet(path) for path in files]
         self.names: list[str] = []
         self._groups: list[tuple[int, int]] = []  # file, and group in it
         self._begins: list[int] = []  # of each file, its first row
@@ -109,11 +113,13 @@ class TableFiles:
         place = index - (self.ends[group - 1] if group else 0)
         number, own = self._groups[group]
         try:
-            if _is_parquet(self.files[number]):
+            if self._parquets[number]:
                 batch, place = self._of_parquet(number, own, place)
             else:
                 batch = self._arrow(number)[own].select(self.read)
-            found: dict[str, Any] = batch.slice(place, 1).to_pylist()[0]
+            row = batch.slice(place, 1)
+            row.validate(full=True)  # offsets of a damaged file lead out of its memory
+            found: dict[str, Any] = row.to_pylist()[0]
         except (pyarrow.ArrowException, OSError, IndexError) as error:
             raise DataError(
                 Fault.CORRUPT, f"{self.where(index)}: found no readable row ({error}); expected one. Fix: copy it anew."
@@ -122,9 +128,13 @@ class TableFiles:
 
     def column(self, name: str) -> Iterator[Any]:
         """The values of one column, in order."""
-        for number, path in enumerate(self.files):
-            batches = self._parquet(number).iter_batches(_COUNTED, columns=[name], use_threads=False)
-            for batch in batches if _is_parquet(path) else self._arrow(number):
+        for number, is_parquet in enumerate(self._parquets):
+            if is_parquet:
+                batches = self._parquet(number).iter_batches(_COUNTED, columns=[name], use_threads=False)
+            else:
+                batches = self._arrow(number)
+            for batch in batches:
+                batch.validate(full=True)
                 yield from batch.column(batch.schema.names.index(name)).to_pylist()
 
     def _of_parquet(self, number: int, group: int, place: int) -> tuple[Any, int]:
@@ -209,7 +219,7 @@ class TableFiles:
 
         path = self.files[number]
         try:
-            if _is_parquet(path):
+            if self._parquets[number]:
                 file = self._parquet(number)
                 told = file.metadata
                 return file.schema_arrow, [told.row_group(group).num_rows for group in range(told.num_row_groups)]
@@ -246,7 +256,8 @@ def need_pyarrow(path: str | Path) -> None:
 
 
 def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in (".parquet", ".pq")
+    with path.open("rb") as file:
+        return file.read(len(PARQUET)) == PARQUET
 
 
 def _plain(schema: Any) -> list[str]:
