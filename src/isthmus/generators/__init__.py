@@ -1,4 +1,4 @@
-"""H -> media; media and H -> denoising loss; captions -> condition. The contract stands in base.py."""
+"""H -> media; media and H -> denoising loss; captions -> condition. The interface is in base.py."""
 
 from __future__ import annotations
 

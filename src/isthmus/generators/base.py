@@ -1,4 +1,4 @@
-"""The contract of a generator: H -> media; media and H -> denoising loss; captions -> condition, its target."""
+"""The interface of a generator: H -> media; media and H -> denoising loss; captions -> condition, the target of H."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from isthmus.types import Condition, FrozenExpert, Media, Modality
 class Generator(FrozenExpert):
     """A frozen expert that makes media from a condition.
 
-    Its text conditioner and its denoiser load apart, each on first use: alignment needs the first alone.
+    Its text conditioner and its denoiser load separately, each on first use: alignment needs only the conditioner.
     """
 
     modality: Modality
     checkpoint: Path
     sampling_settings: tuple[str, ...] = ("steps", "guidance", "batch_size")
-    """Attributes that only :meth:`generate` reads: a condition is the same whatever they are."""
+    """Attributes that only :meth:`generate` reads; conditions don't depend on them."""
 
     @property
     def condition_shape(self) -> tuple[int, int]:
@@ -29,52 +29,52 @@ class Generator(FrozenExpert):
 
     @property
     def pooled_width(self) -> int | None:
-        """K' of the pooled part that stands beside the condition's tokens; None where the generator takes tokens alone.
+        """K', the width of the condition's pooled vector; None if the generator takes only tokens.
 
-        Read, as the shape is, from the expert's configuration, without weights.
+        Like the shape, it is read from the expert's configuration, without weights.
         """
         return None
 
     def compile_denoiser(self) -> None:
-        """From its next use on, the denoiser runs as ``torch.compile`` makes it.
+        """Compiles the denoiser by ``torch.compile`` at its next use, which takes about a minute.
 
-        Media are the same to rounding. The first use takes a minute or so.
+        Media are the same up to rounding.
 
         Raises:
             ValueError: this generator has no denoiser that can be compiled.
         """
         raise ValueError(
             f"output_side.compiled: found {self.modality}; {type(self).__name__} has no denoiser that can be compiled. "
-            "Fix: take it out of the list."
+            "Fix: remove it from the list."
         )
 
     def condition(self, captions: Sequence[str]) -> Condition:
-        """Captions -> (B, C, K), and (B, K') where the generator wants a pooled part.
+        """Captions -> (B, C, K), and (B, K') if the generator takes a pooled vector.
 
-        The generator's own text conditioner, without gradient. Computed once a caption.
+        Computed by the generator's own text conditioner, without gradient, once for each caption.
         """
         raise NotImplementedError
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """One medium as the denoising target, no batch axis. Runs in data workers."""
+        """One medium -> the denoising target, without a batch axis. Runs in data workers."""
         raise NotImplementedError
 
     def request(self) -> Request | None:
-        """What of a medium :meth:`prepare` looks at: see :meth:`isthmus.encoders.base.Encoder.request`."""
+        """The part of a medium that :meth:`prepare` reads: see :meth:`isthmus.encoders.base.Encoder.request`."""
         return None
 
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
-        """(B,) the denoising error of each content under its condition, with the scheduler's own prediction type.
+        """(B,) the denoising error of each content given its condition, for the scheduler's prediction type.
 
-        ``seeds`` (B,) int64 fixes each sample's noise and timestep, whatever the batch or the process around it.
+        ``seeds`` (B,) int64 determine each sample's noise and timestep, independent of the batch and the process.
         """
         raise NotImplementedError
 
     def generate(
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:
-        """One medium a condition.
+        """Generates one medium for each condition.
 
-        The same seed gives the same medium whatever else is in the batch, within float32 rounding.
+        The same seed gives the same medium in any batch, within float32 rounding.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Captions -> a text conditioner's ids, of one length. What is too long is cut, and said to be."""
+"""Captions -> a text conditioner's ids, of one length. Longer captions are truncated, with a warning."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ log = logging.getLogger(__name__)
 
 
 def padded_ids(tokenizer: Any, captions: Sequence[str], length: int) -> Any:
-    """The tokenizer's ``input_ids`` and ``attention_mask``, (B, length); what is too long is cut without a word."""
+    """The tokenizer's ``input_ids`` and ``attention_mask``, (B, length); truncates without a warning."""
     return tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
 
 
 class CaptionIds:
-    """Pads and cuts captions as the diffusers pipelines do.
+    """Pads and truncates captions as the diffusers pipelines do.
 
     Args:
         tokenizer: the pipeline's.
-        length: ids a caption takes, begin and end included.
-        source: names the generator in warnings.
+        length: number of ids, begin and end tokens included.
+        source: the generator's name in warnings.
     """
 
     def __init__(self, tokenizer: Any, length: int, source: str) -> None:
@@ -32,7 +32,7 @@ class CaptionIds:
     def __call__(self, captions: Sequence[str]) -> Any:
         """The tokenizer's ``input_ids`` and ``attention_mask``, (B, length).
 
-        Cut captions are counted; a warning comes at the first, the second, the fourth, the eighth, ...
+        Counts truncated captions, and logs a warning at the first, the second, the fourth, the eighth, ...
         """
         for caption in captions:
             found = len(self.tokenizer(caption, truncation=False, verbose=False).input_ids)

@@ -1,4 +1,4 @@
-"""Pipelines that attend to CLIP's last hidden states and draw pictures of a set size."""
+"""Pipelines that attend to CLIP's last hidden states and generate images of a fixed size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from isthmus.types import Condition
 
 
 class ClipConditioned(DiffusionGenerator):
-    """Stable Diffusion and its kin.
+    """The base of Stable Diffusion and similar pipelines.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        height, width: of the pictures, in pixels; None for what the UNet was trained at.
+        height, width: of the images, in pixels; None is the size that the UNet was trained at.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -79,7 +79,7 @@ class ClipConditioned(DiffusionGenerator):
 
     def _encode_text(self, captions: list[str]) -> Tensor | tuple[Tensor, Tensor]:
         inputs = self.caption_ids(captions).to(self.device)
-        # The padding is attended to unless the configuration says otherwise: the UNet was trained on such states.
+        # Padding is attended to unless the configuration says otherwise, as in the UNet's training.
         is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = inputs.attention_mask if is_masked else None
         states: Tensor = self.text_encoder(inputs.input_ids, attention_mask=mask)[0]

@@ -1,4 +1,4 @@
-"""Conditions that were computed once, by caption, up to a bound."""
+"""An in-memory LRU cache of conditions by caption."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class ConditionMemo:
-    """Keeps the latest conditions where they were computed and drops the least recently used.
+    """Keeps conditions on the device where they were computed, and drops the least recently used.
 
     Args:
-        entries: how many captions it keeps, at least one.
+        entries: the most captions that it keeps, at least one.
     """
 
     def __init__(self, entries: int) -> None:
@@ -25,11 +25,11 @@ class ConditionMemo:
         return len(self._rows)
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Drops all entries."""
         self._rows.clear()
 
     def look_up(self, captions: Sequence[str], compute: Callable[[list[str]], Tensor], device: torch.device) -> Tensor:
-        """(B, C, K) on ``device``: each new caption is computed once, all new ones together, whatever the repeats."""
+        """(B, C, K) on ``device``: all new captions are computed together, repeated ones once."""
         distinct = dict.fromkeys(captions)
         rows = {caption: self._recall(caption, device) for caption in distinct if caption in self._rows}
         missing = [caption for caption in distinct if caption not in rows]
@@ -41,12 +41,12 @@ class ConditionMemo:
 
     def _recall(self, caption: str, device: torch.device) -> Tensor:
         self._rows.move_to_end(caption)
-        # The expert may have moved to another device since: the row moves once, and stays there.
+        # The expert may have moved to another device since then; the row is moved once.
         row = self._rows[caption] = self._rows[caption].to(device)
         return row
 
     def _keep(self, caption: str, row: Tensor) -> None:
-        # A view would keep its whole batch in memory for as long as any row of it is in use.
+        # A view would keep its whole batch in memory as long as any of its rows is in use.
         self._rows[caption] = row.clone()
         while len(self._rows) > self.entries:
             self._rows.popitem(last=False)

@@ -1,6 +1,6 @@
-"""What latent-diffusion generators have in common: the denoising loss and batched generation.
+"""The base of latent-diffusion generators: the denoising loss and batched generation.
 
-A subclass says which classes its pipeline is made of and how its medium becomes tensors and back.
+A subclass names its pipeline's classes, and converts its media to tensors and back.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from isthmus.types import Condition, Media
 class DiffusionGenerator(PipelineExpert):
     """A text-conditioned latent-diffusion pipeline, read from a folder that its ``save_pretrained`` wrote.
 
-    The text conditioner and the denoiser (UNet or transformer, VAE, vocoder) load apart, each on first use or by
+    The text conditioner and the denoiser (UNet or transformer, VAE, vocoder) load separately, each on first use or by
     :meth:`load_conditioner` and :meth:`load_denoiser`; :meth:`load` does both.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
-        steps: denoising steps of :meth:`generate`, unless it is told; None for the pipeline's own default.
-        guidance: classifier-free guidance scale, likewise; at most 1 runs the conditional pass alone.
-        scheduler: a sampler in place of the one that the folder ships, for fewer steps.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
+        guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
+        scheduler: a sampler that replaces the folder's, for fewer steps.
         batch_size: how many media are generated, and how many images or spectrograms are encoded, at a time.
         dtype: the type of the weights. Conditions and losses are float32 in any case.
-        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+        memo_megabytes: the most memory for cached conditions, on the conditioner's device.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -52,9 +52,9 @@ class DiffusionGenerator(PipelineExpert):
     default_steps: ClassVar[int]
     default_guidance: ClassVar[float]
     noising_class: ClassVar[type[Noising]] = DiscreteNoising
-    """How the denoiser was trained to see noise."""
-    sampler_sees_frames: ClassVar[bool] = False
-    """Whether the pipeline folds frames into the batch for its sampler, which then can't tell media's seeds apart."""
+    """The noise process of the denoiser's training."""
+    frames_share_batch: ClassVar[bool] = False
+    """Whether the pipeline flattens frames into the batch for its sampler, whose noise then mixes the media's seeds."""
 
     def __init__(
         self,
@@ -86,38 +86,38 @@ class DiffusionGenerator(PipelineExpert):
 
     @abstractmethod
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the VAE's latents, each in the denoiser's own layout (B, ...)."""
+        """Mean and standard deviation of the VAE's latents, each in the denoiser's layout (B, ...)."""
 
     @abstractmethod
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-        """Runs the pipeline with the request's embeddings, generators, steps and guidance; one array a medium."""
+        """Runs the pipeline with the request's embeddings, generators, steps and guidance -> one array a medium."""
 
     @abstractmethod
     def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
         """One generated array as a medium."""
 
     def _check_modality(self, medium: Media) -> None:
-        """Raises ValueError where a medium isn't of the kind that this generator makes."""
+        """Raises a ValueError if a medium isn't of this generator's modality."""
         if medium.modality != self.modality:
             raise ValueError(
                 f"{medium.source}: found {medium.modality}; {type(self).__name__} makes {self.modality}. "
-                f"Give it that, or choose the generator that serves {medium.modality}."
+                f"Give a medium of that kind, or choose the generator that serves {medium.modality}."
             )
 
     @in_own_precision
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
-        """(B,) float32: the mean squared error of the denoiser's prediction; gradients reach the condition alone.
+        """(B,) float32: the mean squared error of the denoiser's prediction; gradients reach only the condition.
 
-        A seed fixes its sample's timestep (uniform), noise and draw from the VAE's posterior.
-        Source: :class:`Noising`'s subclasses name it.
+        A seed determines its sample's timestep (uniform), noise and sample of the VAE's posterior.
+        Source: see :class:`Noising`'s subclasses.
         """
         conditions = self._checked(condition).to(self.device, self.dtype)
-        assert len(conditions) == len(seeds), "one seed a condition"
+        assert len(conditions) == len(seeds), "one seed for each condition"
         self.load_denoiser()
         generators = seeded_generators(seeds.tolist())
         with torch.no_grad():
             mean, deviation = self._posterior(content)
-            assert len(mean) == len(conditions), "one content a condition"
+            assert len(mean) == len(conditions), "one content for each condition"
             levels = self._noising.draw(generators)
             noise = seeded_normal(generators, mean)
             latents = self._scaled(mean + deviation * seeded_normal(generators, mean))
@@ -142,7 +142,7 @@ class DiffusionGenerator(PipelineExpert):
     def generate(
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:
-        """One medium a condition, by the pipeline itself, which stays resident. A medium's details hold its seed."""
+        """One medium for each condition, by the pipeline, which stays loaded. A medium's details hold its seed."""
         steps = self.steps if steps is None else steps
         guidance = self.guidance if guidance is None else guidance
         conditions = self._checked(condition).detach().to(self.device, self.dtype)
@@ -153,13 +153,13 @@ class DiffusionGenerator(PipelineExpert):
         if not len(conditions):
             return []
         pipeline = self._resident_pipeline()
-        size = 1 if self.sampler_sees_frames and not is_deterministic(pipeline.scheduler) else self.batch_size
+        size = 1 if self.frames_share_batch and not is_deterministic(pipeline.scheduler) else self.batch_size
         media: list[Media] = []
         for start in range(0, len(conditions), size):
             piece, piece_seeds = conditions[start : start + size], seeds[start : start + size]
-            unsaid = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance > 1 else None
+            negative = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance > 1 else None
             request = {
-                **self._prompt(piece, unsaid),
+                **self._prompt(piece, negative),
                 "generator": seeded_generators(piece_seeds),
                 "num_inference_steps": steps,
                 "guidance_scale": guidance,
@@ -169,30 +169,30 @@ class DiffusionGenerator(PipelineExpert):
         return media
 
     def _unconditional(self, count: int) -> Condition:
-        """What stands against ``count`` conditions under guidance: that of the empty caption."""
+        """The unconditional input of guidance for ``count`` conditions: that of the empty caption."""
         empty = self.condition([""])
         pooled = None if empty.pooled is None else empty.pooled.expand(count, -1)
         return Condition(empty.tokens.expand(count, -1, -1), pooled=pooled)
 
     def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
-        """The pipeline's arguments for a condition, and for the unconditional pass where there is one."""
+        """The pipeline's arguments for a condition, and for the unconditional pass if there is one."""
         return {
             "prompt_embeds": condition.tokens,
             "negative_prompt_embeds": None if unconditional is None else unconditional.tokens,
         }
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        """What the pipeline's class is constructed from, apart from the scheduler."""
+        """The arguments of the pipeline's class, without the scheduler."""
         parts = ("vae", *self.conditioner_parts, *self.tokenizers, self.denoiser_part)
         return {part: getattr(self, part) for part in parts}
 
     def release(self) -> None:
-        """Drops both halves, the pipeline and the conditions that were kept."""
+        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
         super().release()
         self._pipeline = None
 
     def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and the conditions it has given."""
+        """Drops all but the text conditioner and cached conditions."""
         super().release_denoiser()
         self._pipeline = None
 
@@ -224,6 +224,6 @@ class DiffusionGenerator(PipelineExpert):
             raise ValueError(
                 f"condition: found a pooled part {None if pooled is None else tuple(pooled.shape)}; "
                 f"{type(self).__name__} of {self.checkpoint} expects {expected}. "
-                f"Build what makes it for this generator's pooled_width."
+                f"Build the output projector's pooled head for this generator's pooled_width."
             )
         return condition

@@ -1,4 +1,4 @@
-"""How a denoiser was trained to see noise: which level a sample gets, what the denoiser sees, and what it must say."""
+"""Noise processes of a denoiser's training: the level of each sample, the denoiser's input and its target."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from isthmus.generators.seeded_noise import seeded_timesteps
 
 
 class Noising(ABC):
-    """The noise of training, behind whichever sampler a checkpoint ships.
+    """The noise of training, independent of the sampler that a checkpoint ships.
 
     Args:
         config: the scheduler's configuration.
-        where: names it in messages.
+        where: the name of its file in messages.
 
     Raises:
         ValueError: the configuration is of another kind of schedule.
@@ -29,7 +29,7 @@ class Noising(ABC):
         self.where = where
 
     def draw(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """(B,) int64, on the CPU: each sample's level, evenly out of the training timesteps."""
+        """(B,) int64, on the CPU: each sample's level, uniform over the training timesteps."""
         return seeded_timesteps(generators, int(self.config.get("num_train_timesteps", 1000)))
 
     @abstractmethod
@@ -38,7 +38,7 @@ class Noising(ABC):
 
 
 class DiscreteNoising(Noising):
-    """Discrete timesteps of DDPM and its kin, under the scheduler's own prediction type.
+    """Discrete timesteps, as in DDPM, with the scheduler's prediction type.
 
     Source: Ho et al., arXiv 2006.11239; Rombach et al., arXiv 2112.10752, equation 2.
     """
@@ -55,10 +55,10 @@ class DiscreteNoising(Noising):
 
 
 class FlowNoising(Noising):
-    """Straight paths from data to noise, (1 - sigma) x + sigma n; the denoiser says their velocity, n - x.
+    """Flow matching: straight paths from data to noise, (1 - sigma) x + sigma n; the target is their velocity, n - x.
 
-    Sigma is even in (0, 1], bent by the scheduler's shift a to a sigma / (1 + (a - 1) sigma). A dynamic shift, which a
-    sampler takes from the size of the picture, isn't applied here.
+    Sigma is uniform in (0, 1], and the scheduler's shift a maps it to a sigma / (1 + (a - 1) sigma). A dynamic shift,
+    which a sampler computes from the image's size, isn't applied here.
     Source: Lipman et al., arXiv 2210.02747; Esser et al., arXiv 2403.03206, equations 13 and 23.
     """
 
@@ -76,7 +76,7 @@ class FlowNoising(Noising):
         """(B,) float32 in (0, 1]: the share of noise at each level."""
         sigmas = (levels + 1).float() / int(self.config.get("num_train_timesteps", 1000))
         is_dynamic = bool(self.config.get("use_dynamic_shifting", False))
-        # The samplers that also serve other models name their shift of flows apart.
+        # Samplers that also support other kinds of models call it flow_shift.
         shift = 1.0 if is_dynamic else float(self.config.get("shift", self.config.get("flow_shift", 1.0)))
         return shift * sigmas / (1 + (shift - 1) * sigmas)
 
@@ -88,10 +88,10 @@ class FlowNoising(Noising):
 
 
 class AngleNoising(Noising):
-    """Noise levels sigma of a preconditioned denoiser, even in the angle arctan(sigma / sigma_data).
+    """Noise levels sigma of a preconditioned denoiser, uniform in the angle arctan(sigma / sigma_data).
 
-    The denoiser sees c_in (x + sigma n) and must say F, so that c_skip (x + sigma n) + c_out F = x; at sigma_data 1
-    and with v prediction these are cos x + sin n and cos n - sin x.
+    The input is c_in (x + sigma n), and the target F satisfies c_skip (x + sigma n) + c_out F = x. For sigma_data 1
+    and v prediction these are cos x + sin n and cos n - sin x.
     Source: Karras et al., arXiv 2206.00364, table 1; Salimans and Ho, arXiv 2202.00512.
     """
 

@@ -1,4 +1,4 @@
-"""The diffusers pipeline classes, current or deprecated, without the messages that a user can do nothing about."""
+"""The diffusers pipeline classes, current or deprecated, without log messages that don't concern users."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pipeline_class(name: str) -> Any:
 
     for module in ("diffusers", "diffusers.pipelines.deprecated"):
         try:
-            # A pipeline's module names image processors that no generator here uses.
+            # Pipeline modules import image processors that no generator here uses.
             with _silenced("transformers.utils.import_utils", "requires torchvision (not installed)"):
                 return getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError):
@@ -32,7 +32,7 @@ def pipeline_class(name: str) -> Any:
 
 @contextmanager
 def deprecation_silenced() -> Iterator[None]:
-    """Keeps one message from the log: that a pipeline is deprecated. :func:`pipeline_class` guards its removal."""
+    """Hides the log message that a pipeline is deprecated; :func:`pipeline_class` reports its removal."""
     with _silenced("diffusers.pipelines.pipeline_utils", "has been deprecated and will not receive"):
         yield
 

@@ -1,4 +1,4 @@
-"""A diffusers pipeline as a frozen expert: its folder, its two halves that load apart, and its text conditions."""
+"""A diffusers pipeline as a frozen expert: its folder, the loading of its two halves, and its text conditions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from isthmus.types import Condition
 
 
 class PipelineExpert(Generator):
-    """The folder and the parts of a text-conditioned pipeline; :class:`DiffusionGenerator` says what they do together.
+    """The folder and the parts of a text-conditioned pipeline; :class:`DiffusionGenerator` runs them.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
         dtype: the type of the weights. Conditions are float32 in any case.
-        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+        memo_megabytes: the most memory for cached conditions, on the conditioner's device.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument is out of range.
@@ -35,7 +35,7 @@ class PipelineExpert(Generator):
     """The modules of the text conditioner, in the order in which they are read."""
     tokenizers: ClassVar[tuple[str, ...]] = ("tokenizer",)
     denoiser_part: ClassVar[str] = "unet"
-    """The folder and the module that denoises; it is read last."""
+    """The denoiser's folder and attribute; it is loaded last."""
 
     _condition_shape: tuple[int, int]
     _pooled_width: int | None = None
@@ -55,22 +55,22 @@ class PipelineExpert(Generator):
         self.memo_megabytes = memo_megabytes
         self._memo: ConditionMemo | None = None
         self._compiles_denoiser = False
-        # Follows the module from device to device while its parts aren't there yet: they load where it is.
+        # A buffer moves with the module, so that parts are later loaded on the module's device.
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 
     @abstractmethod
     def _materialize_conditioner(self) -> None:
-        """Reads what :attr:`tokenizers` and :attr:`conditioner_parts` name."""
+        """Loads the parts named in :attr:`tokenizers` and :attr:`conditioner_parts`."""
 
     @abstractmethod
     def _materialize_denoiser(self) -> None:
-        """Reads ``vae`` and what else the pipeline takes, :attr:`denoiser_part` last."""
+        """Loads ``vae`` and the pipeline's other parts, :attr:`denoiser_part` last."""
 
     @abstractmethod
     def _encode_text(self, captions: list[str]) -> Tensor | tuple[Tensor, Tensor]:
-        """Captions -> (B, C, K), as the pipeline's own prompt encoding gives it.
+        """Captions -> (B, C, K), equal to the pipeline's own prompt encoding.
 
-        Where there is a :attr:`pooled_width`, that and (B, K').
+        With a :attr:`pooled_width`, a pair of that and (B, K').
         """
 
     @property
@@ -80,35 +80,35 @@ class PipelineExpert(Generator):
 
     @property
     def pooled_width(self) -> int | None:
-        """K' of the pooled part, from the folder's json files; None where the pipeline takes none."""
+        """K' of the pooled vector, from the folder's json files; None if the pipeline takes none."""
         return self._pooled_width
 
     @property
     def device(self) -> torch.device:
-        """Where the parts are, or will be loaded."""
+        """The device where the parts are, or will be loaded."""
         return self.anchor.device
 
     @property
     def conditioner_is_loaded(self) -> bool:
-        """Whether the text conditioner is present."""
+        """Whether the text conditioner is loaded."""
         return self.conditioner_parts[-1] in self._modules
 
     @property
     def denoiser_is_loaded(self) -> bool:
-        """Whether the denoiser, the VAE and what belongs to them are present."""
+        """Whether the denoiser, the VAE and a vocoder are loaded."""
         return self.denoiser_part in self._modules
 
     def load(self, device: torch.device | str | None = None) -> None:
-        """Makes all parts present. See :meth:`load_conditioner` and :meth:`load_denoiser` for one half alone."""
+        """Loads all parts. See :meth:`load_conditioner` and :meth:`load_denoiser` for one half alone."""
         self.load_conditioner(device)
         self.load_denoiser(device)
 
     def load_conditioner(self, device: torch.device | str | None = None) -> None:
-        """Makes the tokenizer and the text encoder present, alone: what alignment needs."""
+        """Loads only the tokenizer and the text encoder, which alignment needs."""
         self._load(self.conditioner_is_loaded, self._materialize_conditioner, device)
 
     def load_denoiser(self, device: torch.device | str | None = None) -> None:
-        """Makes the denoiser, the VAE and the vocoder present, without the text encoder."""
+        """Loads the denoiser, the VAE and a vocoder, without the text encoder."""
         self._load(self.denoiser_is_loaded, self._materialize_denoiser, device)
         if self._compiles_denoiser:
             compile_in_place(getattr(self, self.denoiser_part), "output_side.compiled", self.device)
@@ -119,8 +119,8 @@ class PipelineExpert(Generator):
         self._compiles_denoiser = True
 
     def _load(self, is_present: bool, materialize: Callable[[], None], device: torch.device | str | None) -> None:
-        # First used inside Lightning's validation, the weights would otherwise be inference tensors: no later training
-        # step could send a gradient through them.
+        # If the first use is in Lightning's validation, the weights would otherwise be inference tensors, through
+        # which no later training step could backpropagate.
         with torch.inference_mode(False), torch.no_grad():
             if not is_present:
                 with torch.random.fork_rng(devices=[]):
@@ -132,21 +132,21 @@ class PipelineExpert(Generator):
                 self.to(self.device if device is None else device)
 
     def release(self) -> None:
-        """Drops both halves and the conditions that were kept."""
+        """Drops the conditioner, the denoiser and cached conditions."""
         super().release()
         for tokenizer in self.tokenizers:
             setattr(self, tokenizer, None)
         self._memo = None
 
     def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and the conditions it has given."""
+        """Drops all but the text conditioner and cached conditions."""
         for name in list(self._modules):
             if name not in self.conditioner_parts:
                 delattr(self, name)
         self.is_loaded = False
 
     def condition(self, captions: Sequence[str]) -> Condition:
-        """Captions -> (B, C, K) and, where there is one, (B, K'), float32, without gradient. Each is encoded once."""
+        """Captions -> (B, C, K) and a pooled (B, K') if there is one, float32, no gradient. Each is encoded once."""
         if isinstance(captions, str):
             raise ValueError(f"captions: found one string, '{captions}'; expected a list of captions")
         size = self.condition_shape[0] * self.condition_shape[1] + (self.pooled_width or 0)
@@ -154,12 +154,12 @@ class PipelineExpert(Generator):
             return self._unpacked(torch.zeros(0, size, device=self.device))
         if self._memo is None:
             self._memo = ConditionMemo(max(1, self.memo_megabytes * 2**20 // (4 * size)))
-        # What is kept serves training and validation alike: it is no inference tensor, and autocast doesn't round it.
+        # Cached rows are used in training and validation: no inference tensors, and not rounded by autocast.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return self._unpacked(self._memo.look_up(captions, self._encode, self.device))
 
     def _unpacked(self, rows: Tensor) -> Condition:
-        """(B, C * K + K') -> tokens and pooled part: the memo keeps both of a caption in one row."""
+        """(B, C * K + K') -> tokens and pooled vector, which the memo keeps in one row for each caption."""
         tokens = rows[:, : self.condition_shape[0] * self.condition_shape[1]]
         pooled = None if self.pooled_width is None else rows[:, tokens.shape[1] :]
         return Condition(tokens.reshape(len(rows), *self.condition_shape), pooled=pooled)
@@ -173,8 +173,7 @@ class PipelineExpert(Generator):
     def _encode(self, captions: list[str]) -> Tensor:
         self.load_conditioner()
         if self.device.type == "cpu":
-            # One by one: a caption's condition must not depend, to the last bit, on which ones it is first met with, or
-            # a resumed run would part from the uninterrupted one. Each is encoded once, so that the batch is little
-            # missed.
+            # One by one: batching changes the last bits of a caption's condition, so that a resumed run, whose first
+            # batches differ, would diverge from an uninterrupted one. As each is encoded once, this costs little.
             return torch.cat([self._packed([caption]) for caption in captions]).float()
         return self._packed(captions).float()

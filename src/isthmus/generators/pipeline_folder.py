@@ -1,4 +1,4 @@
-"""A folder written by a diffusers pipeline's ``save_pretrained``: its configurations, and its parts one by one."""
+"""Reads a folder written by a diffusers pipeline's ``save_pretrained``: configurations, and parts one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isthmus.types import is_shapes_only
 
 @contextmanager
 def _weight_bars_hidden() -> Iterator[None]:
-    """Keeps transformers from drawing a bar for each part, across the bars of a training run."""
+    """Hides transformers' progress bars, which would disturb those of a training run."""
     from transformers.utils import logging
 
     were_shown = logging.is_progress_bar_enabled()
@@ -30,7 +30,7 @@ def _weight_bars_hidden() -> Iterator[None]:
 
 
 class PipelineFolder:
-    """Reads json files alone until a part is asked for, and never the network.
+    """Reads only json files until a part is requested, and never downloads.
 
     Args:
         path: the folder with ``model_index.json``.
@@ -55,10 +55,10 @@ class PipelineFolder:
                 f"Give the folder of a {pipeline}, or choose the generator that serves {found}."
             )
         for part, named in parts.items():
-            # Parts are read by the library's classes, whatever stands here; these ones were written for another.
+            # Parts are read by the library's classes in any case; these were saved by a class of the checkpoint.
             if isinstance(named, list) and self._has_code(part, str(named[0])):
                 raise ValueError(
-                    f"checkpoint {self.path}: model_index.json: {part}: found {named}, code of the checkpoint's own; "
+                    f"checkpoint {self.path}: model_index.json: {part}: found {named}, the checkpoint's own code; "
                     "expected a class of diffusers or transformers. A checkpoint's code is never run here. Fix: take "
                     f"a {pipeline} whose parts are the library's."
                 )
@@ -108,7 +108,7 @@ class PipelineFolder:
         Within :func:`isthmus.types.shapes_only` a model is built from its configuration instead.
 
         Raises:
-            ValueError: its files are missing, cut short, or don't fit its configuration.
+            ValueError: its files are missing, truncated, or don't fit its configuration.
         """
         from safetensors import SafetensorError
 
@@ -131,5 +131,5 @@ def _configured(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Modul
         made = kind.from_config(kind.load_config(folder, local_files_only=True))
     else:
         made = kind(read_published(kind.config_class, folder))
-    # Not diffusers' own, which warns of parts that some models keep in float32.
+    # Not diffusers' own `to`, which warns about parts that some models keep in float32.
     return nn.Module.to(made, options.get("torch_dtype", options.get("dtype")))

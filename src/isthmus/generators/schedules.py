@@ -1,4 +1,4 @@
-"""Noise schedules: the one that a denoiser was trained with, and faster samplers built from its configuration."""
+"""Noise schedules: that of the denoiser's training, and faster samplers built from its configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 Sampler = Literal["ddim", "dpmsolver++", "euler"]
-"""The samplers that may stand in for the one that a checkpoint ships."""
+"""The samplers that may replace the one that a checkpoint ships."""
 
 _SAMPLER_CLASSES: dict[str, str] = {
     "ddim": "DDIMScheduler",
@@ -32,7 +32,7 @@ _DETERMINISTIC = {
 
 
 def check_schedule(config: Mapping[str, Any], where: str) -> None:
-    """Says early what :func:`training_schedule` could not work with.
+    """Checks in advance that :func:`training_schedule` supports a configuration.
 
     Raises:
         ValueError: the schedule has no betas, or its prediction type is unknown.
@@ -40,7 +40,7 @@ def check_schedule(config: Mapping[str, Any], where: str) -> None:
     if config.get("beta_start") is None and config.get("trained_betas") is None:
         raise ValueError(
             f"{where}: {config.get('_class_name')} has neither beta_start nor trained_betas; expected a scheduler of "
-            f"discrete timesteps (DDPM, DDIM, PNDM and their kin). Give a checkpoint that was trained with one."
+            f"discrete timesteps (such as DDPM, DDIM or PNDM). Give a checkpoint that was trained with one."
         )
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in _PREDICTIONS:
@@ -51,7 +51,7 @@ def check_schedule(config: Mapping[str, Any], where: str) -> None:
 
 
 def check_sampler(sampler: str | None) -> None:
-    """Says early what :func:`sampling_scheduler` could not work with.
+    """Checks in advance that :func:`sampling_scheduler` knows a sampler.
 
     Raises:
         ValueError: the sampler is unknown.
@@ -82,7 +82,7 @@ def scheduler_class(config: Mapping[str, Any], where: str) -> Any:
 
 
 def training_schedule(config: Mapping[str, Any]) -> Any:
-    """The discrete schedule behind any sampler: a ``DDPMScheduler`` with ``config``'s betas and prediction type."""
+    """The discrete schedule of training: a ``DDPMScheduler`` with ``config``'s betas and prediction type."""
     from diffusers import DDPMScheduler
 
     kind: Any = DDPMScheduler
@@ -97,19 +97,19 @@ def sampling_scheduler(shipped: Any, sampler: str | None) -> Any:
         return shipped
     kind: Any = getattr(diffusers, _SAMPLER_CLASSES[sampler])
     if shipped.config.beta_schedule not in _KNOWN_BETAS:
-        # Shap-E's "exp" has no name among the others, but its numbers will do.
+        # Other samplers don't know Shap-E's "exp" by name, but accept its values.
         return kind.from_config(shipped.config, trained_betas=shipped.betas.tolist())
     return kind.from_config(shipped.config)
 
 
 def is_deterministic(scheduler: Any) -> bool:
-    """Whether a scheduler's steps draw no noise of their own (pipelines call it with eta 0)."""
+    """Whether a scheduler's steps add no noise (pipelines call it with eta 0)."""
     stochastic_variant = str(scheduler.config.get("algorithm_type", "")).startswith("sde")
     return type(scheduler).__name__ in _DETERMINISTIC and not stochastic_variant
 
 
 def denoising_target(schedule: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the denoiser should predict, by the schedule's own prediction type.
+    """The denoiser's target, for the schedule's prediction type.
 
     Source: Ho et al., arXiv 2006.11239 (epsilon); Salimans and Ho, arXiv 2202.00512 (v).
     """

@@ -1,4 +1,4 @@
-"""A sample's own randomness: drawn on the CPU from its seed, so the same in any batch, process or device."""
+"""Random numbers drawn on the CPU from each sample's seed: the same in any batch and process, on any device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def seeded_generators(seeds: Iterable[int]) -> list[torch.Generator]:
-    """One CPU generator a seed."""
+    """One CPU generator for each seed."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 

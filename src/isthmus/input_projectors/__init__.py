@@ -1,4 +1,4 @@
-"""F (B, N, D) -> P (B, M, E). One file a bridge; the contract stands in base.py."""
+"""F (B, N, D) -> P (B, M, E). One file for each bridge; the interface is in base.py."""
 
 from isthmus.input_projectors.c_former import CFormerProjector
 from isthmus.input_projectors.cross_attention import CrossAttention

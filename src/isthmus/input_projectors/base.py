@@ -1,4 +1,4 @@
-"""The contract of an input projector: F (B, N, D) -> P (B, M, E)."""
+"""The interface of an input projector: F (B, N, D) -> P (B, M, E)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class InputProjector(nn.Module):
     """
 
     def positions(self, tokens: int) -> int:
-        """M, how many LLM positions a medium of N encoder tokens takes.
+        """M, the number of LLM positions for a medium of N encoder tokens.
 
-        Known on the CPU, so that no step waits for a device.
+        Computed on the CPU, so that no step waits for a device.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The Q-Former out of a folder of BLIP-2: its tensors alone are read, however large the LLM beside them."""
+"""Reads the Q-Former from a folder of BLIP-2, without the tensors of its LLM."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 BRIDGE = ("qformer.", "query_tokens", "language_projection.")
-"""Where BLIP-2 keeps what stands between its vision tower and its LLM."""
+"""Keys of the modules between BLIP-2's vision tower and its LLM."""
 TEXT_BRANCH = re.compile(r"qformer\.(embeddings\.|encoder\.layer\.\d+\.(intermediate|output)\.)")
-"""The Q-Former's own reading of text, which retrieval checkpoints hold and queries don't meet."""
+"""The Q-Former's layers for text, which retrieval checkpoints hold and which queries don't pass."""
 SHOWN = 3
-"""How many keys of a kind an error names."""
+"""How many keys of a kind an error lists."""
 
 
 def load_blip2(module: nn.Module, folder: Path) -> None:
-    """Copies a folder's ``qformer.*``, ``query_tokens`` and, where its shape fits, ``language_projection.*``.
+    """Copies a folder's ``qformer.*``, ``query_tokens`` and, if its shape fits, ``language_projection.*``.
 
     Args:
-        module: what has parameters of these names.
+        module: has parameters of these names.
         folder: saved with ``save_pretrained``: ``model.safetensors``, or shards and their index.
 
     Raises:
-        ValueError: the folder has no safetensors, they are damaged, or keys or shapes differ; nothing is copied then.
+        ValueError: the folder has no safetensors, they are damaged, or keys or shapes differ; then nothing is copied.
     """
     wanted = module.state_dict()
     found = _read(folder)
     projection = {key: tensor for key, tensor in found.items() if key.startswith(BRIDGE[2])}
     fits = bool(projection) and all(key in wanted and projection[key].shape == wanted[key].shape for key in projection)
     if not fits:
-        log.info("%s: its language_projection isn't for an LLM of this width; it starts anew", folder)
+        log.info("%s: its language_projection isn't for an LLM of this width; it is initialised at random", folder)
         found = {key: tensor for key, tensor in found.items() if key not in projection}
         wanted = {key: tensor for key, tensor in wanted.items() if not key.startswith(BRIDGE[2])}
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())

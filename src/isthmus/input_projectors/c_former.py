@@ -1,4 +1,4 @@
-"""The C-Former's second half (X-LLM, arXiv 2305.04160): a BERT between the tokens of speech and the LLM."""
+"""The C-Former's projector (X-LLM, arXiv 2305.04160): a BERT between the tokens of speech and the LLM."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ SIZES = {
     "feed_forward": "intermediate_size",
     "max_positions": "max_position_embeddings",
 }
-"""The projector's arguments, and what BERT's config.json calls them."""
+"""The projector's arguments, and their names in BERT's config.json."""
 
 
 class CFormerProjector(InputProjector):
-    """Linear (D -> width), ReLU, BERT over the valid tokens, linear (width -> E), ReLU: one position a token.
+    """Linear (D -> width), ReLU, BERT over the valid tokens, linear (width -> E), ReLU: one position for each token.
 
-    The default sizes are BERT-base's. It keeps the tokens' order and their mask; what the mask hides changes nothing.
+    The default sizes are BERT-base's. Tokens keep their order and their mask; masked tokens have no influence.
 
     Args:
         in_width: D, 512 in X-LLM.
         out_width: E.
         width: width of the BERT.
-        layers: its layers.
-        heads: its attention heads; they divide ``width``.
+        layers: number of its layers.
+        heads: number of its attention heads, a divisor of ``width``.
         feed_forward: width inside each layer's feed-forward.
-        max_positions: the most tokens that it has positions for.
+        max_positions: the most tokens of a medium.
         dropout: of states and attention weights, in training.
         checkpoint: a folder with a BERT (safetensors) to start from, such as ``bert-base-uncased``; random if None. Its
-            words aren't read.
+            word embeddings aren't read.
 
     Raises:
         ValueError: a size is below one, ``heads`` doesn't divide ``width``, or the checkpoint doesn't fit.
@@ -77,7 +77,7 @@ class CFormerProjector(InputProjector):
         from transformers import BertConfig, BertModel
 
         config = BertConfig(
-            vocab_size=1,  # it reads no words
+            vocab_size=1,  # word embeddings aren't used
             hidden_size=width,
             num_hidden_layers=layers,
             num_attention_heads=heads,
@@ -89,7 +89,7 @@ class CFormerProjector(InputProjector):
         self.max_positions = max_positions
         self.project_in = nn.Linear(in_width, width)
         bert: Any = BertModel(config, add_pooling_layer=False)
-        # A table that is never read has no gradient, and several processes would wait for it.
+        # An unused table has no gradient, and DDP would wait for it.
         bert.embeddings.word_embeddings = None
         self.bert = bert
         self.project_out = nn.Linear(width, out_width)
@@ -111,14 +111,14 @@ class CFormerProjector(InputProjector):
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """F (B, N, D) -> P (B, M, E) and its mask (B, M). Every medium has a valid token."""
-        tokens = features.tokens.masked_fill(~features.mask[..., None], 0)  # what is hidden may be NaN
+        tokens = features.tokens.masked_fill(~features.mask[..., None], 0)  # masked tokens may be NaN
         states = self.project_in(tokens).relu()
         states = self.bert(inputs_embeds=states, attention_mask=features.mask).last_hidden_state
         return self.project_out(states).relu(), features.mask
 
 
 def _load_bert(bert: Any, folder: Path) -> None:
-    """Copies a folder's BERT, but for its words and its pooler, into one of the same sizes."""
+    """Copies a folder's BERT, without its word embeddings and pooler, into one of the same sizes."""
     from safetensors import SafetensorError
     from transformers import BertConfig, BertModel
 
@@ -136,7 +136,7 @@ def _load_bert(bert: Any, folder: Path) -> None:
             if getattr(stored, name) != getattr(bert.config, name)
         ]
         if differing:
-            raise ValueError(f"found sizes that aren't the projector's: {'; '.join(differing)}: give it the folder's")
+            raise ValueError(f"found sizes that aren't the projector's: {'; '.join(differing)}: set the folder's")
         loaded: Any = read_published(
             BertModel,
             folder,
@@ -146,7 +146,7 @@ def _load_bert(bert: Any, folder: Path) -> None:
             output_loading_info=True,
         )
         pretrained, report = loaded
-        if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
+        if missing := sorted(report["missing_keys"]):  # transformers would leave them at random
             raise ValueError(f"found no weights for {len(missing)} tensors {missing[:3]}: download the folder again")
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"C-Former projector checkpoint {folder}: it can't be read as its BERT: {error}") from error

@@ -1,4 +1,4 @@
-"""A resampler: learned queries attend to however many tokens there are (Flamingo, arXiv 2204.14198, section 2.1)."""
+"""A resampler: learned queries attend to any number of tokens (Flamingo, arXiv 2204.14198, section 2.1)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class CrossAttention(InputProjector):
 
     Linear (D -> width); ``depth`` blocks in which the queries attend to the tokens and to themselves; layer norm;
     linear (width -> E). Blocks are pre-norm, without biases in their linear layers. ``depth`` 1 is close to Qwen-VL's
-    adapter (arXiv 2308.12966). A token that the mask hides changes nothing, whatever it holds.
+    adapter (arXiv 2308.12966). Masked tokens have no influence, even NaN.
 
     Args:
         in_width: D.
         out_width: E.
         queries: M, the positions that every medium takes.
         width: width of the blocks; D if None, as in Flamingo.
-        depth: blocks.
-        heads: attention heads; they divide ``width``.
+        depth: number of blocks.
+        heads: number of attention heads, a divisor of ``width``.
         feed_forward: width inside each block's feed-forward, as a multiple of ``width``.
 
     Raises:
@@ -58,20 +58,20 @@ class CrossAttention(InputProjector):
         if width % heads:
             raise ValueError(f"input projector: found width {width} and {heads} heads; expected heads that divide it")
         self.project_in = nn.Linear(in_width, width)
-        # Random, not zero: equal queries would stay equal for ever.
+        # Random, not zero: equal queries would get equal gradients and stay equal.
         self.queries = nn.Parameter(torch.randn(queries, width) * 0.02)
         self.blocks = nn.ModuleList(ResamplerBlock(width, heads, feed_forward) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.project_out = nn.Linear(width, out_width)
 
     def positions(self, tokens: int) -> int:
-        """M, the number of queries, whatever N is."""
+        """M, the number of queries, for any N."""
         return len(self.queries)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """F (B, N, D) -> P (B, M, E) and its mask (B, M), which is True throughout."""
         hidden = ~features.mask[..., None]
-        tokens = self.project_in(features.tokens.masked_fill(hidden, 0))  # what is hidden may be NaN
+        tokens = self.project_in(features.tokens.masked_fill(hidden, 0))  # masked tokens may be NaN
         states = self.queries.expand(len(tokens), -1, -1)
         for block in self.blocks:
             states = block(states, tokens, features.mask)
@@ -97,14 +97,14 @@ class ResamplerBlock(nn.Module):
         )
 
     def forward(self, states: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """States (B, M, width) after one look at the tokens that the mask (B, N) shows."""
+        """States (B, M, width) after attending to the tokens whose mask (B, N) is True."""
         own = self.norm_states(states)
         query = self._split(self.query(own))
-        seen = torch.cat([self.norm_tokens(tokens), own], dim=1)
-        key, value = (self._split(part) for part in self.key_value(seen).chunk(2, dim=-1))
-        # The queries see themselves, so that no row of the mask is empty.
-        shown = torch.cat([mask, mask.new_ones(own.shape[:2])], dim=1)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=shown[:, None, None])
+        context = torch.cat([self.norm_tokens(tokens), own], dim=1)
+        key, value = (self._split(part) for part in self.key_value(context).chunk(2, dim=-1))
+        # The queries attend to themselves too, so that no row of the mask is empty.
+        valid = torch.cat([mask, mask.new_ones(own.shape[:2])], dim=1)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=valid[:, None, None])
         states = states + self.out(attended.transpose(1, 2).flatten(2))
         fed: Tensor = self.feed_forward(states)
         return states + fed

@@ -1,4 +1,4 @@
-"""What projectors that keep the order of the encoder's tokens share."""
+"""Shared by projectors that keep the order of the encoder's tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def expand_mask(mask: Tensor, positions_per_token: int) -> Tensor:
-    """(B, N) -> (B, N * positions_per_token): each token's validity goes to all of its positions."""
+    """(B, N) -> (B, N * positions_per_token): each token's mask is repeated for all of its positions."""
     return mask.repeat_interleave(positions_per_token, dim=1)
 
 

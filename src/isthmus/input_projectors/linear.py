@@ -1,4 +1,4 @@
-"""One linear layer a token, as in NExT-GPT's first version (arXiv 2309.05519) and LLaVA (arXiv 2304.08485)."""
+"""A linear layer for each token, as in NExT-GPT's first version (arXiv 2309.05519) and LLaVA (arXiv 2304.08485)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Linear(InputProjector):
     Args:
         in_width: D.
         out_width: E.
-        positions_per_token: LLM positions made from one encoder token, so that M = N times this. More than one lets a
-            pooled embedding (N = 1) say more than fits one position.
+        positions_per_token: LLM positions for each encoder token, so that M = N times this. More than one gives a
+            pooled embedding (N = 1) more capacity.
 
     Raises:
         ValueError: a size is below one.
@@ -37,7 +37,7 @@ class Linear(InputProjector):
         return tokens * self.positions_per_token
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """F (B, N, D) -> P (B, M, E) and its mask (B, M); the positions of one token stand side by side."""
+        """F (B, N, D) -> P (B, M, E) and its mask (B, M); the positions of one token are adjacent."""
         projected = self.layer(features.tokens)
         return projected.unflatten(-1, (-1, self.out_width)).flatten(1, 2), expand_mask(
             features.mask, self.positions_per_token

@@ -1,4 +1,4 @@
-"""A multilayer perceptron a token, as in LLaVA-1.5 (arXiv 2310.03744)."""
+"""A multilayer perceptron applied to each token, as in LLaVA-1.5 (arXiv 2310.03744)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class MLP(InputProjector):
         in_width: D.
         out_width: E.
         hidden: width between the layers; E if None, as in LLaVA-1.5.
-        depth: linear layers; 2 is LLaVA-1.5's, 1 is :class:`~isthmus.input_projectors.linear.Linear`.
+        depth: number of linear layers; 2 is LLaVA-1.5's, 1 is :class:`~isthmus.input_projectors.linear.Linear`.
         activation: ``gelu``, ``relu`` or ``silu``.
-        positions_per_token: LLM positions made from one encoder token, so that M = N times this.
+        positions_per_token: LLM positions for each encoder token, so that M = N times this.
 
     Raises:
         ValueError: a size is below one, or the activation is unknown.
@@ -61,7 +61,7 @@ class MLP(InputProjector):
         return tokens * self.positions_per_token
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """F (B, N, D) -> P (B, M, E) and its mask (B, M); the positions of one token stand side by side."""
+        """F (B, N, D) -> P (B, M, E) and its mask (B, M); the positions of one token are adjacent."""
         projected = self.layers(features.tokens)
         return projected.unflatten(-1, (-1, self.out_width)).flatten(1, 2), expand_mask(
             features.mask, self.positions_per_token

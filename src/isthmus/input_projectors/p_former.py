@@ -1,7 +1,7 @@
-"""P-Former (BLIText, arXiv 2307.07063): a text-only teacher that says which prompt makes the LLM write a given text.
+"""P-Former (BLIText, arXiv 2307.07063): a teacher that predicts the prompt for which the LLM writes a given text.
 
-It learns from text alone, before any medium is seen; then a projector is pulled towards its prompts. At inference it
-has no part.
+It is trained on text alone, before any media; then an additional loss pulls a projector towards its prompts. It isn't
+used at inference.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class PFormer(nn.Module):
     Args:
         out_width: E.
         checkpoint: a folder with a BERT and its tokenizer, such as ``bert-base-uncased``.
-        positions: M, as many as the projectors that it teaches give a medium.
-        pretrained: whether to start from the folder's weights; otherwise its ``config.json`` alone is read.
+        positions: M, that of the projectors that it teaches.
+        pretrained: whether to start from the folder's weights; otherwise only its ``config.json`` is read.
         feature_width: width of the contrastive feature.
         temperature: initial temperature of the contrastive loss, which is learnt.
-        mask_share: share of the text's tokens that are hidden from it in training.
-        max_tokens: longest text in tokens of its own, CLS and SEP included; more is cut off.
+        mask_share: share of the text's tokens that are masked in training.
+        max_tokens: longest text in its own tokens, CLS and SEP included; longer texts are truncated.
 
     Raises:
         ValueError: a size is below one, a share isn't one, or the folder can't be read.
@@ -84,7 +84,7 @@ class PFormer(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Ids (B, L) and mask (B, L) -> prompts (B, M, E) and features (B, feature_width) of unit length.
 
-        In training a share of the tokens is hidden, so that the prompt must hold what the text says as a whole.
+        In training a share of the tokens is masked, so that the prompt must encode the text as a whole.
         """
         if self.training and self.mask_share:
             hidden = torch.rand(ids.shape, device=ids.device) < self.mask_share
@@ -95,7 +95,7 @@ class PFormer(nn.Module):
 
 
 def contrastive_loss(features: Tensor, temperature: Tensor) -> Tensor:
-    """() the mean over texts of how ill each is told from the others of its batch, with label smoothing 0.1.
+    """() the cross-entropy of recognising each text among those of its batch, with label smoothing 0.1.
 
     cross_entropy(features features^T / temperature, identity), in float32. Features (B, W) have unit length.
     """
@@ -110,7 +110,7 @@ def vocabulary_loss(prompts: Tensor, embeddings: Tensor, chunk: int = 1024) -> T
     Args:
         prompts: (B, M, E).
         embeddings: (V, E), the LLM's; no gradient flows into them.
-        chunk: prompts that are compared with the whole vocabulary together, so that (B * M, V) never exists.
+        chunk: prompts compared with the whole vocabulary at a time, so that (B * M, V) is never materialised.
     """
     flat = prompts.float().flatten(0, 1)
     with torch.no_grad():
@@ -148,9 +148,9 @@ def _read(folder: Path, pretrained: bool) -> tuple[Any, Any]:
                 output_loading_info=True,
             )
             bert, report = loaded
-            if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
+            if missing := sorted(report["missing_keys"]):  # transformers would leave them at random
                 raise ValueError(f"found no weights for {len(missing)} tensors {missing[:3]}")
-    except SafetensorError as error:  # it doesn't name the file
+    except SafetensorError as error:  # whose message doesn't name the file
         files = ", ".join(str(file) for file in sorted(folder.glob("*.safetensors")))
         raise ValueError(
             f"P-Former checkpoint {files}: can't be read as safetensors ({error}). Download the folder again"

@@ -18,20 +18,20 @@ from isthmus.types import Features
 class QFormer(InputProjector):
     """Learned queries -> layer norm -> a BERT whose queries attend to the encoder's tokens -> linear to E.
 
-    The default sizes are BLIP-2's. At inference it is what BLIP-2 puts between its vision tower and its LLM.
+    The default sizes are BLIP-2's. At inference it equals the bridge between BLIP-2's vision tower and its LLM.
 
     Args:
         in_width: D.
         out_width: E.
         queries: M, the positions that every medium takes.
         width: width of the BERT.
-        layers: its layers.
-        heads: its attention heads; they divide ``width``.
+        layers: number of its layers.
+        heads: number of its attention heads, a divisor of ``width``.
         feed_forward: width inside each layer's feed-forward.
-        cross_attention_every: every how many layers, from the first on, the queries attend to the encoder's tokens.
+        cross_attention_every: in every this many layers, from the first on, queries attend to the encoder's tokens.
         dropout: of states and attention weights, in training.
         checkpoint: a folder with BLIP-2's weights (safetensors) to start from; random if None. The linear layer is
-            taken too where it was trained for an LLM of width E.
+            copied too if it was trained for an LLM of width E.
 
     Raises:
         ValueError: a size is below one, ``heads`` doesn't divide ``width``, or the checkpoint doesn't fit.
@@ -85,21 +85,21 @@ class QFormer(InputProjector):
             encoder_hidden_size=in_width,
         )
         self.qformer = Blip2QFormerModel(config)
-        # Random, not zero: equal queries would stay equal for ever.
+        # Random, not zero: equal queries would get equal gradients and stay equal.
         self.query_tokens = nn.Parameter(torch.randn(1, queries, width) * config.initializer_range)
         self.language_projection = nn.Linear(width, out_width)
         if checkpoint is not None:
             load_blip2(self, user_path(checkpoint))
 
     def positions(self, tokens: int) -> int:
-        """M, the number of queries, whatever N is."""
+        """M, the number of queries, for any N."""
         return self.query_tokens.shape[1]
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """F (B, N, D) -> P (B, M, E) and its mask (B, M), which is True throughout. Every medium has a valid token."""
         states = self.qformer(
             query_embeds=self.query_tokens.expand(len(features.tokens), -1, -1),
-            encoder_hidden_states=features.tokens.masked_fill(~features.mask[..., None], 0),  # it may hold NaN
+            encoder_hidden_states=features.tokens.masked_fill(~features.mask[..., None], 0),  # may be NaN
             encoder_attention_mask=features.mask,
         ).last_hidden_state
         return self.language_projection(states), features.mask.new_ones(states.shape[:2])

@@ -15,9 +15,9 @@ from isthmus.types import Features
 class TokenMerging(InputProjector):
     """``tokens_per_position`` neighbouring tokens, concatenated, through one linear layer.
 
-    Neighbours are those of the sequence: raster order, for an image. Where N is no multiple, the last position's
-    missing tokens are zeros. Tokens that the mask hides are left out before tokens are counted off, so that padding,
-    wherever it stands, neither changes a valid position nor makes one.
+    Neighbours are those of the sequence: raster order, for an image. If N isn't a multiple, the last position's missing
+    tokens are zeros. Masked tokens are removed before tokens are grouped, so that padding, wherever it is, neither
+    changes valid positions nor adds any.
 
     Args:
         in_width: D.

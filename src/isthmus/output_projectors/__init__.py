@@ -1,4 +1,4 @@
-"""S (B, S, E) -> H (B, C, K). One file a bridge; the contract stands in base.py."""
+"""S (B, S, E) -> H (B, C, K). One file for each bridge; the interface is in base.py."""
 
 from isthmus.output_projectors.mlp import MLP
 from isthmus.output_projectors.tiny_transformer import TinyTransformer

@@ -1,4 +1,4 @@
-"""The contract of an output projector: S (B, S, E) -> H (B, C, K)."""
+"""The interface of an output projector: S (B, S, E) -> H (B, C, K)."""
 
 from __future__ import annotations
 

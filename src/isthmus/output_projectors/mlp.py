@@ -1,4 +1,4 @@
-"""The whole run of signal states, flattened, through a multilayer perceptron: the cheapest bridge to a generator."""
+"""A multilayer perceptron on a run's flattened signal states: the cheapest bridge to a generator."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from isthmus.part_card import PartCard
 class MLP(OutputProjector):
     """Layer norm over E, then (S * E) -> hidden -> (C * K), reshaped.
 
-    Every condition token sees every signal token. The last layer holds hidden * C * K weights, so this suits small
-    conditions (CLAP's 1 x 512); for 77 x 768 the tiny transformer is the leaner one. The norm is there because the
-    scale of an LLM's final states differs from one LLM to the next, and the first layer's initialisation assumes unit
-    scale.
+    Every condition token depends on every signal token. The last layer has hidden * C * K weights, so this suits small
+    conditions (CLAP's 1 x 512); for 77 x 768 the tiny transformer has fewer weights. The norm is needed because the
+    scale of final states differs between LLMs, and the first layer's initialisation assumes unit scale.
 
     Args:
         in_width: E.
         signals: S.
         condition_shape: (C, K), read from the generator.
         hidden: width between the layers.
-        depth: linear layers.
+        depth: number of linear layers.
 
     Raises:
         ValueError: a size is below one.

@@ -1,4 +1,4 @@
-"""The second half of a bridge to a generator that takes, beside tokens, one pooled vector."""
+"""A bridge's head for generators that take a pooled vector besides tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WithPooled(nn.Module):
     """A projector and a pooled head, trained and saved as one part.
 
     Args:
-        tokens: what makes H's tokens.
+        tokens: the projector of H's tokens.
         in_width: E.
         pooled_width: K', read from the generator.
     """
@@ -41,5 +41,5 @@ class WithPooled(nn.Module):
         self.pooled = PooledHead(in_width, pooled_width)
 
     def forward(self, signals: Tensor) -> tuple[Tensor, Tensor]:
-        """S (B, S, E) -> H's tokens (B, C, K) and pooled part (B, K')."""
+        """S (B, S, E) -> H's tokens (B, C, K) and pooled vector (B, K')."""
         return self.tokens(signals), self.pooled(signals)

@@ -1,4 +1,4 @@
-"""The check that every output projector makes of what comes in."""
+"""Input checks of every output projector."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ class TinyTransformer(OutputProjector):
         signals: S.
         condition_shape: (C, K), read from the generator.
         width: width of the transformer.
-        encoder_layers: blocks over the signal states.
-        decoder_layers: blocks over the queries.
-        heads: attention heads; they divide ``width``.
+        encoder_layers: number of blocks over the signal states.
+        decoder_layers: number of blocks over the queries.
+        heads: number of attention heads, a divisor of ``width``.
         feed_forward: width inside each block's feed-forward.
         dropout: dropout inside the blocks (0 in NExT-GPT's code, 0.1 in the paper).
 
@@ -64,16 +64,14 @@ class TinyTransformer(OutputProjector):
             num_decoder_layers=decoder_layers,
             dim_feedforward=feed_forward,
             dropout=dropout,
-            # Handed over ready-made only because the one that nn.Transformer makes warns that pre-norm can't use nested
-            # tensors.
+            # Built here because nn.Transformer's own encoder warns that pre-norm can't use nested tensors.
             custom_encoder=nn.TransformerEncoder(
                 encoder_layer, encoder_layers, nn.LayerNorm(width), enable_nested_tensor=False
             ),
             batch_first=True,
             norm_first=True,
         )
-        # Random, not zero: equal queries would give C equal outputs, and equal gradients would keep the queries equal
-        # for ever.
+        # Random, not zero: equal queries would give C equal outputs, get equal gradients and stay equal.
         self.queries = nn.Parameter(torch.randn(condition_tokens, width))
         self.project_out = nn.Linear(width, condition_width)
 

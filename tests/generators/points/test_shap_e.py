@@ -13,7 +13,7 @@ from generators.conftest import changed_copy
 from tiny_shap_e import WIDTH, write_shap_e
 
 from isthmus.generators.points.mesh_surface import surface_points
-from isthmus.generators.points.shap_e import ShapE, as_seen
+from isthmus.generators.points.shap_e import ShapE, linear_to_srgb
 from isthmus.types import Condition, Media, Modality, shapes_only
 
 CAPTIONS = ["cat", "a dog", "mouse"]
@@ -70,7 +70,7 @@ def test_the_mesh_is_the_librarys(build: Callable[..., ShapE], library: Any, gui
         light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=1)
         after = torch.Generator().manual_seed(seed)
         torch.randn(latents[0].numel(), generator=after)
-        places, colours = surface_points(mesh.verts, mesh.faces, as_seen(light), 40, after)
+        places, colours = surface_points(mesh.verts, mesh.faces, linear_to_srgb(light), 40, after)
         assert medium.modality is Modality.POINTS and medium.array.shape == (40, 6)
         assert medium.details == {"seed": seed, "steps": 3, "guidance": guidance}
         np.testing.assert_allclose(medium.array, torch.cat([places, colours], dim=1).numpy(), atol=1e-3)
@@ -116,7 +116,7 @@ def test_colours_are_as_seen() -> None:
     from diffusers.pipelines.shap_e.renderer import _convert_srgb_to_linear
 
     seen = torch.linspace(0, 1, 101)
-    torch.testing.assert_close(as_seen(_convert_srgb_to_linear(seen)), seen, atol=1e-5, rtol=0)
+    torch.testing.assert_close(linear_to_srgb(_convert_srgb_to_linear(seen)), seen, atol=1e-5, rtol=0)
 
 
 def test_a_named_sampler_takes_the_schedules_own_numbers(build: Callable[..., ShapE]) -> None:

@@ -1,4 +1,4 @@
-"""AudioLDM 2: text -> audio, under two sequences of tokens.
+"""AudioLDM 2: text -> audio, conditioned on two sequences of tokens.
 
 Source: Liu et al., arXiv 2308.05734; diffusers' ``AudioLDM2Pipeline`` and its checkpoint format.
 """
@@ -21,25 +21,25 @@ from isthmus.precision import Dtype
 from isthmus.types import Condition
 
 VALID = 0.5
-"""A T5 token is attended to where the pooled part says more than this."""
+"""A T5 token is attended to if its entry of the pooled part exceeds this."""
 
 
 class AudioLDM2(MelAudio):
-    """AudioLDM 2 for sounds and music (T5 beside CLAP; not the speech variant, whose second encoder is VITS).
+    """AudioLDM 2 for sounds and music (encoders CLAP and T5; not the speech variant, whose second encoder is VITS).
 
-    Its condition is what the UNet attends to: first the tokens that GPT-2 makes of CLAP's and T5's, then T5's own, the
-    narrower ones padded with zeros to the wider ones' width. The UNet ignores T5 tokens past a caption's end, so the
-    pooled part says which there are: 1 or 0 for each of ``caption_tokens``, read at one half. As it is read, no
-    gradient reaches it, and alignment alone teaches it. At full size (72, 1024) and 64.
+    Its condition is what the UNet attends to: first the tokens that GPT-2 generates from CLAP's and T5's, then T5's
+    own; the narrower ones are zero-padded to the wider ones' width. The UNet ignores T5 tokens after a caption's end,
+    so the pooled part is their mask: 1 or 0 for each of ``caption_tokens``, thresholded at one half. The threshold has
+    no gradient, so that only the alignment loss trains this part. At full size (72, 1024) and 64.
 
-    A caption is encoded at its own length, as the pipeline encodes one prompt: GPT-2 counts padding as positions.
+    A caption is encoded without padding, as the pipeline encodes one prompt: GPT-2 would count padding as positions.
     Weights: CC-BY-NC-SA 4.0.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
-        caption_tokens: how many T5 tokens a caption takes at most, its end included.
+        caption_tokens: the most T5 tokens of a caption, its end token included.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -104,7 +104,7 @@ class AudioLDM2(MelAudio):
                 f"'{second.get('model_type')}'; expected t5. Give an AudioLDM 2 for sounds or music."
             )
         self.caption_tokens = caption_tokens
-        # Published language models say how much they make; diffusers' own default is the published 8.
+        # Published language models state this number; diffusers' default is the published 8.
         self.generated_tokens = int(self.folder.config("language_model/config.json").get("max_new_tokens") or 8)
         self.widths = (
             int(self.folder.value("language_model/config.json", "n_embd")),
@@ -147,7 +147,7 @@ class AudioLDM2(MelAudio):
             attention_mask=mask.new_ones(1, 1),
             attention_mask_1=mask,
         )
-        # The pipeline's own loop: it asks no more of what it is a method of than the language model and the device.
+        # The pipeline's own loop, called on this object: of `self` it uses only the language model and the device.
         generated = pipeline_class(self.pipeline_name).generate_language_model(
             self, both.hidden_states, attention_mask=both.attention_mask, max_new_tokens=self.generated_tokens
         )
@@ -159,8 +159,8 @@ class AudioLDM2(MelAudio):
     def _widened(self, tokens: Tensor) -> Tensor:
         return functional.pad(tokens, (0, self.condition_shape[1] - tokens.shape[-1]))
 
-    def _apart(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """GPT-2's tokens, T5's, and which of T5's there are: the first of them in any case."""
+    def _split(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+        """GPT-2's tokens, T5's tokens, and the mask of T5's, in which the first is always valid."""
         assert condition.pooled is not None
         generated = condition.tokens[:, : self.generated_tokens, : self.widths[0]]
         mask = (condition.pooled > VALID).long()
@@ -168,7 +168,7 @@ class AudioLDM2(MelAudio):
         return generated, condition.tokens[:, self.generated_tokens :, : self.widths[1]], mask
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        generated, words, mask = self._apart(condition)
+        generated, words, mask = self._split(condition)
         prediction: Tensor = self.unet(
             noisy,
             timesteps,
@@ -181,12 +181,12 @@ class AudioLDM2(MelAudio):
 
     def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
         names = ("generated_prompt_embeds", "prompt_embeds", "attention_mask")
-        prompt: dict[str, Any] = dict(zip(names, self._apart(condition), strict=True))
+        prompt: dict[str, Any] = dict(zip(names, self._split(condition), strict=True))
         if unconditional is not None:
-            unsaid = self._apart(unconditional)
-            prompt |= dict(zip((f"negative_{name}" for name in names), unsaid, strict=True))
+            negative = self._split(unconditional)
+            prompt |= dict(zip((f"negative_{name}" for name in names), negative, strict=True))
         return prompt
 
     def _pipeline_parts(self) -> dict[str, Any]:
-        # It would rank several sounds of one prompt; one is made.
+        # The pipeline would use it to rank several sounds of one prompt; here only one is generated.
         return {**super()._pipeline_parts(), "feature_extractor": None}

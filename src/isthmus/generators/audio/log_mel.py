@@ -42,9 +42,9 @@ def log_mel(
         bins: mel bands.
         fft_size: window and transform length, in samples.
         hop: samples between frames.
-        lowest: where the mel bands begin, in Hz.
-        highest: where they end, in Hz.
-        floor: the smallest magnitude that the logarithm sees.
+        lowest: lower end of the mel bands, Hz.
+        highest: upper end, Hz.
+        floor: smaller magnitudes are raised to this before the logarithm.
 
     Returns:
         (..., L // hop + 1, bins) float32.

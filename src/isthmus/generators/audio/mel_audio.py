@@ -1,4 +1,4 @@
-"""Pipelines that draw a log-mel spectrogram and voice it: the audio half of AudioLDM and AudioLDM 2."""
+"""Pipelines that generate a log-mel spectrogram and synthesise its waveform: the base of AudioLDM and AudioLDM 2."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from isthmus.types import Media, Modality
 
 
 class MelAudio(DiffusionGenerator):
-    """AudioLDM and its kin: a VAE of log-mel spectrograms, a UNet on its latents, and a vocoder.
+    """The base of AudioLDM and AudioLDM 2: a VAE of log-mel spectrograms, a UNet on its latents, and a vocoder.
 
     Sample rate, mel bands and hop are the vocoder's; window and range are those of the published checkpoints.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        seconds: how long the audio is; None for what the UNet was trained at.
+        seconds: length of the audio; None is the length that the UNet was trained at.
         fft_size: STFT window, in samples.
         lowest, highest: the mel range in Hz; None for half of the sample rate.
-        peak: the amplitude that a denoising target is scaled to after its mean is removed, as AudioLDM's own training
-            does; None to leave the level as it is.
+        peak: the amplitude that a denoising target is scaled to after its mean is removed, as in AudioLDM's training;
+            None leaves the level unchanged.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -74,7 +74,7 @@ class MelAudio(DiffusionGenerator):
                 f"seconds: found {self.seconds}; {type(self).__name__} of {self.checkpoint} makes at least "
                 f"{frame * factor} ({factor} frames of {frame} s)"
             )
-        # A target has the length of what is generated. The rounding keeps 0.29 s at 29 frames: in floats it is 28.99...
+        # Targets have the generated length. The rounding makes 0.29 s 29 frames, although in floats it is 28.99...
         self.frames = ceil(round(self.seconds / frame, 6) / factor) * factor
 
     def _materialize_denoiser(self) -> None:
@@ -90,9 +90,9 @@ class MelAudio(DiffusionGenerator):
         """The diffusers class of the UNet."""
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """``log_mel`` (1, frames, bins) float32 of the first ``seconds``; what is shorter is padded with silence."""
+        """``log_mel`` (1, frames, bins) float32 of the first ``seconds``; shorter audio is padded with silence."""
         self._check_modality(medium)
-        assert medium.rate is not None  # Media holds audio to it
+        assert medium.rate is not None  # Media ensures it for audio
         length = self.frames * self.hop
         # A tenth of a second more than is kept, for the resampling filter's tail.
         samples = medium.array[: ceil((length / self.sample_rate + 0.1) * medium.rate)]
@@ -115,7 +115,7 @@ class MelAudio(DiffusionGenerator):
         return {**super()._pipeline_parts(), "vocoder": self.vocoder}
 
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-        # Half a frame more than the spectrogram has: the pipeline rounds down to it, and leaves the trimming to us.
+        # Half a frame is added because the pipeline rounds down; it doesn't trim the waveform, so this is done here.
         audio = pipeline(audio_length_in_s=(self.frames + 0.5) * self.hop / self.sample_rate, **request).audios
         return list(audio[:, : round(self.seconds * self.sample_rate)])
 

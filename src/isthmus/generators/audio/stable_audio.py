@@ -27,18 +27,18 @@ from isthmus.types import Condition, Media, Modality
 class StableAudio(DiffusionGenerator):
     """Stable Audio Open 1.0.
 
-    Its condition is T5's last hidden states, zero past a caption's end: (128, 768) at full size. What the transformer
-    takes beside them, the embeddings of where the sound begins and ends, as two more tokens and as a global vector,
-    says nothing of the caption: it comes from ``seconds``, and is no part of the condition.
+    Its condition is T5's last hidden states, zero after a caption's end: (128, 768) at full size. The transformer also
+    takes embeddings of the start and end time, as two more tokens and as a global vector. These don't depend on the
+    caption: they are computed from ``seconds`` and aren't part of the condition.
 
-    The published sampler draws one path of noise for a whole batch and needs another package. In its place stands the
-    deterministic DPM-Solver++ on the same noise levels (Lu et al., arXiv 2211.01095). Sound is mono here: the mean of
-    the channels that are made, and the same in each that is learnt from. Weights: Stability AI Community License.
+    The published sampler draws one noise path for a whole batch and needs another package. It is replaced by the
+    deterministic DPM-Solver++ on the same noise levels (Lu et al., arXiv 2211.01095). Audio is mono here: generated
+    channels are averaged, and targets have the same signal in each. Weights: Stability AI Community License.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        seconds: how long the audio is; None for the longest, what the transformer was trained at (47.6 s).
+        seconds: length of the audio; None is the longest, which the transformer was trained at (47.6 s).
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -86,7 +86,7 @@ class StableAudio(DiffusionGenerator):
         vae = self.folder.config("vae/config.json")
         self.sample_rate = int(self.folder.value("vae/config.json", "sampling_rate"))
         self.channels = int(vae.get("audio_channels", 2))
-        # The transformer always draws its whole length; the pipeline cuts what is past the end.
+        # The transformer always generates its whole length; the pipeline cuts it at `seconds`.
         latents = int(self.folder.value("transformer/config.json", "sample_size"))
         self.samples = latents * prod(self.folder.value("vae/config.json", "downsampling_ratios"))
         longest = min(self.samples / self.sample_rate, float(projection.get("max_value", 512)))
@@ -124,7 +124,7 @@ class StableAudio(DiffusionGenerator):
         with torch.no_grad():
             span = self.projection_model(start_seconds=ends[0], end_seconds=ends[1])
         start, end = span.seconds_start_hidden_states, span.seconds_end_hidden_states
-        turns = get_1d_rotary_pos_embed(
+        rotary = get_1d_rotary_pos_embed(
             self.transformer.config.attention_head_dim // 2,
             noisy.shape[2] + 1,
             use_real=True,
@@ -135,7 +135,7 @@ class StableAudio(DiffusionGenerator):
             timesteps,
             encoder_hidden_states=torch.cat([condition.tokens, start, end], dim=1),
             global_hidden_states=torch.cat([start, end], dim=2),
-            rotary_embedding=turns,
+            rotary_embedding=rotary,
             return_dict=False,
         )[0]
         return prediction
@@ -143,7 +143,7 @@ class StableAudio(DiffusionGenerator):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``waveform`` (channels, samples) float32: the first ``seconds``, the same in every channel, then silence."""
         self._check_modality(medium)
-        assert medium.rate is not None  # Media holds audio to it
+        assert medium.rate is not None  # Media ensures it for audio
         # A tenth of a second more than is kept, for the resampling filter's tail.
         samples = medium.array[: ceil((self.seconds + 0.1) * medium.rate)]
         if medium.rate != self.sample_rate:
@@ -161,7 +161,7 @@ class StableAudio(DiffusionGenerator):
         return latents
 
     def _unconditional(self, count: int) -> Condition:
-        # The pipeline's own, which silences the seconds as well.
+        # The pipeline then builds its own negative condition, which zeroes the embeddings of the times too.
         return Condition(torch.zeros(count, *self.condition_shape))
 
     def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class StableAudio(DiffusionGenerator):
             return base.from_config(config)
 
         class AngularDPMSolver(base):  # type: ignore[misc]  # diffusers' classes are untyped
-            """The denoiser is told the angle of a noise level instead of its logarithm."""
+            """Gives the denoiser the angle of a noise level instead of its logarithm."""
 
             def precondition_noise(self, sigma: Tensor) -> Tensor:
                 return torch.as_tensor(sigma).atan() * 2 / pi

@@ -38,7 +38,7 @@ class StableDiffusion(ClipConditioned):
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
-    """What the pipeline's class must be told to go without."""
+    """Arguments that switch off parts which the pipeline's class would otherwise require."""
 
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel

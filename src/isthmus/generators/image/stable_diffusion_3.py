@@ -1,4 +1,4 @@
-"""Stable Diffusion 3: text -> image, by a transformer and flow matching, under tokens and a pooled vector.
+"""Stable Diffusion 3: text -> image, by a transformer and flow matching, conditioned on tokens and a pooled vector.
 
 Source: Esser et al., arXiv 2403.03206; diffusers' ``StableDiffusion3Pipeline`` and its checkpoint format.
 """
@@ -24,15 +24,15 @@ from isthmus.types import Condition
 class StableDiffusion3(StableDiffusion):
     """Stable Diffusion 3 and 3.5, with their T5.
 
-    Its condition is the states before the last layer of two CLIP text towers, side by side and padded to T5's width,
-    then T5's last hidden states; pooled, both towers' text embeddings: (333, 4096) and 2048 at full size.
+    Its condition is the states before the last layer of two CLIP text towers, concatenated and padded to T5's width,
+    then T5's last hidden states. The pooled vector is both towers' text embeddings. (333, 4096) and 2048 at full size.
     Weights: Stability AI Community License.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        height, width: of the pictures, in pixels; None for what the transformer was trained at.
-        caption_tokens: how many T5 tokens a caption takes; the pipeline's own number by default.
+        height, width: of the images, in pixels; None is the size that the transformer was trained at.
+        caption_tokens: the number of T5 tokens of a caption; the pipeline's by default.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -123,7 +123,7 @@ class StableDiffusion3(StableDiffusion):
             for tokenizer, tower in towers
         ]
         clip = torch.cat([states for states, _ in encoded], dim=-1)
-        # T5 attends to its padding, as in the transformer's training: the pipeline gives it no mask.
+        # T5 attends to its padding, as in the transformer's training: the pipeline passes no mask.
         words = self.text_encoder_3(self.caption_ids(captions).input_ids.to(self.device))[0]
         tokens = torch.cat([functional.pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return tokens, torch.cat([pooled for _, pooled in encoded], dim=-1)

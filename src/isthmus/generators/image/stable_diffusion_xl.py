@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: text -> image, under tokens and a pooled vector.
+"""Stable Diffusion XL: text -> image, conditioned on tokens and a pooled vector.
 
 Source: Podell et al., arXiv 2307.01952; diffusers' ``StableDiffusionXLPipeline`` and its checkpoint format.
 """
@@ -23,14 +23,14 @@ _BOTH = ("", "_2")
 class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL's base model.
 
-    Its condition is the states before the last layer of two CLIP text towers, side by side, and the second tower's text
-    embedding: (77, 2048) and 1280 at full size. The sizes that it also takes are those of the picture, uncropped.
+    Its condition is the states before the last layer of two CLIP text towers, concatenated, and the second tower's text
+    embedding: (77, 2048) and 1280 at full size. Its size conditioning is the image's size, without cropping.
     Weights: CreativeML OpenRAIL++-M.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        height, width: of the pictures, in pixels; None for what the UNet was trained at.
+        height, width: of the images, in pixels; None is the size that the UNet was trained at.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -49,7 +49,7 @@ class StableDiffusionXL(StableDiffusion):
     conditioner_parts = ("text_encoder", "text_encoder_2")
     tokenizers = ("tokenizer", "tokenizer_2")
     default_guidance = 5.0
-    # A hidden watermark would change the pictures with what else is installed.
+    # The pipeline adds a watermark only if a certain package is installed; images must not depend on that.
     absent_parts: ClassVar[dict[str, Any]] = {"add_watermarker": False}
 
     text_encoder_2: Any
@@ -101,7 +101,7 @@ class StableDiffusionXL(StableDiffusion):
         return prediction
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        # In float16 the published VAE overflows; the pipeline lifts it in the same way to decode.
+        # The published VAE overflows in float16; the pipeline also converts it to float32 to decode.
         is_lifted = self.dtype is torch.float16 and bool(self.vae.config.force_upcast)
         if not is_lifted:
             return super()._posterior(content)

@@ -1,4 +1,4 @@
-"""A triangle mesh with colours -> points on its surface, as evenly as chance has it."""
+"""A triangle mesh with colours -> points on its surface, at random and uniform by area."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 def surface_points(
     vertices: Tensor, faces: Tensor, colours: Tensor, count: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """``count`` places on the surface, uniform by area, and their colours, interpolated from the triangle's corners.
+    """``count`` positions on the surface, uniform by area, and colours interpolated from the triangles' corners.
 
     Args:
         vertices: (V, 3).
         faces: (F, 3) int64, indices of vertices.
         colours: (V, 3).
-        count: how many.
-        generator: on the CPU; it decides where.
+        count: number of points.
+        generator: the random generator of positions, on the CPU.
 
     Returns:
         (count, 3) float32 and (count, 3) float32, both on the CPU.
@@ -31,7 +31,7 @@ def surface_points(
         raise ValueError(f"mesh: found {len(faces)} triangles of no area; expected a surface to take points from")
     chosen = faces[torch.multinomial(areas, count, replacement=True, generator=generator)]
     first, second = torch.rand(2, count, generator=generator, dtype=torch.float64)
-    # The square root makes places uniform over a triangle (Osada et al., 2002, section 3.1).
+    # The square root makes positions uniform over a triangle (Osada et al., 2002, section 3.1).
     root = first.sqrt()
     weights = torch.stack([1 - root, root * (1 - second), root * second], dim=1)[..., None]
     return (weights * vertices[chosen]).sum(1).float(), (weights * colours[chosen]).sum(1).float()

@@ -1,4 +1,4 @@
-"""Shap-E: text -> 3D, as a coloured point cloud taken from the surface of the mesh that it makes.
+"""Shap-E: text -> 3D, as a coloured point cloud sampled from the surface of the generated mesh.
 
 Source: Jun and Nichol, arXiv 2305.02463; diffusers' ``ShapEPipeline`` and its checkpoint format.
 """
@@ -26,26 +26,26 @@ from isthmus.types import Condition, Media, Modality
 
 _OUTSIDE = -1.0
 LEAST = 1e-3
-"""The value of a field that is taken as just inside where nothing is: see :meth:`ShapE.generate`."""
+"""The value that marks the inside of a field that is nowhere positive: see :meth:`ShapE.generate`."""
 
 
 class ShapE(PipelineExpert):
     """Shap-E's text-conditioned model.
 
     Its condition is one vector: the normalised projected embedding of CLIP's text tower times the root of its width,
-    (1, 768) at full size. The unconditional one is zero. Colours are sRGB, as in images; the library's mesh holds
-    linear light.
+    (1, 768) at full size. The unconditional one is zero. Colours are sRGB, as in images; the library's mesh has linear
+    colours.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read before a part is used; the network never is.
-        steps: denoising steps, unless :meth:`generate` is told; 64 as in the paper.
-        guidance: classifier-free guidance scale, likewise; at most 1 runs the conditional pass alone.
-        points: how many points a cloud has.
-        grid: places along each side of the box at which the solid's field is asked; its cube is the cost of a mesh.
-        scheduler: a sampler in place of the one that the folder ships, for fewer steps.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        steps: default number of denoising steps; 64 as in the paper.
+        guidance: default scale of classifier-free guidance; up to 1, only the conditional pass runs.
+        points: number of points in a cloud.
+        grid: points along each side of the box at which the solid's field is evaluated; the cost grows with its cube.
+        scheduler: a sampler that replaces the folder's, for fewer steps.
         batch_size: how many latents are denoised at a time. Meshes are decoded one by one.
         dtype: the type of the weights. Conditions are float32 in any case.
-        memo_megabytes: bound on the captions' conditions that are kept, on the conditioner's device.
+        memo_megabytes: the most memory for cached conditions, on the conditioner's device.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -134,7 +134,7 @@ class ShapE(PipelineExpert):
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
         self.tokenizer = self.folder.read("tokenizer", CLIPTokenizer)
-        # As the pipeline does, whatever the file says.
+        # As in the pipeline, which ignores the file's setting.
         self.tokenizer.pad_token_id = 0
         self.caption_ids = CaptionIds(self.tokenizer, self._positions, str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", CLIPTextModelWithProjection, dtype=self.dtype)
@@ -152,7 +152,7 @@ class ShapE(PipelineExpert):
         return scaled[:, None]
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """Nothing: see :meth:`denoising_loss`.
+        """Not supported: see :meth:`denoising_loss`.
 
         Raises:
             ValueError: always.
@@ -160,7 +160,7 @@ class ShapE(PipelineExpert):
         raise ValueError(self._no_encoder())
 
     def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
-        """There is none: the published pipeline has no encoder that turns a cloud into the latents it denoises.
+        """Not supported: the published pipeline has no encoder from point clouds to latents.
 
         Raises:
             ValueError: always.
@@ -170,17 +170,17 @@ class ShapE(PipelineExpert):
     def _no_encoder(self) -> str:
         return (
             f"losses.denoising: {self.checkpoint}: ShapEPipeline has no encoder from points to latents, and so no "
-            "denoising loss. Leave the files of points out of the assistant's turns: their captions train by alignment."
+            "denoising loss. Leave files of points out of the assistant's turns: their captions train by alignment."
         )
 
     @in_own_precision
     def generate(
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:
-        """One cloud (points, 6) a condition. A medium's details hold its seed.
+        """One cloud (points, 6) for each condition. A medium's details hold its seed.
 
-        Where a solid's field is nowhere positive, the grid's places with its highest value stand for the solid, so that
-        an answer is never without points; the details then say ``empty``.
+        If a solid's field is nowhere positive, the grid points of its highest value are taken as the solid, so that
+        an answer always has points; the details then hold ``empty``.
         """
         steps = self.steps if steps is None else steps
         guidance = self.guidance if guidance is None else guidance
@@ -215,13 +215,13 @@ class ShapE(PipelineExpert):
 
     @torch.no_grad()
     def denoise(self, conditions: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
-        """(B, K) conditions -> latents (B, tokens, width), by the pipeline itself."""
+        """(B, K) conditions -> latents (B, tokens, width), by the pipeline."""
         pipeline = self._resident_pipeline()
 
         def encoded(prompt: Any, device: Any, count: int, is_guided: bool) -> Tensor:
             return torch.cat([torch.zeros_like(conditions), conditions]) if is_guided else conditions
 
-        # The pipeline takes captions alone: the step that encodes them gives the conditions in their place.
+        # The pipeline accepts only captions, so its encoding step is replaced to return the conditions.
         pipeline._encode_prompt = encoded
         latents: Tensor = pipeline(
             [""] * len(conditions),
@@ -244,40 +244,40 @@ class ShapE(PipelineExpert):
         return self._pipeline
 
     def release(self) -> None:
-        """Drops both halves, the pipeline and the conditions that were kept."""
+        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
         super().release()
         self._pipeline = None
 
     def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and the conditions it has given."""
+        """Drops all but the text conditioner and cached conditions."""
         super().release_denoiser()
         self._pipeline = None
 
     @torch.no_grad()
     def _cloud(self, latent: Tensor, generator: torch.Generator) -> tuple[np.ndarray[Any, Any], bool]:
         """(tokens, width) -> (points, 6) float32, and whether the solid was empty."""
-        lifted: list[bool] = []
+        is_empty: list[bool] = []
 
-        def lift(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        def fill_empty(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             solid, *others = arguments
-            within = solid[1:-1, 1:-1, 1:-1]  # what surrounds it closes the surface
-            lifted.append(bool(within.max() <= 0))
-            if lifted[-1]:
+            within = solid[1:-1, 1:-1, 1:-1]  # without the border, which closes the surface
+            is_empty.append(bool(within.max() <= 0))
+            if is_empty[-1]:
                 raised = torch.where(within >= within.max(), LEAST, within.clamp(max=-LEAST))
                 solid = functional.pad(raised, (1,) * 6, value=_OUTSIDE)
             return (solid, *others)
 
-        hook = self.shap_e_renderer.mesh_decoder.register_forward_pre_hook(lift)
+        hook = self.shap_e_renderer.mesh_decoder.register_forward_pre_hook(fill_empty)
         try:
             mesh = self.shap_e_renderer.decode_to_mesh(latent[None], self.device, grid_size=self.grid)
         finally:
             hook.remove()
         light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=1)
-        places, colours = surface_points(mesh.verts, mesh.faces, as_seen(light), self.points, generator)
-        return torch.cat([places, colours.clamp(0, 1)], dim=1).numpy(), lifted[-1]
+        places, colours = surface_points(mesh.verts, mesh.faces, linear_to_srgb(light), self.points, generator)
+        return torch.cat([places, colours.clamp(0, 1)], dim=1).numpy(), is_empty[-1]
 
 
-def as_seen(light: Tensor) -> Tensor:
-    """Linear light in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
+def linear_to_srgb(light: Tensor) -> Tensor:
+    """Linear colours in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
     curved = 1.055 * light.clamp(min=0) ** (1 / 2.4) - 0.055
     return torch.where(light <= 0.0031308, 12.92 * light, curved)

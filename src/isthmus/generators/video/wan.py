@@ -27,17 +27,17 @@ from isthmus.types import Condition, Media, Modality
 class Wan(DiffusionGenerator):
     """Wan 2.1's text-to-video models.
 
-    Its condition is UMT5's last hidden states, zero past a caption's end: (512, 4096) at full size.
+    Its condition is UMT5's last hidden states, zero after a caption's end: (512, 4096) at full size.
     Weights: Apache-2.0.
 
     Args:
         checkpoint: the pipeline's folder.
         steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`. The VAE is float32 in
             any case.
-        frames: how many a clip has, one more than a multiple of the VAE's stride in time (4).
-        fps: the frame rate that a generated clip is given; it is no input of the expert, which was trained at 16.
+        frames: number of frames in a clip, one more than a multiple of the VAE's stride in time (4).
+        fps: the frame rate of generated clips; it isn't an input of the expert, which was trained at 16.
         height, width: of the frames, in pixels.
-        caption_tokens: how many positions a caption takes; the pipeline's own number by default.
+        caption_tokens: number of positions of a caption; the pipeline's by default.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -80,8 +80,8 @@ class Wan(DiffusionGenerator):
         for name in ("boundary_ratio", "expand_timesteps"):
             if index.get(name):
                 raise ValueError(
-                    f"checkpoint {self.checkpoint}: model_index.json has {name} {index[name]}, so it is of Wan 2.2; "
-                    f"expected one of Wan 2.1, with one transformer and one timestep a clip. Give such a folder."
+                    f"checkpoint {self.checkpoint}: model_index.json has {name} {index[name]}, so it is Wan 2.2; "
+                    f"expected one of Wan 2.1, with one transformer and one timestep. Give a folder of Wan 2.1."
                 )
         vae = self.folder.config("vae/config.json")
         stride, grain = int(vae.get("scale_factor_temporal", 4)), int(vae.get("scale_factor_spatial", 8))

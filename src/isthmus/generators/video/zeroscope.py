@@ -28,8 +28,8 @@ class ZeroScope(ClipConditioned):
         checkpoint: the pipeline's folder.
         steps, guidance, height, width: as in :class:`ClipConditioned`.
         scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        frames: how many a clip has; ZeroScope was trained on 24. The checkpoint's files don't say.
-        fps: the frame rate that a generated clip is given; it is no input of the expert.
+        frames: number of frames in a clip; ZeroScope was trained on 24, which its files don't state.
+        fps: the frame rate of generated clips; it isn't an input of the expert.
 
     Raises:
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
@@ -48,7 +48,7 @@ class ZeroScope(ClipConditioned):
     pipeline_name = "TextToVideoSDPipeline"
     default_steps = 50
     default_guidance = 9.0
-    sampler_sees_frames = True
+    frames_share_batch = True
 
     def __init__(
         self,
