@@ -70,5 +70,5 @@ def test_a_generator_without_a_denoiser_is_refused() -> None:
     class Drawer(Generator):
         modality = Modality.IMAGE
 
-    with pytest.raises(ValueError, match=r"output_side.compiled: found image; Drawer has no denoiser.*take it out"):
+    with pytest.raises(ValueError, match=r"output_side.compiled: found image; Drawer has no denoiser.*remove it"):
         Drawer().compile_denoiser()

@@ -145,8 +145,8 @@ MISFITS: list[tuple[str, dict[str, dict[str, Any]], str]] = [
     ("sd3", {"transformer": {"pooled_projection_dim": 4}}, "16 pooled; .* pooled_projection_dim 4"),
     ("sd3", {"scheduler": {"_class_name": "DDIMScheduler"}}, "found DDIMScheduler .* expected a flow-matching"),
     ("wan", {"transformer": {"text_dim": 16}}, "d_model 32, and transformer/config.json has text_dim 16"),
-    ("wan", {"index": {"boundary_ratio": 0.9}}, "boundary_ratio 0.9, so it is of Wan 2.2"),
-    ("wan", {"index": {"expand_timesteps": True}}, "expand_timesteps True, so it is of Wan 2.2"),
+    ("wan", {"index": {"boundary_ratio": 0.9}}, "boundary_ratio 0.9, so it is Wan 2.2"),
+    ("wan", {"index": {"expand_timesteps": True}}, "expand_timesteps True, so it is Wan 2.2"),
     ("stable_audio", {"projection_model": {"conditioning_dim": 8}}, "d_model 16, and .* goes from 16 to 8"),
 ]
 
@@ -242,5 +242,5 @@ def test_sounds_that_say_no_token_still_hear_one(build_newer: Any) -> None:
     generator = build_newer("audioldm2", steps=1)
     condition = generator.condition(["cat"])
     condition.pooled = torch.full_like(condition.pooled, -1.0)
-    assert generator._apart(condition)[2].tolist() == [[1] + [0] * 11]
+    assert generator._split(condition)[2].tolist() == [[1] + [0] * 11]
     assert np.isfinite(generator.generate(condition, [0])[0].array).all()

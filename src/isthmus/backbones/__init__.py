@@ -1,4 +1,4 @@
-"""P and text -> text and S (B, S, E). One file a kind of LLM; the contract stands in base.py."""
+"""P and text -> text and S (B, S, E). One file for each kind of LLM; the interface is in base.py."""
 
 from isthmus.backbones.adapters.gated_fusion import FusionSettings
 from isthmus.backbones.adapters.lora import LoraSettings

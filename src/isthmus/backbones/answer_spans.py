@@ -1,4 +1,4 @@
-"""Where the trained answers stand in a batch: an encoder-decoder reads what comes before one, and writes it."""
+"""Positions of a batch's trained answers: an encoder-decoder encodes what precedes an answer, and decodes it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class AnswerSpans:
-    """A trained answers of a batch.
+    """The A trained answers of a batch.
 
     Attributes:
-        rows: (A,) the sequence of each.
+        rows: (A,) the row of each.
         starts: (A,) its first position.
-        lengths: (A,) how many positions it takes.
+        lengths: (A,) its number of positions.
     """
 
     rows: Integers
@@ -35,19 +35,19 @@ class AnswerSpans:
         return np.where(mask, self.starts[:, None] + steps, self.starts[:, None]), mask
 
     def groups(self, launch: int) -> list[AnswerSpans]:
-        """The answers that run together: alike in length and, among these, in what is read before them.
+        """The answers that run together: of similar length and, among these, of similar prefix length.
 
         Args:
-            launch: what a pass costs besides, in positions, see
+            launch: the overhead of a pass, in positions, see
                 :func:`~isthmus.backbones.attention.length_groups.length_groups`.
         """
-        parted = []
-        for alike in length_groups(self.lengths.tolist(), [0] * len(self.lengths), launch):
-            own = self.starts[alike.rows].tolist()
+        groups = []
+        for similar in length_groups(self.lengths.tolist(), [0] * len(self.lengths), launch):
+            own = self.starts[similar.rows].tolist()
             for group in length_groups(own, [0] * len(own), launch):
-                chosen = [alike.rows[place] for place in group.rows]
-                parted.append(AnswerSpans(self.rows[chosen], self.starts[chosen], self.lengths[chosen]))
-        return parted
+                chosen = [similar.rows[place] for place in group.rows]
+                groups.append(AnswerSpans(self.rows[chosen], self.starts[chosen], self.lengths[chosen]))
+        return groups
 
 
 def answer_spans(layout: Layout) -> AnswerSpans:

@@ -1,4 +1,4 @@
-"""The contract of a backbone: P and text -> the text loss and S (B, S, E); and decoding with signal runs."""
+"""The interface of a backbone: P and text -> the text loss and S (B, S, E); and decoding with signal runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from isthmus.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class PromptLimits:
-    """How many positions a prompt may take.
+    """The most positions of a prompt; None where there is no limit.
 
     Attributes:
-        full: as many leave the answer its full room; None where nothing limits them.
-        longest: as many leave room for a single token and the media that are owed.
-        context: positions of prompt and answer together.
+        full: the most that leave room for a full answer.
+        longest: the most that leave room for a single token and the required media.
+        context: the most positions of prompt and answer together.
     """
 
     full: int | None = None
@@ -35,15 +35,15 @@ class PromptLimits:
 
 @dataclass
 class BackboneOutput:
-    """What a training forward gives.
+    """The output of a training forward.
 
     Attributes:
         text_loss: () the *sum* of the cross-entropies over the labelled positions, so that the caller can divide by a
             global count.
-        correct: (P,) bool, which labelled positions, in the order of ``labels != IGNORED``, were the likeliest token;
-            None where it would cost another pass.
+        correct: (P,) bool, at which labelled positions, in the order of ``labels != IGNORED``, the label had the
+            highest probability; None if it would cost another pass.
         signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
-        token_losses: (P,) the cross-entropy of each labelled position, where they were asked for.
+        token_losses: (P,) the cross-entropy of each labelled position, if requested.
     """
 
     text_loss: Tensor
@@ -54,14 +54,14 @@ class BackboneOutput:
 
 @dataclass
 class Sampling:
-    """How an answer is drawn.
+    """How an answer is sampled.
 
     Attributes:
         max_tokens: tokens after which an answer ends, runs of signal tokens included.
         temperature: 0 is greedy; otherwise top-p sampling from a generator seeded for each request.
-        top_p: share of the likeliest words that is sampled from.
-        seed: of the draws, and of the media.
-        context: positions that a prompt and its answer may take together; as many as the LLM has if None.
+        top_p: the probability mass of the likeliest tokens that are sampled from.
+        seed: of sampling, and of the media.
+        context: the most positions of a prompt and its answer together; the LLM's if None.
     """
 
     max_tokens: int = 64
@@ -82,7 +82,7 @@ class Sampling:
 
 @dataclass
 class SignalRun:
-    """One run in an answer: its modality, its states (S, E), and whether a requirement had to force it."""
+    """A run in an answer: its modality, its states (S, E), and whether it was forced because it was required."""
 
     modality: Modality
     states: Tensor
@@ -93,7 +93,7 @@ class SignalRun:
 class Answer:
     """A decoded answer: text pieces and signal runs in order; why it ended ('end' or 'length').
 
-    ``ids`` are those that were written, the end token and whole runs included.
+    ``ids`` are all tokens, including the end token and whole runs.
     """
 
     pieces: list[str | SignalRun] = field(default_factory=list)
@@ -103,16 +103,16 @@ class Answer:
 
 
 class LanguageModel(nn.Module):
-    """An LLM with the rows of the new tokens beside its frozen embedding and head.
+    """An LLM with trained rows for the new tokens, separate from its frozen embedding and head.
 
     Attributes:
         width: E.
-        tokenizer: a fast tokenizer (offsets are needed to tell target positions) with a chat template.
-        reread_tokenizer: a function that can be pickled and reads it from its files; None where there is none.
+        tokenizer: a fast tokenizer (its offsets give the target positions) with a chat template.
+        reread_tokenizer: a picklable function that reads the tokenizer from its files; None if there is none.
         vocabulary: ids of tags and signal tokens.
-        dtype: the type of the frozen weights; what learns within them is float32.
-        fused: media that take no positions, since the LLM attends to them by layers of their own.
-        stops: texts that end an answer, beside the ids of :meth:`ends`.
+        dtype: the type of the frozen weights; adapters within them are float32.
+        fused: media that take no positions, since the LLM attends to them in additional layers.
+        stops: texts that end an answer, besides the ids of :meth:`ends`.
     """
 
     width: int
@@ -126,7 +126,7 @@ class LanguageModel(nn.Module):
     stops: tuple[str, ...] = ()
 
     def materialize(self, meta: bool = False, later: bool = False) -> None:
-        """Builds the LLM and what is trained beside it, once; on the meta device, without weights, if ``meta``.
+        """Builds the LLM and its trained parts, once; on the meta device, without weights, if ``meta``.
 
         ``later``: the LLM's layers stay on the meta device until :meth:`fill` reads them.
         """
@@ -137,7 +137,7 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def fill(self, device: torch.device) -> None:
-        """Reads the layers that :meth:`materialize` left for later: of what is sharded by now, this process's share."""
+        """Loads the layers that :meth:`materialize` deferred; of sharded tensors, only this process's shard."""
         raise NotImplementedError
 
     def forward(
@@ -149,7 +149,7 @@ class LanguageModel(nn.Module):
     ) -> BackboneOutput:
         """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``.
 
-        ``by_token``: whether the loss of each labelled position is wanted too. Logits are divided by ``temperature``.
+        ``by_token``: whether to return the loss of each labelled position too. Logits are divided by ``temperature``.
         """
         raise NotImplementedError
 
@@ -164,16 +164,16 @@ class LanguageModel(nn.Module):
     ) -> list[Answer]:
         """Decodes an answer to each prompt of the (right-padded) batch.
 
-        ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted at all;
-        ``kept``: what was computed for earlier prompts of the conversation, for a batch of one prompt. The answer is
-        the same without it, and an LLM that can't go on from it runs the whole prompt.
+        ``required``: media that an answer must hold, for each prompt; ``allowed``: media that may be emitted;
+        ``kept``: the key-value cache of the conversation's earlier prompts, for a batch of one prompt. The answer is
+        the same without it; an LLM that can't continue from it runs the whole prompt.
         """
         raise NotImplementedError
 
     def prompt_limits(
         self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
     ) -> PromptLimits:
-        """How long a prompt may be whose answer is drawn so, has to hold ``owed`` and may hold ``allowed``."""
+        """The longest prompt whose answer is sampled so, must hold the media ``owed`` and may hold ``allowed``."""
         raise NotImplementedError
 
     def ends(self) -> set[int]:
@@ -181,10 +181,10 @@ class LanguageModel(nn.Module):
         raise NotImplementedError
 
     def laid_out(self, batch: Batch) -> Batch:
-        """The batch with its layout. One without is read and checked on the CPU, for which its device is waited for.
+        """The batch with its layout. If it has none, it is computed on the CPU, which synchronises with the device.
 
         Raises:
-            ValueError: the batch contradicts itself, see :func:`isthmus.batch_layout.layout_of`.
+            ValueError: the batch is inconsistent, see :func:`isthmus.batch_layout.layout_of`.
         """
         if batch.layout is not None:
             return batch
@@ -192,23 +192,23 @@ class LanguageModel(nn.Module):
         return replace(batch, layout=layout_of(batch, self.vocabulary).apply(lambda tensor: tensor.to(device)))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(B, T) ids -> (B, T, E), as the LLM takes them in."""
+        """(B, T) ids -> (B, T, E), the LLM's input embeddings."""
         raise NotImplementedError
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The owned parameters by part: ``media_tags``, ``signal_rows`` and, where there is one, ``lora``."""
+        """The owned parameters by part: ``media_tags``, ``signal_rows`` and, if configured, ``lora``."""
         raise NotImplementedError
 
     def owned(self) -> dict[str, dict[str, str]]:
-        """What isn't pretrained, by component: by its name in a file, where this module holds a tensor."""
+        """The names of the trained tensors, by component: the name in a file -> the name in this module."""
         raise NotImplementedError
 
     def owned_state(self) -> dict[str, dict[str, Tensor]]:
-        """What isn't pretrained, by component; the tensors share memory with the parameters."""
+        """The trained tensors, by component; they share memory with the parameters."""
         return state_of(self, self.owned())
 
     def load_owned_state(self, state: State, strict: bool = True) -> None:
-        """Copies what :meth:`owned_state` gave into this model.
+        """Copies tensors in the format of :meth:`owned_state` into this model.
 
         Args:
             state: by component.
@@ -221,5 +221,5 @@ class LanguageModel(nn.Module):
         copy_state(self.owned_state(), state, strict)
 
     def adapters_disabled(self) -> AbstractContextManager[None]:
-        """The LLM without its adapters, for the block's length."""
+        """Disables the adapters within the block."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A decoder-only LLM (Llama, Qwen, OPT, GLM, ...) as the backbone: frozen, beside it new tokens' rows and LoRA."""
+"""A frozen decoder-only LLM (Llama, Qwen, OPT, GLM, ...) as the backbone, with trained token rows and LoRA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from isthmus.backbones.adapters.gated_fusion import FusionSettings, GatedFusion, Seen, decoder_layers
+from isthmus.backbones.adapters.gated_fusion import FusedMedia, FusionSettings, GatedFusion, decoder_layers
 from isthmus.backbones.adapters.lora import LoraSettings, set_lora_dropout
 from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.backbones.attention.grouped import grouped_states
@@ -34,7 +34,7 @@ from isthmus.precision import Dtype, in_own_precision, lifted
 from isthmus.types import Batch, Modality
 
 SHORT_PREFIX = 32
-"""A pass over fewer positions costs more than the gradients that it spares."""
+"""A separate pass over fewer positions costs more than the gradients that it saves."""
 
 
 class CausalBackbone(PretrainedLanguageModel):
@@ -45,16 +45,15 @@ class CausalBackbone(PretrainedLanguageModel):
         signals: likewise.
         lora: likewise.
         dtype: likewise.
-        skip_prefix_gradients: positions before the first trainable input run without autograd where no LoRA trains, and
-            their keys and values are reused. Loss and gradients are the same; the switch is there to measure it.
-        packing: rows run one after another without padding where the LLM can
-            (:mod:`isthmus.backbones.attention.packing`); in groups of like length otherwise. Loss and gradients are the
-            same.
-        fusion: media that are attended to by new layers instead of taking positions; none if None.
-        checkpointed_layers: so many layers, from the first on, keep their inputs alone and compute the rest again: all
-            of them need least memory, for a third more work. Where rows aren't packed, passes that go on from a
-            prefix's keys and values, which are short, keep all.
-        compiled: layers run as ``torch.compile`` makes them, but not in decoding. Losses and gradients are the same to
+        skip_prefix_gradients: if no LoRA trains, positions before the first trainable input run without autograd, and
+            their keys and values are reused. Loss and gradients are the same; the switch is there to measure the gain.
+        packing: rows are packed without padding if the LLM supports it (:mod:`isthmus.backbones.attention.packing`);
+            otherwise rows of similar length run together. Loss and gradients are the same.
+        fusion: media that new layers attend to, instead of taking positions; none if None.
+        checkpointed_layers: number of first layers that keep only their inputs and recompute the rest in the backward
+            pass: all of them need the least memory, for a third more compute. If rows aren't packed, passes that
+            continue from a prefix's keys and values, which are short, aren't checkpointed.
+        compiled: layers are compiled by ``torch.compile``, except in decoding. Losses and gradients are the same up to
             rounding; LoRA's dropout draws other numbers. The first steps take a minute or more, later ones less.
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedLanguageModel`.
         quantization: likewise.
@@ -112,7 +111,7 @@ class CausalBackbone(PretrainedLanguageModel):
         if self.config.is_encoder_decoder:
             raise ValueError(
                 f"backbone checkpoint {self.checkpoint}: found an encoder-decoder LLM; expected a decoder-only one. "
-                "Take isthmus.backbones.EncoderDecoderBackbone for it."
+                "Use isthmus.backbones.EncoderDecoderBackbone for it."
             )
 
     def _library(self) -> Any:
@@ -127,7 +126,7 @@ class CausalBackbone(PretrainedLanguageModel):
                 f"backbone checkpointed_layers: found {self.checkpointed_layers}; the LLM of {self.checkpoint} has "
                 f"{len(layers)} layers. Fix: lower it."
             )
-        # The first layers' turn comes last: what they compute again is held when nearly all else is let go.
+        # The first layers' backward pass comes last, when most other activations are already freed.
         self._checkpointed = layers[: self.checkpointed_layers]
         checkpoint_layers(self._checkpointed)
         if self.fusion_settings is not None:
@@ -147,17 +146,17 @@ class CausalBackbone(PretrainedLanguageModel):
         its tokens' input embeddings (NExT-GPT, arXiv 2309.05519).
 
         Args:
-            batch: ids (B, T), mask, labels, places of media and runs.
+            batch: ids (B, T), mask, labels, positions of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
-            by_token: whether the loss of each labelled position is wanted too.
+            by_token: whether to return the loss of each labelled position too.
             temperature: logits are divided by it.
 
         Raises:
-            ValueError: the batch contradicts itself (:func:`isthmus.batch_layout.layout_of`) or ``media``
+            ValueError: the batch is inconsistent (:func:`isthmus.batch_layout.layout_of`) or doesn't fit ``media``
                 (:func:`isthmus.backbones.splicing.check_projected`).
         """
         assert self.is_loaded, "materialize() comes first"
-        batch, media, seen = self._separated(batch, media)
+        batch, media, fused_media = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
         self._prepare_layers()
@@ -165,7 +164,7 @@ class CausalBackbone(PretrainedLanguageModel):
         embeddings = splice_media(self.embed(batch.ids, layout), layout, media)
         skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
         firsts = first_trained(layout, media, self.rows) if skips else [0] * len(batch)
-        hidden = self._states(embeddings, batch.mask, layout, firsts, seen).flatten(0, 1)
+        hidden = self._states(embeddings, batch.mask, layout, firsts, fused_media).flatten(0, 1)
         embeddings = embeddings.flatten(0, 1)
 
         measured = token_losses if by_token else text_loss
@@ -196,13 +195,12 @@ class CausalBackbone(PretrainedLanguageModel):
         Args:
             batch: prompts; labels are not read.
             media: as in :meth:`forward`.
-            sampling: how tokens are drawn. ``max_tokens`` counts text and signal tokens; the last run is finished
+            sampling: how tokens are sampled. ``max_tokens`` counts text and signal tokens; the last run is completed
                 beyond it.
-            required: for each prompt the media that the answer must hold; what is still owed at its end is appended as
-                forced runs.
-            allowed: media that may be emitted at all; every one if None.
-            kept: keys and values of earlier turns, for a batch of one prompt; as far as they fit they aren't computed
-                again, and what is new is added. Answers are the same to rounding.
+            required: media that each prompt's answer must hold; those missing at its end are appended as forced runs.
+            allowed: media that may be emitted; all if None.
+            kept: keys and values of earlier turns, for a batch of one prompt. The matching prefix isn't recomputed, and
+                new keys and values are added. Answers are the same up to rounding.
 
         Raises:
             ValueError: a request can't be met (a required medium isn't allowed), or a prompt leaves no room for an
@@ -212,7 +210,7 @@ class CausalBackbone(PretrainedLanguageModel):
 
         assert self.is_loaded, "materialize() comes first"
         owed, permitted = check_requests(len(batch), required, allowed)
-        batch, media, seen = self._separated(batch, media)
+        batch, media, fused_media = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
         writers = self._writers(layout.lengths, sampling, owed, permitted)
@@ -230,7 +228,7 @@ class CausalBackbone(PretrainedLanguageModel):
                 ran.append(embeddings)
             return self._transform(embeddings, mask, positions, cache)
 
-        with self._seeing(seen):
+        with self._fusing(fused_media):
             scores, sampler = self._scores(permitted), Sampler(sampling, len(batch))
             answers = decode_answers(prompts, batch.mask, run, self.embed, scores, sampler, writers, reused)
         if kept is not None:
@@ -240,7 +238,7 @@ class CausalBackbone(PretrainedLanguageModel):
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.
 
-        ``lora`` and ``fusion`` are there where they are configured.
+        ``lora`` and ``fusion`` are included if configured.
         """
         return super().parts() | ({} if self.fusion is None else {"fusion": list(self.fusion.parameters())})
 
@@ -252,26 +250,26 @@ class CausalBackbone(PretrainedLanguageModel):
 
     def _separated(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
-    ) -> tuple[Batch, Mapping[Modality, tuple[Tensor, Tensor]], Seen | None]:
-        """The batch with its layout, media that are spliced into the text, and those that are fused."""
-        batch, seen = self.laid_out(batch), None
+    ) -> tuple[Batch, Mapping[Modality, tuple[Tensor, Tensor]], FusedMedia | None]:
+        """The batch with its layout, the media to splice into the text, and those to fuse."""
+        batch, fused_media = self.laid_out(batch), None
         assert batch.layout is not None
         if self.fusion is not None:
-            media, seen = self.fusion.separate(batch.layout, media)
+            media, fused_media = self.fusion.separate(batch.layout, media)
         check_projected(batch.layout, batch, media)
-        return batch, media, seen
+        return batch, media, fused_media
 
     @contextmanager
-    def _seeing(self, seen: Seen | None) -> Iterator[None]:
-        """The LLM's new layers attend to these media, for the block's length."""
+    def _fusing(self, fused_media: FusedMedia | None) -> Iterator[None]:
+        """Within the block, the LLM's fusion layers attend to these media."""
         if self.fusion is None:
             yield
             return
-        self.fusion.seen = seen
+        self.fusion.fused_media = fused_media
         try:
             yield
         finally:
-            self.fusion.seen = self.fusion.positions = None
+            self.fusion.fused_media = self.fusion.positions = None
 
     def _states(
         self,
@@ -279,15 +277,15 @@ class CausalBackbone(PretrainedLanguageModel):
         mask: Tensor,
         layout: Layout,
         firsts: list[int],
-        seen: Seen | None,
+        fused_media: FusedMedia | None,
     ) -> Tensor:
-        """Final states (B, T, E), of no meaning beyond a row's length; each row learns from its first on."""
-        if seen is not None:  # fused media are told by their rows, so all rows run together
+        """Final states (B, T, E), arbitrary after a row's end; gradients reach each row from its first on."""
+        if fused_media is not None:  # fused media are indexed by row, so all rows run together
             assert self.fusion is not None
-            reached = self.fusion.firsts(seen, firsts)
+            fused_firsts = self.fusion.firsts(fused_media, firsts)
             rows, length = mask.shape
-            groups = [LengthGroup(list(range(rows)), [length] * rows, [min([*reached, length])] * rows)]
-            with self._seeing(seen):
+            groups = [LengthGroup(list(range(rows)), [length] * rows, [min([*fused_firsts, length])] * rows)]
+            with self._fusing(fused_media):
                 return self._grouped(embeddings, mask, groups)
         if self.packer is not None:
             with checkpointing(self._checkpointed):
@@ -295,7 +293,7 @@ class CausalBackbone(PretrainedLanguageModel):
         return self._grouped(embeddings, mask, length_groups(layout.lengths, firsts, self._launch()))
 
     def _prepare_layers(self) -> None:
-        """Before the first pass: does this LLM run packed rows? Compiles the layers where they are to be."""
+        """Before the first pass: checks whether this LLM can run packed rows, and compiles the layers if configured."""
         if self.packer is not None:
             if self.lora:
                 set_lora_dropout(self.llm, False)
@@ -315,16 +313,16 @@ class CausalBackbone(PretrainedLanguageModel):
 
     @property
     def _can_resume(self) -> bool:
-        """Whether what was computed for a prompt holds in a longer one, and is told by its embeddings alone.
+        """Whether the keys and values of a prompt hold in a longer one, and depend on its embeddings alone.
 
-        Fused media stand beside the embeddings, and some rotary positions are stretched anew as the sequence grows.
+        Fused media aren't part of the embeddings, and some rotary positions are rescaled as the sequence grows.
         """
         rope = getattr(self.config, "rope_parameters", None) or {}
         return self.fusion is None and rope.get("rope_type") not in ("dynamic", "longrope")
 
     @property
     def _counts_slots(self) -> bool:
-        """Whether attention sees cache slots rather than positions: slots that the mask hides shrink its window."""
+        """Whether attention counts cache slots instead of positions: masked slots then shrink its window."""
         kinds = getattr(self.config.get_text_config(), "layer_types", None) or []
         window = getattr(self.config.get_text_config(), "sliding_window", None)
         return self.fusion is not None or bool(window) or any("full" not in kind for kind in kinds)
@@ -336,7 +334,7 @@ class CausalBackbone(PretrainedLanguageModel):
         with ExitStack() as stack:
             if cache is None:
                 stack.enter_context(checkpointing(self._checkpointed))
-            elif self.compiled:  # a cache's length changes at every token, and so would what is compiled for it
+            elif self.compiled:  # a cache's length changes at every token, which would recompile
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             hidden: Tensor = self.llm.base_model(
                 inputs_embeds=embeddings,

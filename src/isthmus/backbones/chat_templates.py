@@ -1,9 +1,8 @@
-"""Chat templates by name, for checkpoints that bring none or whose own one can't be trained on.
+"""Chat templates by name, for checkpoints that have none or whose own can't be trained on.
 
-Each writes the turns the way that its family was trained, ends every answer with the tokenizer's end token
-(NExT-GPT's first release with a text), and only grows: what stands there already isn't written anew when a turn
-follows, so that what is trained is what is decoded.
-A tokenizer without a begin token (Qwen's) writes none: ``bos_token`` is then nothing.
+Each formats turns as in its family's training, and ends every answer with the tokenizer's end token (NExT-GPT's first
+release: with a text). A further turn only appends text and doesn't change what precedes it, so that training and
+decoding use the same text. For a tokenizer without a begin token (Qwen's), ``bos_token`` is empty.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ _EACH = _ANY + "{% if message['role'] == 'tool' %}{{ raise_exception('it knows n
 _END = "{% endfor %}"
 
 TEMPLATES: dict[str, str] = {
-    # Vicuna 1.1 and later: the role words are plain text, one space between turns. A later system turn stands where it
-    # is, written as the first one is.
+    # Vicuna 1.1 and later: roles are plain words, with one space between turns. A later system turn stays in its place
+    # and is formatted like the first.
     "vicuna": (
         "{{ bos_token }}{% if not messages or messages[0]['role'] != 'system' %}"
         "{{ 'A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -28,8 +27,8 @@ TEMPLATES: dict[str, str] = {
         + _END
         + "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
     ),
-    # LLaMA-2 chat: a begin token before every exchange, a system turn's words inside the user's turn that follows;
-    # where none does, in an exchange without a user's words.
+    # LLaMA-2 chat: a begin token before every exchange; a system turn is written into the next user turn or, if there
+    # is none, into an exchange without user text.
     "llama-2": (
         "{% set system = namespace(words='') %}{% set wrapped = '<<SYS>>\\n%s\\n<</SYS>>\\n\\n' %}"
         + _EACH
@@ -44,7 +43,7 @@ TEMPLATES: dict[str, str] = {
         + _END
         + "{{ bos_token + '[INST] ' + wrapped % system.words + '[/INST]' if system.words else '' }}"
     ),
-    # ChatML: Qwen2, and Qwen3 without its thoughts, which its own template takes out of earlier turns.
+    # ChatML: Qwen2, and Qwen3 without its thoughts, which its own template removes from earlier turns.
     "chatml": (
         _ANY
         + "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
@@ -52,7 +51,7 @@ TEMPLATES: dict[str, str] = {
         + _END
         + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     ),
-    # GLM-4. Its own template leaves an answer open: the next role word ends it, and the last answer has none.
+    # GLM-4. In its own template an answer is ended only by the next role, so that the last answer has no end.
     "glm-4": (
         "[gMASK]<sop>"
         + _ANY
@@ -61,7 +60,7 @@ TEMPLATES: dict[str, str] = {
         + _END
         + "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
     ),
-    # Cohere's Command R: every turn stands between a begin and an end token, and the end token ends an answer.
+    # Cohere's Command R: every turn has a begin and an end token; eos_token ends an answer.
     "command-r": (
         "{{ bos_token }}"
         + _EACH
@@ -72,7 +71,7 @@ TEMPLATES: dict[str, str] = {
         + "{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
     ),
     # NExT-GPT's first release, after Vicuna 1.0: three hash signs end a turn and begin the next one. There is no end
-    # token, so the backbone's `stops` name "\n###". It knows no system turn; one is written as it is.
+    # token, so the backbone's `stops` must have "\n###". It has no system turns; they are written unchanged.
     "nextgpt-v1": (
         "{{ bos_token }}"
         + _EACH
@@ -85,7 +84,7 @@ TEMPLATES: dict[str, str] = {
         + "{% if add_generation_prompt %}{{ ' ' if messages and messages[-1]['role'] == 'assistant' else '### ' }}"
         "{{ 'Assistant:' }}{% endif %}"
     ),
-    # LLMs that never saw a chat: OPT, LLaMA.
+    # LLMs that weren't trained on chats: OPT, LLaMA.
     "plain": (
         "{{ bos_token }}" + _EACH + "{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
         "{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}"
@@ -93,10 +92,10 @@ TEMPLATES: dict[str, str] = {
         + _END
         + "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
     ),
-    # Flan-T5, UL2: an input ends with the end token and so does an answer; no role words.
+    # Flan-T5, UL2: inputs and answers end with the end token; no roles.
     "t5": _EACH + "{{ message['content'] + eos_token }}" + _END,
 }
-"""Name -> template."""
+"""Templates by name."""
 
 
 def read_template(choice: str) -> str:

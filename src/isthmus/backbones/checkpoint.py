@@ -1,4 +1,4 @@
-"""An LLM's folder: its configuration and its tokenizer, read without its weights; which files are damaged."""
+"""Reads an LLM's folder without its weights: configuration and tokenizer; and finds damaged files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isthmus.backbones.chat_templates import TEMPLATES, read_template
 from isthmus.published import read_published
 
 STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-"""How safetensors names the types."""
+"""Types by their names in safetensors."""
 
 
 def read_config(folder: Path) -> Any:
@@ -32,7 +32,7 @@ def read_config(folder: Path) -> Any:
 
 
 def own_dtype(folder: Path, config: Any) -> torch.dtype:
-    """The type that a checkpoint's weights were saved in: ``config.json`` says it, or else the first weights do.
+    """The type that a checkpoint's weights were saved in: that of ``config.json``, or else of the first weights.
 
     Args:
         folder: the checkpoint.
@@ -40,18 +40,18 @@ def own_dtype(folder: Path, config: Any) -> torch.dtype:
     """
     from safetensors import safe_open
 
-    said = config.dtype
-    if said is None:
+    dtype = config.dtype
+    if dtype is None:
         for file in sorted(folder.glob("*.safetensors")):
             with safe_open(file, framework="pt") as weights:
                 types = [weights.get_slice(name).get_dtype() for name in weights.keys()]
-            said = next((STORED[kind] for kind in types if kind in STORED), None)
+            dtype = next((STORED[kind] for kind in types if kind in STORED), None)
             break
-    return said if isinstance(said, torch.dtype) else torch.float32
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None = None) -> Any:
-    """The tokenizer, checked for what training and chatting need of it.
+    """The tokenizer, checked for what training and chatting need.
 
     Args:
         folder: the checkpoint.

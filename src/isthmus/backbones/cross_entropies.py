@@ -1,7 +1,7 @@
-"""Who computes the cross-entropy of a backbone's logits: torch, or a kernel of Liger-Kernel (arXiv 2410.10989).
+"""The cross-entropy of a backbone's logits, by torch or by a kernel of Liger-Kernel (arXiv 2410.10989).
 
-The kernel reads a row of logits twice, and the second time writes the gradient where the logits stood. Torch keeps the
-row's log-probabilities instead, and makes the gradient beside them in the backward pass.
+The kernel reads each row of logits twice, and the second time overwrites it with the gradient. Torch keeps the
+log-probabilities instead, and allocates the gradient in the backward pass.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def chosen_cross_entropy(library: Library) -> CrossEntropy:
 
 
 def liger_cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
-    """As :func:`isthmus.losses.torch_cross_entropy`, in one pass over the logits.
+    """As :func:`isthmus.losses.torch_cross_entropy`, but the forward pass computes the gradient too.
 
-    Its gradient can be asked for once, and not be differentiated again.
+    Its gradient can be computed only once, and can't be differentiated again.
 
     Raises:
-        ValueError: the logits aren't on a GPU, nor does Triton interpret its kernels (``TRITON_INTERPRET=1``).
+        ValueError: the logits aren't on a GPU, and Triton doesn't interpret its kernels (``TRITON_INTERPRET=1``).
     """
     if not logits.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ValueError(
@@ -67,15 +67,15 @@ def _liger() -> Any:
 class _LigerCrossEntropy(torch.autograd.Function):
     """(p, V) logits and (p,) labels -> (p,) losses in float32.
 
-    Liger's own functions around the kernel read the number of targets, their range and the incoming gradient back from
-    the GPU, a wait each. None is needed here: labels were checked with the batch, and none of them is left out.
+    Liger's own functions around the kernel copy the number of targets, their range and the incoming gradient from the
+    GPU, and synchronise for each. None is needed here: labels were checked with the batch, and none is ignored.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
         liger = _liger()
         learns = ctx.needs_input_grad[0]
-        # Always a copy where the gradient will overwrite it: what made the logits may have kept them.
+        # A copy if the gradient will overwrite it: autograd may have saved the logits.
         scores = logits.detach().to(torch.float32, copy=learns).contiguous()
         labels = labels.contiguous()
         losses = torch.empty(len(scores), dtype=torch.float32, device=scores.device)
@@ -95,7 +95,7 @@ class _LigerCrossEntropy(torch.autograd.Function):
                 predicted_tokens_ptr=None,
                 predicted_tokens_stride=0,
                 n_cols=columns,
-                n_non_ignore=1,  # means alone divide by these two; fixed, they never have the kernel compiled anew
+                n_non_ignore=1,  # only means divide by these two; constants avoid recompiling
                 sum_non_ignore_weight=1,
                 weight_sum=0.0,
                 ignore_index=-100,
@@ -121,5 +121,6 @@ class _LigerCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        # In place, so that no second (p, V) is made. Autograd refuses a second pass, which would find it changed.
+        # In place, so that no second (p, V) is allocated. Autograd refuses a second pass, which would read wrong
+        # values.
         return gradient.mul_(outer[:, None]).to(ctx.dtype), None

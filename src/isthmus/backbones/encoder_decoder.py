@@ -1,4 +1,4 @@
-"""An encoder-decoder LLM (T5, Flan-T5, UL2, mT5) as the backbone: it reads what precedes an answer, and writes it."""
+"""An encoder-decoder LLM (T5, Flan-T5, UL2, mT5) as the backbone: encodes what precedes an answer, and decodes it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from isthmus.precision import in_own_precision, lifted
 from isthmus.types import Batch, Modality
 
 KINDS = ("t5", "mt5")
-"""``model_type`` of the LLMs whose parts are named and scaled the way this file expects. UL2 and Flan-T5 are t5."""
+"""The ``model_type`` of supported LLMs, whose parts are named and scaled alike. UL2 and Flan-T5 are t5."""
 TINY = 1e-12
 """Mean squares below this are raised to it: a projected position of zeros stays zero."""
 
@@ -35,9 +35,9 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
     """P and text -> text loss and S, through an encoder-decoder LLM of ``transformers``.
 
     Batches are those of a decoder-only LLM: a conversation in reading order with labels on its answers. Each trained
-    answer becomes a pair: the encoder reads all that stands before it (earlier turns, media, untrained runs), the
-    decoder writes it after the start token. A conversation with several trained answers is encoded once for each;
-    answers of like length run together.
+    answer becomes a pair: the encoder reads everything before it (earlier turns, media, untrained runs), and the
+    decoder predicts it after the start token. A conversation with several trained answers is encoded once for each;
+    answers of similar length run together.
     """
 
     card = PartCard(
@@ -54,7 +54,7 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
             kind = "an encoder-decoder" if self.config.is_encoder_decoder else "a decoder-only"
             raise ValueError(
                 f"backbone checkpoint {self.checkpoint}: found model_type '{self.config.model_type}', {kind} LLM; "
-                f"expected one of {', '.join(KINDS)}. Decoder-only ones go into isthmus.backbones.CausalBackbone."
+                f"expected one of {', '.join(KINDS)}. For decoder-only ones use isthmus.backbones.CausalBackbone."
             )
 
     def _library(self) -> Any:
@@ -72,19 +72,20 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
     ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
-        Projected positions are brought to the root mean square of the LLM's embedding first: their direction counts. A
-        run's states are the decoder's final hidden states at its own tokens plus their input embeddings (NExT-GPT,
-        arXiv 2309.05519). Where nothing trains before the answers, the encoder runs without autograd.
+        Projected positions are first scaled to the root mean square of the LLM's embedding, so that only their
+        direction matters. A run's states are the decoder's final hidden states at its tokens plus their input
+        embeddings (NExT-GPT, arXiv 2309.05519). If nothing before the answers is trained, the encoder runs without
+        autograd.
 
         Args:
-            batch: ids (B, T), mask, labels, places of media and runs.
+            batch: ids (B, T), mask, labels, positions of media and runs.
             media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
-            by_token: whether the loss of each labelled position is wanted too.
+            by_token: whether to return the loss of each labelled position too.
             temperature: logits are divided by it.
 
         Raises:
-            ValueError: the batch contradicts itself (:func:`isthmus.batch_layout.layout_of`) or ``media``
-                (:func:`isthmus.backbones.splicing.check_projected`), or a trained run stands in no trained answer.
+            ValueError: the batch is inconsistent (:func:`isthmus.batch_layout.layout_of`) or doesn't fit ``media``
+                (:func:`isthmus.backbones.splicing.check_projected`), or a trained run isn't in a trained answer.
         """
         assert self.is_loaded, "materialize() comes first"
         batch = self.laid_out(batch)
@@ -99,7 +100,7 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
 
         firsts, device = np.asarray(first_trained(layout, media, self.rows)), batch.ids.device
         launch = LAUNCH.get(device.type, LAUNCH_ELSEWHERE)
-        # Of every position of an answer, which of all states predicts it; the next one is its own.
+        # before[p]: index of the state that predicts position p of an answer; the next state is that of p itself.
         before = np.zeros(batch.ids.numel(), dtype=np.int64)
         states: list[Tensor] = []
         count = 0
@@ -136,10 +137,11 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         allowed: Sequence[Modality] | None = None,
         kept: KeptPrefix | None = None,
     ) -> list[Answer]:
-        """Decodes an answer to each right-padded prompt, which the encoder reads whole.
+        """Decodes an answer to each right-padded prompt, which the encoder reads as a whole.
 
-        Arguments and errors are those of :meth:`isthmus.backbones.CausalBackbone.generate`; the prompt takes no room
-        from the answer. The encoder looks at all of a prompt at once, so nothing that was ``kept`` fits a longer one.
+        Arguments and errors are those of :meth:`isthmus.backbones.CausalBackbone.generate`; the prompt takes no
+        positions from the answer. ``kept`` is unused: the encoder is bidirectional, so that a longer prompt changes all
+        states.
         """
         from transformers import DynamicCache, EncoderDecoderCache
 
@@ -162,12 +164,12 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
     def prompt_limits(
         self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
     ) -> PromptLimits:
-        """The whole context: the answer stands in the decoder's own positions."""
+        """The whole context: the answer has the decoder's own positions."""
         context = context_of(self.config, sampling.context)
         return PromptLimits(context, context, context)
 
     def _build_layers(self) -> None:
-        # The new tokens' output rows meet states as they are: divided ones would let them learn many times slower.
+        # The new tokens' output rows read unscaled states: with scaled ones they would learn many times slower.
         self.rows.run_starts.data.mul_(self._head_scale())
 
     def _head_scale(self) -> float:
@@ -178,18 +180,18 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         return super()._head(states * self._head_scale())
 
     def _embedded(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Tensor:
-        """(B, T, E): the batch as the encoder and the decoder take it in, every projected position as loud as a word.
+        """(B, T, E): input embeddings of encoder and decoder, with projected positions scaled to the RMS of words.
 
-        T5 never scales its residual stream, and its words are tens of times as loud as what a fresh projector gives:
-        beside them it would hardly have an influence.
+        T5 doesn't normalise its residual stream, and its word embeddings are tens of times as large as the output of an
+        untrained projector, which would otherwise have hardly any influence.
         """
         assert batch.layout is not None
         check_projected(batch.layout, batch, media)
-        loud = {}
+        scaled = {}
         for modality, (projected, mask) in media.items():
-            loudness = projected.float().square().mean(-1, keepdim=True).clamp(min=TINY).sqrt()
-            loud[modality] = (projected * (self.rows.loudness / loudness), mask)
-        return splice_media(self.embed(batch.ids, batch.layout), batch.layout, loud)
+            rms = projected.float().square().mean(-1, keepdim=True).clamp(min=TINY).sqrt()
+            scaled[modality] = (projected * (self.rows.embedding_rms / rms), mask)
+        return splice_media(self.embed(batch.ids, batch.layout), batch.layout, scaled)
 
     def _begin(self, count: int) -> Tensor:
         """(count, 1, E): the start token's embedding."""
@@ -205,23 +207,23 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         Args:
             embeddings: of the batch.
             spans: the answers.
-            places: (A, L) of their tokens, row * T + column.
-            learns: whether a gradient has to reach what is read.
+            places: (A, L) indices of their tokens, row * T + column.
+            learns: whether the encoder's input needs a gradient.
         """
         longest, device = int(spans.starts.max()), embeddings.device
-        seen = on_device(np.arange(longest) < spans.starts[:, None], device)
+        mask = on_device(np.arange(longest) < spans.starts[:, None], device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
-            memory = self._encode(embeddings[on_device(spans.rows, device), :longest], seen)
+            memory = self._encode(embeddings[on_device(spans.rows, device), :longest], mask)
         written = embeddings.flatten(0, 1)[on_device(places, device)]
-        return self._decode(torch.cat([self._begin(len(places)), written], 1), memory, seen, None)
+        return self._decode(torch.cat([self._begin(len(places)), written], 1), memory, mask, None)
 
     def _encode(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """(A, L, E) -> what the decoder attends to (A, L, E)."""
+        """(A, L, E) -> the encoder's states (A, L, E), to which the decoder attends."""
         states: Tensor = self.llm.get_encoder()(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
         return states
 
     def _decode(self, embeddings: Tensor, memory: Tensor, mask: Tensor, cache: Any) -> Tensor:
-        """The decoder without its head: (A, L, E), all of them valid or padded on the right -> final states."""
+        """The decoder without its head: (A, L, E), unpadded or right-padded -> final states."""
         hidden: Tensor = self.llm.get_decoder()(
             inputs_embeds=embeddings,
             encoder_hidden_states=memory,

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of an LLM's layers: less memory for one more forward (Chen et al., arXiv 1604.06174)."""
+"""Gradient checkpointing of an LLM's layers: less memory, one more forward pass (Chen et al., arXiv 1604.06174)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_layers(layers: Sequence[Any]) -> None:
-    """Prepares layers of ``transformers`` for :func:`checkpointing`, through the library's own switch.
+    """Prepares layers of ``transformers`` for :func:`checkpointing`, by the library's own mechanism.
 
     Raises:
-        ValueError: a layer doesn't have that switch.
+        ValueError: a layer doesn't support it.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -32,12 +32,12 @@ def checkpoint_layers(layers: Sequence[Any]) -> None:
 
 @contextmanager
 def checkpointing(layers: Sequence[Any]) -> Iterator[None]:
-    """Within the block, each layer keeps its input alone and computes the rest again when the gradient comes.
+    """Within the block, each layer keeps only its input and recomputes the rest in the backward pass.
 
-    It isn't for passes that fill a key-value cache: the library would run them without it.
+    Not for passes that fill a key-value cache: the library would drop the cache.
     """
     for layer in layers:
-        layer.gradient_checkpointing = layer.training = True  # the library asks for both
+        layer.gradient_checkpointing = layer.training = True  # the library requires both
     try:
         yield
     finally:
@@ -46,9 +46,9 @@ def checkpointing(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def _run(layer: nn.Module, run: Callable[..., Any], *args: Any) -> Any:
-    """Runs a layer in eval mode, checkpointed where a gradient may come: a frozen LLM's own dropout stays off."""
+    """Runs a layer in eval mode, so that the frozen LLM's dropout is off; checkpointed if autograd is on."""
     layer.training = False
     try:
         return checkpoint(run, *args, use_reentrant=False) if torch.is_grad_enabled() else run(*args)
     finally:
-        layer.training = True  # for the next pass: a prefix goes before, without gradients
+        layer.training = True  # for a second pass in the same block, after that of a prefix

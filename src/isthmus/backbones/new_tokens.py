@@ -1,4 +1,4 @@
-"""The rows of the new tokens, beside the LLM's frozen embedding and head: only these learn, not the vocabulary."""
+"""Trained embedding and head rows for the new tokens, separate from the LLM's frozen embedding and head."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isthmus.layout import Layout
 from isthmus.vocabulary import Vocabulary
 
 BLOCK = 8192
-"""Rows that are averaged at a time, so that a large vocabulary isn't copied whole."""
+"""Rows averaged at a time, so that a large vocabulary isn't copied whole."""
 
 
 class NewTokenRows(nn.Module):
@@ -20,17 +20,16 @@ class NewTokenRows(nn.Module):
 
     These are each modality's first signal token; of NExT-GPT's first release all (:mod:`isthmus.vocabulary`).
 
-    An input row is drawn from a normal distribution with the mean and the deviation of the LLM's own embedding, column
-    by column, so that it looks like a word to the frozen layers; torch's global random state decides the draw. An
-    output row is the mean of the LLM's head: its logit is then the mean logit, so that the new tokens hardly move the
-    LLM's distribution before they are trained (Hewitt, "Initializing new word embeddings for pretrained language
-    models", 2021). Equal output rows part at the first step, as their labels differ. Rows are float32, whatever the
-    LLM's type.
+    An input row is drawn from a normal distribution with the mean and deviation of each column of the LLM's embedding,
+    so that frozen layers can process it like a word; the draw uses torch's global random state. An output row is the
+    mean of the LLM's head: its logit is then the mean logit, so that the new tokens hardly change the LLM's
+    distribution before training (Hewitt, "Initializing new word embeddings for pretrained language models", 2021).
+    Equal output rows diverge at the first step, as their labels differ. Rows are float32, whatever the LLM's type.
 
     Args:
         vocabulary: ids of the new tokens.
-        embedding: ids -> (..., E), the LLM's embedding; a module, as some LLMs scale what they look up.
-        head: (base_size, E) the LLM's head. On the meta device the rows are too.
+        embedding: ids -> (..., E), the LLM's embedding; a module, because some LLMs scale embeddings in it.
+        head: (base_size, E) the LLM's head. If it is on the meta device, so are the rows.
 
     Attributes:
         loudness: root mean square of the LLM's embedding; 1 on the meta device.
@@ -47,7 +46,7 @@ class NewTokenRows(nn.Module):
             drawn = mean.expand(rows, -1).clone()
         else:
             drawn = mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu")
-        self.loudness = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
+        self.embedding_rms = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
         self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
         self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())
         likely = _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device)
@@ -64,9 +63,9 @@ class NewTokenRows(nn.Module):
         return self.starts.weight
 
     def forward(self, ids: Tensor, base: Callable[[Tensor], Tensor], layout: Layout | None = None) -> Tensor:
-        """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions await their media.
+        """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions are filled later.
 
-        Without the ids' layout the device is asked where new tokens stand, which waits for it.
+        Without the ids' layout, positions of new tokens are computed on the device, which synchronises with it.
         """
         new = ids >= self.base_size
         embeddings = base(ids.masked_fill(new | (ids < 0), 0))
@@ -80,7 +79,7 @@ class NewTokenRows(nn.Module):
         return embeddings.flatten(0, -2).index_copy(0, where, found).view_as(embeddings)
 
     def columns(self, labels: Tensor) -> Tensor:
-        """Labels -> columns of the logits; negative where not predictable.
+        """Labels -> columns of the logits; negative for labels that can't be predicted.
 
         The columns are the base vocabulary, then one for each new token that is predicted.
         """

@@ -1,8 +1,8 @@
-"""What a module owns, by component: its state is that, and frozen experts' weights stay in their own files.
+"""The trained tensors of a module, by component: only they are saved; frozen experts' weights stay in their files.
 
-A module that owns something says so by ``owned()``: component -> the name of each tensor in the component's file ->
-where the module holds it. Its ``state_dict`` has these tensors, each under the module's own path and any prefix, as
-torch has it: within another module, for DDP, for sharded modules and for ``torch.distributed.checkpoint``.
+A module lists them by ``owned()``: component -> the tensor's name in the component's file -> its path in the module.
+Its ``state_dict`` has only these tensors, under their paths in the module and any prefix, as torch expects: within
+another module, for DDP, for sharded modules and for ``torch.distributed.checkpoint``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 State = Mapping[str, Mapping[str, Tensor]]
-"""By component, by name."""
+"""Tensors by component and name."""
 
 Owned = Mapping[str, Mapping[str, str]]
-"""By component, by name in its file: the path of a tensor in the module that owns it."""
+"""By component and name in its file: the path of a tensor in the module that owns it."""
 
 
 class Owner(Protocol):
-    """A module that says what it owns."""
+    """A module that lists its trained tensors."""
 
     def owned(self) -> Owned:
         """See :data:`Owned`."""
@@ -30,7 +30,7 @@ class Owner(Protocol):
 
 
 def owned_by(module: nn.Module, places: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """What a module owns whose components are whole submodules, by component: the path of each."""
+    """The owned tensors of a module whose components are whole submodules; ``places``: the path of each."""
     return {
         component: {name: f"{place}.{name}" for name in module.get_submodule(place).state_dict()}
         for component, place in places.items()
@@ -44,7 +44,7 @@ def state_of(module: nn.Module, owned: Owned) -> dict[str, dict[str, Tensor]]:
 
 
 def keep_to_owned(module: nn.Module) -> None:
-    """Leaves out of a module's ``state_dict``, and of what ``load_state_dict`` expects, what it doesn't own."""
+    """Restricts a module's ``state_dict``, and the keys that ``load_state_dict`` expects, to its owned tensors."""
     module.register_state_dict_post_hook(_leave_out)
     module.register_load_state_dict_pre_hook(_note_prefix)
     module.register_load_state_dict_post_hook(_expect_owned)
@@ -61,7 +61,7 @@ def _leave_out(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) ->
 
 
 def _note_prefix(module: Any, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    module._loaded_under = prefix  # the hook that runs after loading isn't told
+    module._loaded_under = prefix  # the hook that runs after loading doesn't receive it
 
 
 def _expect_owned(module: Any, keys: Any) -> None:
@@ -75,8 +75,8 @@ def copy_state(target: State, source: State, strict: bool) -> None:
 
     Args:
         target: tensors that share memory with the model's parameters.
-        source: what was saved.
-        strict: every component of ``target`` must be there; otherwise absent ones are left as they are.
+        source: the saved tensors.
+        strict: whether every component of ``target`` must be present; otherwise absent ones stay unchanged.
 
     Raises:
         ValueError: see :func:`check_state`; nothing has been copied then.
@@ -90,24 +90,24 @@ def copy_state(target: State, source: State, strict: bool) -> None:
 
 
 def share_of(own: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor as this process holds ``own``: its share of it, where that is sharded. Nothing is sent."""
+    """A whole tensor in the layout of ``own``: this process's shard if it is sharded. No communication."""
     if not isinstance(own, DTensor):
         return whole
     return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
 
 
 def own_share(own: Tensor) -> Tensor:
-    """What this process holds of a tensor; nothing, where it is too small to be shared by all."""
+    """This process's shard of a tensor; empty if the tensor is too small for all processes to have one."""
     return own.to_local() if isinstance(own, DTensor) else own
 
 
 def whole_of(own: Tensor) -> Tensor:
-    """A tensor with all processes' shares of it. Where it is sharded, every process has to ask."""
+    """A tensor with all shards. If it is sharded, every process must call this."""
     return own.full_tensor() if isinstance(own, DTensor) else own
 
 
 def check_state(target: State, source: State, strict: bool) -> None:
-    """Holds what was saved against the tensors that it is for.
+    """Checks that saved tensors fit those of the model.
 
     Raises:
         ValueError: components, names or shapes differ.

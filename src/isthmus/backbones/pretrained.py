@@ -1,4 +1,4 @@
-"""What every backbone of ``transformers`` shares: its folder, new tokens' rows, LoRA, and what of it is owned."""
+"""The base of backbones of ``transformers``: the LLM's folder, new tokens' rows, LoRA, and the trained state."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ from isthmus.vocabulary import Vocabulary
 
 
 class PretrainedLanguageModel(LanguageModel):
-    """A frozen LLM from a folder, and beside it new tokens' rows and LoRA.
+    """A frozen LLM from a folder, with trained rows for new tokens and LoRA.
 
-    The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM and what learns.
+    The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM and the trained parts.
 
     Args:
         checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
         signals: signal tokens for each modality; absent ones take :data:`isthmus.vocabulary.DEFAULT_SIGNALS`.
-        lora: how the LLM is adapted; not at all if None.
-        dtype: type of the frozen weights; the checkpoint's own if None. What learns is float32 in any case.
+        lora: the LLM's adapters; none if None.
+        dtype: type of the frozen weights; the checkpoint's own if None. Trained parameters are always float32.
         chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
             checkpoint without a template or instead of its own; the checkpoint's if None.
-        quantization: how the frozen linear layers are stored; in ``dtype`` if None.
-        cross_entropy: who computes the text loss: ``torch``, or on a GPU a kernel of ``liger``-kernel, which keeps
-            fewer copies of half-precision logits (:mod:`isthmus.backbones.cross_entropies`). Loss and gradients are the
-            same.
-        stops: texts that end an answer, beside its end tokens, for templates that write no end token after an answer.
-        nextgpt_v1_tokens: new tokens as NExT-GPT's first release has them (:class:`isthmus.vocabulary.Vocabulary`).
+        quantization: of the frozen linear layers; none if None.
+        cross_entropy: the implementation of the text loss: ``torch``, or on a GPU a kernel of ``liger``-kernel, which
+            keeps fewer copies of half-precision logits (:mod:`isthmus.backbones.cross_entropies`). Loss and gradients
+            are the same.
+        stops: texts that end an answer, for templates that write no end token after an answer.
+        nextgpt_v1_tokens: new tokens as in NExT-GPT's first release (:class:`isthmus.vocabulary.Vocabulary`).
 
     Raises:
-        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel is asked for
+        ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel is configured
             and isn't installed.
     """
 
@@ -83,12 +83,10 @@ class PretrainedLanguageModel(LanguageModel):
         self.tokenizer = self.reread_tokenizer()
         ends = {self.tokenizer.eos_token_id} | read_ends(self.checkpoint, self.config)
         if not all(stops):
-            raise ValueError(
-                "backbone stops: found an empty text; expected words that end an answer. Fix: take it out."
-            )
+            raise ValueError("backbone stops: found an empty text; expected texts that end an answer. Fix: remove it.")
         self.stops = tuple(stops)
         self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}", self.stops)
-        # OPT-350m embeds in a narrower space than it computes in, and projects back before the head.
+        # OPT-350m's embedding and head are narrower than its layers.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
         self.lora = lora
         self.dtype = own_dtype(self.checkpoint, self.config) if dtype is None else torch_dtype(dtype)
@@ -96,7 +94,7 @@ class PretrainedLanguageModel(LanguageModel):
         self.is_loaded = False
 
     def _check_kind(self) -> None:
-        """Raises a ValueError where the configuration is of an LLM of another kind."""
+        """Raises a ValueError if the configuration is that of another kind of LLM."""
         raise NotImplementedError
 
     def _library(self) -> Any:
@@ -104,10 +102,10 @@ class PretrainedLanguageModel(LanguageModel):
         raise NotImplementedError
 
     def _build_layers(self) -> None:
-        """Builds what else learns; called last, on the device of the LLM."""
+        """Builds further trained parts; called last, on the LLM's device."""
 
     def materialize(self, meta: bool = False, later: bool = False) -> None:
-        """Builds everything, once; further calls do nothing. What is drawn comes from torch's global random state.
+        """Builds everything, once; further calls do nothing. Initial values come from torch's global random state.
 
         Args:
             meta: build shapes on the meta device, without weights and not quantised, to count parameters.
@@ -147,12 +145,12 @@ class PretrainedLanguageModel(LanguageModel):
         self.train(self.training)
 
     def layers(self) -> list[nn.Module]:
-        """The LLM's layers, in order, as its library tells what can't be split over devices."""
+        """The LLM's layers, in order: the modules that its library lists as not to be split over devices."""
         kinds = set(self.llm._no_split_modules or ())
         return [module for module in self.llm.modules() if type(module).__name__ in kinds]
 
     def fill(self, device: torch.device) -> None:
-        """Reads the layers that :meth:`materialize` left for later: of what is sharded by now, this process's share."""
+        """Loads the layers that :meth:`materialize` deferred; of sharded tensors, only this process's shard."""
         fill(self.llm, StoredWeights(self.checkpoint), device)
 
     def _check_shares(self) -> None:
@@ -173,7 +171,7 @@ class PretrainedLanguageModel(LanguageModel):
             {} if self.quantization is None else {"quantization_config": library_config(self.quantization, self.dtype)}
         )
         try:
-            # How a library builds what it then overwrites must not decide what our own rows are.
+            # The library's initialisation, which is overwritten, must not change the random state of our rows.
             with torch.random.fork_rng(devices=[]):
                 llm, report = read_published(
                     self._library(), self.checkpoint, dtype=self.dtype, output_loading_info=True, **stored
@@ -185,26 +183,26 @@ class PretrainedLanguageModel(LanguageModel):
             ) from error
         except (OSError, RuntimeError) as error:
             raise ValueError(f"backbone checkpoint {self.checkpoint}: its weights can't be read: {error}") from error
-        if missing := sorted(report["missing_keys"]):  # transformers would go on with random weights
+        if missing := sorted(report["missing_keys"]):  # transformers would leave them at random
             raise ValueError(
                 f"backbone checkpoint {self.checkpoint}: found no weights for {len(missing)} tensors "
-                f"{missing[:3]}; expected all that config.json speaks of. Download the folder again."
+                f"{missing[:3]}; expected all that config.json describes. Download the folder again."
             )
         return llm
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode of what learns. The LLM stays in eval mode; LoRA's dropout follows at the next forward."""
+        """Sets the mode of trained parts. The LLM stays in eval mode; LoRA's dropout changes at the next forward."""
         super().train(mode)
         if self.is_loaded:
             self.llm.eval()
         return self
 
     def embed(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
-        """(B, T) ids -> (B, T, E): the frozen embedding, and our rows for new tokens, which the ids' layout places."""
+        """(B, T) ids -> (B, T, E): the frozen embedding, and the trained rows of new tokens, located by the layout."""
         return self.rows(ids, self.llm.get_input_embeddings(), layout)
 
     def logits(self, states: Tensor) -> Tensor:
-        """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as the LLM does."""
+        """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as in the LLM."""
         scores = torch.cat([self._head(states), self.rows.starts(states)], -1)
         scores = (
             scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
@@ -242,12 +240,12 @@ class PretrainedLanguageModel(LanguageModel):
 
     @contextmanager
     def adapters_disabled(self) -> Iterator[None]:
-        """The LLM without LoRA, for the block's length: preference tuning's reference, or text skill before tuning."""
+        """Disables LoRA within the block, for preference tuning's reference or text skill before tuning."""
         with adapters_disabled(self.llm):
             yield
 
     def _prepare_adapters(self) -> bool:
-        """Switches LoRA's dropout to what this forward needs; returns whether adapters train."""
+        """Switches LoRA's dropout for this forward; returns whether adapters train."""
         if not self.lora:
             return False
         adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm))
@@ -269,7 +267,7 @@ class PretrainedLanguageModel(LanguageModel):
         owed: Sequence[Sequence[Modality]],
         permitted: Sequence[Modality],
     ) -> list[AnswerWriter]:
-        """One a row, for prompts of these lengths in positions that the answers have to share."""
+        """One writer for each row, for prompts of these lengths, whose answers share the LLM's positions."""
         context = context_of(self.config, sampling.context)
         limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, context)
         decode = self._decode_text
@@ -279,7 +277,7 @@ class PretrainedLanguageModel(LanguageModel):
         ]
 
     def _scores(self, permitted: Sequence[Modality]) -> Callable[[Tensor], Tensor]:
-        """:meth:`logits` for decoding: float32, -inf where a run of a medium that isn't permitted begins."""
+        """:meth:`logits` for decoding: float32, -inf for the first signal tokens of media that aren't permitted."""
         starts = self.vocabulary.starts()
         forbidden = torch.tensor([starts.get(token) not in permitted for token in self.vocabulary.predicted])
 

@@ -1,4 +1,4 @@
-"""Projected media in their places among a batch's embeddings, by a layout that was found on the CPU."""
+"""Writes projected media into a batch's embeddings, by a layout that was computed on the CPU."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from isthmus.layout import Layout
 from isthmus.types import Batch, Modality
 
 Projected = Mapping[Modality, tuple[Tensor, Tensor]]
-"""By modality P (n, M, E) and its mask (n, M)."""
+"""P (n, M, E) and its mask (n, M) by modality."""
 
 
 def splice_media(embeddings: Tensor, layout: Layout, media: Projected) -> Tensor:
-    """Writes every medium's valid positions over its places in (B, T, E)."""
+    """Writes every medium's valid positions to its placeholders in (B, T, E)."""
     flat = embeddings.flatten(0, 1)
     for modality, (projected, mask) in media.items():
         places = layout.media[modality]
         if not len(places.positions):
             continue
-        # The valid positions of a medium stand side by side in the sequence, wherever its mask leaves holes.
+        # A medium's valid positions are adjacent in the sequence, even if its mask has gaps.
         order = mask.int().argsort(dim=1, descending=True, stable=True)
         sources = places.media * mask.shape[1] + order[places.media, places.ranks]
         valid = projected.flatten(0, 1).index_select(0, sources)
@@ -31,10 +31,10 @@ def splice_media(embeddings: Tensor, layout: Layout, media: Projected) -> Tensor
 
 
 def check_projected(layout: Layout, batch: Batch, media: Projected) -> None:
-    """Holds what was projected against the places that it was given: scattered anyway, it would corrupt the embeddings.
+    """Checks that projected media and placeholders agree; otherwise scattering would corrupt the embeddings.
 
-    How many positions a mask leaves valid is known on the device alone. A GPU compares without being waited for: where
-    they differ, it stops at the next occasion, by a device-side assertion.
+    The number of valid positions in a mask is known only on the device. A GPU compares it without synchronisation: if
+    they differ, a device-side assertion stops a later operation.
 
     Raises:
         ValueError: they differ in modalities, in the number of media, or (on the CPU) in positions.
@@ -50,16 +50,16 @@ def check_projected(layout: Layout, batch: Batch, media: Projected) -> None:
             raise ValueError(
                 f"batch.media.{modality}: found {len(lengths)} media, but {len(mask)} were projected; expected as many"
             )
-        said = f"batch.media.{modality}: found {sum(lengths)} media positions for"
+        message = f"batch.media.{modality}: found {sum(lengths)} media positions for"
         fix = "expected as many of each medium. Fix: collate with the projectors' own positions()."
         try:
-            torch._assert_async((mask.sum(1) == batch.media[modality].lengths).all(), f"{said} other rows; {fix}")
+            torch._assert_async((mask.sum(1) == batch.media[modality].lengths).all(), f"{message} other rows; {fix}")
         except RuntimeError as error:
-            raise ValueError(f"{said} {int(mask.sum())} projected rows; {fix}") from error
+            raise ValueError(f"{message} {int(mask.sum())} projected rows; {fix}") from error
 
 
 def first_trained(layout: Layout, media: Projected, tokens: NewTokenRows) -> list[int]:
-    """Of each row, the first position that a gradient has to reach; T if none has."""
+    """The first position of each row that needs a gradient; T if none does."""
     return layout.firsts(
         media=any(projected.requires_grad for projected, _ in media.values()),
         tags=tokens.media_tags.requires_grad,

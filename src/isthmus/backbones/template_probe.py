@@ -1,7 +1,7 @@
-"""A dialogue that every chat template has to write when an LLM is read: what can't be trained or decoded is told then.
+"""Checks a chat template on sample dialogues when an LLM is read: reports what can't be trained or decoded.
 
-Published templates cut words, leave turns out, or end an answer in a token that decoding doesn't know. None of that
-raises by itself: the loss falls, and the words are gone.
+Published templates truncate text, omit turns, or end an answer with a token that decoding doesn't know. None of that
+raises an error by itself: the loss decreases although text is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 Messages = list[dict[str, Any]]
 
-SYSTEM, ASKED, SAID = "Orders 11.", ("Question 22.", "Question 33."), ("Answer 44.", "Answer 55.")
+SYSTEM, QUESTIONS, ANSWERS = "Orders 11.", ("Question 22.", "Question 33."), ("Answer 44.", "Answer 55.")
 THOUGHT = "<think>Thought 66.</think>"
 
 PARTS = (
@@ -22,17 +22,17 @@ PARTS = (
     "[{'role': turn['role'], 'content': [{'type': 'text', 'text': turn['content']}]}] %}{% endfor %}"
     "{% set messages = written.turns %}"
 )
-"""Before the template of a multimodal LLM, which takes each turn's content as a list of parts."""
+"""A prefix for the template of a multimodal LLM, which expects each turn's content as a list of parts."""
 
 _FIX = "Fix: choose one by the backbone's chat_template, a name or a .jinja file"
 
 
 def probe_template(tokenizer: Any, ends: Collection[int], where: str, stops: Collection[str] = ()) -> set[int]:
-    """Checks the tokenizer's chat template by what it writes, and fixes it where that is possible.
+    """Checks the tokenizer's chat template by its output, and fixes it if possible.
 
-    A template that takes turns as lists of parts is given them. A special token that it writes right after an answer
-    becomes one that ends decoding. What only some conversations need (system turns, several answers) is logged where it
-    fails; such conversations are refused one by one when they are planned.
+    A template that expects turns as lists of parts gets them. A special token that it writes right after an answer is
+    added to those that end decoding. Features that only some conversations need (system turns, several answers) are
+    logged if they fail; such conversations are refused one by one when they are planned.
 
     Args:
         tokenizer: with a chat template.
@@ -44,8 +44,8 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str, stops: Col
         The ids that end an answer.
 
     Raises:
-        ValueError: the template refuses a question and its answer, leaves words of them out, doesn't begin an answer
-            as its prompt ends, or writes nothing after an answer that could end decoding.
+        ValueError: the template raises on a question and its answer, omits text of them, doesn't begin an answer
+            with its prompt's ending, or writes no token after an answer that can end decoding.
     """
     tokenizer.chat_template = tokenizer.get_chat_template()
     probe = _Probe(tokenizer, f"{where}: its chat template")
@@ -55,28 +55,28 @@ def probe_template(tokenizer: Any, ends: Collection[int], where: str, stops: Col
     if not text.startswith(prompt):
         bare = probe.render([asked])
         cause = (
-            f"ends a prompt in {prompt[len(bare) :]!r}, with which the answer that it writes doesn't begin "
+            f"ends a prompt with {prompt[len(bare) :]!r}, with which the answer that it writes doesn't begin "
             f"({text[len(bare) :]!r})"
             if text.startswith(bare) and prompt.startswith(bare)
-            else f"writes the question anew once it is answered ({prompt!r}, then {text!r})"
+            else f"rewrites the question when an answer follows ({prompt!r}, then {text!r})"
         )
         raise ValueError(
-            f"{probe.where} {cause}; expected that what is trained is what is decoded. {_FIX} whose prompt is how its "
-            "answers begin."
+            f"{probe.where} {cause}; expected the same text in training and decoding. {_FIX} whose answers begin with "
+            "its prompt's ending."
         )
-    begun, _, tail = text[len(prompt) :].partition(SAID[0])
+    begun, _, tail = text[len(prompt) :].partition(ANSWERS[0])
     found, stop = _ends(tokenizer, ends, stops, tail, probe.where)
     if begun.strip():
         _log.warning(
-            "%s leaves it to the model to write %r before each answer, and replies will show it. %s whose prompt ends "
-            "with it.", probe.where, begun, _FIX,
+            "%s doesn't end its prompt with %r, so that the model must write it before each answer, and replies will "
+            "show it. %s whose prompt ends with it.", probe.where, begun, _FIX,
         )  # fmt: skip
-    _look_at_longer(probe, text[: len(text) - len(tail) + stop])
+    _check_longer(probe, text[: len(text) - len(tail) + stop])
     return found
 
 
 def _whole(probe: _Probe, turns: Messages) -> str:
-    """What the template writes of a question and its answer, given as texts or else as lists of parts."""
+    """The template's text for a question and its answer, passed as texts or else as lists of parts."""
     words = [turn["content"] for turn in turns]
     text, refused = "", None
     try:
@@ -93,19 +93,19 @@ def _whole(probe: _Probe, turns: Messages) -> str:
     except ValueError:
         written = ""
     if not _missing(written, words):
-        _log.info("%s takes turns as lists of parts, and is given them so", probe.where)
+        _log.info("%s expects turns as lists of parts, and gets them", probe.where)
         return written
     probe.tokenizer.chat_template = own
     raise refused or ValueError(
-        f"{probe.where} leaves out {missing[0]!r} of a question and its answer, and writes {text!r}; expected every "
-        f"turn's words. {_FIX} that writes message['content']."
+        f"{probe.where} omits {missing[0]!r} of a question and its answer, and writes {text!r}; expected the text of "
+        f"every turn. {_FIX} that writes message['content']."
     )
 
 
 def _ends(
     tokenizer: Any, known: Collection[int], stops: Collection[str], tail: str, where: str
 ) -> tuple[set[int], int]:
-    """The ids that end an answer, the first special token of the tail among them; where its end lies in the tail."""
+    """The ids that end an answer, including the tail's first special token; and its end position in the tail."""
     if stopped := [at + len(stop) for stop in stops if (at := tail.find(stop)) >= 0]:
         return set(known), min(stopped)
     added: dict[int, Any] = tokenizer.added_tokens_decoder
@@ -117,18 +117,18 @@ def _ends(
     if not following:
         names = ", ".join(repr(added[index].content) for index in sorted(known) if index in added) or "none"
         raise ValueError(
-            f"{where} writes {tail!r} after an answer, which ends nothing; expected a token that ends decoding "
+            f"{where} writes {tail!r} after an answer, without a token that ends decoding; expected one "
             f"({names}), or the model never learns to stop. {_FIX} that writes eos_token there; or name the text that "
             "ends an answer by the backbone's stops."
         )
     at, index = min(following)
     if index not in known:
-        _log.info("%s ends an answer in %r, which ends decoding from now on", where, added[index].content)
+        _log.info("%s ends an answer with %r, which now ends decoding too", where, added[index].content)
     return {*known, index}, at + len(added[index].content)
 
 
-def _look_at_longer(probe: _Probe, exchange: str) -> None:
-    """Logs which longer conversations can't be planned. ``exchange``: a question and its answer up to its end."""
+def _check_longer(probe: _Probe, exchange: str) -> None:
+    """Logs which longer conversations can't be planned. ``exchange``: the text of a question and its answer."""
     thoughtful = _turns("uaua")
     thoughtful[1]["content"] = THOUGHT + thoughtful[1]["content"]
     longer = {
@@ -141,34 +141,34 @@ def _look_at_longer(probe: _Probe, exchange: str) -> None:
         try:
             written = probe.render(turns)
         except ValueError as error:
-            # The template says so itself, each time.
+            # The error says so for each such conversation too.
             _log.info("%s: conversations with %s are refused: %s", probe.where, what, error.__cause__)
             continue
         if missing := _missing(written, [turn["content"] for turn in turns]):
-            _log.warning("%s leaves out %r: conversations with %s are refused", probe.where, missing[0], what)
+            _log.warning("%s omits %r: conversations with %s are refused", probe.where, missing[0], what)
         elif what == "several answers" and not written.startswith(exchange):
             _log.warning(
-                "%s writes an answer anew when another turn follows: conversations with %s are refused where more than "
-                "the last one is trained", probe.where, what,
+                "%s rewrites an answer when another turn follows: conversations with %s are refused if more than the "
+                "last one is trained", probe.where, what,
             )  # fmt: skip
 
 
 class _Probe:
-    """Renders, and words what a template raises."""
+    """Renders turns, and converts a template's exceptions to ValueErrors."""
 
     def __init__(self, tokenizer: Any, where: str) -> None:
         self.tokenizer = tokenizer
         self.where = where
 
     def render(self, messages: Messages, prompt: bool = False) -> str:
-        """What the template writes.
+        """The template's text for the turns.
 
         Raises:
-            ValueError: it refuses the turns, or can't be run.
+            ValueError: it raises on the turns, or can't be run.
         """
         try:
             text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
-        except Exception as error:  # a template is a program, and raises what it likes
+        except Exception as error:  # a template is a program that may raise anything
             roles = ", ".join(message["role"] for message in messages)
             raise ValueError(
                 f"{self.where} refuses turns of {roles} ({type(error).__name__}: {error}); expected it to write them. "
@@ -178,8 +178,8 @@ class _Probe:
 
 
 def _turns(shape: str) -> Messages:
-    """``s``, ``u`` and ``a`` -> turns, each with words of its own."""
-    words = {"s": ("system", iter([SYSTEM])), "u": ("user", iter(ASKED)), "a": ("assistant", iter(SAID))}
+    """``s``, ``u`` and ``a`` -> system, user and assistant turns, each with distinct text."""
+    words = {"s": ("system", iter([SYSTEM])), "u": ("user", iter(QUESTIONS)), "a": ("assistant", iter(ANSWERS))}
     return [{"role": words[letter][0], "content": next(words[letter][1])} for letter in shape]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 
 from isthmus.backbones import CausalBackbone, FusionSettings
-from isthmus.backbones.adapters.gated_fusion import arrange
+from isthmus.backbones.adapters.gated_fusion import arrange_by_row
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 
@@ -187,7 +187,7 @@ def test_positions_before_every_medium_run_without_autograd(build: Build) -> Non
     batch, media = fused_batch(fused)
     layout = fused.laid_out(batch).layout
     assert layout is not None
-    seen = arrange(layout, media)
+    seen = arrange_by_row(layout, media)
     assert seen.starts[0].tolist() == [5, 9, 12] and seen.starts[1, 0] == 8
     assert seen.mask.sum((1, 2)).tolist() == [3 + 2 + 2, 4, 0]
     end = batch.ids.shape[1]

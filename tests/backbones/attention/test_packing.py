@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from isthmus.backbones import CausalBackbone, LoraSettings
-from isthmus.backbones.attention.packing import LIKE, WORTH, blocks
+from isthmus.backbones.attention.packing import CALL_COST, LEAST_SHARE, blocks
 from isthmus.backbones.attention.row_block import RowBlock
 
 Build = Callable[..., CausalBackbone]
@@ -99,7 +99,7 @@ def test_blocks_hold_every_row_once_and_spare_what_they_cost(lengths: list[int])
         # What is left of padding in a block isn't worth a cut: either rows are alike, or they are few.
         assert max(block) == block[0]
         for place, length in enumerate(block):
-            assert length >= LIKE * block[0] or (block[0] - length) * (len(lengths) - first - place) < WORTH
+            assert length >= LEAST_SHARE * block[0] or (block[0] - length) * (len(lengths) - first - place) < CALL_COST
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,1 +1,1 @@
-"""What is added to a frozen LLM: LoRA and its kin, gated cross-attention, and storage in 4 or 8 bits."""
+"""Additions to a frozen LLM: LoRA and similar adapters, gated cross-attention, and quantisation to 4 or 8 bits."""

@@ -1,4 +1,4 @@
-"""Media beside the text instead of within it: gated cross-attention in a frozen LLM (Flamingo, arXiv 2204.14198)."""
+"""Media by gated cross-attention in a frozen LLM, instead of positions in the text (Flamingo, arXiv 2204.14198)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class FusionSettings:
     """Which media are attended to instead of taking positions, and by how many layers. The defaults are Flamingo's.
 
     Attributes:
-        modalities: media that take no positions; between their tags stands nothing. Give them a projector of fixed
-            length, such as :class:`isthmus.input_projectors.CrossAttention`.
-        every: a new layer stands before every so-manieth layer of the LLM (Flamingo: 1, 4 and 7, by size).
-        heads: attention heads.
+        modalities: media that take no positions: their tags enclose nothing. Give them a projector of fixed length,
+            such as :class:`isthmus.input_projectors.CrossAttention`.
+        every: interval, in layers of the LLM, at which a new layer is inserted (Flamingo: 1, 4 and 7, by size).
+        heads: number of attention heads.
         head_width: width of each.
         feed_forward: width inside the feed-forward, as a multiple of the LLM's.
-        only_last: whether text attends to the last medium before it alone, as Flamingo's does, or to all before it.
+        only_last: whether text attends only to the last medium before it, as in Flamingo, or to all before it.
     """
 
     card = PartCard(
@@ -56,11 +56,11 @@ class FusionSettings:
 
 
 @dataclass
-class Seen:
+class FusedMedia:
     """The fused media of a batch by row, in order: states (B, S, M, E), mask (B, S, M), first positions (B, S).
 
-    What stands in for a missing medium is hidden by the mask and starts after every text. ``firsts``: of each row, the
-    first of them.
+    Rows with fewer media are padded; padding is masked and starts after every text. ``firsts``: the first start of
+    each row.
     """
 
     states: Tensor
@@ -72,12 +72,12 @@ class Seen:
 class GatedFusion(nn.Module):
     """The new layers of an LLM, called before its own by hooks.
 
-    A layer changes only positions that see a medium: text before any medium, and text alone, is the frozen LLM's own.
-    (Flamingo's feed-forward changes all of them.) What is hidden from a position is so in decoding too, since media are
-    told by their positions in the text, not by slots of a cache.
+    A layer changes only positions that attend to a medium: text before any medium, and text alone, are computed as by
+    the frozen LLM. (Flamingo's feed-forward changes all positions.) The mask is the same in decoding, since it compares
+    positions in the text, not slots of a cache.
 
     Args:
-        settings: which and how many.
+        settings: number and sizes of the layers.
         layers: the LLM's own.
         width: width of the LLM's layers.
         media_width: E, width of the media.
@@ -98,48 +98,48 @@ class GatedFusion(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         for block, layer in zip(blocks, before, strict=True):
             layer.register_forward_pre_hook(partial(self._fuse, block), with_kwargs=True)
-        self.seen: Seen | None = None
+        self.fused_media: FusedMedia | None = None
         self.positions: Tensor | None = None
 
     def separate(
         self, layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]
-    ) -> tuple[dict[Modality, tuple[Tensor, Tensor]], Seen | None]:
-        """Separates what is to be fused from what is spliced into the text.
+    ) -> tuple[dict[Modality, tuple[Tensor, Tensor]], FusedMedia | None]:
+        """Separates media that are fused from those that are spliced into the text.
 
         Args:
-            layout: says where media stand.
+            layout: the positions of media.
             media: by modality P (n, M, E) and its mask.
 
         Returns:
-            ``media``, in which fused ones have no positions; and the fused ones by row, None if there are none.
+            ``media``, where fused ones have no positions; and the fused ones by row, None if there are none.
         """
         fused = {modality: own for modality, own in media.items() if modality in self.modalities}
         spliced = {m: (p[:, :0].detach(), mask[:, :0]) if m in fused else (p, mask) for m, (p, mask) in media.items()}
-        return spliced, arrange(layout, fused) if fused else None
+        return spliced, arrange_by_row(layout, fused) if fused else None
 
-    def firsts(self, seen: Seen, firsts: Sequence[int]) -> list[int]:
-        """The first position of each row that a gradient has to reach, with fused media and new layers."""
-        if not seen.states.requires_grad and not any(parameter.requires_grad for parameter in self.parameters()):
+    def firsts(self, fused_media: FusedMedia, firsts: Sequence[int]) -> list[int]:
+        """The first position of each row that needs a gradient, with fused media and new layers taken into account."""
+        if not fused_media.states.requires_grad and not any(parameter.requires_grad for parameter in self.parameters()):
             return list(firsts)
-        return [min(own, start) for own, start in zip(firsts, seen.firsts, strict=True)]
+        return [min(own, start) for own, start in zip(firsts, fused_media.firsts, strict=True)]
 
     def _fuse(
         self, block: GatedCrossAttention, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """A layer's arguments, its states fused with the media that each position sees."""
-        if self.seen is None:
+        """A layer's arguments, where the states are updated by the media that each position attends to."""
+        if self.fused_media is None:
             return None
         assert self.positions is not None
-        precedes = self.seen.starts[:, None] <= self.positions[:, :, None]  # (B, L, S)
+        precedes = self.fused_media.starts[:, None] <= self.positions[:, :, None]  # (B, L, S)
         if self.only_last:
             later = precedes.roll(-1, dims=2)
             later[..., -1] = False
             precedes = precedes & ~later
-        shown = (precedes[..., None] & self.seen.mask[:, None]).flatten(2)
-        media = self.seen.states.flatten(1, 2)
+        attends = (precedes[..., None] & self.fused_media.mask[:, None]).flatten(2)
+        media = self.fused_media.states.flatten(1, 2)
         if args:
-            return (block(args[0], media, shown), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": block(kwargs["hidden_states"], media, shown)}
+            return (block(args[0], media, attends), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": block(kwargs["hidden_states"], media, attends)}
 
 
 class GatedCrossAttention(nn.Module):
@@ -165,18 +165,18 @@ class GatedCrossAttention(nn.Module):
         )
         self.feed_forward_gate = nn.Parameter(torch.zeros(()))
 
-    def forward(self, states: Tensor, media: Tensor, shown: Tensor) -> Tensor:
-        """States (B, L, W), media (B, K, E) and what each position sees of them (B, L, K) -> states (B, L, W)."""
-        sees = shown.any(-1, keepdim=True)
+    def forward(self, states: Tensor, media: Tensor, attends: Tensor) -> Tensor:
+        """States (B, L, W), media (B, K, E) and the attention mask (B, L, K) -> states (B, L, W)."""
+        attends_any = attends.any(-1, keepdim=True)
         own = states.to(self.norm.weight.dtype)
         query = self._split(self.query(self.norm(own)))
         key, value = (self._split(part) for part in self.key_value(media.to(own.dtype)).chunk(2, dim=-1))
-        # Positions that see nothing attend to all, so that no softmax is empty; what comes of it is dropped.
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=(shown | ~sees)[:, None])
+        # Positions without media attend to all, so that no softmax is empty; their result is dropped below.
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=(attends | ~attends_any)[:, None])
         attended = self.out(attended.transpose(1, 2).flatten(2))
-        update: Tensor = (self.attention_gate.tanh() * attended).masked_fill(~sees, 0)
+        update: Tensor = (self.attention_gate.tanh() * attended).masked_fill(~attends_any, 0)
         fed = self.feed_forward(own + update)
-        update = update + (self.feed_forward_gate.tanh() * fed).masked_fill(~sees, 0)
+        update = update + (self.feed_forward_gate.tanh() * fed).masked_fill(~attends_any, 0)
         return states + update.to(states.dtype)
 
     def _split(self, states: Tensor) -> Tensor:
@@ -185,12 +185,12 @@ class GatedCrossAttention(nn.Module):
         return states.view(batch, length, self.heads, inner // self.heads).transpose(1, 2)
 
 
-def arrange(layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Seen:
-    """Media of all modalities by the row that they stand in, in order."""
+def arrange_by_row(layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> FusedMedia:
+    """Media of all modalities by row, in the order of their positions."""
     longest = max(mask.shape[1] for _, mask in media.values())
     states = torch.cat([F.pad(p, (0, 0, 0, longest - p.shape[1])) for p, _ in media.values()])
     mask = torch.cat([F.pad(own, (0, longest - own.shape[1])) for _, own in media.values()])
-    states = states.masked_fill(~mask[..., None], 0)  # what is hidden may be NaN
+    states = states.masked_fill(~mask[..., None], 0)  # masked positions may be NaN
     found = [pair for m in media for pair in zip(layout.media[m].rows, layout.media[m].starts, strict=True)]
     order = sorted(range(len(found)), key=found.__getitem__)
     by_row: list[list[int]] = [[] for _ in layout.lengths]
@@ -203,7 +203,7 @@ def arrange(layout: Layout, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> 
     device = states.device
     rows, slots = on_device(places, device).unbind(1)
     chosen = on_device(order, device)
-    return Seen(
+    return FusedMedia(
         states.new_zeros(len(by_row), most, *states.shape[1:]).index_put((rows, slots), states[chosen]),
         mask.new_zeros(len(by_row), most, longest).index_put((rows, slots), mask[chosen]),
         on_device([[*own, *[end] * (most - len(own))] for own in by_row], device),

@@ -1,4 +1,4 @@
-"""Adaptation of a frozen LLM by small weights inside its linear layers, through ``peft``: LoRA and its kin."""
+"""Adapters in the linear layers of a frozen LLM, by ``peft``: LoRA and similar methods."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "q", "k", "v", 
 """Attention's four projections: Llama, Qwen, GLM and Cohere; the output's in OPT; all four in T5."""
 
 FEEDFORWARD = ["down_proj", "fc2", "wo"]
-"""The layer that leads out of the feed-forward block: Llama and its kin; OPT; T5."""
+"""The feed-forward block's last layer: Llama and similar LLMs; OPT; T5."""
 
 IA3_TARGETS = ["k_proj", "v_proj", "k", "v", *FEEDFORWARD]
-"""What (IA)^3 rescales: keys, values and the inner activations of the feed-forward block."""
+"""(IA)^3 rescales keys, values and the inner activations of the feed-forward block."""
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """How the LLM is adapted. The defaults are those of NExT-GPT's released 7B model.
+    """The LLM's adapters. The defaults are those of NExT-GPT's released 7B model.
 
     Attributes:
         rank: rank of the two factors; (IA)^3 has none.
         alpha: the update is scaled by alpha / rank; in rsLoRA by alpha / sqrt(rank); VeRA and (IA)^3 don't scale.
         dropout: on the adapter's input, while it trains; (IA)^3 has none.
         targets: names of the linear layers to adapt, a regular expression of their full names, or ``all-linear`` (all
-            but the head). If None, the projections of every attention; for (IA)^3 what its paper rescales.
+            but the head). If None, the projections of every attention; for (IA)^3 the layers of its paper.
         method: ``lora`` (Hu et al., arXiv 2106.09685); ``rslora`` (arXiv 2312.03732) for high ranks; ``dora`` (arXiv
-            2402.09353), which learns the magnitude of each weight row apart; ``vera`` (arXiv 2310.11454), whose factors
-            are random, shared and fixed, so that two vectors a layer learn (its ranks are higher, such as 256); ``ia3``
-            (arXiv 2205.05638), one vector a layer.
+            2402.09353), which learns the magnitude of each weight row separately; ``vera`` (arXiv 2310.11454), whose
+            factors are random, shared and fixed, so that only two vectors of each layer are trained (its ranks are
+            higher, such as 256); ``ia3`` (arXiv 2205.05638), one vector for each layer.
     """
 
     card = PartCard(
@@ -66,7 +66,7 @@ class LoraSettings:
 
     @property
     def scale(self) -> float | None:
-        """What the update is multiplied by; None for a method that doesn't scale it."""
+        """The factor of the update; None for a method that doesn't scale it."""
         match self.method:
             case "vera" | "ia3":
                 return None
@@ -77,9 +77,9 @@ class LoraSettings:
 
 
 def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
-    """Puts adapters into the LLM's linear layers; it computes what it did before until they have learnt.
+    """Adds adapters to the LLM's linear layers; before training they don't change its output.
 
-    LoRA's first factor is drawn from the global random state, VeRA's from a fixed seed. What learns is float32,
+    LoRA's first factor is drawn from the global random state, VeRA's from a fixed seed. Trained parameters are float32,
     whatever the LLM's type.
 
     Raises:
@@ -91,7 +91,7 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
     config = _library_config(settings)
     linears = sorted({name.rpartition(".")[2] for name, module in llm.named_modules() if isinstance(module, nn.Linear)})
     try:
-        # What peft.inject_adapter_in_model does too, but for VeRA, whose shared factors its layers hold on to anyhow.
+        # As in peft.inject_adapter_in_model, which doesn't support VeRA; its layers keep the shared factors anyway.
         PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](llm, config, adapter_name="default")
     except ValueError as error:
         raise ValueError(
@@ -101,7 +101,7 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
     for parameter in lora_parameters(llm):
         parameter.data = parameter.data.float()  # small updates vanish in half precision
     if settings.method == "vera":
-        for layer in _lora_layers(llm):  # its fixed factors meet float32 inputs
+        for layer in _lora_layers(llm):  # its inputs are float32, so its fixed factors are too
             layer.vera_A.float()
             layer.vera_B.float()
 
@@ -112,7 +112,7 @@ def lora_parameters(llm: nn.Module) -> list[nn.Parameter]:
 
 
 def lora_names(llm: nn.Module) -> dict[str, str]:
-    """By peft's name in a file, the LLM's own name of what the adapters learn."""
+    """The adapters' weights: the name in a file of peft's -> the parameter's name in the LLM."""
     return {
         name.removesuffix(".default").replace(".default.", ".").replace("_vector.weight", "_vector"): name
         for name, _ in llm.named_parameters()
@@ -121,7 +121,7 @@ def lora_names(llm: nn.Module) -> dict[str, str]:
 
 
 def set_lora_dropout(llm: nn.Module, active: bool) -> None:
-    """Switches the adapters' dropout alone: the LLM around them always stays in eval mode."""
+    """Switches only the adapters' dropout: the LLM always stays in eval mode."""
     for layer in _lora_layers(llm):
         for dropout in (getattr(layer, "lora_dropout", None), getattr(layer, "vera_dropout", None)):
             if dropout is not None:
@@ -130,7 +130,7 @@ def set_lora_dropout(llm: nn.Module, active: bool) -> None:
 
 @contextmanager
 def adapters_disabled(llm: nn.Module) -> Iterator[None]:
-    """The LLM as it was before tuning, for the block's length. Which parameters train is the same before and after."""
+    """Disables the adapters within the block, and then restores which parameters train."""
     layers = list(_lora_layers(llm))
     trains = [(parameter, parameter.requires_grad) for parameter in lora_parameters(llm)]
     for layer in layers:
@@ -140,7 +140,7 @@ def adapters_disabled(llm: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
-        for parameter, requires_grad in trains:  # peft's switch turns gradients on, whatever the stage says
+        for parameter, requires_grad in trains:  # peft's switch turns all gradients on
             parameter.requires_grad_(requires_grad)
 
 

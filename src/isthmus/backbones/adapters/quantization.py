@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuantizationSettings:
-    """How the LLM's linear layers are stored. Embedding, head and norms keep the backbone's ``dtype``.
+    """Quantisation of the LLM's linear layers. Embedding, head and norms keep the backbone's ``dtype``.
 
     Attributes:
         bits: 4 (QLoRA), or 8 (LLM.int8(), arXiv 2208.07339).
-        form: of 4-bit numbers: ``nf4`` suits normally distributed weights.
-        double: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits a weight.
+        form: 4-bit data type: ``nf4`` suits normally distributed weights.
+        double: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits for each weight.
     """
 
     card = PartCard(
@@ -40,7 +40,7 @@ class QuantizationSettings:
 
 
 def library_config(settings: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """The settings as ``transformers`` takes them; 4-bit layers multiply in ``dtype``.
+    """The settings for ``transformers``; 4-bit layers compute in ``dtype``.
 
     Raises:
         ValueError: ``bitsandbytes`` isn't installed.
@@ -50,7 +50,7 @@ def library_config(settings: QuantizationSettings, dtype: torch.dtype) -> BitsAn
     if find_spec("bitsandbytes") is None:
         raise ValueError(
             f"quantization: found bits {settings.bits}, but no bitsandbytes; expected the package, which holds the "
-            "quantised layers. Install it (`pip install bitsandbytes`), or take the setting out."
+            "quantised layers. Install it (`pip install bitsandbytes`), or remove the setting."
         )
     if settings.bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)

@@ -1,1 +1,1 @@
-"""Passes through an LLM without padding: which rows run together, and how attention tells packed rows apart."""
+"""Passes through an LLM without padding: groups of rows, and attention within each row of a packed batch."""

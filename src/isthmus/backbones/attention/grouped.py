@@ -1,4 +1,4 @@
-"""Passes through an LLM over padded rows, grouped by length, in which positions that train nothing need no gradient."""
+"""Passes through an LLM over padded rows grouped by length, whose untrained prefixes run without autograd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def grouped_states(
     short: int,
     counts_slots: bool,
 ) -> Tensor:
-    """Final states (B, T, E); those beyond a row's length have no meaning.
+    """Final states (B, T, E), arbitrary after a row's end.
 
     Args:
         transform: the LLM without its head.
@@ -32,9 +32,9 @@ def grouped_states(
         embeddings: (B, T, E), right-padded.
         mask: (B, T).
         groups: which rows run together.
-        short: a prefix of fewer positions runs with the rest: a pass of its own would cost more than it spares.
-        counts_slots: whether the LLM's attention counts slots of the cache rather than positions, so that all rows of
-            a group must have a prefix of one length.
+        short: prefixes of fewer positions run with the rest: a separate pass would cost more than it saves.
+        counts_slots: whether the LLM's attention counts slots of the cache instead of positions, so that all rows of
+            a group must have prefixes of the same length.
     """
     total = embeddings.shape[1]
 
@@ -61,8 +61,8 @@ def _resumed(
 ) -> Tensor:
     """Final states (B, T, E) of a group in two passes.
 
-    Each row's positions before its first trainable input run without autograd. The rest of the rows, moved so that
-    they begin together, go on from the keys and values of those positions.
+    Each row's positions before its first trainable input run without autograd. The remaining positions, shifted so
+    that all rows start at the same column, continue from their keys and values.
     """
     length, prefix = embeddings.shape[1], max(firsts)
     positions = torch.arange(length, device=mask.device).expand_as(mask)
@@ -70,9 +70,9 @@ def _resumed(
     starts = torch.tensor(firsts, device=mask.device)[:, None]
     columns = positions[:, :prefix]
     with torch.no_grad():
-        # A row that learns from its start on shows one position here: an empty softmax would give NaN.
-        shown = mask[:, :prefix] & (columns < starts.clamp(min=1))
-        before = transform(embeddings[:, :prefix], shown, columns, cache)
+        # A row without a prefix keeps one valid position here: an empty softmax would give NaN.
+        valid = mask[:, :prefix] & (columns < starts.clamp(min=1))
+        before = transform(embeddings[:, :prefix], valid, columns, cache)
     if tail == 0:
         return F.pad(before, (0, 0, 0, length - prefix))
     places = starts + torch.arange(tail, device=mask.device)

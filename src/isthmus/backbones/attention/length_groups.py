@@ -1,4 +1,4 @@
-"""Which rows of a batch run through the LLM together, so that little of what it computes is padding."""
+"""Groups rows of similar length for passes through the LLM, so that little padding is computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LAUNCH = {"cpu": 64}
-"""What a further pass costs, in positions of a small LLM, by type of device."""
+"""The overhead of a further pass, in positions of a small LLM, by type of device."""
 LAUNCH_ELSEWHERE = 4096
 
 
@@ -15,9 +15,9 @@ class LengthGroup:
     """Rows that run together.
 
     Attributes:
-        rows: their numbers.
-        lengths: of each of them.
-        firsts: of each of them, the first position that learns, its length at most.
+        rows: their indices.
+        lengths: the length of each.
+        firsts: the first position of each that needs a gradient; its length if there is none.
     """
 
     rows: list[int]
@@ -26,35 +26,34 @@ class LengthGroup:
 
     @property
     def length(self) -> int:
-        """The longest one's length."""
+        """The length of the longest row."""
         return max(self.lengths)
 
     @property
     def first(self) -> int:
-        """The first position that learns in any."""
+        """The first position that needs a gradient in any row."""
         return min(self.firsts)
 
 
 def length_groups(lengths: Sequence[int], firsts: Sequence[int], launch: int) -> list[LengthGroup]:
-    """Splits rows where the padding that is saved outweighs a further pass.
+    """Splits rows into groups where the padding saved outweighs the overhead of a further pass.
 
     Minimises the sum over groups of (rows x (longest tail + half the longest prefix) + ``launch``), where a row's
-    prefix, up to the first position that learns, has no backward pass. Rows are sorted by tail, then by length; among
-    the splits of this order the best is found by dynamic programming. Where every row learns from its start on, it is
-    the best of all.
+    prefix, up to the first position that needs a gradient, has no backward pass. Rows are sorted by tail, then by
+    length; dynamic programming finds the best split of this order. Without prefixes, no other grouping is better.
 
     Args:
         lengths: of each row.
-        firsts: of each row, the first position that a gradient has to reach.
-        launch: what a pass costs besides, in positions.
+        firsts: the first position of each row that needs a gradient.
+        launch: the overhead of a pass, in positions.
 
     Returns:
         Groups in that order; every row is in one of them.
     """
-    reached = [min(first, length) for first, length in zip(firsts, lengths, strict=True)]
-    tails = [length - first for first, length in zip(reached, lengths, strict=True)]
+    prefixes = [min(first, length) for first, length in zip(firsts, lengths, strict=True)]
+    tails = [length - first for first, length in zip(prefixes, lengths, strict=True)]
     order = sorted(range(len(lengths)), key=lambda row: (tails[row], lengths[row]))
-    # Alike rows are never parted: ends[i] is where the i-th distinct kind of row stops.
+    # Equal rows stay together: ends[i] is the end of the i-th distinct kind of row.
     kinds = [(tails[row], lengths[row]) for row in order]
     ends = [place for place in range(1, len(order) + 1) if place == len(order) or kinds[place] != kinds[place - 1]]
     best, cut = [0], [0]
@@ -63,8 +62,8 @@ def length_groups(lengths: Sequence[int], firsts: Sequence[int], launch: int) ->
         prefix = 0
         for before in reversed(range(number)):
             start = ends[before - 1] if before else 0
-            prefix = max(prefix, reached[order[start]])
-            # Twice the cost, so that it stays a whole number. The last row's tail is the longest.
+            prefix = max(prefix, prefixes[order[start]])
+            # Twice the cost, so that it is an integer. The last row's tail is the longest.
             costs[before] = best[before] + (end - start) * (2 * tails[order[end - 1]] + prefix) + 2 * launch
         cheapest = min(range(number), key=costs.__getitem__)
         best.append(costs[cheapest])
@@ -72,6 +71,6 @@ def length_groups(lengths: Sequence[int], firsts: Sequence[int], launch: int) ->
     groups, number = [], len(ends)
     while number:
         rows = sorted(order[ends[cut[number] - 1] if cut[number] else 0 : ends[number - 1]])
-        groups.append(LengthGroup(rows, [lengths[row] for row in rows], [reached[row] for row in rows]))
+        groups.append(LengthGroup(rows, [lengths[row] for row in rows], [prefixes[row] for row in rows]))
         number = cut[number]
     return groups[::-1]

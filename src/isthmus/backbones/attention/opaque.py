@@ -1,7 +1,7 @@
-"""Packed attention as one operator of ``torch``, which compiled layers call without a look inside.
+"""Packed attention as a custom operator of ``torch``, which ``torch.compile`` doesn't trace.
 
-How many blocks a pass has, and how long their rows are, differs from batch to batch: traced, each would be compiled
-anew; left out of what is compiled, it would break every layer's graph in two.
+The number of blocks and the lengths of their rows differ from batch to batch. If they were traced, each batch would be
+compiled again; if attention weren't an operator, it would break every layer's graph in two.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 
-class Attends(Protocol):
-    """A pass that knows how its positions attend to each other."""
+class AttentionPass(Protocol):
+    """A pass that computes attention among its positions."""
 
     def attend(self, states: tuple[Tensor, Tensor, Tensor], layer: int, scale: float, window: int | None) -> Tensor:
         """Queries, keys and values (1, H, N, D) of a layer -> (1, N, H, D)."""
@@ -25,18 +25,18 @@ _PASSES: WeakValueDictionary[int, Any] = WeakValueDictionary()
 _NUMBERS = count()
 
 
-def handle_of(attends: Attends) -> Tensor:
-    """() int64 on the CPU, by which the operator finds the pass: a value that no compiled graph is specialised on.
+def handle_of(attention_pass: AttentionPass) -> Tensor:
+    """() int64 on the CPU, by which the operator finds the pass: as a tensor, no compiled graph specialises on it.
 
-    Whoever wants gradients keeps the pass until the backward pass is over.
+    For gradients, the caller keeps a reference to the pass until the backward pass is over.
     """
     number = next(_NUMBERS)
-    _PASSES[number] = attends
+    _PASSES[number] = attention_pass
     return torch.tensor(number)
 
 
 def number_layers(llm: torch.nn.Module) -> None:
-    """Gives each attention its ``layer_idx`` as a tensor too: layers then share one graph, whatever their number."""
+    """Gives each attention its ``layer_idx`` as a tensor too, so that all layers share one compiled graph."""
     for module in llm.modules():
         if isinstance(index := getattr(module, "layer_idx", None), int):
             module.layer_number = torch.tensor(index)
@@ -48,7 +48,7 @@ def packed_attention(
 ) -> Tensor:
     """(1, H, N, D), (1, H', N, D) twice -> (1, N, H, D), by the pass of this handle."""
     found: Tensor = _PASSES[int(handle)].attend((query, key, value), int(layer), scale, window)
-    return found.clone(memory_format=torch.contiguous_format)  # no view of what the pass keeps
+    return found.clone(memory_format=torch.contiguous_format)  # not a view of the pass's tensors
 
 
 @packed_attention.register_fake
@@ -67,10 +67,10 @@ def packed_attention_backward(
     scale: float,
     window: int | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of queries, keys and values. Attention runs once more: its kernel differs by device and mask."""
+    """The gradients of queries, keys and values. Attention is recomputed, since kernels differ by device and mask."""
     own = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality)
     hidden = torch._C._dispatch_tls_local_exclude_set()
-    # An operator's body runs below autograd; this one has a graph of its own.
+    # An operator's body runs below autograd; here autograd is enabled again for a separate graph.
     with (
         torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), hidden - own),
         torch.enable_grad(),

@@ -1,8 +1,7 @@
-"""Rows of a batch run through an LLM one after another, unpadded: only attention, which must tell them apart, pads.
+"""Packed passes: a batch's rows are concatenated without padding; only attention, which must separate them, pads.
 
-Linear layers and norms, which are nearly all of the work, see a batch of one row that holds every valid position and no
-other (Krell et al., arXiv 2107.02027, call it packing). Attention gets its queries, keys and values back in rows, in
-blocks of rows of like length.
+Linear layers and norms, which are nearly all of the cost, process one row of all valid positions (packing; Krell et
+al., arXiv 2107.02027). For attention, queries, keys and values are arranged in rows again, in blocks of similar length.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ IMPLEMENTATION = "isthmus_packed"
 
 
 class PackedPass:
-    """What attention has to know of a pass over positions ``starts[r]`` to ``ends[r]`` of every row r.
+    """The layout that attention needs for a pass over positions ``starts[r]`` to ``ends[r]`` of every row r.
 
     Args:
-        starts: of each row, its first position in this pass; what lies before has been run by ``before``.
-        ends: of each row, one past its last position.
-        cuts: numbers of the rows with which the second and every later block begins.
-        device: where the pass runs.
-        before: the pass over the rows' beginnings, in the same blocks; it must have been told to keep its keys.
+        starts: first position of each row in this pass; earlier ones have been run by ``before``.
+        ends: one past the last position of each row.
+        cuts: indices of the rows at which the second and every later block begins.
+        device: of the pass.
+        before: the pass over the rows' prefixes, in the same blocks, made with ``keeps``.
         keeps: whether the next pass needs this one's keys and values.
 
     Attributes:
-        rows: (N,), of each packed position its row.
-        positions: (N,), its place in this row.
-        handle: by which compiled layers know it.
+        rows: (N,), the row of each packed position.
+        positions: (N,), its position in this row.
+        handle: by which compiled layers refer to it.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class PackedPass:
                 continue
             query, key, value = (state[:, :, first:last] for state in states)
             if block.is_full and len(self.blocks) > 1 and query.requires_grad:
-                # What is kept of a block for its gradient must not keep the others' too.
+                # Views that are saved for a block's gradient would keep the other blocks' memory too.
                 query, key, value = query.clone(), key.clone(), value.clone()
             keys, values = (block.key_rows(layer, which, new) for which, new in enumerate((key, value)))
             if first == last:
@@ -94,21 +93,21 @@ def packed_attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """An attention function of ``transformers``: the library's own, between packed queries, keys and values.
+    """An attention function for ``transformers``: the library's own, on packed queries, keys and values.
 
     Args:
         module: the layer's attention; its ``layer_idx`` names the layer.
-        query: (1, H, N, D); without ``packed`` (B, H, L, D), as the library has it.
+        query: (1, H, N, D); without ``packed`` (B, H, L, D), as in the library.
         key: (1, H', N, D).
         value: (1, H', N, D).
-        attention_mask: read without ``packed`` only.
-        packed: the pass that is run.
-        sliding_window: positions that a position sees, itself included; all before it if None.
+        attention_mask: used only without ``packed``.
+        packed: the pass.
+        sliding_window: number of positions that a position attends to, itself included; all before it if None.
         scaling: of the products of queries and keys; 1 / sqrt(D) if None.
         options: for the library's function, without ``packed``.
 
     Returns:
-        (1, N, H, D), and None for the weights, which nobody reads.
+        (1, N, H, D), and None for the weights, which aren't used.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -119,7 +118,7 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if torch.compiler.is_compiling():
         kind, where = query.device.type, (packed.handle, module.layer_number)
-        if torch.is_autocast_enabled(kind):  # its casts aren't made within a compiled graph
+        if torch.is_autocast_enabled(kind):  # a compiled graph doesn't apply its casts
             query, key, value = (state.to(torch.get_autocast_dtype(kind)) for state in (query, key, value))
         return opaque.packed_attention(query, key, value, *where, scale, sliding_window), None
     layer: Any = module.layer_idx
@@ -127,7 +126,7 @@ def packed_attention(
 
 
 def register() -> None:
-    """Makes ``transformers`` know :data:`IMPLEMENTATION`; passes that aren't packed get the masks of its ``sdpa``."""
+    """Registers :data:`IMPLEMENTATION` with ``transformers``; unpacked passes get the masks of its ``sdpa``."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

@@ -1,4 +1,4 @@
-"""Packed passes through an LLM of ``transformers``: whether it can run them, and a batch of rows run so."""
+"""Runs a batch of rows through an LLM of ``transformers`` as packed passes, and checks whether the LLM supports it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from isthmus.backbones.attention.packed import IMPLEMENTATION, PackedPass, regis
 
 log = logging.getLogger(__name__)
 
-TRIED = (2, 3)
-"""Lengths of the rows on which an LLM is tried."""
+PROBE_LENGTHS = (2, 3)
+"""Lengths of the rows on which an LLM is tested."""
 
 
-LIKE = 0.8
-"""Rows of a block have at least this share of its longest's positions."""
-WORTH = 64
+LEAST_SHARE = 0.8
+"""The least length of a block's rows, as a share of its longest."""
+CALL_COST = 64
 """Positions of padding whose attention costs as much as a further call."""
 
 
@@ -31,23 +31,23 @@ class Packer:
         self._fits: bool | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # An LLM that was pickled asks for its attention by name, in another process too.
+        # A pickled LLM looks its attention up by name, which must be registered in the new process.
         self.__dict__.update(state)
         register()
 
     def fits(self, llm: Any) -> bool:
-        """Whether this LLM runs packed rows rightly: found out once, on two short rows, with all its layers.
+        """Whether this LLM's output for packed rows is right: tested once, on two short rows, with all layers.
 
-        It doesn't where its attention can't be exchanged, or where a layer that is no attention reads beyond a
-        position (a convolution, a recurrent state). Adapters' dropout has to be off the first time.
+        It isn't if its attention can't be replaced, or if another kind of layer mixes positions (a convolution, a
+        recurrent state). Adapters' dropout must be off at the first call.
         """
         if self._fits is None:
-            with torch.compiler.set_stance("force_eager"):  # nothing is compiled for a trial
+            with torch.compiler.set_stance("force_eager"):  # the test is not compiled
                 self._fits = _can_pack(llm)
             if self._fits:
                 number_layers(llm)
             else:
-                log.info("%s doesn't run packed rows; rows of like length run together", type(llm).__name__)
+                log.info("%s can't run packed rows; rows of similar length run together", type(llm).__name__)
         return self._fits
 
     def run(
@@ -61,11 +61,11 @@ class Packer:
         """Final, normalised states (B, T, E), zero beyond a row's length.
 
         Args:
-            llm: one that :meth:`fits`.
-            embeddings: (B, T, E), rows padded on the right.
+            llm: one for which :meth:`fits` is true.
+            embeddings: (B, T, E), right-padded.
             lengths: of each row.
-            firsts: of each row, the first position that a gradient has to reach: those before run without autograd.
-            short_prefix: where fewer positions than these would run without autograd, all run with it.
+            firsts: first position of each row that needs a gradient: earlier ones run without autograd.
+            short_prefix: if fewer positions than this would run without autograd, all run with it.
         """
         rows, total, width = embeddings.shape
         order, cuts = blocks(lengths)
@@ -93,20 +93,20 @@ class Packer:
         whole = empty.index_copy(0, torch.cat(places), found)
         if whole.grad_fn is not None:
             metadata: dict[str, Any] = whole.grad_fn.metadata  # type: ignore[assignment]  # annotated as a method
-            metadata["passes"] = passes  # the backward pass of compiled layers asks for them
+            metadata["passes"] = passes  # needed by the backward pass of compiled layers
         return whole.view(rows, total, -1)
 
 
 def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Rows in the order of their lengths, and where this order is cut, so that no block's attention pads much.
+    """Rows sorted by length, and the indices at which they are cut into blocks of little padding.
 
-    A cut is made where a row has less than :data:`LIKE` of its block's longest, and as long as what is spared, up to
-    the next cut, is worth a further call.
+    A cut is made at a row that is shorter than :data:`LEAST_SHARE` of its block's longest, if the padding saved for all
+    later rows is at least :data:`CALL_COST`.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     cuts, longest = [], lengths[order[0]]
     for place, row in enumerate(order):
-        if lengths[row] < LIKE * longest and (longest - lengths[row]) * (len(order) - place) >= WORTH:
+        if lengths[row] < LEAST_SHARE * longest and (longest - lengths[row]) * (len(order) - place) >= CALL_COST:
             cuts.append(place)
             longest = lengths[row]
     return order, cuts
@@ -115,7 +115,7 @@ def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
 def _transform(llm: Any, embeddings: Tensor, packed: PackedPass) -> Tensor:
     """(N, E) -> final, normalised states (N, E).
 
-    A mask of four axes is taken for a finished one: none is built, and none is read.
+    The library builds no mask if it is given one of four axes, and the packed attention ignores it.
     """
     states: Tensor = llm.base_model(
         inputs_embeds=embeddings[None],
@@ -129,14 +129,14 @@ def _transform(llm: Any, embeddings: Tensor, packed: PackedPass) -> Tensor:
 
 @torch.no_grad()
 def _can_pack(llm: Any) -> bool:
-    """Exchanges the LLM's attention and compares what it says of two rows; an LLM that can't gets its own back."""
+    """Replaces the LLM's attention and compares its output for two rows; if it differs, restores the original."""
     words = llm.get_input_embeddings()
     device, count = words.weight.device, len(words.weight)
     own = llm.config._attn_implementation
     if words.weight.is_meta or own != "sdpa" or not getattr(llm, "_supports_attention_backend", False):
         return False
-    lengths, longest = list(TRIED), max(TRIED)
-    tried = torch.arange(longest * len(TRIED), device=device).view(len(TRIED), longest)
+    lengths, longest = list(PROBE_LENGTHS), max(PROBE_LENGTHS)
+    tried = torch.arange(longest * len(PROBE_LENGTHS), device=device).view(len(PROBE_LENGTHS), longest)
     rows = words((tried + count // 2).clamp(max=count - 1))  # the first ones may be padding, which is zero
     mask = torch.arange(longest, device=device) < torch.tensor(lengths, device=device)[:, None]
     expected = llm.base_model(inputs_embeds=rows, attention_mask=mask, use_cache=False).last_hidden_state[mask]
@@ -147,8 +147,8 @@ def _can_pack(llm: Any) -> bool:
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as error:
         log.debug("packed rows: %s", error)
         found = torch.full_like(expected, torch.nan)
-    apart = (found.float() - expected.float()).norm(dim=-1) / expected.float().norm(dim=-1)
-    is_right = bool((apart < (1e-3 if expected.dtype == torch.float32 else 0.1)).all())
+    error_share = (found.float() - expected.float()).norm(dim=-1) / expected.float().norm(dim=-1)
+    is_right = bool((error_share < (1e-3 if expected.dtype == torch.float32 else 0.1)).all())
     if not is_right:
         llm.set_attn_implementation(own)
     return is_right

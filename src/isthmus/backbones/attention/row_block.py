@@ -1,4 +1,4 @@
-"""Some rows of a packed pass: their queries, keys and values from packed positions to padded rows, and back."""
+"""A block of rows of a packed pass: moves queries, keys and values from packed positions to padded rows, and back."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ class RowBlock:
     """Positions ``starts[r]`` to ``ends[r]`` of R rows, N positions in all.
 
     Args:
-        starts: of each row, its first position here.
-        ends: of each row, one past its last position.
-        device: where they are.
-        before: the block that ran what lies before; it must have been told to keep its keys.
-        keeps: whether the block that follows needs this one's keys and values.
+        starts: first position of each row in this pass.
+        ends: one past the last position of each row.
+        device: of the pass.
+        before: the same rows' block of the earlier pass, made with ``keeps``.
+        keeps: whether the next pass needs this block's keys and values.
 
     Attributes:
-        rows: (N,), of each position its row.
-        positions: (N,), its place in this row.
+        rows: (N,), the row of each position.
+        positions: (N,), its position in this row.
         count: N.
-        queries: of the row that has most of them here.
-        slots: keys of the row that has most of them, with those before.
+        queries: the largest number of queries in a row.
+        slots: the largest number of keys in a row, including those of ``before``.
     """
 
     def __init__(
@@ -45,52 +45,53 @@ class RowBlock:
         firsts, lengths = torch.tensor(starts), torch.tensor(counts)
         rows = torch.arange(self.size).repeat_interleave(lengths)
         offsets = torch.arange(self.count) - (lengths.cumsum(0) - lengths)[rows]
-        facts = torch.stack([rows, offsets, firsts[rows] + offsets]).to(device, non_blocking=True)
-        self.rows, self._offsets, self.positions = facts
+        indices = torch.stack([rows, offsets, firsts[rows] + offsets]).to(device, non_blocking=True)
+        self.rows, self._offsets, self.positions = indices
         self._firsts = firsts.to(device, non_blocking=True)
         self._masks: dict[int | None, Tensor] = {}
 
     def mask(self, window: int | None) -> Tensor | None:
-        """(R, 1, queries, slots), true where a query sees a slot; None if attention is plainly causal.
+        """(R, 1, queries, slots), True where a query attends to a slot; None if attention is plainly causal.
 
-        A position sees all before it and none behind: slots that hold no key of the row lie behind all its own.
+        A position attends to itself and all before it. Slots without a key of the row come after all its positions, so
+        that they are masked too.
         """
         if self.is_causal and window is None:
             return None
         if window not in self._masks:
             slots = torch.arange(self.slots, device=self.rows.device)
             places = (self._firsts[:, None] + torch.arange(self.queries, device=self.rows.device))[..., None]
-            seen = slots <= places
+            attends = slots <= places
             if window is not None:
-                seen &= slots > places - window
-            self._masks[window] = seen[:, None]
+                attends &= slots > places - window
+            self._masks[window] = attends[:, None]
         return self._masks[window]
 
     def query_rows(self, query: Tensor) -> Tensor:
-        """(1, H, N, D) -> (R, H, queries, D), of no meaning behind a row's last."""
+        """(1, H, N, D) -> (R, H, queries, D), with arbitrary values after a row's last position."""
         flat = _flat(query)
         if not self.is_full:
-            flat = _Spread.apply(flat, None, *self._query_places)  # type: ignore[no-untyped-call]
+            flat = _PadRows.apply(flat, None, *self._query_places)  # type: ignore[no-untyped-call]
         return _rows(flat, self.size, query.shape[1])
 
     def key_rows(self, layer: int, which: int, new: Tensor) -> Tensor:
-        """(1, H, N, D) -> (R, H, slots, D), behind those of the block before; of no meaning behind a row's last.
+        """(1, H, N, D) -> (R, H, slots, D), after those of ``before``; arbitrary values after a row's last position.
 
         Args:
-            layer: of the LLM.
+            layer: index of the LLM's layer.
             which: 0 for keys, 1 for values.
-            new: of this pass.
+            new: the keys or values of this pass.
         """
         flat = _flat(new)
         if self.keeps:
             self.kept[layer, which] = flat
         kept = None if self.before is None else self.before.kept[layer, which]
         if kept is not None or not self.is_full:
-            flat = _Spread.apply(flat, kept, *self._key_places)  # type: ignore[no-untyped-call]
+            flat = _PadRows.apply(flat, kept, *self._key_places)  # type: ignore[no-untyped-call]
         return _rows(flat, self.size, new.shape[1])
 
     def packed(self, rows: Tensor) -> Tensor:
-        """(R, queries, ...) -> (1, N, ...), the inverse for queries."""
+        """(R, queries, ...) -> (1, N, ...), the inverse of :meth:`query_rows`."""
         flat = rows.reshape(self.size * self.queries, *rows.shape[2:])
         return (flat if self.is_full else flat.index_select(0, self._query_places[1]))[None]
 
@@ -107,16 +108,16 @@ class RowBlock:
         return _sources(every, self.size * self.slots), own
 
 
-class _Spread(torch.autograd.Function):
-    """Rows from packed positions, and back: a gather each way.
+class _PadRows(torch.autograd.Function):
+    """Packed positions -> padded rows; forward and backward are each one gather.
 
-    Places that nobody fills hold some other position's numbers: nothing attends to them, or reads what they attended
-    to, so their gradients are zero and needn't be added up.
+    Padding holds copies of some other position. Nothing attends to it or uses its output, so its gradient is zero and
+    needn't be accumulated.
     """
 
     @staticmethod
     def forward(ctx: Any, new: Tensor, kept: Tensor | None, sources: Tensor, places: Tensor) -> Tensor:
-        """(N, E), and (K, E) that come first -> (R * L, E)."""
+        """(N, E), and (K, E) of the earlier pass -> (R * L, E)."""
         ctx.save_for_backward(places)
         return (new if kept is None else torch.cat([kept, new])).index_select(0, sources)
 
@@ -128,7 +129,7 @@ class _Spread(torch.autograd.Function):
 
 
 def _sources(places: Tensor, count: int) -> Tensor:
-    """(count,): which of ``places`` each one is; 0 where it is none of them."""
+    """(count,): the inverse of ``places``, 0 for indices that aren't among them."""
     return places.new_zeros(count).index_copy(0, places, torch.arange(len(places), device=places.device))
 
 

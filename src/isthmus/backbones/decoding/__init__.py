@@ -1,1 +1,1 @@
-"""Answers token by token: batched decoding, sampling, limits, and what is kept from turn to turn."""
+"""Decodes answers token by token: batched decoding, sampling, limits, and the key-value cache kept between turns."""

@@ -1,4 +1,4 @@
-"""The state of one answer while it is decoded: which tokens follow a choice, which runs are owed, and when it ends."""
+"""The state of an answer during decoding: the tokens after a choice, the required runs, and when it ends."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from isthmus.vocabulary import Vocabulary
 
 
 class AnswerWriter:
-    """Turns choices into blocks of ids, and their states into an answer.
+    """Converts choices to blocks of ids, and their states to an answer.
 
     A block is one text token or whole runs of signal tokens: the rest of a run is never sampled, so a partial run can't
-    occur. When the answer ends, by its end token or at its limit, the required media that it still owes are appended as
-    forced runs.
+    occur. When the answer ends, by its end token or at its limit, required media that it doesn't have yet are appended
+    as forced runs.
 
     Args:
         vocabulary: ids of the runs.
         ends: ids that end an answer.
-        limit: tokens after which it ends; a run that begins before it is finished, and forced runs follow beyond it.
-        required: media that the answer must hold; a modality named twice is owed twice.
+        limit: tokens after which it ends; a run that begins before it is completed, and forced runs follow beyond it.
+        required: media that the answer must hold; a modality named twice is required twice.
         decode: text ids -> text.
-        stops: texts that end it too. They are no part of its words, but of its ids, since they were sampled.
+        stops: texts that end it too. They aren't part of its text, but of its ids, since they were sampled.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class AnswerWriter:
 
     @property
     def awaits_states(self) -> bool:
-        """Whether the last block holds runs, so that its states are wanted."""
+        """Whether the last block holds runs, whose states are needed."""
         return bool(self._runs)
 
     def take(self, column: int) -> list[int]:
@@ -96,7 +96,7 @@ class AnswerWriter:
         return self.vocabulary.predicted[column - self.vocabulary.base_size]
 
     def _stop(self) -> str | None:
-        """The stop that the text ends in, if any. A token may hold the words before it, or what follows it."""
+        """The stop at the text's end, if any. A token may also hold text before or after it."""
         for stop in self.stops:
             # A character takes at most four tokens, each of a byte.
             if stop in self.decode(self._text[-4 * len(stop) :]):
@@ -104,7 +104,7 @@ class AnswerWriter:
         return None
 
     def _flush(self) -> None:
-        """Closes the text piece before a run or the end. An empty one is no piece."""
+        """Ends the text piece before a run or the end of the answer; an empty piece is dropped."""
         text = self.decode(self._text) if self._text else ""
         if stop := self._stop():
             text = text[: text.rfind(stop)]

@@ -28,9 +28,9 @@ def decode_answers(
 ) -> list[Answer]:
     """Decodes every row to its end.
 
-    Each step appends a block to every unfinished row: a text token, or whole runs. Rows with shorter blocks get slots
-    that the mask hides, so that cache slots and positions differ; positions are therefore explicit. (A sliding-window
-    LLM counts slots: hidden ones shrink its window.)
+    Each step appends a block to every unfinished row: a text token, or whole runs. Rows with shorter blocks get masked
+    slots, so that cache slots and positions differ; positions are therefore explicit. (A sliding-window LLM counts
+    slots, so that masked ones shrink its window.)
 
     Args:
         prompts: (B, T, E) embedded prompts, right-padded.
@@ -39,17 +39,17 @@ def decode_answers(
         embed: (B, L) ids -> (B, L, E).
         logits: (B, E) -> (B, columns), -inf where a column may not be chosen.
         sampler: chooses the columns.
-        writers: one a row; they decide what follows a choice.
-        reused: positions of each prompt that ``run`` has in its cache already; fewer than any prompt has.
+        writers: one for each row; they decide what follows a choice.
+        reused: number of positions that are already in ``run``'s cache; fewer than any prompt has.
 
     Returns:
         The answers. A run's states are the final hidden states plus the signal tokens' input embeddings (NExT-GPT,
         arXiv 2309.05519).
     """
-    everyone = torch.arange(len(mask), device=mask.device)
+    all_rows = torch.arange(len(mask), device=mask.device)
     lengths = mask.sum(1)
     positions = torch.arange(reused, mask.shape[1], device=mask.device).expand(len(mask), -1)
-    last = run(prompts[:, reused:], mask, positions)[everyone, lengths - 1 - reused]
+    last = run(prompts[:, reused:], mask, positions)[all_rows, lengths - 1 - reused]
     while True:
         choices = sampler.choose(logits(last))
         blocks = [writer.take(choice) for writer, choice in zip(writers, choices, strict=True)]
@@ -67,5 +67,5 @@ def decode_answers(
             writer.receive(lifted(hidden[row]) + lifted(embeddings[row]))
         if all(writer.is_finished for writer in writers):
             return [writer.answer for writer in writers]
-        last = torch.where(counts[:, None] > 0, hidden[everyone, (counts - 1).clamp(min=0)], last)
+        last = torch.where(counts[:, None] > 0, hidden[all_rows, (counts - 1).clamp(min=0)], last)
         lengths = lengths + counts

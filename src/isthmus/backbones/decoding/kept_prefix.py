@@ -1,4 +1,4 @@
-"""The keys and values of a conversation so far, kept from turn to turn: only what is new runs through the LLM."""
+"""A key-value cache kept between a conversation's turns, so that only new positions run through the LLM."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class KeptPrefix:
-    """A key-value cache of one sequence, and the embeddings that it was made of.
+    """A key-value cache of one sequence, and the embeddings from which it was computed.
 
-    Keys and values depend on the embeddings before them alone. So they are reused as far as the next prompt's
-    embeddings equal those, bit by bit, whatever stands there: words, projected media or signal tokens. A chat template
-    that writes earlier turns anew, a turn that is left out or other rows of new tokens only make the common beginning
-    shorter. What is kept is for one LLM with fixed weights.
+    Keys and values depend only on the embeddings up to their position. So they are reused for the longest common prefix
+    of the next prompt's embeddings, compared bit by bit: words, projected media and signal tokens alike. If a chat
+    template rewrites earlier turns, a turn is left out or the new tokens' rows change, the common prefix is shorter.
+    The cache is for one LLM with fixed weights.
 
     Attributes:
-        reused: positions of the last prompt that weren't run again.
+        reused: number of the last prompt's positions that weren't computed again.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class KeptPrefix:
     def take(self, prompt: Tensor, fresh: Callable[[], Any]) -> Any:
         """A cache that holds the first :attr:`reused` positions of a prompt (1, T, E), at most T - 1.
 
-        It is given away: if a pass through the LLM fails, a half-filled cache isn't used again.
+        It is removed from this object, so that a partly filled cache isn't reused if a pass through the LLM fails.
 
         Args:
-            prompt: embedded.
+            prompt: its embeddings.
             fresh: makes an empty cache.
         """
         cache, held = self._cache, self._embeddings

@@ -1,4 +1,4 @@
-"""What a request for an answer may ask, and how long the answer may grow."""
+"""Checks of a request for an answer, and limits of the answer's length."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from isthmus.vocabulary import Vocabulary
 def check_requests(
     prompts: int, required: Sequence[Sequence[Modality]] | None, allowed: Sequence[Modality] | None
 ) -> tuple[list[list[Modality]], list[Modality]]:
-    """The media owed to each prompt, and those that may be emitted at all.
+    """The media required for each prompt, and those that may be emitted.
 
     Raises:
-        ValueError: an allowed one is no medium, the required lists differ in number from the prompts, or a required
+        ValueError: an allowed one isn't a medium, the number of required lists isn't that of prompts, or a required
             medium isn't allowed.
     """
     permitted = list(MEDIA if allowed is None else allowed)
@@ -26,7 +26,7 @@ def check_requests(
     if required is None:
         return [[] for _ in range(prompts)], permitted
     if len(required) != prompts:
-        raise ValueError(f"required: found {len(required)} lists of media for {prompts} prompts; expected one a prompt")
+        raise ValueError(f"required: found {len(required)} lists of media for {prompts} prompts; expected one for each")
     for media in required:
         for modality in media:
             if modality not in permitted:
@@ -38,18 +38,18 @@ def check_requests(
 
 
 def context_of(config: Any, lowered: int | None = None) -> int | None:
-    """Positions that a prompt and its answer may take together; None where nothing limits them.
+    """The most positions of a prompt and its answer together; None if there is no limit.
 
-    The LLM's configuration says it. Rotary positions that the library scales reach further: ``linear`` and
-    ``dynamic`` by their factor, ``yarn`` up to its factor times the length that it starts from; other kinds count what
-    they add by themselves. Relative positions (T5, ALiBi) have no end, unless the configuration names one.
+    It is read from the LLM's configuration. Scaled rotary positions extend it: ``linear`` and ``dynamic`` by their
+    factor, ``yarn`` to its factor times the original length; for other kinds the configured number already includes
+    the extension. Relative positions (T5, ALiBi) have no limit, unless the configuration names one.
 
     Args:
         config: of the LLM.
-        lowered: as many at most.
+        lowered: a lower limit of the user's.
 
     Raises:
-        ValueError: ``lowered`` is more than there are.
+        ValueError: ``lowered`` exceeds the LLM's limit.
     """
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
     if positions is not None:
@@ -74,12 +74,12 @@ def prompt_limits(
     permitted: Collection[Modality],
     vocabulary: Vocabulary,
 ) -> PromptLimits:
-    """How long a prompt may be, so that its answer has room in the same positions.
+    """The longest prompts that leave room for an answer in the same positions.
 
-    The answer's full room is ``max_tokens``, but no more than a quarter of the context, and the runs that it needs.
+    A full answer has ``max_tokens``, but at most a quarter of the context, plus the runs that it needs.
 
     Raises:
-        ValueError: the runs leave no room for any prompt.
+        ValueError: the runs leave no room for a prompt.
     """
     if context is None:
         return PromptLimits()
@@ -100,7 +100,7 @@ def answer_limits(
     vocabulary: Vocabulary,
     context: int | None,
 ) -> list[int]:
-    """Tokens after which each answer ends, so that it stays within the context with all that it owes.
+    """The tokens after which each answer ends, so that it fits into the context with its required media.
 
     Raises:
         ValueError: a prompt leaves no room.
@@ -119,7 +119,7 @@ def answer_limits(
 
 
 def _room_of_runs(owed: Sequence[Modality], permitted: Collection[Modality], vocabulary: Vocabulary) -> int:
-    """Positions of the owed runs, and of the rest of a run that begins at the last moment."""
+    """Positions of the required runs, and of the rest of a run that begins at the last token."""
     counts = vocabulary.signal_counts
     longest = max((counts[modality] for modality in permitted if modality in counts), default=1)
     return sum(counts[modality] for modality in owed) + longest - 1

@@ -1,4 +1,4 @@
-"""Choosing the next token: greedy, or top-p with a generator of its own for each row."""
+"""Chooses the next token: greedy, or by top-p sampling with a separate generator for each row."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from isthmus.backbones.base import Sampling
 class Sampler:
     """Chooses a column of the logits for each row.
 
-    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number a choice, so that its draws
-    depend neither on the other rows nor on the device.
+    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number for each choice, so that its
+    choices depend neither on the other rows nor on the device.
 
     Args:
         sampling: temperature, top-p and seed.
@@ -28,7 +28,7 @@ class Sampler:
     def choose(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
         """(b, columns) float -> the chosen column of each. Columns at -inf are never chosen.
 
-        ``rows``: which rows these are, and draw; all B if None.
+        ``rows``: the indices of these rows; all B if None.
         """
         if self.sampling.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
@@ -37,7 +37,7 @@ class Sampler:
         before = probabilities.cumsum(-1) - probabilities
         kept = (before < self.sampling.top_p) & (
             probabilities > 0
-        )  # the likeliest token has nothing before it: one is always kept
+        )  # the likeliest token has no mass before it, so one is always kept
         mass = probabilities.where(kept, 0).cumsum(-1)
         generators = self.generators if rows is None else [self.generators[row] for row in rows]
         draws = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
