@@ -32,7 +32,7 @@ class NewTokenRows(nn.Module):
         head: (base_size, E) the LLM's head. If it is on the meta device, so are the rows.
 
     Attributes:
-        loudness: root mean square of the LLM's embedding; 1 on the meta device.
+        embedding_rms: root mean square of the LLM's embedding; 1 on the meta device.
         starts: the output rows.
     """
 

@@ -1,4 +1,4 @@
-"""Measuring a model: the any-to-any matrix, what it is held against, and a gallery of the conversations behind it."""
+"""Evaluates a model: the any-to-any matrix with its upper bounds, caption and retrieval metrics, and a gallery."""
 
 from isthmus.evaluation.captions.evaluation import CaptionEvaluation
 from isthmus.evaluation.matrix.evaluation import MatrixEvaluation

@@ -1,4 +1,4 @@
-"""Which test samples are new: training has neither their caption nor anything listed as their like."""
+"""Finds new test samples: training has neither their captions nor samples listed as similar to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from isthmus.data.conversations.sources import ConversationSource
 
 
 def captions_of(details: Mapping[str, Any], field: str) -> list[str]:
-    """The captions that a conversation's details hold in ``field``: a text, or a list of them.
+    """The captions in ``field`` of a conversation's details: a text, or a list of them.
 
     Raises:
         ValueError: there is none.
@@ -28,16 +28,16 @@ def captions_of(details: Mapping[str, Any], field: str) -> list[str]:
 def new_among(
     captions: Mapping[str, Collection[str]], training: ConversationSource | None, field: str, twins: Collection[str]
 ) -> set[str] | None:
-    """The ids of what is new; None where neither training nor twins say what is old.
+    """The ids of new samples; None if neither training nor twins are given.
 
     Args:
         captions: of each test sample, by its id.
         training: the training split.
         field: the detail that holds its captions.
-        twins: ids of samples that training has the like of.
+        twins: ids of samples that resemble training samples.
 
     Raises:
-        ValueError: a training record without a caption.
+        ValueError: a training record has no caption.
     """
     if training is None and not twins:
         return None

@@ -1,1 +1,1 @@
-"""Chat in, text and media out: the pipeline, a conversation's session, and what the commands do with them."""
+"""Answers conversations by text and media: the pipeline, a conversation's session, and the commands that use them."""

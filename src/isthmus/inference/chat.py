@@ -1,4 +1,4 @@
-"""``isthmus chat``: a conversation that is typed, or piped in line by line."""
+"""``isthmus chat``: a conversation read from a terminal or a pipe, line by line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from isthmus.paths import user_path
 from isthmus.types import MEDIA
 
 HELP = """\
-words             say them, together with the media that were added
-/image FILE       add a picture to what you say next; likewise /video, /audio and /points
-/send             send what was added without words
+words             send them, with the media that were added
+/image FILE       add an image to your next message; likewise /video, /audio and /points
+/send             send the added media without words
 /require MEDIUM   the next answer must hold this medium, such as image
 /save [FOLDER]    write the conversation and its media
-/reset            start anew
+/reset            start a new conversation
 /help             this list
 /quit             leave"""
 
@@ -29,8 +29,8 @@ class Chat:
 
     Args:
         session: the conversation.
-        out: folder for media, whose numbers go on from those that lie there; ``/save`` without a folder writes there.
-        write: where lines go.
+        out: folder for media, numbered after those that it already has; ``/save`` without a folder writes there.
+        write: prints a line.
     """
 
     def __init__(self, session: Session, out: Path, write: Callable[[str], None] = print) -> None:
@@ -41,7 +41,7 @@ class Chat:
         self.required: list[str] = []
 
     def run(self, lines: Iterable[str]) -> None:
-        """Until ``/quit`` or the last line. A mistake is said and changes nothing."""
+        """Runs until ``/quit`` or the last line. An invalid line prints an error and changes nothing."""
         for line in lines:
             if line.strip() == "/quit":
                 return
@@ -51,10 +51,10 @@ class Chat:
                 self.write(f"error: {error}")
 
     def take(self, line: str) -> None:
-        """One line: a command, or words.
+        """Handles one line: a command, or words.
 
         Raises:
-            ValueError: an unknown command, a file that can't be read, or an answer that can't be given.
+            ValueError: an unknown command, a file that can't be read, or a request that can't be answered.
         """
         command, _, value = line.partition(" ")
         value = value.strip()
@@ -67,7 +67,7 @@ class Chat:
             if not value:
                 raise ValueError(f"{command}: found no file; give its path")
             self.added += self.session.read([{"type": modality, modality: value}])
-            self.write(f"({modality} added; it goes with what you say next)")
+            self.write(f"({modality} added; it is sent with your next message)")
         else:
             self._command(command, value)
 
@@ -75,7 +75,7 @@ class Chat:
         match command:
             case "/send":
                 if not self.added:
-                    raise ValueError("/send: nothing was added; say something, or add a medium first")
+                    raise ValueError("/send: nothing was added; type words, or add a medium first")
                 self._send(self.added)
             case "/require":
                 made = self.session.pipeline.outputs
@@ -91,7 +91,7 @@ class Chat:
             case "/help":
                 self.write(HELP)
             case _:
-                raise ValueError(f"found the command '{command}'; /help lists those that there are")
+                raise ValueError(f"found the command '{command}'; /help lists all commands")
 
     def _send(self, content: Content) -> None:
         reply = self.session.say(content, self.required)
@@ -113,7 +113,7 @@ class Chat:
 
 
 def typed_lines(stream: TextIO) -> Iterator[str]:
-    """Lines of a stream; at a terminal with a prompt, line editing and history."""
+    """Lines of a stream; a terminal gets a prompt, line editing and history."""
     if not stream.isatty():
         yield from stream
         return
@@ -121,7 +121,7 @@ def typed_lines(stream: TextIO) -> Iterator[str]:
         import readline  # noqa: F401 # importing it is what gives input() line editing
     except ImportError:
         pass  # not on every platform; typing works without
-    print("/help lists what can be typed", file=sys.stderr)
+    print("/help lists all commands", file=sys.stderr)
     while True:
         try:
             yield input("> ")

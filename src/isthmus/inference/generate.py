@@ -1,4 +1,4 @@
-"""``isthmus generate``: one request, its reply as files."""
+"""``isthmus generate``: answers one request, and writes the reply as files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from isthmus.inference.session import read_content
 
 
 def read_request(pieces: Sequence[Sequence[str]]) -> Content:
-    """``[type, value]`` in order, words or a medium and its file -> a message's content, its files decoded.
+    """Ordered pairs ``[type, value]`` of words or files -> a message's content, with decoded media.
 
     Raises:
-        ValueError: there is nothing to answer, or a file can't be read.
+        ValueError: the request is empty, or a file can't be read.
     """
     if not pieces:
         raise ValueError("generate: found an empty request; expected --text, or a medium such as --image")
@@ -31,7 +31,7 @@ def generate(pipeline: Pipeline, request: Content, require: Sequence[str], out: 
         out: folder for the reply.
 
     Raises:
-        ValueError: the reply can't be given.
+        ValueError: the request can't be answered.
     """
     reply = pipeline.session().say(request, require)
     paths = save_reply(reply, out)

@@ -1,4 +1,4 @@
-"""Requests in the chat-content convention -> replies. The model and its experts stay resident between requests."""
+"""Requests in the chat-content convention -> replies. The model and its experts stay loaded between requests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Pipeline:
 
     Args:
         model: built.
-        sampling: how text is drawn; its seed also fixes the media, its context lowers the LLM's. The
-            model's own if None.
+        sampling: of text; its seed also determines the media, and its context may lower the LLM's. The model's own if
+            None.
         steps: of the generators; each one's own if None.
         guidance: likewise.
-        batch_size: requests that are decoded together.
+        batch_size: number of requests that are decoded together.
 
     Raises:
-        ValueError: the batch size is below one, or the context isn't one that the LLM has.
+        ValueError: the batch size is below one, or the context exceeds the LLM's.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Pipeline:
             raise ValueError(f"batch_size: found {batch_size}; expected at least 1")
         self.model = model.eval()
         self.sampling = sampling or model.sampling
-        # A context that the LLM doesn't have shows before the first request.
+        # Fails before the first request if the context exceeds the LLM's.
         model.backbone.language_model.prompt_limits(self.sampling, allowed=model.outputs)
         self.steps = steps
         self.guidance = guidance
@@ -67,13 +67,13 @@ class Pipeline:
         Args:
             folder: the trained stage's.
             device: auto, cpu, cuda, cuda:1, ...
-            sampling: how text is drawn; the model's own if None.
+            sampling: of text; the model's own if None.
             steps: of the generators; each one's own if None.
             guidance: likewise.
-            allow: packages whose classes the folder may name beside this one's: opening it runs their code.
+            allow: packages besides this one whose classes the folder may name; their code is run.
 
         Raises:
-            ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch knows no such device.
+            ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch doesn't know the device.
         """
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
@@ -86,7 +86,7 @@ class Pipeline:
 
     @property
     def outputs(self) -> list[Modality]:
-        """The media that the model makes."""
+        """The media that the model generates."""
         return self.model.outputs
 
     def __call__(
@@ -96,26 +96,26 @@ class Pipeline:
         seed: int | None = None,
         memory: Memory | None = None,
     ) -> list[Reply]:
-        """Answers conversations, each at its last turn.
+        """Answers the last turn of each conversation.
 
-        Where one exceeds the LLM's context, whole oldest exchanges are left out: ``Reply.left_out``.
+        If one exceeds the LLM's context, its oldest exchanges are left out: ``Reply.left_out``.
 
         Args:
             requests: conversations in the chat-content convention.
-            require: for each of them the media that its reply must hold.
-            seed: in place of the sampling's. Request i draws with ``seed + i``, so that a request's answer doesn't
-                depend on how many others are decoded beside it, within float32 rounding.
-            memory: of the conversation, where there is one only: what it holds isn't computed again.
+            require: the media that each one's reply must hold.
+            seed: replaces the sampling's. Request i is sampled with ``seed + i``, so that its answer doesn't depend on
+                the other requests of the batch, within float32 rounding.
+            memory: cached results of the conversation, if there is only one; they aren't computed again.
 
         Raises:
-            ValueError: a malformed request, a medium that isn't served, or a required one that has no generator.
+            ValueError: a malformed request, a medium that the model doesn't take, or a required one without generator.
         """
-        wanted = [[]] * len(requests) if require is None else require
-        if len(wanted) != len(requests):
-            raise ValueError(f"require: found {len(wanted)} lists for {len(requests)} requests; give one for each")
+        name_lists = [[]] * len(requests) if require is None else require
+        if len(name_lists) != len(requests):
+            raise ValueError(f"require: found {len(name_lists)} lists for {len(requests)} requests; give one for each")
         if memory is not None and len(requests) != 1:
             raise ValueError(f"memory: found {len(requests)} requests; a memory is of one conversation. Leave it out.")
-        required = [[_medium(name) for name in names] for names in wanted]
+        required = [[_medium(name) for name in names] for names in name_lists]
         conversations = [
             parse_conversation({"messages": list(messages)}, f"requests[{i}]", captions_required=False)
             for i, messages in enumerate(requests)

@@ -21,7 +21,7 @@ Content = list[dict[str, Any]]
 
 
 def as_content(pieces: Sequence[str | Media]) -> Content:
-    """Text and media, in order, as a message's content. Nothing at all is an empty text: a message holds something."""
+    """Text and media, in order, as a message's content. No pieces give an empty text, since content can't be empty."""
     content: Content = [
         {"type": "text", "text": piece}
         if isinstance(piece, str)
@@ -32,15 +32,15 @@ def as_content(pieces: Sequence[str | Media]) -> Content:
 
 
 def printable(text: str) -> str:
-    """What a terminal may be given: an LLM's words can hold control characters, which would act on it."""
+    """The text without control characters, by which an LLM's output could control a terminal."""
     return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
 
 class MediaFolder:
-    """A folder into which media are written: each once, and under a name that no file has yet.
+    """A folder into which media are written, each once and under an unused name.
 
     Args:
-        folder: made when the first medium is written.
+        folder: created when the first medium is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,11 +48,11 @@ class MediaFolder:
         self._names: WeakKeyDictionary[Media, str] = WeakKeyDictionary()
 
     def next_number(self) -> int:
-        """One more than the highest number that a file's name begins with, as ``007_1_image.png`` does."""
+        """One more than the highest number at the beginning of a file's name, such as ``007_1_image.png``."""
         return 1 + highest(self.folder, r"(\d+)_.*")
 
     def save(self, content: Content, prefix: str = "") -> Content:
-        """Writes the media of a content; the same content with files' names in their place."""
+        """Writes the media of a content, and returns the content with media replaced by file names."""
         saved: Content = []
         for index, item in enumerate(content):
             media = item.get(item["type"])
@@ -77,7 +77,7 @@ class MediaFolder:
 
 
 def highest(folder: Path, pattern: str) -> int:
-    """The highest number, the pattern's group, among the names of a folder's files; 0 where there is none."""
+    """The highest number, the pattern's group, among the names of a folder's files; 0 if there is none."""
     if not folder.is_dir():
         return 0
     found = (re.fullmatch(pattern, path.name) for path in folder.iterdir())
@@ -85,9 +85,9 @@ def highest(folder: Path, pattern: str) -> int:
 
 
 def claim(path: Path) -> Path:
-    """The path, or the first of ``name-002.png``, ``name-003.png``, ... where no file is; an empty file is put there.
+    """The path, or the first unused of ``name-002.png``, ``name-003.png``, ...; an empty file is created there.
 
-    So nothing is overwritten, not even what another process writes at the same time.
+    So nothing is overwritten, not even files of another process that runs at the same time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     own = path
@@ -101,17 +101,17 @@ def claim(path: Path) -> Path:
 
 
 def write_record(record: Mapping[str, Any], path: Path) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes JSON atomically."""
     write_file(path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def save_reply(reply: Reply, folder: Path) -> list[Path]:
-    """Writes ``reply.json`` and each medium into a folder; the paths of the media.
+    """Writes ``reply.json`` and each medium into a folder, and returns the paths of the media.
 
-    ``reply.json`` holds ``content`` in the chat-content convention, files by name, and how the answer came about:
-    ``forced`` (media that the request required and the LLM didn't ask for), ``ended``, ``tokens`` and ``left_out``.
-    An earlier reply in the folder stays: its record becomes ``reply-001.json``, then ``reply-002.json`` and so on, and
-    its media keep their names. Those of the second reply begin with ``002_``.
+    ``reply.json`` holds ``content`` in the chat-content convention, with file names, and facts about decoding:
+    ``forced`` (media that the request required and the LLM didn't emit), ``ended``, ``tokens`` and ``left_out``.
+    Earlier replies in the folder are kept: their records are renamed to ``reply-001.json``, ``reply-002.json`` and so
+    on, and their media keep their names. Media of the second reply begin with ``002_``.
     """
     newest = folder / "reply.json"
     number = 1 + highest(folder, r"reply-(\d+)\.json")

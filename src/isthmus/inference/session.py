@@ -19,15 +19,15 @@ Requests = Mapping[Modality, Request | None]
 
 
 class Answerer(Protocol):
-    """What answers: a :class:`~isthmus.inference.pipeline.Pipeline`."""
+    """The interface of a :class:`~isthmus.inference.pipeline.Pipeline`."""
 
     @property
     def sampling(self) -> Any:
-        """How text is drawn; its ``seed`` is the first turn's."""
+        """The sampling of text; its ``seed`` is the first turn's."""
 
     @property
     def outputs(self) -> Sequence[str]:
-        """The media that it makes."""
+        """The media that it generates."""
 
     def __call__(
         self,
@@ -40,22 +40,21 @@ class Answerer(Protocol):
 
 
 class Session:
-    """Keeps the turns: what the user gave and what the model made go back in as they were.
+    """Keeps a conversation's turns; the user's and the model's messages are input to later turns unchanged.
 
-    A turn computes only what is new: media are preprocessed and encoded once, and the LLM reads on from the keys and
-    values of what was said before. The model's weights must stay as they are. Where the conversation exceeds the LLM's
-    context, its oldest exchanges are no longer read; what was once left out stays so. They still count as turns and
-    are saved.
+    A turn computes only what is new: media are preprocessed and encoded once, and the LLM continues from the keys and
+    values of earlier turns. The model's weights must not change. If the conversation exceeds the LLM's context, its
+    oldest exchanges are left out from then on. They still count as turns and are saved.
 
     Args:
-        pipeline: answers each turn, under ``sampling.seed`` plus the turn's number.
+        pipeline: answers each turn, with ``sampling.seed`` plus the turn's number.
         limits: caps on the user's files.
-        requests: by modality, what of a file the model's encoder looks at; nothing else of it is read and kept.
+        requests: by modality, the part of a file that the model's encoder uses; only that is read and kept.
 
     Attributes:
-        messages: the turns so far, in the chat-content convention, media decoded.
-        left_out: how many of the oldest are no longer read.
-        memory: what was computed for the others.
+        messages: the turns so far, in the chat-content convention, with decoded media.
+        left_out: number of the oldest messages that the model no longer reads.
+        memory: cached results of the other messages.
     """
 
     def __init__(
@@ -71,11 +70,11 @@ class Session:
         self._saved: dict[Path, Path] = {}
 
     def reset(self) -> None:
-        """Forgets the turns."""
+        """Drops all turns."""
         self.messages, self.left_out, self.memory, self._saved = [], 0, Memory(), {}
 
     def say(self, content: str | Content, require: Sequence[str] = ()) -> Reply:
-        """One turn. Where it fails, the conversation stays as it was.
+        """Adds one turn. If it fails, the conversation is unchanged.
 
         Args:
             content: words, or a list of text and media in the chat-content convention.
@@ -85,15 +84,15 @@ class Session:
             The reply; its ``left_out`` counts from the conversation's beginning.
 
         Raises:
-            ValueError: malformed content, a file that can't be read, or a reply that can't be given.
+            ValueError: malformed content, a file that can't be read, or a request that can't be answered.
         """
         user = {"role": "user", "content": content if isinstance(content, str) else self.read(content)}
         seed = self.pipeline.sampling.seed + len(self.messages) // 2
-        held = self.memory.media
+        media = self.memory.media
         try:
             (reply,) = self.pipeline([[*self._read(), user]], [list(require)], seed, self.memory)
         except BaseException:
-            self.memory.media = held
+            self.memory.media = media
             raise
         self.messages += [user, {"role": "assistant", "content": as_content(reply.content)}]
         self.left_out += reply.left_out
@@ -105,20 +104,20 @@ class Session:
         return read_content(content, self.limits, self.requests)
 
     def _read(self) -> list[dict[str, Any]]:
-        """The messages that are still read: all but those left out, which are never the system's."""
+        """The messages that the model reads: all except those left out, which never include system messages."""
         turns = [i for i, message in enumerate(self.messages) if message["role"] != "system"]
         gone = set(turns[: self.left_out])
         return [message for i, message in enumerate(self.messages) if i not in gone]
 
     def folder(self, path: Path) -> MediaFolder:
-        """Where this conversation's media are written below a path: a medium that it has there isn't written again."""
+        """The folder of this conversation's media at a path: media that it has written there aren't written again."""
         return self._folders.setdefault(path.resolve(), MediaFolder(path))
 
     def save(self, folder: str | Path) -> Path:
-        """Writes ``conversation.json`` and every medium of the turns into a folder; the path of the former.
+        """Writes ``conversation.json`` and all media into a folder, and returns the path of the former.
 
-        It is a conversation in the chat-content convention, its files named relative to the folder. Saved there
-        again it replaces what it wrote itself; beside another conversation it becomes ``conversation-002.json``.
+        It is a conversation in the chat-content convention, with file names relative to the folder. Saving again
+        replaces this session's own file; if the folder holds another conversation, it is ``conversation-002.json``.
         """
         folder = user_path(folder)
         media = self.folder(folder)
@@ -136,7 +135,7 @@ class Session:
 
 
 def read_content(content: Content, limits: MediaLimits = DEFAULT_LIMITS, requests: Requests | None = None) -> Content:
-    """Decodes the files among a content, once, as far as is asked for: later turns don't read them again.
+    """Decodes a content's files once, only the requested parts; later turns don't read them again.
 
     Raises:
         ValueError: a file is missing, too large or damaged.

@@ -1,4 +1,4 @@
-"""The callback of ``train.py test`` for sets of captioned media: caption metrics, against the most frequent caption."""
+"""A callback of ``train.py test`` for captioned media: caption metrics, with the most frequent caption as baseline."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from isthmus.paths import user_path
 from isthmus.types import Batch
 
 FILE = "captions.json"
-Said = tuple[str, str, list[str], str]
-"""A sample's id, what the model said, its references, and the group it belongs to."""
+Prediction = tuple[str, str, list[str], str]
+"""A sample's id, the model's caption, its references, and its group."""
 
 
 class CaptionEvaluation(pl.Callback):
-    """Compares replies of a test run with the captions that their records give, and writes ``captions.json``.
+    """Compares a test run's replies with the captions in their records, and writes ``captions.json``.
 
     Args:
         reference: the detail of a conversation that holds its caption, or a list of them; a manifest's records have it
             under ``caption``.
         folder: where the file is written; the Trainer's ``default_root_dir`` if None.
-        samples: so many samples are written beside the figures.
-        by: a detail by whose values figures are given, too, as ``modality`` where a test has several.
-        training: the training split. Figures are also given of what is new: samples whose captions it lacks.
-        twins: ids of samples that training has the like of; they aren't new either.
+        samples: number of samples that are written with the figures.
+        by: a detail by whose values figures are also given, such as ``modality`` if a test has several.
+        training: the training split. Figures are also given for new samples, whose captions it lacks.
+        twins: ids of samples that resemble training samples; they don't count as new either.
 
     Attributes:
-        report: the figures of the last run: the model's, and of a baseline that says the most frequent caption of the
-            test split to everything; then those of each group, by ``model, <group>``.
+        report: the figures of the last run: the model's, and those of a baseline that gives the test split's most
+            frequent caption for every sample; then those of each group, by ``model, <group>``.
 
     Raises:
-        ValueError: ``samples`` below 0.
+        ValueError: ``samples`` is below 0.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class CaptionEvaluation(pl.Callback):
         self.training = training
         self.twins = frozenset(twins)
         self.report: dict[str, Any] | None = None
-        self._said: list[Said] = []
+        self._predictions: list[Prediction] = []
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins anew."""
-        self._said = []
+        """Drops the predictions of an earlier run."""
+        self._predictions = []
 
     def on_test_batch_end(
         self,
@@ -76,40 +76,39 @@ class CaptionEvaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps what was said.
+        """Keeps the batch's predictions.
 
         Raises:
-            ValueError: a record without a reference.
+            ValueError: a record has no reference.
         """
         replies: Sequence[Reply] = outputs
         for reply, details in zip(replies, batch.details, strict=True):
-            if details.get("repeated"):  # fills up a last batch for as many processes
+            if details.get("repeated"):  # padding of the last batch for several processes
                 continue
             group = "" if self.by is None else str(details.get(self.by))
-            self._said.append((str(details.get("id")), reply.text, captions_of(details, self.reference), group))
+            self._predictions.append((str(details.get("id")), reply.text, captions_of(details, self.reference), group))
 
-    def _groups(self, said: Sequence[Said]) -> dict[str, list[Said]]:
-        """The samples of each group, by what is written behind its name; all of them first."""
-        groups = {"": list(said)}
+    def _groups(self, predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
+        """The samples of each group, by the suffix of its name in the report; all samples first."""
+        groups = {"": list(predictions)}
         if self.by is not None:
-            groups |= {
-                f", {name}": [one for one in said if one[3] == name] for name in sorted({one[3] for one in said})
-            }
-        new = new_among({one[0]: one[2] for one in said}, self.training, self.reference, self.twins)
+            names = sorted({one[3] for one in predictions})
+            groups |= {f", {name}": [one for one in predictions if one[3] == name] for name in names}
+        new = new_among({one[0]: one[2] for one in predictions}, self.training, self.reference, self.twins)
         if new is not None:
             kept = {f"{name}, new": [one for one in own if one[0] in new] for name, own in groups.items()}
             groups |= {name: own for name, own in kept.items() if own}
         return groups
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gathers from all processes, prints and writes.
+        """Gathers predictions from all processes, prints the figures and writes them.
 
         Raises:
-            ValueError: nothing was said, or a training record without a reference.
+            ValueError: there are no predictions, or a training record has no reference.
         """
-        said = sorted(one for part in from_all(self._said) for one in part)
+        predictions = sorted(one for part in from_all(self._predictions) for one in part)
         self.report = {}
-        for name, own in self._groups(said).items():
+        for name, own in self._groups(predictions).items():
             references = [expected for _, _, expected, _ in own]
             frequent = Counter(one for expected in references for one in expected).most_common(1)
             self.report[f"model{name}"] = caption_report([text for _, text, _, _ in own], references)
@@ -118,14 +117,15 @@ class CaptionEvaluation(pl.Callback):
             )
         if not trainer.is_global_zero:
             return
-        step = max(1, len(said) // max(self.samples, 1))
-        shown = [{"id": name, "said": text, "references": own} for name, text, own, _ in said[::step][: self.samples]]
+        step = max(1, len(predictions) // max(self.samples, 1))
+        chosen = predictions[::step][: self.samples]
+        examples = [{"id": name, "said": text, "references": own} for name, text, own, _ in chosen]
         print(f"\n{caption_table(self.report)}\n")
-        write_report(trainer, self.folder, FILE, self.report | {"samples": shown}, "the caption metrics")
+        write_report(trainer, self.folder, FILE, self.report | {"samples": examples}, "the caption metrics")
 
 
 def caption_table(report: dict[str, Any]) -> str:
-    """The figures as text, one line a model."""
+    """The figures as text, one line for each model."""
     names = ["n", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider_d", "exact"]
     width = max(map(len, report)) + 2
     lines = ["".join(["captions".ljust(width), *(name.rjust(9) for name in names)])]

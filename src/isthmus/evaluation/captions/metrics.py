@@ -1,7 +1,7 @@
-"""How close captions come to references: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation defines them.
+"""Caption metrics: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation defines them.
 
-BLEU is torchmetrics'. It has no CIDEr, and its ROUGE-L weighs precision and recall alike, where COCO's favours recall.
-METEOR and SPICE aren't here: one needs WordNet, the other Java and a parser's models.
+BLEU is torchmetrics'. It has no CIDEr, and its ROUGE-L weighs precision and recall equally, where COCO's favours
+recall. METEOR and SPICE aren't included: one needs WordNet, the other Java and a parser's models.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from isthmus.evaluation.intervals import bootstrap_interval
 
 BETA = 1.2
-"""ROUGE-L: how much recall counts beside precision."""
+"""ROUGE-L: the weight of recall relative to precision."""
 ORDER = 4
-"""CIDEr: the longest n-grams."""
+"""CIDEr: the largest n of n-grams."""
 SIGMA = 6.0
-"""CIDEr-D: the deviation of the penalty on a difference in length, in bigrams."""
+"""CIDEr-D: the standard deviation of the Gaussian length penalty, in bigrams."""
 
 Words = list[str]
 Vector = dict[tuple[str, ...], float]
@@ -54,13 +54,13 @@ def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> li
     """BLEU-1 to BLEU-4 of the whole corpus. Source: K. Papineni et al., ACL 2002."""
     from torchmetrics.functional.text import bleu_score
 
-    said = [" ".join(caption) for caption in captions]
+    found = [" ".join(caption) for caption in captions]
     expected = [[" ".join(one) for one in each] for each in references]
-    return [float(bleu_score(said, expected, n_gram=order)) for order in range(1, ORDER + 1)]
+    return [float(bleu_score(found, expected, n_gram=order)) for order in range(1, ORDER + 1)]
 
 
 def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-    """Each caption's ROUGE-L: the best precision and the best recall of a longest common subsequence, as one figure.
+    """Each caption's ROUGE-L: the F-measure of the best precision and recall of a longest common subsequence.
 
     Source: C.-Y. Lin, Text Summarization Branches Out, 2004, equations 2 to 4.
     """
@@ -75,7 +75,7 @@ def rouge_l(captions: Sequence[Words], references: Sequence[Sequence[Words]]) ->
 
 
 def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> list[float]:
-    """Each caption's CIDEr-D, from 0 to 10. How rare an n-gram is, is counted over the references of this very corpus.
+    """Each caption's CIDEr-D, from 0 to 10. Document frequencies of n-grams are counted over these references.
 
     Source: R. Vedantam et al., CVPR 2015, section 5 with the clipping and the penalty of its CIDEr-D.
     """
@@ -90,9 +90,9 @@ def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> l
 
     scores = []
     for caption, own in zip(captions, references, strict=True):
-        said = vectors(_grams(caption))
+        own_vectors = vectors(_grams(caption))
         similar = [
-            sum(map(_cosine, said, vectors(_grams(one))))
+            sum(map(_cosine, own_vectors, vectors(_grams(one))))
             / ORDER
             * math.exp(-((_bigrams(caption) - _bigrams(one)) ** 2) / (2 * SIGMA**2))
             for one in own
@@ -102,22 +102,22 @@ def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> l
 
 
 def caption_report(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, object]:
-    """All figures; those that are means over captions with the interval that holds 95 % of bootstrap samples.
+    """All metrics; means over captions have the interval that holds 95 % of bootstrap samples.
 
     Raises:
-        ValueError: no captions, or one without a reference.
+        ValueError: there are no captions, or one has no reference.
     """
     if not captions or not all(references) or len(captions) != len(references):
         raise ValueError(
             f"captions: found {len(captions)} with {[len(own) for own in references][:5]} references each; expected at "
             "least one caption and a reference of each. Fix: give every test record a caption."
         )
-    said = [split_words(caption) for caption in captions]
+    found = [split_words(caption) for caption in captions]
     expected = [[split_words(one) for one in own] for own in references]
-    report: dict[str, object] = {"n": len(said)}
-    report |= {f"bleu_{order}": score for order, score in enumerate(bleu(said, expected), start=1)}
-    exact = [float(any(caption == one for one in own)) for caption, own in zip(said, expected, strict=True)]
-    for name, scores in (("rouge_l", rouge_l(said, expected)), ("cider_d", cider(said, expected)), ("exact", exact)):
+    report: dict[str, object] = {"n": len(found)}
+    report |= {f"bleu_{order}": score for order, score in enumerate(bleu(found, expected), start=1)}
+    exact = [float(any(caption == one for one in own)) for caption, own in zip(found, expected, strict=True)]
+    for name, scores in (("rouge_l", rouge_l(found, expected)), ("cider_d", cider(found, expected)), ("exact", exact)):
         report[name] = float(np.mean(scores))
         report[f"{name}_interval"] = bootstrap_interval(scores)
     return report
@@ -133,10 +133,10 @@ def _bigrams(words: Words) -> int:
     return max(len(words) - 1, 0)
 
 
-def _cosine(said: Vector, expected: Vector) -> float:
-    norms = math.sqrt(sum(value**2 for value in said.values()) * sum(value**2 for value in expected.values()))
-    # A caption gains nothing by saying an n-gram more often than the reference does.
-    shared = sum(min(value, expected.get(gram, 0.0)) * expected.get(gram, 0.0) for gram, value in said.items())
+def _cosine(found: Vector, expected: Vector) -> float:
+    norms = math.sqrt(sum(value**2 for value in found.values()) * sum(value**2 for value in expected.values()))
+    # Clipped, so that a caption gains nothing by repeating an n-gram more often than the reference.
+    shared = sum(min(value, expected.get(gram, 0.0)) * expected.get(gram, 0.0) for gram, value in found.items())
     return shared / norms if norms else shared
 
 

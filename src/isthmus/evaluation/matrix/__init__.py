@@ -1,1 +1,1 @@
-"""The any-to-any matrix: what was asked in each cell, what judges read in the answers, and what is held against it."""
+"""The any-to-any matrix: prompts of each cell, judges that score the answers, and upper bounds of the scores."""

@@ -1,6 +1,6 @@
-"""What a figure of the matrix is held against: the judge's accuracy on real media, and the generator's own ceiling.
+"""Upper bounds of the matrix's scores: the judge's accuracy on real media, and the generator's on true captions.
 
-A model can't be better than its generator told the true caption, nor be seen to be better than its judge.
+A model can't be better than its generator conditioned on the true caption, and no measured score can exceed its judge.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)
 
-TOGETHER = 16
-"""Media that are made at a time."""
+BATCH_SIZE = 16
+"""Media that are generated at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Ceiling:
     """The two bounds of one modality, over n reference items.
 
     Attributes:
-        n: items.
-        judge: by attribute the judge's accuracy on real media.
-        generated: by attribute its accuracy on media that the generator made from their true captions; None where the
-            model doesn't make the modality. Text is its own caption.
+        n: number of items.
+        judge: the judge's accuracy on real media, by attribute.
+        generated: its accuracy on media generated from the true captions, by attribute; None if the model doesn't
+            generate the modality. Text is its own caption.
     """
 
     n: int
@@ -62,15 +62,15 @@ def measure_ceilings(
     """Measures both bounds for every modality that has references and a judge. All processes share the work.
 
     Args:
-        model: its generators are asked, its bridges and LLM aren't.
+        model: only its generators are used, not its bridges and LLM.
         references: conversations that end with an answer of one text or one captioned medium with its file;
-            ``details["expect"]`` says which attributes it shows.
+            ``details["expect"]`` holds its attributes.
         judges: by modality.
-        cache: a JSON file of ceilings that were measured before. One is valid for the same generator, sampler settings,
-            captions and readings of the real media (so that another judge's don't count); new ones are added.
+        cache: a JSON file of earlier ceilings, to which new ones are added. An entry is valid for the same generator,
+            sampler settings, captions and readings of the real media, and so for the same judge.
 
     Raises:
-        ValueError: a reference isn't such a conversation.
+        ValueError: a reference doesn't have this form.
     """
     items: dict[Modality, list[_Item]] = {}
     for index in range(len(references)):
@@ -86,7 +86,7 @@ def _measure(model: AnyToAny, modality: Modality, items: list[_Item], judge: Jud
     if modality not in model.outputs:
         return Ceiling(len(items), real, dict(real) if modality is Modality.TEXT else None)
     key = _key(model, modality, items, readings)
-    # One process decides for all: a file that only some of them see must not let the others wait.
+    # The first process decides for all: if only some could read the file, they would skip collective operations.
     known = from_first(_read(cache).get(key))
     if known is None:
         made = _accuracy(_generated(model, modality, items, judge), items, judge.attributes)
@@ -97,16 +97,16 @@ def _measure(model: AnyToAny, modality: Modality, items: list[_Item], judge: Jud
 
 
 def _generated(model: AnyToAny, modality: Modality, items: Sequence[_Item], judge: Judge) -> list[Reading]:
-    """The readings of what the generator makes of the true captions, in order; each process makes its share."""
+    """The readings of media generated from the true captions, in order; each process generates its share."""
     assert model.output_side is not None
     generator = model.output_side.generator(modality)
     rank, world = process_place()
     own = range(rank, len(items), world)
     log.info("measuring the ceiling of %s: %d captions", modality, len(items))
     found: dict[int, Reading] = {}
-    steps = range(0, len(own), TOGETHER)
+    steps = range(0, len(own), BATCH_SIZE)
     for start in tqdm(steps, desc=f"ceiling of {modality}", leave=False, disable=rank > 0):
-        rows = own[start : start + TOGETHER]
+        rows = own[start : start + BATCH_SIZE]
         target = model.output_side.target(modality, [items[row].caption for row in rows])
         seeds = [derive_seed("ceiling", row) % 2**31 for row in rows]
         found |= dict(zip(rows, judge.many(generator.generate(target, seeds)), strict=True))
@@ -115,7 +115,7 @@ def _generated(model: AnyToAny, modality: Modality, items: Sequence[_Item], judg
 
 
 def _accuracy(readings: Sequence[Reading], items: Sequence[_Item], attributes: Sequence[str]) -> dict[str, float]:
-    """By attribute that the judge reads, over the items that say it."""
+    """The accuracy of each attribute that the judge reads, over the items that have it."""
     scores: dict[str, list[bool]] = {}
     for reading, item in zip(readings, items, strict=True):
         for name in attributes:
@@ -127,7 +127,7 @@ def _accuracy(readings: Sequence[Reading], items: Sequence[_Item], attributes: S
 def _key(model: AnyToAny, modality: Modality, items: Sequence[_Item], readings: Sequence[Reading]) -> str:
     assert model.output_side is not None
     generator = model.output_side.generator(modality)
-    # How a generator samples is part of what it makes; not every kind of generator has all of these settings.
+    # Sampler settings influence the media; not every kind of generator has all of them.
     settings = [getattr(generator, name, None) for name in ("steps", "guidance", "sampler", "frames", "points", "grid")]
     parts = [fingerprint(generator.checkpoint), settings, [item.caption for item in items], list(readings)]
     return sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -147,8 +147,8 @@ def _write(cache: Path, known: Mapping[str, Any]) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:  # a read-only installation must not lose what a long run has measured
-        log.warning("%s: the ceilings can't be kept (%s): the next run measures them again", cache, error)
+    except OSError as error:  # in a read-only installation a long run must not lose its measurement
+        log.warning("%s: the ceilings can't be saved (%s): the next run measures them again", cache, error)
 
 
 def _item(conversation: Conversation, where: str) -> tuple[Modality, _Item]:

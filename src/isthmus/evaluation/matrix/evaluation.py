@@ -1,4 +1,4 @@
-"""The callback of ``train.py test``: the any-to-any matrix, printed and saved, and the gallery."""
+"""A callback of ``train.py test``: the any-to-any matrix, printed and saved, and the gallery."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ GALLERY = "gallery.html"
 
 
 class MatrixEvaluation(pl.Callback):
-    """Judges the replies of a test run, prints the matrix, and writes ``matrix.json`` and ``gallery.html``.
+    """Scores the replies of a test run, prints the matrix, and writes ``matrix.json`` and ``gallery.html``.
 
     Args:
         judges: by output modality.
-        values: by attribute how many values it has, for chance.
+        values: the number of values of each attribute, for the chance level.
         folder: where both files are written; the Trainer's ``default_root_dir`` if None.
-        references: real media with captions, to measure judges and ceilings on
-            (:func:`isthmus.evaluation.matrix.ceilings.measure_ceilings`); neither is given where there are none.
-        ceilings: a file of ceilings that were measured before; new ones are added to it.
-        samples: conversations of each cell in the gallery; 0 writes none.
+        references: real media with captions, on which judges and ceilings are measured
+            (:func:`isthmus.evaluation.matrix.ceilings.measure_ceilings`); without them, neither is reported.
+        ceilings: a file of earlier ceilings, to which new ones are added.
+        samples: number of conversations of each cell in the gallery; 0 writes no gallery.
 
     Attributes:
         report: the matrix of the last run.
@@ -68,7 +68,7 @@ class MatrixEvaluation(pl.Callback):
         self.report: dict[str, Any] | None = None
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Counts from nothing, on the model's device."""
+        """Resets the counts, on the model's device."""
         self.measurement = Measurement(self.judges, self.values, self.samples if trainer.is_global_zero else 0)
         self.measurement.tally.to(pl_module.device)
 
@@ -81,19 +81,19 @@ class MatrixEvaluation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Judges the batch's replies."""
+        """Scores the batch's replies."""
         model = training_module(pl_module).model
         replies: Sequence[Reply] = outputs
         self.measurement.add(model, batch, replies, _conversations(trainer, batch_idx))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sums over processes, measures what the figures are held against, prints and writes."""
+        """Sums over processes, measures the ceilings, prints the matrix and writes it."""
         model = training_module(pl_module).model
-        held_against = {}
+        ceilings = {}
         is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
         if self.references is not None and not is_trial:
-            held_against = measure_ceilings(model, self.references, self.judges, self.ceilings)
-        self.report = self.measurement.matrix(held_against)
+            ceilings = measure_ceilings(model, self.references, self.judges, self.ceilings)
+        self.report = self.measurement.matrix(ceilings)
         if not trainer.is_global_zero:
             return
         print(f"\n{matrix_table(self.report)}\n")
@@ -105,7 +105,7 @@ class MatrixEvaluation(pl.Callback):
 
 
 def _conversations(trainer: pl.Trainer, batch_idx: int) -> Callable[[int], Sequence[Message]] | None:
-    """Row of this process's batch -> its messages, read from their source again: a batch holds tensors alone."""
+    """Row of this process's batch -> its messages, read again from their source: a batch holds only tensors."""
     loader = trainer.test_dataloaders
     data: Any = getattr(trainer, "datamodule", None)
     if not isinstance(loader, ConversationLoader) or not isinstance(data, ConversationDataModule):

@@ -1,4 +1,4 @@
-"""The matrix as a picture."""
+"""Draws the matrix as a heat map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 def draw_heatmap(axes: Any, matrix: Mapping[str, Any], attribute: str | None = None) -> None:
-    """Inputs down, outputs to the right, accuracy as colour and figure; cells without the attribute stay empty.
+    """Draws inputs as rows, outputs as columns, and accuracies as colours and numbers; other cells stay empty.
 
     Args:
         axes: matplotlib's, such as ``plt.subplots()[1]``; matplotlib itself comes with the ``notebooks`` extra.
         matrix: from :func:`isthmus.evaluation.matrix.table.matrix_report`, or read from ``matrix.json``.
-        attribute: which accuracy; each cell's first where none is given.
+        attribute: whose accuracy is drawn; each cell's first attribute if None.
 
     Raises:
         ValueError: no cell was measured, or none has this attribute.

@@ -1,4 +1,4 @@
-"""A running measurement: replies in, the matrix and samples of each cell out. With or without a Trainer."""
+"""Accumulates scored replies and gives the matrix and samples of each cell, with or without a Trainer."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from isthmus.types import Batch, Modality
 
 @dataclass(frozen=True)
 class JudgedReply:
-    """One conversation with its reply, to be shown.
+    """A conversation with its reply, for the gallery.
 
     Attributes:
-        verdict: the judge's.
+        verdict: the reply's scores.
         reply: the model's.
-        messages: what came before the reply; empty where it isn't known any more.
+        messages: the messages before the reply; empty if they aren't known.
     """
 
     verdict: Verdict
@@ -37,15 +37,15 @@ class JudgedReply:
 
 
 class Measurement:
-    """Counts judged replies.
+    """Counts scored replies.
 
     Args:
         judges: by output modality.
-        values: by attribute how many values it has.
-        samples: conversations of each cell that are kept to be shown.
+        values: the number of values of each attribute.
+        samples: number of conversations of each cell that are kept for the gallery.
 
     Raises:
-        ValueError: a judge of no modality, an attribute without its number of values, or a number out of range.
+        ValueError: an unknown modality, an attribute without its number of values, or a number out of range.
     """
 
     def __init__(self, judges: Mapping[str, Judge], values: Mapping[str, int], samples: int = 0) -> None:
@@ -56,7 +56,7 @@ class Measurement:
             if values.get(name, 0) < 1:
                 raise ValueError(
                     f"values: found {values.get(name)} for {name}, which a judge reads; expected how many values "
-                    "it has. Fix: give the number, chance is one in so many."
+                    "it has. Fix: give the number; the chance level is its reciprocal."
                 )
         if samples < 0:
             raise ValueError(f"samples: found {samples}; expected at least 0. Fix: raise it.")
@@ -64,12 +64,12 @@ class Measurement:
         self.values = dict(values)
         self.tally = Tally(attributes)
         self.most = samples
-        self._seen: Counter[Place] = Counter()
+        self._counts: Counter[Place] = Counter()
         self._kept: dict[Place, list[tuple[int, JudgedReply]]] = {}
 
     @property
     def samples(self) -> list[JudgedReply]:
-        """The conversations that were kept: of each cell a random choice, the same in every run."""
+        """The kept conversations: a random choice for each cell, the same in every run."""
         return [sample for kept in self._kept.values() for _, sample in kept]
 
     @torch.no_grad()
@@ -80,21 +80,21 @@ class Measurement:
         replies: Sequence[Reply],
         messages: Callable[[int], Sequence[Message]] | None = None,
     ) -> list[Verdict]:
-        """Judges the replies to a batch of prompts, whose ``details`` say what is expected.
+        """Scores the replies to a batch of prompts, whose ``details`` hold the expected attributes.
 
-        Text-only prompts are asked once more with the LLM's adapters off and no medium allowed: the LLM before tuning.
-        Prompts that only stand in for others (``details["repeated"]``) aren't counted.
+        Text-only prompts are also answered with the LLM's adapters off and no media allowed: the LLM before tuning.
+        Prompts that pad a batch (``details["repeated"]``) aren't counted.
 
         Args:
-            model: what replied.
+            model: the model that replied.
             batch: the prompts.
-            replies: one a prompt.
-            messages: row of the batch -> its conversation, asked for where a sample is kept.
+            replies: one for each prompt.
+            messages: row of the batch -> its conversation, called only for samples that are kept.
 
         Raises:
-            ValueError: details that say too little, or a judge that is missing.
+            ValueError: details are incomplete, or a judge is missing.
         """
-        assert len(replies) == len(batch.details), "one reply a prompt"
+        assert len(replies) == len(batch.details), "one reply for each prompt"
         rows = [row for row, details in enumerate(batch.details) if not details.get("repeated")]
         expectations = [Expectation.of(batch.details[row]) for row in rows]
         verdicts = judge_replies(expectations, [replies[row] for row in rows], self.judges)
@@ -110,10 +110,10 @@ class Measurement:
         return verdicts
 
     def _keep(self, verdict: Verdict, reply: Reply, messages: Callable[[], Sequence[Message]]) -> None:
-        """Keeps the conversations of a cell whose random numbers are the lowest so far."""
+        """Keeps a cell's conversations with the lowest random numbers so far."""
         place = (verdict.expectation.task, verdict.expectation.cell)
-        number = derive_seed("sample", *place, self._seen[place])
-        self._seen[place] += 1
+        number = derive_seed("sample", *place, self._counts[place])
+        self._counts[place] += 1
         kept = self._kept.setdefault(place, [])
         if len(kept) < self.most or (kept and number < kept[-1][0]):
             kept.append((number, JudgedReply(verdict, reply, messages())))
@@ -121,7 +121,7 @@ class Measurement:
             del kept[self.most :]
 
     def matrix(self, ceilings: Mapping[Modality, Ceiling] | None = None) -> dict[str, Any]:
-        """The matrix over all processes, which must all call this.
+        """The matrix over all processes; all must call this.
 
         See :func:`~isthmus.evaluation.matrix.table.matrix_report`.
 
@@ -135,7 +135,7 @@ class Measurement:
 
 
 def _of_text(batch: Batch, rows: list[int]) -> Batch:
-    """These rows of the batch, which hold no media."""
+    """These rows of the batch, which have no media."""
     for modality, own in batch.media.items():
         assert not set(own.rows.tolist()) & set(rows), f"a text-only prompt with {modality}"
     length = int(batch.mask[rows].sum(1).max())

@@ -1,4 +1,4 @@
-"""What was expected of a reply, what the judge reads in it, and so whether it is right."""
+"""Scores replies: expected attributes, the judge's readings, and whether they agree."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ TASKS = ("matrix", "arithmetic", "text_only")
 BEFORE, AFTER = "before", "after"
 """The cells of ``text_only``: the LLM without adapters, and the tuned model."""
 ANSWER = "answer"
-"""The attribute of ``text_only``: the whole answer, word for word."""
+"""The attribute of ``text_only``: an exact match of the whole answer."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a prompt's ``details`` say of its answer.
+    """The expected answer, from a prompt's ``details``.
 
     Attributes:
         task: one of :data:`TASKS`.
         cell: ``image->text`` for the matrix, the output for arithmetic, before or after for text alone.
-        output: the modality that is asked for.
-        values: by attribute what it must show; what isn't in here isn't scored.
+        output: the requested modality.
+        values: the expected value of each scored attribute.
     """
 
     task: str
@@ -38,14 +38,14 @@ class Expectation:
         """Reads a prompt's details: ``task``, ``output`` and either ``cell`` and ``expect``, or ``answer``.
 
         Raises:
-            ValueError: one of them is missing or isn't what the evaluation knows.
+            ValueError: one of them is missing or unknown.
         """
         name = f"prompt {details.get('id', '')}".rstrip()
         task, output = details.get("task"), details.get("output")
         if task not in TASKS:
             raise ValueError(
-                f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Fix: test on a source that says "
-                "what it expects, or take the evaluation callback out."
+                f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Fix: test on a source that gives "
+                "expected answers, or remove the evaluation callback."
             )
         if output not in list(Modality):
             raise ValueError(
@@ -73,13 +73,13 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judged reply.
+    """A scored reply.
 
     Attributes:
-        expectation: what it is held against.
-        reading: what the judge read; empty where nothing of the modality was there.
-        emitted: whether the reply holds the modality that was asked for.
-        unrequested: whether it holds media that weren't.
+        expectation: the expected answer.
+        reading: the judge's; empty if the reply has nothing of the modality.
+        emitted: whether the reply has the requested modality.
+        unrequested: whether it has other media.
     """
 
     expectation: Expectation
@@ -89,45 +89,45 @@ class Verdict:
 
     @property
     def right(self) -> dict[str, bool]:
-        """By expected attribute whether it was read so; a missing medium shows nothing, and so is wrong."""
+        """Whether each expected attribute was read correctly; for a missing medium all are wrong."""
         return {name: self.reading.get(name) == value for name, value in self.expectation.values.items()}
 
 
 def words(text: str) -> str:
-    """The text with its spaces made even."""
+    """The text with whitespace normalised to single spaces."""
     return " ".join(text.split())
 
 
 def judge_replies(
     expectations: Sequence[Expectation], replies: Sequence[Reply], judges: Mapping[str, Judge]
 ) -> list[Verdict]:
-    """Judges replies, those of one modality together.
+    """Scores replies, those of one modality together.
 
     Raises:
         ValueError: a modality has no judge, or its judge doesn't read an attribute that is expected.
     """
-    sought = [_sought(expected, reply) for expected, reply in zip(expectations, replies, strict=True)]
+    requested = [_requested(expected, reply) for expected, reply in zip(expectations, replies, strict=True)]
     readings: list[Reading] = [{} for _ in replies]
     for modality in Modality:
         rows = [row for row, own in enumerate(expectations) if own.output is modality and own.task != "text_only"]
         for row in rows:
             _check(expectations[row], judges)
-        present = [row for row in rows if sought[row] is not None]
+        present = [row for row in rows if requested[row] is not None]
         if present:
-            found = judges[modality].many([sought[row] for row in present])
+            found = judges[modality].many([requested[row] for row in present])
             for row, reading in zip(present, found, strict=True):
                 readings[row] = reading
     verdicts = []
     for row, (expected, reply) in enumerate(zip(expectations, replies, strict=True)):
         others = any(medium.modality is not expected.output for medium in reply.media())
-        if expected.task == "text_only" and not others:  # with a medium it isn't the answer word for word
+        if expected.task == "text_only" and not others:  # with a medium it isn't an exact match
             readings[row] = {ANSWER: words(reply.text)}
-        verdicts.append(Verdict(expected, readings[row], sought[row] is not None, others))
+        verdicts.append(Verdict(expected, readings[row], requested[row] is not None, others))
     return verdicts
 
 
-def _sought(expected: Expectation, reply: Reply) -> Media | str | None:
-    """The reply's text, or its first medium of the modality asked for; None where there is none."""
+def _requested(expected: Expectation, reply: Reply) -> Media | str | None:
+    """The reply's text, or its first medium of the requested modality; None if there is none."""
     if expected.output is Modality.TEXT:
         return reply.text or None
     return next(iter(reply.media(expected.output)), None)

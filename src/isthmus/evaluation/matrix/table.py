@@ -1,4 +1,4 @@
-"""Counts -> the matrix as plain data and as a table of text."""
+"""Counts -> the matrix as plain data and as a text table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.evaluation.matrix.tally import Count, Place
 from isthmus.types import Modality
 
 DIGITS = 4
-"""To which figures are rounded: far below any interval."""
+"""Decimal digits of figures: rounding is far below any interval."""
 
 
 def matrix_report(
@@ -24,15 +24,15 @@ def matrix_report(
 ) -> dict[str, Any]:
     """The matrix as plain data: ``cells``, ``arithmetic``, ``text_only``.
 
-    A cell holds the accuracy by attribute (None where the attribute isn't carried from input to output), ``n``,
-    ``interval`` by attribute, ``emitted`` (the share of replies with the medium asked for), ``unrequested`` (with
-    others), and ``chance``, ``ceiling`` and ``judge`` of its first attribute; ``by_attribute`` has these three for all,
-    with the number of prompts that were scored. Cells without prompts are None.
+    A cell holds the accuracy of each attribute (None if the input doesn't determine it in the output), ``n``,
+    ``interval`` by attribute, ``emitted`` (the share of replies with the requested medium), ``unrequested`` (with
+    others), and ``chance``, ``ceiling`` and ``judge`` of its first attribute; ``by_attribute`` has these three for all
+    attributes, with the number of scored prompts. Cells without prompts are None.
 
     Args:
         cells: their counts.
         judges: by modality.
-        values: by attribute how many values it has; a guess is right once in so many times.
+        values: the number of values of each attribute; its reciprocal is the chance level.
         ceilings: by modality.
     """
     outputs = [modality for modality in Modality if any(place[1].endswith(f"->{modality}") for place in cells)]
@@ -101,7 +101,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def attribute_names(report: Mapping[str, Any]) -> list[str]:
-    """The attributes that any cell was scored by, in the judges' order."""
+    """The attributes that were scored in any cell, in the judges' order."""
     entries = [entry for part in ("cells", "arithmetic") for entry in report[part].values() if entry]
     return list(dict.fromkeys(name for entry in entries for name in entry["by_attribute"]))
 
@@ -127,7 +127,7 @@ def matrix_table(report: Mapping[str, Any]) -> str:
     elif names:
         lines += [
             f"accuracy with its {report['confidence']:.0%} interval; -: not carried by both sides; n/a: not measured;",
-            f"chance, ceiling (the generator told the true caption) and judge (on real media) are of the {names[0]}",
+            f"chance, ceiling (generated from the true caption) and judge (on real media) are of the {names[0]}",
         ]
     text_only = report["text_only"]
     for name in (BEFORE, AFTER):

@@ -13,7 +13,7 @@ from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE, Verdict
 from isthmus.types import Modality
 
 Place = tuple[str, str]
-"""A task and a cell of it."""
+"""A task and one of its cells."""
 
 PLACES: tuple[Place, ...] = (
     *(("matrix", f"{given}->{output}") for given in Modality for output in Modality),
@@ -28,11 +28,11 @@ class Count:
     """The counts of one cell.
 
     Attributes:
-        n: prompts.
-        emitted: replies that hold the modality asked for.
-        unrequested: replies that hold other media.
-        scored: by attribute the prompts that expect it.
-        right: by attribute those that were right.
+        n: number of prompts.
+        emitted: replies with the requested modality.
+        unrequested: replies with other media.
+        scored: prompts that expect each attribute.
+        right: those where it was right.
     """
 
     n: int
@@ -43,10 +43,10 @@ class Count:
 
 
 class Tally(Metric):
-    """One table of counts: a row for every cell there can be, so that all processes hold the same shape.
+    """A table of counts with a row for every possible cell, so that it has the same shape in all processes.
 
     Args:
-        attributes: that are scored, apart from the whole answer of text alone.
+        attributes: the scored ones, without the exact match of text-only answers.
     """
 
     full_state_update = False
@@ -58,7 +58,7 @@ class Tally(Metric):
         self.add_state("counts", torch.zeros(len(PLACES), 3 + 2 * len(self.attributes), dtype=torch.int64), "sum")
 
     def update(self, verdicts: Sequence[Verdict]) -> None:
-        """Adds judged replies."""
+        """Adds scored replies."""
         for verdict in verdicts:
             row = PLACES.index((verdict.expectation.task, verdict.expectation.cell))
             columns = [0, *([1] if verdict.emitted else []), *([2] if verdict.unrequested else [])]

@@ -1,1 +1,1 @@
-"""Results for people: pages, media as bytes that a browser shows, and where a test run's figures go."""
+"""Reports: HTML pages, media encoded for browsers, and the files of a test run's figures."""

@@ -1,4 +1,4 @@
-"""Media as bytes that a browser or a notebook shows, and as data URIs that need no file beside the page."""
+"""Media as bytes that a browser or a notebook displays, and as data URIs within a page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from isthmus.types import Media, Modality
 
 LARGEST = 256
-"""Pixels of the longer side of what is embedded: a page of full-size video would be hundreds of megabytes."""
+"""Longer side of embedded images, pixels: a page with videos of full size would have hundreds of megabytes."""
 LOSSLESS = 64
-"""Up to this side a film is embedded as it is, beyond it compressed."""
+"""Videos up to this side, in pixels, are embedded losslessly."""
 SPECTROGRAM = (128, 64)
-"""Width and height of a sound's picture."""
+"""Width and height of a spectrogram."""
 
 Array = np.ndarray[Any, Any]
 
@@ -56,7 +56,7 @@ def audio_wav(array: Array, rate: float) -> bytes:
 
 
 def spectrogram_png(array: Array) -> bytes:
-    """(L,) float32 -> a PNG picture of its log spectrum: time to the right, pitch up to a quarter of its rate."""
+    """(L,) float32 -> a PNG of its log spectrogram: time to the right, frequencies up to a quarter of its rate."""
     from PIL import Image
 
     length = 512
@@ -73,7 +73,7 @@ def spectrogram_png(array: Array) -> bytes:
 
 
 def points_bytes(array: Array) -> bytes:
-    """(P, 3 or 6) float32 -> six bytes a point: x, y, z of the centred cloud in its bounding sphere, and its colour."""
+    """(P, 3 or 6) float32 -> six bytes for each point: x, y, z in the bounding sphere of the centred cloud, colour."""
     place = array[:, :3] - (array[:, :3].max(0) + array[:, :3].min(0)) / 2
     place = place / max(float(np.linalg.norm(place, axis=1).max()), 1e-9)
     colour = array[:, 3:] if array.shape[1] == 6 else np.full_like(place, 0.55)
@@ -82,18 +82,18 @@ def points_bytes(array: Array) -> bytes:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A file as an address: ``data:image/png;base64,...``."""
+    """A file as a URI: ``data:image/png;base64,...``."""
     return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
 
 
 def embedded(medium: Media) -> dict[str, str]:
-    """What a page needs to show a medium: ``kind`` and ``uri`` or ``points``, and of a sound its ``spectrum``."""
+    """A medium for a page: ``kind`` and ``uri`` or ``points``, and for audio its ``spectrum``."""
     array, rate = medium.array, medium.rate
     match medium.modality:
         case Modality.IMAGE:
             return {"kind": "image", "uri": data_uri("image/png", image_png(array))}
         case Modality.VIDEO:
-            assert rate is not None  # Media holds videos to it
+            assert rate is not None  # Media ensures it for videos
             return {"kind": "video", "uri": data_uri("image/webp", video_webp(array, rate))}
         case Modality.AUDIO:
             assert rate is not None

@@ -1,4 +1,4 @@
-"""The gallery: the matrix and the conversations behind it, as one page that needs neither a network nor a server."""
+"""The gallery: the matrix and sample conversations, as one self-contained page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from isthmus.types import Media
 from isthmus.writing import write_file
 
 LEVELS = 20
-"""Shades of the table, from none right to all right."""
+"""Number of shades of the table's colour scale, from 0 to 1."""
 
 
 def write_gallery(path: Path, samples: Sequence[JudgedReply], matrix: Mapping[str, Any]) -> Path:
-    """Writes the page, everything inside it, and returns its path.
+    """Writes the self-contained page, and returns its path.
 
-    Its content security policy lets nothing be fetched, and no script but the page's own run; all text is escaped.
+    Its content security policy forbids any fetch and any script but its own; all text is escaped.
 
     Args:
         path: of the HTML file.
-        samples: conversations; those of one cell stand together.
+        samples: conversations, which are grouped by cell.
         matrix: from :func:`isthmus.evaluation.matrix.table.matrix_report`.
     """
     from jinja2 import Environment, StrictUndefined
@@ -108,7 +108,7 @@ def _anchor(task: str, cell: str) -> str:
 
 
 def _groups(samples: Sequence[JudgedReply]) -> list[dict[str, Any]]:
-    """Cells in the matrix's order, each with its conversations."""
+    """The conversations of each cell, in the matrix's order."""
     titles = {"matrix": "{}", "arithmetic": "sum of image and audio -> {}", "text_only": "text only, {} tuning"}
     groups = []
     for task, cell in PLACES:

@@ -1,4 +1,4 @@
-"""Where a test run's figures go."""
+"""Writes a test run's figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def write_report(trainer: pl.Trainer, folder: Path | None, name: str, report: Mapping[str, Any], what: str) -> None:
-    """Writes figures as JSON into a folder, the run's own if None; a trial run (``fast_dev_run``) leaves no file.
+    """Writes figures as JSON into a folder, the run's own if None; a trial run (``fast_dev_run``) writes no file.
 
     Raises:
         ValueError: the file can't be written.

@@ -1,1 +1,1 @@
-"""Finding the caption of a medium among all, and the medium of a caption."""
+"""Retrieval of captions by media, and of media by captions."""

@@ -1,4 +1,4 @@
-"""The callback of ``train.py test`` for finding captions of media and media of captions, against chance."""
+"""A callback of ``train.py test`` for retrieval between media and captions, compared with chance."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ Similar = Callable[[AnyToAny, Modality, Sequence[Conversation], Sequence[str]], 
 
 
 class RetrievalEvaluation(pl.Callback):
-    """Looks for each medium's caption among all of its modality, and the other way; writes ``retrieval.json``.
+    """Retrieves each medium's caption among all of its modality, and vice versa; writes ``retrieval.json``.
 
-    Two judges of what goes together: the encoder's joint space, where it has one (ImageBind with its text tower), over
-    all media; and how likely the model is to say a caption of a medium, over some. Only the first process measures.
+    Two measures of similarity: cosines in the encoder's joint space, if it has one (ImageBind with its text tower), for
+    all media; and the likelihood of a caption given a medium, for some media. Only the first process measures.
 
     Args:
         media: conversations of one medium each, such as the test split.
-        reference: the detail that holds a conversation's caption; of a list the first counts.
+        reference: the detail that holds a conversation's caption; the first counts if it is a list.
         folder: where the file is written; the Trainer's ``default_root_dir`` if None.
-        answers: the model scores so many media of a modality with as many captions, spread evenly over them; 0: none.
-        training: the training split. Figures are also given of what is new: media whose captions it lacks.
-        twins: ids of media that training has the like of; they aren't new either.
+        answers: number of media of each modality, evenly spread, whose captions the model scores; 0: none.
+        training: the training split. Figures are also given for new media, whose captions it lacks.
+        twins: ids of media that resemble training media; they don't count as new either.
 
     Attributes:
-        report: by modality and judge, see :func:`~isthmus.evaluation.retrieval.ranks.retrieval_report`.
+        report: by modality and measure, see :func:`~isthmus.evaluation.retrieval.ranks.retrieval_report`.
 
     Raises:
-        ValueError: ``answers`` below 0.
+        ValueError: ``answers`` is below 0.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class RetrievalEvaluation(pl.Callback):
         self.report: dict[str, dict[str, Any]] | None = None
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measures, prints and writes.
+        """Measures, prints and writes the figures.
 
         Raises:
-            ValueError: a conversation without a caption or of several media, or a modality that isn't served.
+            ValueError: a conversation has no caption or several media, or the model doesn't take a modality.
         """
         if not trainer.is_global_zero:
             return
@@ -92,7 +92,7 @@ class RetrievalEvaluation(pl.Callback):
         write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
 
     def _named(self, index: int) -> Conversation:
-        """A conversation whose details hold an id: its record's own, or its place."""
+        """A conversation with an id in its details: its record's own, or its index."""
         one = self.media[index]
         return replace(one, details={**one.details, "id": str(one.details.get("id", f"{self.media.name}/{index}"))})
 
@@ -123,7 +123,7 @@ class RetrievalEvaluation(pl.Callback):
         conversations: list[Conversation],
         new: set[str] | None,
     ) -> dict[str, Any]:
-        """The figures of all, and of what is new among itself."""
+        """The figures of all media, and of new media among each other."""
         captions = [captions_of(one.details, self.reference)[0] for one in conversations]
         similarity = similar(model, modality, conversations, captions).cpu()
         found = {name: retrieval_report(similarity, captions)}
@@ -135,7 +135,7 @@ class RetrievalEvaluation(pl.Callback):
 
 
 def retrieval_table(report: dict[str, dict[str, Any]]) -> str:
-    """The figures as text, one line a judge and way, chance in brackets."""
+    """The figures as text, one line for each measure and direction, with chance in brackets."""
     lines = [["retrieval", "n", *(f"recall@{cut}" for cut in CUTS), "median rank"]]
     for modality, judges in report.items():
         for judge, figures in judges.items():

@@ -1,4 +1,4 @@
-"""Finding the caption of a medium among all, and the medium of a caption: recall and the median rank, both ways."""
+"""Retrieval metrics in both directions: recall and the median rank."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ CUTS = (1, 5, 10)
 
 
 def retrieval_report(similarity: Tensor, captions: Sequence[str]) -> dict[str, object]:
-    """Recall@1, 5 and 10 with their intervals and what chance gives, and the median rank.
+    """Recall@1, 5 and 10 with their intervals and chance levels, and the median rank.
 
-    Items with equal captions are each other's matches: a medium is found when any of its matches is. Of several things
-    that are equally similar the wrong ones come first, so that a model that says the same of all finds nothing.
+    Items with equal captions match each other, and the best-ranked match counts. Ties are broken against the model, so
+    that one that gives all items the same similarity finds nothing.
 
     Args:
         similarity: (n, n), of medium i and caption j.
         captions: n, caption j.
 
     Raises:
-        ValueError: another shape, none at all, or a similarity that isn't a number.
+        ValueError: another shape, no captions, or a similarity that isn't finite.
     """
     n = len(captions)
     if n == 0 or tuple(similarity.shape) != (n, n):
         raise ValueError(
             f"similarity: found {tuple(similarity.shape)} for {n} captions; expected ({n}, {n}), n at least 1. "
-            "Fix: give one row a medium and one column a caption."
+            "Fix: give one row for each medium and one column for each caption."
         )
     if not bool(torch.isfinite(similarity).all()):
-        raise ValueError("similarity: found values that aren't finite; expected numbers. Fix: look at the encoder.")
+        raise ValueError("similarity: found values that aren't finite; expected numbers. Fix: check the encoder.")
     places = {caption: place for place, caption in enumerate(dict.fromkeys(captions))}
     groups = torch.tensor([places[caption] for caption in captions], device=similarity.device)
     matches = groups[:, None] == groups[None, :]
@@ -45,13 +45,13 @@ def retrieval_report(similarity: Tensor, captions: Sequence[str]) -> dict[str, o
 
 
 def ranks(similarity: Tensor, matches: Tensor) -> Tensor:
-    """(n,) the place, from 1 on, of each row's best match: one more than the others that are at least as similar."""
+    """(n,) the rank, from 1 on, of each row's best match: 1 + the number of non-matches at least as similar."""
     best = similarity.masked_fill(~matches, -torch.inf).amax(dim=1, keepdim=True)
     return ((similarity >= best) & ~matches).sum(dim=1) + 1
 
 
 def chance(n: int, right: int, cut: int) -> float:
-    """How likely one of ``right`` matches is among the first ``cut`` of ``n`` things in random order."""
+    """The probability that one of ``right`` matches is among the first ``cut`` of ``n`` items in random order."""
     return 1.0 - comb(n - right, min(cut, n)) / comb(n, min(cut, n))
 
 

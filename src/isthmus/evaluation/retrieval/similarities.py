@@ -1,4 +1,4 @@
-"""How well each caption goes with each medium: by the encoder's joint space, and by what the model would say."""
+"""Similarities of media and captions: cosines in the encoder's joint space, and likelihoods by the model."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ ROWS = 64
 
 
 def medium_of(conversation: Conversation) -> MediumItem:
-    """The only medium that the prompt gives.
+    """The prompt's only medium.
 
     Raises:
-        ValueError: there are none, or several.
+        ValueError: there is none, or there are several.
     """
     items = [item for message in conversation.prompt().messages for item in message.content]
     given = [item for item in items if isinstance(item, MediumItem)]
     if len(given) != 1:
         raise ValueError(
-            f"conversation {conversation.details.get('id', '')}: found {len(given)} media; expected one, to be found "
-            "by its caption. Fix: give retrieval a source of single media."
+            f"conversation {conversation.details.get('id', '')}: found {len(given)} media; expected one, to retrieve "
+            "it by its caption. Fix: give retrieval a source of single media."
         )
     return given[0]
 
 
 def has_joint_space(encoder: Encoder) -> bool:
-    """Whether texts and media are embedded in one space by it."""
+    """Whether the encoder embeds texts and media in one space."""
     return isinstance(encoder, ImageBind) and encoder.tokens == "pooled" and "text" in encoder.config.modalities
 
 
@@ -48,7 +48,7 @@ def joint_similarity(
     """(n, c) cosines in the encoder's joint space.
 
     Args:
-        model: whose encoder.
+        model: the model whose encoder is used.
         modality: of the media.
         conversations: n, of one medium each.
         captions: c.
@@ -69,13 +69,13 @@ def joint_similarity(
 def likelihood_similarity(
     model: AnyToAny, modality: Modality, conversations: Sequence[Conversation], captions: Sequence[str]
 ) -> Tensor:
-    """(n, c) by how much a medium makes the model likelier to say a caption: log p(caption | medium) - log p(caption).
+    """(n, c) pointwise mutual information: log p(caption | medium) - log p(caption).
 
-    p(caption) is the mean over these media, so that short and frequent captions have no start. Each medium is encoded
-    once; there are n * c answers to score.
+    p(caption) is the mean over these media, so that short and frequent captions aren't favoured. Each medium is encoded
+    once, and n * c answers are scored.
 
     Args:
-        model: it.
+        model: the model to measure.
         modality: of the media.
         conversations: n, of one medium each; their last answer is replaced by each caption in turn.
         captions: c.
@@ -90,7 +90,7 @@ def likelihood_similarity(
         encoder, medium = side.encoder(modality), item.media
         if not isinstance(medium, Media):
             medium = read_media(medium, modality, request=encoder.request(modality))
-        # Read and preprocessed once, for all captions.
+        # The medium is read and preprocessed once for all captions.
         inputs = encoder.preprocess(medium)
         collator.preprocess[modality] = partial(_known, inputs)
         collator.cached.pop(modality, None)
