@@ -13,7 +13,7 @@ from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.media.files import read_media, save_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
-from isthmus.data.streaming.records import take_apart
+from isthmus.data.streaming.records import as_record
 from isthmus.data.streaming.storage import Storage
 from isthmus.data.streaming.writer import ShardWriter
 from isthmus.types import Media, Modality
@@ -66,7 +66,7 @@ def sharded(source: ConversationSource, address: str, largest: int = 8 << 10, jo
     if writer.manifest.complete:
         return address
     for index in range(len(source)):
-        writer.add(take_apart(source[index], source.where(index), MediaLimits()))
+        writer.add(as_record(source[index], source.where(index), MediaLimits()))
     writer.finish()
     return address
 

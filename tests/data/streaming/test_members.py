@@ -20,7 +20,7 @@ from isthmus.data.media.files import read_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming.members import END, pack, unpack
-from isthmus.data.streaming.records import take_apart
+from isthmus.data.streaming.records import as_record
 from isthmus.types import Media, Modality
 
 LIMITS = MediaLimits()
@@ -51,7 +51,7 @@ def contents(conversation: Conversation) -> Any:
 
 @given(st.builds(Conversation, st.lists(messages, min_size=1, max_size=3).map(tuple), details))
 def test_there_and_back(conversation: Conversation) -> None:
-    data = pack("000000007", take_apart(conversation, "here", LIMITS))
+    data = pack("000000007", as_record(conversation, "here", LIMITS))
     assert len(data) % tarfile.BLOCKSIZE == 0
     assert contents(unpack(data, "there")) == contents(conversation)
     with tarfile.open(fileobj=io.BytesIO(data + END)) as archive:
@@ -61,9 +61,9 @@ def test_there_and_back(conversation: Conversation) -> None:
 def test_a_file_that_stands_twice_is_stored_once() -> None:
     file = StoredFile("a.png", b"1234")
     medium = MediumItem(Modality.IMAGE, file)
-    record = take_apart(Conversation((user(medium, medium), assistant("yes"))), "here", LIMITS)
+    record = as_record(Conversation((user(medium, medium), assistant("yes"))), "here", LIMITS)
     assert record.files == [(".png", b"1234")] and record.media == 1
-    other = take_apart(
+    other = as_record(
         Conversation((user(MediumItem(Modality.AUDIO, tone()), MediumItem(Modality.IMAGE, picture(3))),)),
         "here",
         LIMITS,
@@ -81,7 +81,7 @@ def test_what_is_in_memory_alone_is_written_without_loss(modality: Modality) -> 
         Modality.POINTS: (draw.random((9, 6), np.float32), None),
     }[modality]
     conversation = Conversation((user(MediumItem(modality, Media(modality, array, rate=rate))),))
-    (item,) = unpack(pack("1", take_apart(conversation, "here", LIMITS)), "there").messages[0].content
+    (item,) = unpack(pack("1", as_record(conversation, "here", LIMITS)), "there").messages[0].content
     assert isinstance(item, MediumItem) and isinstance(item.media, StoredFile)
     media = read_media(item.media, modality)
     assert np.array_equal(media.array, array) and media.source == item.media.name
@@ -98,7 +98,7 @@ def test_what_is_in_memory_alone_is_written_without_loss(modality: Modality) -> 
 )
 def test_what_shards_cannot_hold_is_refused(conversation: Conversation, said: str) -> None:
     with pytest.raises(DataError, match=f"^here.*{said}.* Fix: ") as caught:
-        take_apart(conversation, "here", LIMITS)
+        as_record(conversation, "here", LIMITS)
     assert caught.value.fault is Fault.SCHEMA
 
 
@@ -129,8 +129,8 @@ def told(medium: Any) -> bytes:
         (archive({"1.json": told("/etc/passwd")}), "found the medium '/etc/passwd', which isn't beside"),
         (archive({"1.json": told("../1.0.png"), "1.0.png": b"x"}), r"found the medium '\.\./1\.0\.png'"),
         (archive({"1.json": told(["1.0.png"]), "1.0.png": b"x"}), "found the medium"),
-        (archive({"1.json": b"{}"}, tarfile.SYMTYPE), "no plain file"),
-        (archive({"1.json": b"{}" + b" " * 2000})[:1024], "cut off"),
+        (archive({"1.json": b"{}"}, tarfile.SYMTYPE), "isn.t a plain file"),
+        (archive({"1.json": b"{}" + b" " * 2000})[:1024], "truncated"),
     ],
     ids=range(11),
 )
@@ -143,7 +143,7 @@ def test_hostile_parts_are_data_errors(data: bytes, said: str) -> None:
 @given(st.binary(max_size=40), st.integers(0, 2000))
 def test_no_damage_gets_past_as_another_error(noise: bytes, at: int) -> None:
     conversation = Conversation((user("hello", MediumItem(Modality.IMAGE, StoredFile("a.png", b"123"))),))
-    data = bytearray(pack("1", take_apart(conversation, "here", LIMITS)))
+    data = bytearray(pack("1", as_record(conversation, "here", LIMITS)))
     data[at : at + len(noise)] = noise
     try:
         plainly = unpack(bytes(data), "there")

@@ -11,7 +11,7 @@ from data.streaming.shard_sets import same, sharded
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.streaming import Shards
-from isthmus.data.streaming.records import take_apart
+from isthmus.data.streaming.records import as_record
 from isthmus.data.streaming.storage import Storage
 from isthmus.data.streaming.writer import ShardWriter
 
@@ -44,7 +44,7 @@ def test_what_is_broken_off_goes_on_and_never_reads_as_whole(
 
     def write(begin: int, end: int, writer: ShardWriter) -> None:
         for index in range(begin, end):
-            writer.add(take_apart(files[index], "", MediaLimits()))
+            writer.add(as_record(files[index], "", MediaLimits()))
             writer.mark({"next": index + 1})
 
     write(0, ended, ShardWriter(Storage(str(folder)), {"name": "test"}, 8 << 10))  # and dies

@@ -1,1 +1,1 @@
-"""Conversations -> batches, whose layout is known on the CPU."""
+"""Conversations -> batches, whose layout is computed on the CPU."""

@@ -33,20 +33,20 @@ class Collator:
 
     Args:
         planner: writes a conversation as segments.
-        preprocess: by modality, ``Encoder.preprocess``; its keys are the inputs that the model takes.
-        positions: M, how many LLM positions a preprocessed medium takes: the projector's count for the encoder's.
+        preprocess: ``Encoder.preprocess`` by modality; its keys are the inputs that the model takes.
+        positions: M, the number of LLM positions of a preprocessed medium: the projector's count for the encoder's.
         outputs: the modalities that the model generates.
-        prepare: by modality, ``Generator.prepare``; empty where no denoising loss is trained.
-        max_tokens: the longest sequence T; None where nothing limits it.
-        targets: which of the assistant's turns are trained upon.
-        generation_prompt: makes prompts for decoding instead: answers at the end are cut off and nothing is a target.
+        prepare: ``Generator.prepare`` by modality; empty if no denoising loss is trained.
+        max_tokens: the longest sequence T; None if there is no limit.
+        targets: the assistant's turns that are trained.
+        generation_prompt: makes prompts for decoding instead: a final answer is cut off and nothing is a target.
         limits: caps on media files.
-        cached: by modality, where features of media may lie; what does is neither decoded nor preprocessed.
-        micro_batches: parts of a batch, of about as many positions each; fewer where it has fewer conversations.
-        requests: by modality, what ``preprocess`` looks at; a file is read no further.
-        prepare_requests: likewise ``prepare``.
-        full_tokens: of a longer conversation the oldest exchanges are left out, until it is as long as this or a single
-            one is left; None leaves nothing out.
+        cached: lookups of cached features by modality; media that they hold are neither decoded nor preprocessed.
+        micro_batches: number of parts of a batch, of similar numbers of positions; fewer for fewer conversations.
+        requests: the part of a file that ``preprocess`` reads, by modality; no more of it is decoded.
+        prepare_requests: likewise for ``prepare``.
+        full_tokens: the oldest exchanges of a longer conversation are left out, until it has at most this length or a
+            single exchange; None leaves nothing out.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class Collator:
         """Plans, decodes and preprocesses one conversation.
 
         Raises:
-            DataError: a fault of the conversation or of a media file, a modality that isn't served, or too many tokens.
+            DataError: a fault of the conversation or of a media file, an unsupported modality, or too many tokens.
         """
         return self.lay_out(conversation, {})
 
     def lay_out(self, conversation: Conversation, ready: dict[MediumItem, SampleMedium]) -> Sample:
-        """As :meth:`sample`. ``ready``: media that were read before, to which those that are read here are added."""
+        """As :meth:`sample`. ``ready``: media that have been read, to which those that are read here are added."""
         if self.generation_prompt:
             conversation = conversation.prompt()
         sample = self._laid_out(conversation, ready)
         full = self.full_tokens
         if full is not None and len(sample.ids) > full:
-            # The fewest exchanges that have to go; the more are left out, the shorter it is.
+            # Bisection finds the fewest exchanges to leave out, since the length decreases with their number.
             most = max(len(conversation.exchanges()) - 1, 0)
             goes = bisect_left(
                 range(most), True, key=lambda n: len(self._laid_out(conversation.without_oldest(n), ready).ids) <= full
@@ -128,7 +128,7 @@ class Collator:
         )
 
     def _laid_out(self, conversation: Conversation, ready: dict[MediumItem, SampleMedium]) -> Sample:
-        """The conversation as ids, its media and its runs. ``ready``: its media so far, which it adds to."""
+        """The conversation as ids, media and runs. ``ready``: media that have been read, to which it adds."""
         name = _name(conversation)
         given, made = self._items(conversation, name)
         sample = Sample(details=dict(conversation.details), text=_answers(conversation, self.targets))
@@ -157,7 +157,7 @@ class Collator:
         return sample
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Pads on the right and stacks, (B, T); in parts, of which the first holds the others. Each has its layout.
+        """Right-pads and stacks, (B, T), with layouts; in micro-batches, of which the first holds the others.
 
         Raises:
             DataError: media of one modality whose preprocessed tensors differ in shape.
@@ -165,7 +165,7 @@ class Collator:
         return with_layouts(stack_pieces(samples, self.micro_batches), self.planner.vocabulary)
 
     def _items(self, conversation: Conversation, name: str) -> tuple[list[MediumItem], list[MediumItem]]:
-        """Input media and generated media in order, after a check that the model serves each of them."""
+        """Input media and generated media in order, after a check that the model supports each of them."""
         given: list[MediumItem] = []
         made: list[MediumItem] = []
         for i, message in enumerate(conversation.messages):
@@ -222,7 +222,7 @@ class Collator:
             with data_faults(f"{name}: {_file(item)}"):
                 content = self.prepare[modality](self._decoded(item, self.prepare_requests))
         seed = conversation.details.get("seed")
-        # Each run of a conversation draws its own noise.
+        # Each run of a conversation has its own noise.
         drawn = derive_seed(name, _text(conversation), index) if seed is None else (int(seed) + index) % (1 << 63)
         return SampleRun(modality, start, item.caption, content, drawn)
 
@@ -232,13 +232,13 @@ def _name(conversation: Conversation) -> str:
 
 
 def _file(item: MediumItem) -> str:
-    """What an error calls a medium."""
+    """A medium's name in errors."""
     known = str(item.media) if isinstance(item.media, Path | StoredFile) else ""
     return known or f"{item.modality} in memory"
 
 
 def _answers(conversation: Conversation, targets: Targets) -> str:
-    """The words of the turns that are trained upon."""
+    """The text of the trained turns."""
     answers = [message for message in conversation.messages if message.role == "assistant"]
     trained = {"all": answers, "last": answers[-1:], "none": []}[targets]
     items = (item for message in trained if message.trains for item in message.content)
@@ -246,6 +246,6 @@ def _answers(conversation: Conversation, targets: Targets) -> str:
 
 
 def _text(conversation: Conversation) -> str:
-    """What is said, so that unnamed conversations differ in their seeds."""
+    """All text and captions, so that conversations without ids differ in their seeds."""
     items = (item for message in conversation.messages for item in message.content)
     return "\n".join(item.text if isinstance(item, TextItem) else f"{item.modality} {item.caption}" for item in items)

@@ -1,4 +1,4 @@
-"""One process's part of a global batch, made in a worker."""
+"""Makes one process's part of a global batch, in a worker."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from isthmus.data.sampling.schedule import Reference, Schedule
 from isthmus.types import Batch
 
 OnError = Literal["raise", "skip"]
-"""What a bad sample does: end the run, or be counted, reported and replaced by the next of its source."""
+"""Whether a bad sample ends the run, or is counted, reported and replaced by the next of its source."""
 
 _ATTEMPTS = 100
-"""This many bad samples in a row are no accident."""
+"""After this many bad samples in a row, the run ends in any case."""
 
 
 @dataclass
 class Fetched:
-    """What a worker hands over. Errors travel as values: raised in a worker, they'd arrive as its traceback's text."""
+    """A worker's result. Errors are returned as values: raised, only their traceback's text would arrive."""
 
     batch: Batch | None = None
     skipped: list[DataError] = field(default_factory=list)
     error: DataError | None = None
 
     def pin_memory(self) -> Fetched:
-        """``DataLoader`` calls this where it is told to pin."""
+        """Called by ``DataLoader`` if it pins memory."""
         return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
 
 
 class Steps(Dataset[Fetched]):
-    """Step number -> this process's part of the global batch. A pure function, whichever worker runs it."""
+    """Step number -> this process's part of the global batch: a pure function, the same in every worker."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Steps(Dataset[Fetched]):
     def __getitem__(self, step: int) -> Fetched:
         fetched = Fetched()
         references = self.schedule.batch(step)
-        # A split's last batch may have fewer items than there are processes, and one without a batch would hold up all.
+        # A split's last batch may have fewer items than processes, and collective operations need a batch in each.
         own = references[self.rank :: self.world] or [replace(references[0], repeated=True)]
         try:
             fetched.batch = self._stacked([self._candidates(reference, fetched.skipped) for reference in own], fetched)
@@ -68,7 +68,7 @@ class Steps(Dataset[Fetched]):
         return fetched
 
     def _stacked(self, places: Sequence[Iterator[Candidate]], fetched: Fetched) -> Batch:
-        """A batch of each place's first sample that can be stacked with the others."""
+        """A batch of the first sample of each position that can be stacked with the others."""
         chosen = [next(place) for place in places]
         while True:
             samples = [candidate.sample for candidate in chosen]
@@ -84,7 +84,7 @@ class Steps(Dataset[Fetched]):
                     chosen[at] = next(places[at])
 
     def _candidates(self, reference: Reference, skipped: list[DataError]) -> Iterator[Candidate]:
-        """The samples that may stand in a place: the reference's own, then the next ones of its source."""
+        """Candidates for a position: the reference's own sample, then the next ones of its source."""
         source = self.sources[reference.source]
         items = range(len(source)) if reference.among is None else reference.among
         place = bisect_left(items, reference.index)
@@ -110,10 +110,10 @@ class Steps(Dataset[Fetched]):
         )
 
     def _bad(self, error: DataError, source: str, index: int, skipped: list[DataError]) -> None:
-        """Counts a bad sample, or ends the run with an error that says where in its source the sample stands."""
+        """Counts a bad sample, or ends the run with an error that gives the sample's location in its source."""
         name, place = f"{source}/{index}", self.sources[source].where(index)
-        said = str(error).removeprefix(f"{name}: ")
-        fault = DataError(error.fault, f"{name if place == name or place in said else f'{name} ({place})'}: {said}")
+        text = str(error).removeprefix(f"{name}: ")
+        fault = DataError(error.fault, f"{name if place == name or place in text else f'{name} ({place})'}: {text}")
         if self.on_error == "raise":
             raise fault from error.__cause__ or error
         skipped.append(fault)
@@ -121,7 +121,7 @@ class Steps(Dataset[Fetched]):
 
 @dataclass
 class Candidate:
-    """A sample that was read, and what it was read from."""
+    """A sample and its source."""
 
     sample: Sample
     source: str
@@ -129,16 +129,16 @@ class Candidate:
 
 
 def odd_samples(samples: Sequence[Sample], collator: Collator) -> dict[int, DataError]:
-    """Which of a batch's samples can't be stacked with the most of the others, and why.
+    """The samples of a batch that can't be stacked with the majority, with their faults.
 
-    Samples are put into groups that can be stacked; the largest stays, of equal ones the first.
+    Samples are grouped so that each group can be stacked; the first of the largest groups is kept.
 
     Args:
         samples: of a batch that couldn't be stacked.
         collator: stacks them.
     """
     whole = copy(collator)
-    whole.micro_batches = 1  # parts are stacked apart: a pair that shares no part would seem to fit
+    whole.micro_batches = 1  # micro-batches are stacked separately, so that conflicts between them would be missed
 
     def fault(places: Sequence[int]) -> DataError | None:
         try:

@@ -1,4 +1,4 @@
-"""A loader that walks a schedule and can be resumed at the exact batch."""
+"""A loader of a schedule's batches that can be resumed at the exact batch."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from isthmus.types import Batch
 _log = logging.getLogger(__name__)
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
-"""How Python starts a process: a copy of this one, a fresh one, or a copy of a fresh one."""
+"""Python's start methods of processes: a copy of this process, a new one, or a copy of a new one."""
 
 
 class ConversationLoader:
     """Batches of a schedule, for one process. One pass is the whole stage.
 
-    Not a ``DataLoader``, but the owner of one: Lightning rebuilds those that it is given when it thinks that they need
-    its sampler. It calls ``state_dict`` in each checkpoint, and ``load_state_dict`` before ``iter`` when it resumes.
-    It may call ``iter`` twice before the first batch, so workers start with the first ``next``.
+    It isn't a ``DataLoader`` but owns one, because Lightning may rebuild a ``DataLoader`` with its own sampler.
+    Lightning calls ``state_dict`` in each checkpoint, and ``load_state_dict`` before ``iter`` when it resumes. It may
+    call ``iter`` twice before the first batch, so workers start with the first ``next``.
 
     Args:
-        schedule: what stands where.
+        schedule: gives the conversations of each batch.
         sources: by name.
         collator: makes the batches.
         workers: processes that prepare them; 0 prepares them in this one.
-        rank: this process of
-        world: so many; it takes items rank, rank + world, ... of each global batch.
-        on_error: what a bad sample does.
-        start_method: how workers start; as Python has it on this system if None.
-        pin_memory: whether batches are put where a GPU fetches them beside other work.
+        rank: this process's; it takes items rank, rank + world, ... of each global batch.
+        world: number of processes.
+        on_error: whether a bad sample ends the run or is skipped.
+        start_method: of workers; Python's default on this system if None.
+        pin_memory: whether batches are in pinned memory, from which a GPU copies them asynchronously.
 
     Attributes:
-        waited: seconds that whoever trains has waited for batches.
+        waited: seconds that the training loop has waited for batches.
 
     Raises:
         ValueError: a global batch with fewer items than processes.
@@ -90,15 +90,15 @@ class ConversationLoader:
     def _batches(self) -> Iterator[Batch]:
         begin, self._begin_at = self._begin_at, 0
         self._consumed = begin
-        # Its own generator: by default the workers' seed is drawn from the global one, and a resumed run would part
-        # from the uninterrupted one.
+        # A separate generator: by default the workers' seed is drawn from the global one, so that a resumed run would
+        # diverge from an uninterrupted one.
         loader: DataLoader[Fetched] = DataLoader(
             self._steps,
             batch_size=None,
             sampler=range(begin, len(self)),
             num_workers=self.workers,
             collate_fn=_unchanged,
-            worker_init_fn=_stand_apart,
+            worker_init_fn=_leave_process_group,
             generator=torch.Generator(),
             pin_memory=self.pin_memory,
             multiprocessing_context=self.start_method if self.workers else None,
@@ -108,10 +108,10 @@ class ConversationLoader:
             if fetched.error is not None:
                 self.report()
                 raise fetched.error
-            # Batches that workers have prepared ahead aren't counted until they are handed over.
+            # Batches that workers have prefetched aren't counted until they are yielded.
             self._consumed += 1
             if self._consumed == len(self):
-                self.report()  # Lightning doesn't ask for more after the last one
+                self.report()  # Lightning doesn't call `next` after the last batch
             assert fetched.batch is not None
             yield fetched.batch
 
@@ -124,7 +124,7 @@ class ConversationLoader:
             began = perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches have been handed over, and of which schedule."""
+        """The number of batches that have been yielded, and their schedule."""
         return {
             "consumed": self._consumed,
             "steps": len(self),
@@ -134,10 +134,10 @@ class ConversationLoader:
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on after the batches that the checkpoint's run had consumed. A finished stage begins anew.
+        """Continues after the batches that the checkpoint's run had consumed; a finished stage starts again.
 
         Raises:
-            ValueError: the checkpoint was made in the middle of another schedule.
+            ValueError: the checkpoint is from the middle of another schedule.
         """
         if state_dict["consumed"] >= state_dict["steps"]:
             return
@@ -152,7 +152,7 @@ class ConversationLoader:
             self.skipped = Counter(state_dict["skipped"])
 
     def report(self) -> None:
-        """Logs once how many samples were skipped so far and why, with an example of each."""
+        """Logs once how many samples have been skipped so far and why, with an example of each reason."""
         if self.skipped and not self._is_reported:
             self._is_reported = True
             reasons = "; ".join(
@@ -171,7 +171,7 @@ class ConversationLoader:
 
 
 def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
-    """What workers have prepared, the next one received and unpacked by a thread while this one is learnt from."""
+    """The workers' results; a thread receives and unpacks the next one during the current training step."""
     batches = iter(loader)
     with ThreadPoolExecutor(1, "batches") as thread:
         due = thread.submit(next, batches, None)
@@ -180,8 +180,8 @@ def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
             yield fetched
 
 
-def _stand_apart(_: int) -> None:
-    """A worker leaves the process group: a signal that ends the run lets it finish its batch, for which it may wait."""
+def _leave_process_group(_: int) -> None:
+    """A signal to the run's process group then doesn't kill the worker, for whose batch the run may still wait."""
     os.setpgid(0, 0)
 
 

@@ -1,4 +1,4 @@
-"""What a data worker may know of a medium before it is decoded: the contract of a cache of encoded media."""
+"""The interface of a cache of encoded media, which a data worker queries before a medium is decoded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from isthmus.types import Encoded, Media
 
 
 class MediumLookup(Protocol):
-    """Where what is known of a modality's media is looked up, before they are decoded."""
+    """Looks up the cached features of one modality's media, before they are decoded."""
 
     def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
-        """What is known of a medium; its ``tokens`` are None where it must be encoded."""
+        """The cache entry of a medium; its ``tokens`` are None if it must be encoded."""
 
     @property
     def count(self) -> Callable[[Mapping[str, Tensor]], int]:
-        """N of preprocessed inputs."""
+        """Gives N of preprocessed inputs."""
 
     @property
     def positions(self) -> Callable[[int], int]:
-        """M of N."""
+        """Gives M for N."""

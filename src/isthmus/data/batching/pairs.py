@@ -1,4 +1,4 @@
-"""Two answers to one prompt, of which one is preferred, and their place in a batch."""
+"""Preference pairs, two answers to one prompt of which one is preferred, and their batches."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from isthmus.types import Batch, Media
 
 @dataclass(frozen=True)
 class Pair(Conversation):
-    """A conversation that ends in the chosen answer, and the answer that was rejected in its place.
+    """A conversation that ends with the chosen answer, and the rejected answer.
 
-    As a conversation it is instruction data: an ordinary stage learns the chosen answer.
+    As a conversation it is instruction data: an ordinary stage trains the chosen answer.
     """
 
     rejected: Message = field(default_factory=lambda: Message("assistant", ()))
@@ -33,7 +33,7 @@ class Pair(Conversation):
 
 
 def check_pair(pair: Pair, where: str) -> None:
-    """Refuses pairs that teach nothing.
+    """Refuses pairs that carry no preference.
 
     Raises:
         DataError: an answer isn't the assistant's or is empty, or both are the same.
@@ -73,7 +73,7 @@ def _is_same_medium(one: Any, other: Any) -> bool:
 
 
 def _is_same_runs(chosen: Sequence[SampleRun], rejected: Sequence[SampleRun]) -> bool:
-    """Whether media are called for by equal captions, and their contents, which a stage may not read, are equal too."""
+    """Whether all runs have equal captions and equal contents; contents that a stage doesn't read count as unequal."""
     return len(chosen) == len(rejected) and all(
         one.caption == other.caption and _is_same_content(one.content, other.content)
         for one, other in zip(chosen, rejected, strict=True)
@@ -91,7 +91,7 @@ def _is_same_content(one: Mapping[str, Tensor] | None, other: Mapping[str, Tenso
 
 @dataclass
 class PairSample(Sample):
-    """The chosen side of a pair, laid out, and the rejected one."""
+    """The chosen side of a pair as a sample, and the rejected side."""
 
     rejected: Sample = field(default_factory=Sample)
 
@@ -99,17 +99,17 @@ class PairSample(Sample):
 class PairCollator(Collator):
     """Makes batches of pairs: n chosen answers, then the n rejected ones in the same order, (2n, T).
 
-    Runs that stand in the same place of both answers share a seed, and with it their noise. The media of a pair's
-    prompt are read and stacked once for both sides. Arguments are those of
-    :class:`~isthmus.data.batching.collate.Collator`; ``targets`` should be ``last``, since the answers alone differ.
+    Runs at the same index of both answers share a seed, and so their noise. The media of a pair's prompt are read and
+    stacked once for both sides. Arguments are those of :class:`~isthmus.data.batching.collate.Collator`; ``targets``
+    should be ``last``, since only the answers differ.
     """
 
     def sample(self, conversation: Conversation) -> PairSample:
         """Lays out both sides.
 
         Raises:
-            DataError: it isn't a pair, the pair teaches nothing (:func:`check_pair`, or both sides are the same to the
-                model), or a side is at fault.
+            DataError: it isn't a pair, both sides are equal (:func:`check_pair`) or become equal model inputs, or a
+                side is invalid.
         """
         name = f"conversation {conversation.details.get('id', '')}".rstrip()
         if not isinstance(conversation, Pair):
@@ -119,9 +119,9 @@ class PairCollator(Collator):
                 "preferences sources of isthmus.data.conversations.preferences alone.",
             )
         check_pair(conversation, name)
-        ready: dict[MediumItem, SampleMedium] = {}  # both sides hold the prompt's own media, which are read once
+        ready: dict[MediumItem, SampleMedium] = {}  # the prompt's media are in both sides, and are read once
         chosen = self.lay_out(conversation, ready)
-        rejected = self.lay_out(self._like(conversation, chosen), ready)
+        rejected = self.lay_out(self._rejected_side(conversation, chosen), ready)
         if chosen.ids == rejected.ids and _is_same_runs(chosen.runs, rejected.runs):
             raise DataError(
                 Fault.EQUAL_PAIR,
@@ -131,16 +131,16 @@ class PairCollator(Collator):
         return PairSample(**vars(chosen), rejected=rejected)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Chosen rows, then rejected rows; in parts of whole pairs, of which the first holds the others."""
+        """Chosen rows, then rejected rows; in micro-batches of whole pairs, of which the first holds the others."""
         pairs = [sample for sample in samples if isinstance(sample, PairSample)]
-        assert len(pairs) == len(samples), "a batch of pairs holds pairs alone"
+        assert len(pairs) == len(samples), "a batch of pairs holds only pairs"
         groups = split_evenly([len(pair.ids) + len(pair.rejected.ids) for pair in pairs], self.micro_batches)
         chosen = [[pairs[place] for place in part] for part in groups]
         first, *rest = [stack([*part, *[pair.rejected for pair in part]]) for part in chosen]
         return with_layouts(replace(first, rest=rest), self.planner.vocabulary)
 
-    def _like(self, pair: Pair, chosen: Sample) -> Conversation:
-        """The rejected side, with the seed of the chosen one's first run where the source gave none."""
+    def _rejected_side(self, pair: Pair, chosen: Sample) -> Conversation:
+        """The rejected side, with the seed of the chosen side's first run if the source gives none."""
         other = pair.other()
         if "seed" in other.details or not chosen.runs:
             return other

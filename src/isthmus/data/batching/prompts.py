@@ -1,4 +1,4 @@
-"""Batches of prompts that are answered several times each."""
+"""Batches of prompts for which several answers each are sampled."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from isthmus.types import IGNORED, Batch
 from isthmus.vocabulary import Vocabulary
 
 PROMPT = "prompt"
-"""Under which of a sample's details its conversation stands, for whoever scores the answers."""
+"""The key of a sample's details that holds its conversation, for the reward."""
 
 
 class PromptCollator(Collator):
     """Makes batches of prompts, each ``copies`` times in a row: (B copies, T). Its arguments are the collator's.
 
     Attributes:
-        copies: of each prompt.
-        instruction: makes the batch's ``mixed`` of the conversations that end in an answer; the prompts are then those
-            that end with the user, (0, 1) where there are none. Without it every conversation is cut to its prompt.
+        copies: number of copies of each prompt.
+        instruction: makes the batch's ``mixed`` from conversations that end with an answer; prompts are then those that
+            end with the user, (0, 1) if there are none. Without it every conversation is cut to its prompt.
     """
 
     copies: int = 1
     instruction: Collator | None = None
 
     def sample(self, conversation: Conversation) -> Sample:
-        """A prompt, its conversation kept among the details; or instruction data."""
+        """A prompt, with its conversation among the details; or instruction data."""
         if self.instruction is not None and conversation.messages and conversation.messages[-1].role == "assistant":
             return self.instruction.sample(conversation)
         sample = super().sample(conversation)
         return replace(sample, details={**sample.details, PROMPT: conversation.prompt()})
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Every prompt so many times, side by side, its media stacked once; instruction data in parts."""
+        """Adjacent copies of every prompt, whose media are stacked once; instruction data in micro-batches."""
         prompts = [sample for sample in samples if PROMPT in sample.details for _ in range(self.copies)]
-        told = [sample for sample in samples if PROMPT not in sample.details]
-        mixed = stack_pieces(told, self.micro_batches) if told else None
+        instruction = [sample for sample in samples if PROMPT not in sample.details]
+        mixed = stack_pieces(instruction, self.micro_batches) if instruction else None
         return with_layouts(replace(stack(prompts) if prompts else _no_prompts(), mixed=mixed), self.planner.vocabulary)
 
 
@@ -51,9 +51,9 @@ def _no_prompts() -> Batch:
 
 
 def with_answers(prompts: Batch, answers: Sequence[Sequence[int]], vocabulary: Vocabulary) -> Batch:
-    """Prompts (R, T) and the ids that answer each -> the batch to learn from, (R, T').
+    """Prompts (R, T) and the ids of their answers -> a training batch, (R, T').
 
-    What was sampled is a target: words, the end, and each run's first signal token, which the rest of a run follows.
+    Sampled tokens are targets: text, the end token, and each run's first signal token; the rest of a run isn't sampled.
     """
     lengths = prompts.mask.sum(1).tolist() if prompts.layout is None else prompts.layout.lengths
     longest = max(length + len(answer) for length, answer in zip(lengths, answers, strict=True))

@@ -1,4 +1,4 @@
-"""Some sequences of a batch, taken out of it."""
+"""Selects rows of a batch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from isthmus.types import Batch, Features, MediaBatch, Modality
 def rows_of(
     batch: Batch, rows: Sequence[int], features: Mapping[Modality, Features]
 ) -> tuple[Batch, dict[Modality, Features]]:
-    """Some rows of a batch whose media have been encoded, and F of the media that stand in them.
+    """Rows of a batch whose media have been encoded, and F of the media in them.
 
     Args:
         batch: without trained runs.
-        rows: which, at least one.
+        rows: indices, at least one.
         features: F of the batch's distinct media by modality.
     """
-    assert not batch.signals, "runs that are trained would have to be taken along"
+    assert not batch.signals, "trained runs aren't supported"
     picked = torch.tensor(list(rows), device=batch.ids.device)
     length = int(batch.mask[picked].sum(1).max())
     place = torch.zeros(len(batch), dtype=torch.int64, device=picked.device)

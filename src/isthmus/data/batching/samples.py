@@ -1,4 +1,4 @@
-"""Conversations that are laid out one by one, and their stacking into a batch."""
+"""Samples, which are conversations as model inputs, and their stacking into a batch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from isthmus.types import IGNORED, MEDIA, Batch, Encoded, MediaBatch, Modality, 
 
 @dataclass
 class SampleMedium:
-    """An input medium of one sample: its preprocessed tensors, the positions that it takes, and what a cache knows.
+    """An input medium of a sample: its preprocessed tensors, its positions, and its cache entry.
 
-    Media that share one ``inputs`` object are one medium in several places, and are stacked once.
+    Media that share one ``inputs`` object are the same medium at several positions, and are stacked once.
     """
 
     modality: Modality
@@ -34,7 +34,7 @@ class SampleMedium:
 
 @dataclass
 class SampleRun:
-    """A trained signal run of one sample."""
+    """A trained signal run of a sample."""
 
     modality: Modality
     start: int
@@ -45,9 +45,9 @@ class SampleRun:
 
 @dataclass
 class Sample:
-    """One conversation, laid out: ids and labels (T,), its media, its trained runs, and its trained turns' words.
+    """A conversation as model inputs: ids and labels (T,), media, trained runs, and the text of trained turns.
 
-    ``left_out``: how many of its messages there was no room for.
+    ``left_out``: number of messages that were left out because of the sequence's limit.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Sample:
 
 
 def stack(samples: Sequence[Sample]) -> Batch:
-    """Pads on the right and stacks, (B, T).
+    """Right-pads and stacks, (B, T).
 
     Raises:
         DataError: media of one modality whose preprocessed tensors differ in shape.
@@ -90,9 +90,9 @@ def stack(samples: Sequence[Sample]) -> Batch:
 
 
 def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
-    """Places of items by part: at most ``parts``, of about as many positions each.
+    """Indices of items by part: at most ``parts`` parts of similar total length.
 
-    The longest item comes first, and each goes to the part that is the shortest so far.
+    Greedy: items in descending order of length, each to the part with the smallest total so far.
     """
     groups: list[list[int]] = [[] for _ in range(min(parts, len(lengths)))]
     sums = [0] * len(groups)
@@ -104,7 +104,7 @@ def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
 
 
 def stack_pieces(samples: Sequence[Sample], parts: int) -> Batch:
-    """As :func:`stack`, in at most ``parts`` parts, of which the first holds the others."""
+    """As :func:`stack`, in at most ``parts`` micro-batches, of which the first holds the others."""
     groups = split_evenly([len(sample.ids) for sample in samples], parts)
     first, *rest = [stack([samples[place] for place in part]) for part in groups]
     return replace(first, rest=rest)
@@ -142,8 +142,8 @@ def _stack(items: Sequence[Mapping[str, Tensor]], what: str) -> dict[str, Tensor
     if len(keys) > 1:
         raise DataError(
             Fault.SHAPE,
-            f"{what}: found the tensors {' and '.join(keys)} in one batch; expected the same ones of every medium. "
-            "Fix: let preprocessing give each tensor always.",
+            f"{what}: found the tensors {' and '.join(keys)} in one batch; expected the same ones for every medium. "
+            "Fix: let preprocessing return the same tensors for every medium.",
         )
     for key in items[0] if items else ():
         shapes = sorted({tuple(item[key].shape) for item in items})

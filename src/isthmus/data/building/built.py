@@ -1,4 +1,4 @@
-"""Instruction dialogues over captioned media, in the manner of MosIT (NExT-GPT, arXiv 2309.05519, section 5)."""
+"""Instruction dialogues over captioned media, similar to MosIT (NExT-GPT, arXiv 2309.05519, section 5)."""
 
 from __future__ import annotations
 
@@ -22,32 +22,30 @@ TEXT = "text"
 
 
 class BuiltDialogues(ConversationSource):
-    """Dialogues that are written over sets of captioned media: any modality to any, over several turns.
+    """Dialogues generated from sets of captioned media: any modality to any, over several turns.
 
-    Kinds: ``describe`` and ``make`` a medium; ``convert`` one into another that shows the same; ``compare`` two in one
-    turn; ``make_two`` in one answer; ``recall`` what a medium of an earlier turn showed; ``remake`` one as another
-    modality; ``clarify`` what is to be made, when nothing was said; ``refuse`` what can't be made; ``offer`` in words.
-    A kind that the sets' media don't allow is left out: without two modalities that show the same there is nothing to
-    convert into.
+    Kinds: ``describe`` or ``make`` a medium; ``convert`` one into another modality of the same content; ``compare`` two
+    in one turn; ``make_two`` in one answer; ``recall`` the content of a medium of an earlier turn; ``remake`` one in
+    another modality; ``clarify`` an incomplete request; ``refuse`` an impossible one; ``offer`` in words. Kinds that
+    the sets don't support are left out: ``convert``, for instance, needs two modalities of the same content.
 
     Args:
         sets: captioned media, by name; see :class:`~isthmus.data.building.MediaPool` for what counts as a caption.
-        size: how many dialogues, those of text alone included.
-        seed: of all that is drawn.
-        templates: a file in place of the package's own wordings.
-        shares: of kinds, in place of the templates'.
-        text: sets of text alone, by name, whose conversations are mixed in as they are.
-        text_share: which part of all dialogues these are.
-        concept: the field of a conversation, such as ``label``, by which media of several modalities show the same;
-            by their captions where none is named.
-        outputs: modalities that are made; all there are where none are named, and with an empty list media are only
-            told in words.
-        progress: wraps each set's positions while it is gone through, as a progress bar does.
+        size: number of dialogues, including those of text alone.
+        seed: of all random choices.
+        templates: a file that replaces the package's templates.
+        shares: of kinds, which replace the templates'.
+        text: sets of text alone, by name, whose conversations are mixed in unchanged.
+        text_share: their share of all dialogues.
+        concept: the field of a conversation, such as ``label``, that is equal for media of the same content; captions
+            are compared if None.
+        outputs: modalities that are generated; all if None; with an empty list, media are only described.
+        progress: wraps each set's indices, for a progress bar.
 
     Attributes:
         pool: the media.
-        outputs: the modalities that are made.
-        kinds: the kinds that are built, with their shares of what isn't text alone.
+        outputs: the modalities that are generated.
+        kinds: the kinds that are built, with their shares among dialogues with media.
 
     Raises:
         ValueError: a number out of range, an unknown kind or output, no kind left, no captioned medium, no
@@ -92,7 +90,7 @@ class BuiltDialogues(ConversationSource):
 
         Raises:
             IndexError: outside the source.
-            DataError: a medium of it can no longer be read.
+            DataError: one of its media can no longer be read.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name}: no item {index} among {len(self)}")
@@ -104,7 +102,7 @@ class BuiltDialogues(ConversationSource):
         return Conversation(tuple(writing.script.messages), {"id": f"{self.name}/{index}", "kind": kind})
 
     def kind(self, index: int) -> str:
-        """Of which kind a dialogue is: one of :attr:`kinds`, or ``text``."""
+        """A dialogue's kind: one of :attr:`kinds`, or ``text``."""
         random = self._random(index, "kind")
         if random.random() < self.text_share:
             return TEXT
@@ -117,7 +115,7 @@ class BuiltDialogues(ConversationSource):
         return np.random.default_rng(derive_seed("building", self.seed, index, what))
 
     def _text(self, index: int) -> Conversation:
-        """Text conversations in a drawn order, so that none comes twice before all have come."""
+        """A text conversation, in random order without replacement until all have been used."""
         total = sum(map(len, self.text.values()))
         place = permuted(index % total, total, derive_seed("building", self.seed, "text"))
         for source in self.text.values():
@@ -125,14 +123,14 @@ class BuiltDialogues(ConversationSource):
                 own = source[place]
                 return Conversation(own.messages, {**own.details, "kind": TEXT})
             place -= len(source)
-        raise AssertionError("a place among all is a place in one of them")
+        raise AssertionError("an index among all is an index in one of them")
 
     def _outputs(self, asked: Sequence[str] | None) -> tuple[Modality, ...]:
         there = self.pool.by_modality
         if unknown := [name for name in asked or () if name not in MEDIA or Modality(name) not in there]:
             raise ValueError(
                 f"built.outputs: found {unknown[0]!r}; expected some of {', '.join(there)}, of which there are "
-                "captioned media. Fix: take it out."
+                "captioned media. Fix: remove it."
             )
         return tuple(modality for modality in there if asked is None or modality in asked)
 

@@ -1,4 +1,4 @@
-"""The captioned media that dialogues are built of."""
+"""The captioned media from which dialogues are built."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from isthmus.types import MEDIA, Modality
 
 @dataclass(frozen=True)
 class Captioned:
-    """A medium that stands in a set, with what it shows. It is read anew each time it is wanted.
+    """A captioned medium of a set. It is read from the set each time it is used.
 
     Attributes:
         modality: of the medium.
-        caption: what it shows.
-        concept: what it stands for: media with the same one stand for one another.
+        caption: its description.
+        concept: its content: media with the same concept are interchangeable.
         source: the set.
         index: of the conversation there.
-        place: which of the conversation's media it is.
+        place: index of the medium in the conversation.
     """
 
     modality: Modality
@@ -33,10 +33,10 @@ class Captioned:
     place: int
 
     def item(self, is_answer: bool) -> MediumItem:
-        """It as a part of a turn; as a part of an answer it has its caption.
+        """The medium as an item of a turn; in an answer it has its caption.
 
         Raises:
-            DataError: it can no longer be read.
+            DataError: the medium can no longer be read.
         """
         medium = _media(self.source[self.index])[self.place][0]
         return MediumItem(self.modality, medium.media, self.caption if is_answer else None)
@@ -45,20 +45,20 @@ class Captioned:
 class MediaPool:
     """All media with files and captions of some sets, by modality and by concept.
 
-    A medium's caption is its own, as the assistant's media have it, or, where the user gives one medium and gets one
-    answer in words alone, this answer. Its concept is the caption, or a field of the conversation, such as a label,
-    where the conversation has that field and no other medium. Concepts that differ in case, blanks or a full stop
-    alone are the same.
+    A medium's caption is its own, as for the assistant's media, or the answer, if the conversation is one medium of the
+    user's and one answer of text. Its concept is the caption, or a field of the conversation, such as a label, if the
+    conversation has that field and no other medium. Concepts are compared without case, whitespace and a final full
+    stop.
 
     Args:
         sets: by name.
-        concept: the field; captions alone where none is named.
-        progress: wraps each set's positions, as a progress bar does.
+        concept: the field; captions are the concepts if None.
+        progress: wraps each set's indices, for a progress bar.
 
     Attributes:
         concept: the field.
         by_modality: all media.
-        shared: of each concept that has media of several modalities, these.
+        shared: the media of each concept that has several modalities, by modality.
         faults: conversations that couldn't be read, by set.
         uncaptioned: conversations without a captioned medium, by set.
 
@@ -87,12 +87,12 @@ class MediaPool:
                     self.faults[name] += 1
                     continue
                 found = _media(conversation)
-                told = _field(conversation, concept) if concept is not None and len(found) == 1 else None
-                labelled += told is not None
+                label = _field(conversation, concept) if concept is not None and len(found) == 1 else None
+                labelled += label is not None
                 self.uncaptioned[name] += not any(caption for _, caption in found)
                 for place, (medium, caption) in enumerate(found):
                     if caption:
-                        self._add(Captioned(medium.modality, caption, _normal(told or caption), source, index, place))
+                        self._add(Captioned(medium.modality, caption, _normal(label or caption), source, index, place))
         if not self.by_modality:
             raise ValueError(
                 f"{', '.join(sets)}: found no medium with a file and a caption ({sum(self.faults.values())} "
@@ -102,13 +102,13 @@ class MediaPool:
         if concept is not None and not labelled:
             raise ValueError(
                 f"{', '.join(sets)}: found no conversation of one medium with a {concept!r}; expected it in some, "
-                "to tell what stands for one another. Fix: name another field, or none to go by captions."
+                "to find media of the same content. Fix: name another field, or none to compare captions."
             )
         self.by_modality = {modality: self.by_modality[modality] for modality in MEDIA if modality in self.by_modality}
         self.shared = [by_modality for by_modality in self._alike.values() if len(by_modality) > 1]
 
     def counts(self) -> dict[str, int]:
-        """How many media of each modality there are."""
+        """The number of media of each modality."""
         return {str(modality): len(own) for modality, own in self.by_modality.items()}
 
     def _add(self, captioned: Captioned) -> None:
@@ -130,10 +130,10 @@ def _media(conversation: Conversation) -> list[tuple[MediumItem, str | None]]:
     """Media with files, and their captions."""
     messages = [message for message in conversation.messages if message.role != "system"]
     items = [(message.role, item) for message in messages for item in message.content if isinstance(item, MediumItem)]
-    said = [item.text for message in messages[1:] for item in message.content if isinstance(item, TextItem)]
+    texts = [item.text for message in messages[1:] for item in message.content if isinstance(item, TextItem)]
     is_description = (
         len(items) == 1 and [message.role for message in messages] == ["user", "assistant"] and items[0][0] == "user"
     )
-    answer = " ".join(" ".join(said).split()) if is_description else None
+    answer = " ".join(" ".join(texts).split()) if is_description else None
     found = ((item, item.caption if role == "assistant" else answer) for role, item in items)
     return [(item, caption) for item, caption in found if item.media is not None]

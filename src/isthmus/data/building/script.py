@@ -1,4 +1,4 @@
-"""One dialogue as it is written: templates are filled, and every medium that was shown is remembered."""
+"""A dialogue during its construction: fills templates and records the media of each turn."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Filling = str | Captioned
 
 
 class Script:
-    """A dialogue in the making.
+    """A dialogue during its construction.
 
     Args:
-        templates: for what media are called.
+        templates: give the names of media.
 
     Attributes:
         messages: the turns so far.
-        shown: all media of these, in order.
+        media: all their media, in order.
     """
 
     def __init__(self, templates: Templates) -> None:
         self.templates = templates
         self.messages: list[Message] = []
-        self.shown: list[Captioned] = []
+        self.media: list[Captioned] = []
 
     def add(self, role: Role, template: str, fillings: Mapping[str, Filling]) -> None:
-        """A turn; text beside media is trimmed."""
+        """Adds a turn; text next to media is stripped."""
         items: list[ContentItem] = []
         text = ""
 
@@ -40,7 +40,7 @@ class Script:
             text = ""
 
         for literal, name, _, _ in Formatter().parse(template):
-            # A caption that ends its sentence itself needs no second stop.
+            # A caption that ends with a full stop gets no further punctuation.
             text = text.rstrip(".") + literal if literal[:1] in (".", ",", ":", "?") else text + literal
             if name is None:
                 continue
@@ -50,17 +50,17 @@ class Script:
                 continue
             end()
             items.append(filling.item(is_answer=role == "assistant"))
-            self.shown.append(filling)
+            self.media.append(filling)
         end()
         self.messages.append(Message(role, tuple(items)))
 
     def ordinal(self, of: Captioned) -> str | None:
-        """How one of the media that were shown is called among those of its modality; None if there's no such word."""
-        own = [place for place, shown in enumerate(self.shown) if shown.modality is of.modality]
-        at = own.index(next(place for place, shown in enumerate(self.shown) if shown is of))
+        """The ordinal of a medium among those of its modality; None if the templates have too few ordinals."""
+        own = [place for place, medium in enumerate(self.media) if medium.modality is of.modality]
+        at = own.index(next(place for place, medium in enumerate(self.media) if medium is of))
         return self.templates.ordinals[at] if at < len(self.templates.ordinals) else None
 
 
 def with_article(word: str) -> str:
-    """The word behind ``a`` or ``an``, by its letter."""
+    """The word with ``a`` or ``an``, chosen by its first letter."""
     return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"

@@ -1,4 +1,4 @@
-"""The words of built dialogues, read from a file and checked before anything is built."""
+"""Templates of built dialogues, read from a file and checked before anything is built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isthmus.paths import user_path
 from isthmus.types import MEDIA, Modality
 
 EARLIER = 2
-"""At most so many turns stand between a medium and the turn that refers to it."""
+"""The most turns between a medium and the turn that refers to it."""
 
 ONE = frozenset({"medium", "word", "a_word", "caption"})
 GIVEN = frozenset({"given", "given_word", "a_given_word"})
@@ -61,19 +61,19 @@ PLACES: dict[str, dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         "say": (frozenset({"word", "a_word", "caption", "makeable"}), frozenset()),
     },
 }
-"""By kind and turn, what may be filled in, and what has to be."""
+"""Allowed and required placeholders, by kind and turn."""
 
 
 @dataclass(frozen=True)
 class Templates:
-    """What is asked and said.
+    """The texts of dialogues.
 
     Attributes:
-        words: what a medium of each modality is called.
-        ordinals: how the n-th medium is called.
+        words: the name of a medium of each modality.
+        ordinals: words for the first, second, ... medium.
         unknown: things that can't be made.
         shares: of each kind.
-        turns: by kind and turn, the wordings.
+        turns: templates by kind and turn.
     """
 
     words: dict[Modality, str]
@@ -84,10 +84,10 @@ class Templates:
 
 
 def read_templates(path: str | Path | None = None) -> Templates:
-    """A file of templates; the package's own where none is named.
+    """Reads a file of templates; the package's own if None.
 
     Raises:
-        ValueError: no such file, or what stands in it: with the file and the key.
+        ValueError: there is no such file, or its content is wrong; the message names the file and the key.
     """
     where = "templates.yaml" if path is None else str(path)
     try:
@@ -103,11 +103,11 @@ def read_templates(path: str | Path | None = None) -> Templates:
     _keys(raw["kinds"], f"{where}: kinds", tuple(PLACES))
     words = {Modality(name): _text(word, f"{where}: words.{name}") for name, word in raw["words"].items()}
     shares, turns = {}, {}
-    for kind, told in raw["kinds"].items():
+    for kind, content in raw["kinds"].items():
         name = f"{where}: kinds.{kind}"
-        _keys(told, name, ("share", *PLACES[kind]))
-        shares[kind] = _share(told["share"], f"{name}.share")
-        turns[kind] = {turn: _wordings(told[turn], f"{name}.{turn}", *known) for turn, known in PLACES[kind].items()}
+        _keys(content, name, ("share", *PLACES[kind]))
+        shares[kind] = _share(content["share"], f"{name}.share")
+        turns[kind] = {turn: _wordings(content[turn], f"{name}.{turn}", *known) for turn, known in PLACES[kind].items()}
     if not any(shares.values()):
         raise ValueError(f"{where}: kinds: found no share above 0; expected at least one. Fix: raise one.")
     ordinals = _list(raw["ordinals"], f"{where}: ordinals")
@@ -122,7 +122,7 @@ def read_templates(path: str | Path | None = None) -> Templates:
 
 
 def placeholders(template: str) -> list[str]:
-    """The words in braces, in order.
+    """The names in braces, in order.
 
     Raises:
         ValueError: unbalanced braces.
@@ -151,7 +151,7 @@ def _keys(raw: Any, where: str, known: tuple[str, ...]) -> None:
     if not isinstance(raw, Mapping):
         raise ValueError(f"{where}: found {type(raw).__name__}; expected a mapping with {expected}. Fix: write one.")
     if unknown := [key for key in raw if key not in known]:
-        raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Fix: rename it, or take it out.")
+        raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Fix: rename it, or remove it.")
     if missing := [key for key in known if key not in raw]:
         raise ValueError(f"{where}: found no '{missing[0]}'; expected {expected}. Fix: add it.")
 

@@ -1,1 +1,1 @@
-"""Which conversation stands where in a stage: a pure function of seed, stage and step."""
+"""The order of conversations in a stage: a pure function of seed, stage and step."""

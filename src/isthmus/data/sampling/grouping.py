@@ -1,4 +1,4 @@
-"""How modalities are spread over batches: in fixed shares in each, or one to a batch, turn by turn."""
+"""Distributes modalities over batches: in fixed shares within each, or one modality for each batch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ Kind = Literal["balanced", "homogeneous"]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Conversations are told apart by the media in them (:func:`isthmus.data.conversations.sources.media_label`).
+    """Groups conversations by their media (:func:`isthmus.data.conversations.sources.media_label`).
 
     Attributes:
-        kind: ``balanced`` holds each modality's share in every batch, as near as whole conversations come to it;
-            ``homogeneous`` gives each batch one modality, so that each encoder and bridge runs for a whole batch or
-            not at all.
-        labels: by source, each conversation's.
-        shares: of each label; where none are given, equal ones in ``balanced``, and in ``homogeneous`` those that the
-            sources' weights come to.
+        kind: ``balanced`` keeps each modality's share in every batch, up to whole conversations; ``homogeneous`` gives
+            each batch one modality, so that each encoder and bridge runs for a whole batch or not at all.
+        labels: each conversation's label, by source.
+        shares: of each label; by default equal ones in ``balanced``, and those implied by the sources' weights in
+            ``homogeneous``.
     """
 
     kind: Kind
@@ -32,7 +31,7 @@ class Grouping:
     shares: Mapping[str, float] | None = None
 
     def streams(self, walks: Mapping[str, Walked], weights: Mapping[str, int]) -> dict[str, Mixed]:
-        """By label, the sources' items of that label, mixed as the sources' weights say."""
+        """The sources' items of each label, mixed by the sources' weights."""
         parts: dict[str, dict[str, array[int]]] = {}
         for source in walks:
             for item, label in enumerate(self.labels[source]):

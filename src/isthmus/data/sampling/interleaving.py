@@ -1,8 +1,8 @@
-"""Several streams made into one by fixed shares, so that how many each has given is known at every point.
+"""Interleaves streams in fixed shares, so that the number of items from each is known at every point.
 
-The k-th item of a stream with share w is due at (k + 1 - u) / w, u being its own seeded phase, and items are taken in
-the order in which they are due. So after n items a stream has given n w, within one or so; and where b w is a whole
-number for every stream, exactly b w in each b items.
+The k-th item of a stream with share w is due at time (k + 1 - u) / w, where u is the stream's seeded phase, and items
+are taken in the order of these times. So among the first n items about n w are from this stream; and if b w is an
+integer for every stream, exactly b w among each b items.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from fractions import Fraction
 from isthmus.data.sampling.seeds import derive_seed
 
 _PHASES = 997
-"""In how many parts a phase divides the wait between two items."""
+"""The number of possible phases between two items."""
 
 
 class Interleaving:
-    """The order in which named streams give.
+    """The order in which items are taken from named streams.
 
     Args:
         weights: shares above 0; they needn't add up to one.
         seed: of the phases.
-        key: tells this interleaving's phases from another's.
+        key: distinguishes this interleaving's phases from those of others.
     """
 
     def __init__(self, weights: Mapping[str, float | Fraction], seed: int, *key: str) -> None:
         self.names = sorted(weights)
-        # Whole numbers: with floats, a tie could fall one way when counted from the start, the other from the middle.
+        # Integers: with floats, a tie could be broken differently when counting begins in the middle.
         exact = [Fraction(weights[name]).limit_denominator(1_000_000) or Fraction(1, 1_000_000) for name in self.names]
         common = math.lcm(*(share.denominator for share in exact))
         self.shares = [int(share * common) for share in exact]
         self._phases = [derive_seed(seed, *key, name, "phase") % (_PHASES - 1) + 1 for name in self.names]
-        # A time in units in which every stream's items are due at whole numbers.
+        # The unit of time in which every stream's items are due at integers.
         unit = math.lcm(*self.shares)
         self._waits = [unit // share for share in self.shares]
 
     def counts(self, items: int) -> list[int]:
         """How many of the first ``items`` came from each stream."""
-        # By this time fewer than `items` are due: every stream is less than one ahead of its share.
+        # At this time fewer than `items` are due, since every stream is less than one item ahead of its share.
         time, total = max(0, items - len(self.names)), sum(self.shares)
         counts = [
             (time * share * _PHASES + phase * total) // (total * _PHASES)
@@ -51,7 +51,7 @@ class Interleaving:
         return counts
 
     def next(self, counts: list[int]) -> int:
-        """The stream whose next item is due first; of two at once, the first by name."""
+        """The stream whose next item is due first; ties go to the first by name."""
         due = [
             ((count + 1) * _PHASES - phase) * wait
             for count, phase, wait in zip(counts, self._phases, self._waits, strict=True)

@@ -1,8 +1,8 @@
-"""Which conversation stands where in a stage: a pure function of (seed, stage, step), with no state to lose.
+"""The order of conversations in a training stage: a pure function of (seed, stage, step), without state.
 
-Sources are interleaved evenly by their shares (:mod:`isthmus.data.sampling.interleaving`), and each is walked in a new
-order at each pass, so that each item comes once a pass. With a grouping, modalities are interleaved instead, in every
-batch or from batch to batch, and within a modality the sources.
+Sources are interleaved by their shares (:mod:`isthmus.data.sampling.interleaving`), and each is shuffled anew in each
+pass, so that each item occurs once in a pass. With a grouping, modalities are interleaved, within every batch or from
+batch to batch, and the sources within each modality.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ class Mixture:
     """The schedule of a training stage.
 
     Args:
-        name: the stage; stages with other names walk in other orders.
+        name: the stage; stages with other names have other orders.
         sizes: items in each source.
-        weights: the share of each source in every chunk of training; they needn't add up to one.
+        weights: the share of each source throughout training; they needn't add up to one.
         batch_size: conversations in a global batch.
-        steps: how many batches; or
-        epochs: as many as draw this many times the number of items in the sources together.
+        steps: number of batches; or
+        epochs: the length as a multiple of the total number of items.
         seed: of all orders.
-        chunks: by source, which of its items are to be near to one another.
-        grouping: how modalities are spread over batches; as chance has it where none is given.
+        chunks: items of a source that are read close together.
+        grouping: how modalities are distributed over batches; at random if None.
 
     Raises:
-        ValueError: an unknown or empty source, a weight that isn't above zero, not exactly one length, or a grouping's
-            shares that don't fit the sources.
+        ValueError: an unknown or empty source, a weight that isn't above zero, not exactly one length, or a grouping
+            whose shares don't fit the sources.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class Mixture:
         if grouping is not None:
             exact = dict(zip(own, mixed.interleaving.shares, strict=True))
             self._groups = grouping.streams(walks, exact)
-        told = {"": 1} if grouping is None else grouping.weights(where, self._groups)
-        self._turns = Interleaving(told, seed, name, "modality")
+        shares_of_groups = {"": 1} if grouping is None else grouping.weights(where, self._groups)
+        self._turns = Interleaving(shares_of_groups, seed, name, "modality")
         if grouping is not None:
             self.fingerprint += f", {grouping.kind} by {dict(zip(self._turns.names, self._turns.shares, strict=True))}"
 
@@ -89,7 +89,7 @@ class Mixture:
         return self.steps
 
     def batch(self, step: int) -> list[Reference]:
-        """The global batch of a step, in an order that gives every process its share of every source."""
+        """The global batch of a step, shuffled so that every process gets its share of every source."""
         size = self.batch_size
         if self._is_homogeneous:
             counts = self._turns.counts(step)
@@ -102,7 +102,7 @@ class Mixture:
                 for group, begin, end in zip(self._turns.names, before, after, strict=True)
                 for reference in self._groups[group].references(begin, end - begin)
             ]
-        # Even interleaving has a beat; unshuffled, rank 0 of 2 could see nothing but the first of two sources.
+        # Even interleaving is periodic: unshuffled, rank 0 of 2 could get only the first of two sources.
         order = sorted(range(len(due)), key=lambda place: derive_seed(self.seed, self.name, step, place, "place"))
         return [due[place] for place in order]
 

@@ -1,4 +1,4 @@
-"""In which order a source is walked: functions of (position, seed), so that nothing needs to be remembered."""
+"""The order of a source's items: pure functions of (position, seed), without state."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from isthmus.data.sampling.seeds import derive_seed, permuted
 
 @dataclass(frozen=True)
 class Chunks:
-    """Parts of a source that are each best read at one time, as shards in a far store.
+    """Parts of a source whose items are best read close together, such as shards in a remote store.
 
-    A walk takes the chunks in a new order each pass, ``window`` of them at a time, and the items of a window in any
-    order: the shuffle buffer of a sequential reader, but one of which every position is known.
+    Each pass shuffles the chunks, takes ``window`` of them at a time, and shuffles the items within a window: like the
+    shuffle buffer of a sequential reader, but with every position known in advance.
 
     Attributes:
-        sizes: items in each chunk, in the order of the source.
-        window: how many chunks are mixed with one another.
+        sizes: number of items in each chunk, in the order of the source.
+        window: number of chunks whose items are mixed.
 
     Raises:
-        ValueError: a window below 1.
+        ValueError: the window is below 1.
     """
 
     sizes: tuple[int, ...]
@@ -34,7 +34,7 @@ class Chunks:
             raise ValueError(f"window: found {self.window}; expected at least 1. Fix: raise it, or leave it out.")
 
     def of(self, items: Sequence[int]) -> Chunks:
-        """The same chunks of some items of the source alone, given in rising order."""
+        """The chunks restricted to some items of the source, given in ascending order."""
         ends = list(accumulate(self.sizes))
         counts = [0] * len(ends)
         for item in items:
@@ -43,13 +43,13 @@ class Chunks:
 
 
 def walk(position: int, size: int, seed: int, chunks: Chunks | None = None) -> int:
-    """Which item stands at a position of one pass: each of ``range(size)`` once.
+    """The item at a position of one pass, in which each of ``range(size)`` occurs once.
 
     Args:
         position: in the pass.
-        size: items in the source.
+        size: number of items in the source.
         seed: of the pass.
-        chunks: which items are to be near to one another; all may be anywhere where none are given.
+        chunks: items that are to be close together; if None, all items are shuffled.
     """
     if chunks is None:
         return permuted(position, size, seed)
@@ -61,12 +61,12 @@ def walk(position: int, size: int, seed: int, chunks: Chunks | None = None) -> i
         if place < chunks.sizes[chunk]:
             return starts[chunk] + place
         place -= chunks.sizes[chunk]
-    raise AssertionError("a window holds all of its places")
+    raise AssertionError("a window holds all of its positions")
 
 
 @lru_cache(maxsize=64)
 def _windows(chunks: Chunks, seed: int) -> tuple[list[int], list[int], list[int]]:
-    """The chunks' order, where each begins in the source, and where each window ends in the walk."""
+    """The order of chunks, their first items in the source, and the windows' end positions in the pass."""
     count, width = len(chunks.sizes), chunks.window
     order = [permuted(place, count, derive_seed("chunks", seed)) for place in range(count)]
     starts = [0, *accumulate(chunks.sizes)][:-1]

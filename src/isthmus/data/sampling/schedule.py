@@ -1,4 +1,4 @@
-"""Which conversation stands where: the contract of every schedule, and the plain one of validation and test."""
+"""The interface of schedules, which order conversations, and the sequential schedule of validation and test."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from isthmus.data.sampling.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Reference:
-    """One conversation in one place of a stage.
+    """A conversation at a position of a stage.
 
     Attributes:
         source: the source's name.
-        index: the item in it.
-        seed: of whatever is drawn for it, such as denoising noise; differs from pass to pass.
-        repeated: stands in for an item that isn't there, to give a process something to do; not to be counted.
-        among: the items of the source that may stand in its place where it is bad, in rising order; None is all.
+        index: of the item in it.
+        seed: of random numbers for it, such as denoising noise; differs from pass to pass.
+        repeated: whether it only pads a batch so that every process has an item; not to be counted.
+        among: items of the source that may replace it if it is bad, in ascending order; None is all.
     """
 
     source: str
@@ -30,7 +30,7 @@ class Reference:
 
 
 class Schedule(Protocol):
-    """Which conversations make up each step."""
+    """The conversations of each step."""
 
     @property
     def batch_size(self) -> int:
@@ -42,7 +42,7 @@ class Schedule(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Says whether another schedule is the same."""
+        """Equal for equal schedules."""
 
     def __len__(self) -> int:
         """The number of steps."""

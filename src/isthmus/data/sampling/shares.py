@@ -1,4 +1,4 @@
-"""Each source's share of training: given, or by its size under a temperature."""
+"""The shares of sources in training: given, or by size with a temperature."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ def weigh(
 ) -> dict[str, float]:
     """Weights of sources.
 
-    Without weights, p_i is proportional to n_i^(1/T): at T = 1 every item comes equally often, and the higher T, the
-    nearer shares are to equal ones, so that small sources are read more often (Arivazhagan et al. 2019, arXiv
-    1907.05019, section 4; mT5, arXiv 2010.11934, section 3.1, whose alpha is 1 / T).
+    Without weights, p_i is proportional to n_i^(1/T): at T = 1 every item occurs equally often; with higher T shares
+    become more equal, so that small sources are upsampled (Arivazhagan et al. 2019, arXiv 1907.05019, section 4; mT5,
+    arXiv 2010.11934, section 3.1, whose alpha is 1 / T).
 
     Args:
         where: the stage, for errors.
-        sizes: items in each source.
-        given: weights by source. Beside sources without one (None), a weight is a share of all, and these divide the
-            rest; ``{"pairs": None, "chat": None, "text": 0.2}`` makes every fifth conversation one of ``text``. None
-            stands for every source without a weight.
+        sizes: number of items in each source.
+        given: weights by source. If some sources have none (None), weights are shares of the whole, and the others
+            share the rest by size; ``{"pairs": None, "chat": None, "text": 0.2}`` takes every fifth conversation from
+            ``text``. None instead of a mapping stands for all sources without weights.
         temperature: T, above 0.
 
     Raises:
-        ValueError: a temperature that isn't above 0, or shares that leave nothing for the other sources.
+        ValueError: the temperature isn't above 0, or the shares leave nothing for the other sources.
     """
     if not 0 < temperature < float("inf"):
         raise ValueError(f"{where}: temperature: found {temperature}; expected a number above 0. Fix: 1 is by size.")
     chosen = dict.fromkeys(sizes) if given is None else dict(given)
-    told = {source: weight for source, weight in chosen.items() if weight is not None}
-    # Who isn't there or is empty is refused by the mixture, by name.
+    stated = {source: weight for source, weight in chosen.items() if weight is not None}
+    # Absent and empty sources are refused by the mixture, which names them.
     by_size: dict[str, float] = {
         source: sizes.get(source, 1) if temperature == 1 else sizes.get(source, 1) ** (1 / temperature)
         for source in chosen
-        if source not in told
+        if source not in stated
     }
-    if not told or not by_size:
-        return {**told, **by_size}
-    rest = 1 - sum(told.values())
+    if not stated or not by_size:
+        return {**stated, **by_size}
+    rest = 1 - sum(stated.values())
     if not 0 < rest < 1:
         raise ValueError(
-            f"{where}: mixture: found shares of {sum(told.values()):g} in all ({', '.join(told)}); expected them above "
-            f"0 and below 1, since {', '.join(by_size)} divide the rest. Fix: lower them, or weigh every source."
+            f"{where}: mixture: found shares of {sum(stated.values()):g} in all ({', '.join(stated)}); expected them "
+            f"above 0 and below 1, since {', '.join(by_size)} divide the rest. Fix: lower them, or weigh every source."
         )
     whole = sum(by_size.values())
-    return {**told, **{source: rest * size / whole if whole else size for source, size in by_size.items()}}
+    return {**stated, **{source: rest * size / whole if whole else size for source, size in by_size.items()}}

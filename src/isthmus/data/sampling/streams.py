@@ -1,4 +1,4 @@
-"""Endless streams of references, of which any part is known without the part before it."""
+"""Endless streams of references with random access: any part can be computed without the part before it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from isthmus.data.sampling.seeds import derive_seed
 
 @dataclass(frozen=True)
 class Walked:
-    """A source, or some of its items, walked in a new order each pass, so that each item comes once a pass.
+    """A source, or some of its items, in passes that each hold every item once, in a new order.
 
     Attributes:
         source: its name.
-        items: which of its items, in rising order.
-        chunks: which of them are to be near to one another.
+        items: indices of its items, in ascending order.
+        chunks: items that are to be close together.
         seed: of the orders.
-        key: tells these items' orders from those of other items and stages.
+        key: distinguishes these orders from those of other items and stages.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Walked:
     key: tuple[str, ...]
 
     def reference(self, ordinal: int) -> Reference:
-        """What comes after ``ordinal`` others."""
+        """The reference at index ``ordinal`` of the stream."""
         passes, position = divmod(ordinal, len(self.items))
         place = walk(position, len(self.items), derive_seed(self.seed, *self.key, passes), self.chunks)
         seed = derive_seed(self.seed, *self.key, ordinal)
@@ -39,13 +39,13 @@ class Walked:
 
 
 class Mixed:
-    """Several walks, interleaved evenly.
+    """Several streams, interleaved by their shares.
 
     Args:
-        walks: by source.
+        walks: streams by source.
         weights: the share of each.
         seed: of the interleaving.
-        key: tells it from others.
+        key: distinguishes it from others.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Mixed:
         self._walks = [walks[name] for name in self.interleaving.names]
 
     def references(self, begin: int, count: int) -> list[Reference]:
-        """``count`` references, after ``begin`` others."""
+        """References ``begin`` to ``begin + count`` of the stream."""
         counts = self.interleaving.counts(begin)
         found = []
         for _ in range(count):

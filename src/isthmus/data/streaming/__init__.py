@@ -1,4 +1,4 @@
-"""Sets in shards: large files of many conversations with their media, on a disk or in an object store."""
+"""Sets as shards: large files of many conversations with their media, on a disk or in an object store."""
 
 from isthmus.data.streaming.source import Shards
 

@@ -1,4 +1,4 @@
-"""Sets of any format -> one set of shards or of JSON lines. What lint finds wrong is left out, and told likewise."""
+"""Converts sets of any format to shards or JSON lines. Conversations with lint errors are left out and reported."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.lint import SEVERITIES, Linter, Severity, SourceReport
 from isthmus.data.sampling.seeds import derive_seed, permuted
-from isthmus.data.streaming.records import Record, take_apart
+from isthmus.data.streaming.records import Record, as_record
 
 
 class Writer(Protocol):
-    """Where conversations go."""
+    """The interface of writers of conversations."""
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What an earlier run last marked; empty at the start."""
+        """The last progress that an earlier run marked; empty at the start."""
 
     def add(self, record: Record) -> None:
-        """Writes one."""
+        """Writes a conversation."""
 
     def mark(self, progress: dict[str, Any]) -> None:
-        """Says how far the conversion has come with what was added."""
+        """Records the progress of the conversion after the conversations added so far."""
 
     def finish(self) -> None:
-        """Makes the set whole."""
+        """Completes the set."""
 
 
 @dataclass
 class Converted:
-    """What became of one set.
+    """The result for one set.
 
     Attributes:
-        read: conversations that were looked at.
-        written: those that were written.
-        skipped: how many weren't, by the kind of fault.
-        report: what lint says of those that were read in this run.
-        resumed: how many an earlier run, broken off, had read.
+        read: number of conversations read.
+        written: number of conversations written.
+        skipped: number of others, by the kind of fault.
+        report: lint's report on those read in this run.
+        resumed: number of conversations that an interrupted run had read.
     """
 
     read: int = 0
@@ -50,7 +50,7 @@ class Converted:
     resumed: int = 0
 
     def counts(self) -> dict[str, Any]:
-        """The numbers, as JSON takes them."""
+        """The numbers as plain data for JSON."""
         return {"read": self.read, "written": self.written, "skipped": dict(self.skipped)}
 
 
@@ -61,18 +61,18 @@ def convert(
     shuffle: int | None = None,
     progress: Callable[[str, Iterable[int]], Iterable[int]] = lambda name, indices: indices,
 ) -> dict[str, Converted]:
-    """Converts sets one after the other, and goes on where an earlier run was broken off.
+    """Converts sets one after the other, and resumes an interrupted conversion.
 
     Args:
         sets: by name.
-        writer: where to.
-        linter: judges each conversation.
-        shuffle: a seed, to write each set in a drawn order; as it stands where none is given.
-        progress: wraps each set's positions, as a progress bar does.
+        writer: writes the conversations.
+        linter: checks each conversation.
+        shuffle: a seed, to write each set in a random order; in its own order if None.
+        progress: wraps each set's indices, for a progress bar.
 
     Raises:
-        DataError: what is written to can't be.
-        ValueError: the sets have other sizes than those of the run that was broken off.
+        DataError: the target can't be written to.
+        ValueError: the sets have other sizes than in the interrupted run.
     """
     before = writer.progress
     sizes = {name: len(source) for name, source in sets.items()}
@@ -99,13 +99,13 @@ def _one(source: ConversationSource, index: int, own: Converted, writer: Writer,
     records: list[Record] = []
 
     def keep(conversation: Conversation) -> None:
-        records.append(take_apart(conversation, source.where(index), linter.limits))
+        records.append(as_record(conversation, source.where(index), linter.limits))
 
     before = Counter({kind: found.count for kind, found in own.report.findings.items()})
     usable = linter.look(source, index, own.report, keep)
     own.read += 1
     if usable:
-        # Not within the look: a disk that is full is no fault of a conversation.
+        # Outside the linter, since a full disk isn't a fault of the conversation.
         writer.add(records[0])
         own.written += 1
         return
@@ -115,5 +115,5 @@ def _one(source: ConversationSource, index: int, own: Converted, writer: Writer,
 
 
 def _resumed(before: Mapping[str, Any], name: str) -> Converted:
-    told: dict[str, Any] = before["sets"][name] if before else {"read": 0, "written": 0, "skipped": {}}
-    return Converted(told["read"], told["written"], Counter(told["skipped"]), resumed=told["read"])
+    counts: dict[str, Any] = before["sets"][name] if before else {"read": 0, "written": 0, "skipped": {}}
+    return Converted(counts["read"], counts["written"], Counter(counts["skipped"]), resumed=counts["read"])

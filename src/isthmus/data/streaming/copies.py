@@ -1,4 +1,4 @@
-"""Copies of a far store's shards on this machine: each fetched once for all of its processes, the oldest given up."""
+"""A local cache of a remote store's shards: each is fetched once for all processes of a machine; LRU eviction."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class LocalCopies:
     """Whole shards in a folder that processes of one machine share.
 
     Args:
-        storage: where the shards are.
-        version: tells this set from what stood at the same address before.
-        folder: holds the copies, in a folder of its own for each set.
-        keep: how many shards stay, those used last.
+        storage: holds the shards.
+        version: distinguishes this set from earlier sets at the same address.
+        folder: for the copies, with a subfolder for each set.
+        keep: number of shards that are kept, the most recently used.
     """
 
     def __init__(self, storage: Storage, version: str, folder: str | Path, keep: int) -> None:
@@ -29,10 +29,10 @@ class LocalCopies:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, name: str, size: int, begin: int, end: int) -> bytes:
-        """A shard's bytes from ``begin`` to before ``end``; the whole shard is fetched where it isn't there.
+        """A shard's bytes ``begin`` to ``end``, exclusive; if the shard isn't in the folder, all of it is fetched.
 
         Raises:
-            DataError: it can't be fetched, or not all of it.
+            DataError: it can't be fetched, or is incomplete.
         """
         path = self.folder / name
         while True:
@@ -42,13 +42,13 @@ class LocalCopies:
                     data = file.read(end - begin)
                 os.utime(path)
                 return data
-            except FileNotFoundError:  # not yet there, or given up by another process a moment ago
+            except FileNotFoundError:  # not fetched yet, or just evicted by another process
                 self._fetch(path, size)
 
     def _fetch(self, path: Path, size: int) -> None:
         import fcntl
 
-        # One process fetches, the others wait for it. A lock that a killed process held is free again.
+        # One process fetches, and the others wait. If a process is killed, its lock is released.
         with (self.folder / f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if path.exists():
@@ -62,16 +62,16 @@ class LocalCopies:
                     "Fix: copy the shard anew, or convert the set again.",
                 )
             os.replace(part, path)
-        self._give_up(path)
+        self._evict(path)
 
-    def _give_up(self, newest: Path) -> None:
-        held: list[tuple[float, Path]] = []
+    def _evict(self, newest: Path) -> None:
+        copies: list[tuple[float, Path]] = []
         for path in self.folder.glob("*.tar"):
             try:
-                held.append((path.stat().st_mtime, path))
-            except FileNotFoundError:  # another process was first
+                copies.append((path.stat().st_mtime, path))
+            except FileNotFoundError:  # another process has evicted it
                 continue
-        held.sort()
-        for _, path in held[: max(0, len(held) - self.keep)]:
+        copies.sort()
+        for _, path in copies[: max(0, len(copies) - self.keep)]:
             if path != newest:
                 path.unlink(missing_ok=True)

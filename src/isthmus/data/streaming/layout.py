@@ -1,4 +1,4 @@
-"""What lies beside the shards of a set: ``shards.json``, which says that the set is whole, and ``index.npy``."""
+"""The files beside a set's shards: ``shards.json``, which marks the set as complete, and ``index.npy``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INDEX = "index.npy"
 VERSION = 1
 
 ENTRY = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("media", "u1")])
-"""A conversation's place in its shard: first byte, bytes, CRC-32 of them, and a bit for each kind of media in it."""
+"""A conversation in its shard: first byte, number of bytes, their CRC-32, and a bit for each kind of media."""
 
 Entries = np.ndarray[Any, Any]
 _FIX = "Fix: convert the set again, or copy it anew"
@@ -26,7 +26,7 @@ _FIX = "Fix: convert the set again, or copy it anew"
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A shard: its file, how large it is, and how many conversations it holds."""
+    """A shard: its file, its size, and its number of conversations."""
 
     name: str
     bytes: int
@@ -35,13 +35,13 @@ class ShardFile:
 
 @dataclass
 class Manifest:
-    """What ``shards.json`` says.
+    """The content of ``shards.json``.
 
     Attributes:
-        shards: those that are finished.
+        shards: the finished shards.
         complete: whether these are all.
         index: the digest of ``index.npy``; empty until the set is complete.
-        conversion: what was converted and how far it came.
+        conversion: the conversion's job and progress.
     """
 
     shards: list[ShardFile] = field(default_factory=list)
@@ -51,31 +51,32 @@ class Manifest:
 
     def write(self, storage: Storage) -> None:
         """Writes ``shards.json``."""
-        told = {"format": "isthmus shards", "version": VERSION, **asdict(self)}
-        storage.write(MANIFEST, [json.dumps(told, indent=1, ensure_ascii=False).encode()])
+        content = {"format": "isthmus shards", "version": VERSION, **asdict(self)}
+        storage.write(MANIFEST, [json.dumps(content, indent=1, ensure_ascii=False).encode()])
 
 
 def read_manifest(storage: Storage) -> Manifest | None:
-    """Reads ``shards.json``; None where there is none.
+    """Reads ``shards.json``; None if there is none.
 
     Raises:
-        ValueError: it isn't one, or one of another version.
+        ValueError: it has another format or version.
     """
     where = storage.where(MANIFEST)
     if storage.size(MANIFEST) is None:
         return None
     try:
-        told = json.loads(storage.read(MANIFEST))
-        if told["format"] != "isthmus shards" or told["version"] != VERSION:
-            raise ValueError(f"it is of {told['format']!r}, version {told['version']!r}")
-        shards = [ShardFile(str(one["name"]), int(one["bytes"]), int(one["conversations"])) for one in told["shards"]]
+        content = json.loads(storage.read(MANIFEST))
+        if content["format"] != "isthmus shards" or content["version"] != VERSION:
+            raise ValueError(f"it is of {content['format']!r}, version {content['version']!r}")
+        listed = content["shards"]
+        shards = [ShardFile(str(one["name"]), int(one["bytes"]), int(one["conversations"])) for one in listed]
         names = [shard.name for shard in shards]
         if any("/" in name or "\\" in name or not name.endswith(".tar") for name in names):
             raise ValueError("a shard's name leads elsewhere")
-        conversion = told["conversion"]
+        conversion = content["conversion"]
         if not isinstance(conversion, Mapping) or len(set(names)) != len(names):
             raise ValueError("a shard is there twice, or the conversion isn't an object")
-        return Manifest(shards, bool(told["complete"]), str(told["index"]), dict(conversion))
+        return Manifest(shards, bool(content["complete"]), str(content["index"]), dict(conversion))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{where}: found no description of shards ({error}); expected one of version {VERSION}. {_FIX}."
@@ -83,7 +84,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
 
 
 def write_index(storage: Storage, entries: Sequence[Entries]) -> str:
-    """Writes ``index.npy``, the shards' entries one after the other; returns its digest."""
+    """Writes ``index.npy``, the concatenated entries of the shards; returns its digest."""
     file = io.BytesIO()
     np.save(file, np.concatenate([np.empty(0, ENTRY), *entries]), allow_pickle=False)
     storage.write(INDEX, [file.getvalue()])
@@ -94,14 +95,14 @@ def read_index(storage: Storage, manifest: Manifest) -> Entries:
     """Reads ``index.npy`` (conversations,) of :data:`ENTRY`.
 
     Raises:
-        ValueError: it is absent, cut off or changed, or doesn't fit the shards.
+        ValueError: it is absent, truncated or changed, or doesn't fit the shards.
     """
     where = storage.where(INDEX)
     expected = sum(shard.conversations for shard in manifest.shards)
     try:
         data = storage.read(INDEX)
         if _digest(data) != manifest.index:
-            raise ValueError(f"its {len(data)} bytes aren't those that {MANIFEST} tells of")
+            raise ValueError(f"its {len(data)} bytes don't have the digest in {MANIFEST}")
         entries: Entries = np.load(io.BytesIO(data), allow_pickle=False)
         if entries.dtype != ENTRY or entries.shape != (expected,):
             raise ValueError(f"it holds {entries.shape} {entries.dtype}")
@@ -113,7 +114,7 @@ def read_index(storage: Storage, manifest: Manifest) -> Entries:
 
 
 def check_sizes(storage: Storage, manifest: Manifest) -> None:
-    """Compares the shards' sizes with what ``shards.json`` tells.
+    """Compares the shards' sizes with ``shards.json``.
 
     Raises:
         ValueError: a shard is absent or of another size.

@@ -16,17 +16,17 @@ MEDIA_FOLDER = "media"
 
 
 class LinesWriter:
-    """Writes ``conversations.jsonl`` and, under ``media``, each file once, named by its content.
+    """Writes ``conversations.jsonl`` and, under ``media``, each file once, named by its digest.
 
-    The lines have another name until the last one is written. A conversion that was broken off begins anew, but leaves
-    the media that it finds where they are.
+    The lines have a temporary name until the last one is written. An interrupted conversion starts again, but keeps the
+    media that it has written.
 
     Args:
-        folder: where to.
-        overwrite: whether lines that are there are replaced once the new ones are whole; else they are refused.
+        folder: the target.
+        overwrite: whether existing lines are replaced once the new ones are complete; otherwise they are refused.
 
     Raises:
-        ValueError: the folder holds a set, or can't be made.
+        ValueError: the folder holds a set, or can't be created.
     """
 
     def __init__(self, folder: str | Path, overwrite: bool = False) -> None:
@@ -42,15 +42,15 @@ class LinesWriter:
         self._file = self._part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n")
 
     def add(self, record: Record) -> None:
-        """Writes one conversation, and those of its media that aren't there."""
+        """Writes one conversation, and those of its media that don't exist yet."""
         names = [self._keep(suffix, data) for suffix, data in record.files]
         self._file.write(json.dumps(record.named(names), ensure_ascii=False, allow_nan=False) + "\n")
 
     def mark(self, progress: dict[str, Any]) -> None:
-        """Nothing: there's no going on in the middle."""
+        """Does nothing: a conversion to lines can't be resumed."""
 
     def finish(self) -> None:
-        """Gives the lines their name."""
+        """Renames the complete lines to their final name."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -58,7 +58,7 @@ class LinesWriter:
 
     def _keep(self, suffix: str, data: bytes) -> str:
         digest = blake2b(data, digest_size=16).hexdigest()
-        # Few files a folder: many file systems are slow with a million in one.
+        # Subfolders, because many file systems are slow with a million files in one folder.
         name = f"{MEDIA_FOLDER}/{digest[:2]}/{digest}{suffix}"
         path = self.folder / name
         if not path.exists():

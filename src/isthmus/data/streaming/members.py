@@ -1,6 +1,6 @@
-"""A conversation as files of a tar archive, as WebDataset lays them out: ``000000012.json`` and ``000000012.0.png``.
+"""A conversation as files of a tar archive in WebDataset's layout: ``000000012.json`` and ``000000012.0.png``.
 
-Any tool that reads tar reads a shard. Unpacked, its JSON files are lines of
+Any tar tool can read a shard. Unpacked, its JSON files have the format of lines of
 :class:`~isthmus.data.conversations.sources.JsonLines`, with their media beside them. Nothing is pickled.
 """
 
@@ -18,15 +18,15 @@ from isthmus.data.streaming.records import Record
 from isthmus.types import MEDIA
 
 END = bytes(2 * tarfile.BLOCKSIZE)
-"""What a tar archive ends with."""
+"""The end of a tar archive."""
 
 
 def pack(key: str, record: Record) -> bytes:
-    """A conversation's part of a shard. The same conversation gives the same bytes on every day and machine.
+    """A conversation's part of a shard. The bytes depend only on the conversation, not on time or machine.
 
     Args:
-        key: what its files' names begin with; it holds no dot.
-        record: the conversation, its media still apart.
+        key: the prefix of its files' names, without a dot.
+        record: the conversation and the bytes of its media.
     """
     names = [f"{key}.{place}{suffix}" for place, (suffix, _) in enumerate(record.files)]
     text = json.dumps(record.named(names), ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
@@ -43,19 +43,19 @@ def _file(name: str, data: bytes) -> bytes:
 def unpack(data: bytes, where: str) -> Conversation:
     """Part of a shard -> its conversation, whose media are :class:`~isthmus.data.media.stored.StoredFile`.
 
-    A conversation's media are files of this part alone, so that no name leads anywhere else.
+    Only files of this part can be its media, so that no name refers to any other file.
 
     Raises:
-        DataError: it isn't one conversation's part.
+        DataError: it isn't the part of one conversation.
     """
     files = files_in(data, where)
-    told = [name for name in files if name.endswith(".json") and name.count(".") == 1]
-    if len(told) != 1:
-        raise _broken(where, f"found {len(told)} conversations among {', '.join(files)[:100] or 'no files'}")
+    records = [name for name in files if name.endswith(".json") and name.count(".") == 1]
+    if len(records) != 1:
+        raise _broken(where, f"found {len(records)} conversations among {', '.join(files)[:100] or 'no files'}")
     try:
-        raw = json.loads(files.pop(told[0]))
+        raw = json.loads(files.pop(records[0]))
     except (ValueError, RecursionError) as error:
-        raise _broken(where, f"found no JSON in {told[0]} ({error})") from error
+        raise _broken(where, f"found no JSON in {records[0]} ({error})") from error
     stored = {name: StoredFile(f"{where}: {name}", content) for name, content in files.items()}
     return parse_conversation(_with_files(raw, stored, where), where)
 
@@ -64,16 +64,16 @@ def files_in(data: bytes, where: str) -> dict[str, bytes]:
     """Part of a tar archive -> its files by name.
 
     Raises:
-        DataError: it is cut off, or holds what is no plain file.
+        DataError: it is truncated, or has members that aren't plain files.
     """
     files: dict[str, bytes] = {}
     try:
-        # Headers are read by the library; contents are cut out here, so that a sparse file can't unfold.
+        # The library reads headers; contents are sliced here, so that a sparse file can't be expanded.
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 begin, end = member.offset_data, member.offset_data + member.size
                 if not member.isreg() or member.issparse() or end > len(data):
-                    raise _broken(where, f"found {member.name!r}, which is no plain file or is cut off")
+                    raise _broken(where, f"found {member.name!r}, which isn't a plain file or is truncated")
                 files[member.name] = data[begin:end]
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         if isinstance(error, DataError):
@@ -83,7 +83,7 @@ def files_in(data: bytes, where: str) -> dict[str, bytes]:
 
 
 def _with_files(raw: Any, stored: dict[str, StoredFile], where: str) -> Any:
-    """The record with files in the place of their names; what isn't a conversation is left for the parser to refuse."""
+    """The record with file names replaced by files; malformed records are left to the parser, which refuses them."""
     if not isinstance(raw, dict) or not isinstance(raw.get("messages"), list):
         return raw
     for message in raw["messages"]:

@@ -1,4 +1,4 @@
-"""A conversation -> JSON and the bytes of its media, as they are in their files."""
+"""A conversation -> JSON and the unchanged bytes of its media files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from isthmus.types import MEDIA, Media, Modality
 
 @dataclass
 class Record:
-    """A conversation taken apart.
+    """A conversation as JSON and files.
 
     Attributes:
-        raw: the conversation in the chat-content convention, each medium's file as its number in ``files``.
-        files: ending and bytes of each medium's file; a file that stands twice in a conversation is here once.
-        media: a bit for each of :data:`isthmus.types.MEDIA` that is given or made.
+        raw: the conversation in the chat-content convention, with indices into ``files`` for media.
+        files: suffix and bytes of each medium's file; a file that occurs twice is stored once.
+        media: a bit for each of :data:`isthmus.types.MEDIA` that occurs in it.
     """
 
     raw: dict[str, Any]
@@ -33,7 +33,7 @@ class Record:
     media: int = 0
 
     def named(self, names: Sequence[str]) -> dict[str, Any]:
-        """The conversation with names of files for their numbers."""
+        """The conversation with file names instead of indices."""
         messages = [
             {**message, "content": [_named(item, names) for item in message["content"]]}
             for message in self.raw["messages"]
@@ -41,11 +41,11 @@ class Record:
         return {**self.raw, "messages": messages}
 
 
-def take_apart(conversation: Conversation, where: str, limits: MediaLimits) -> Record:
-    """Reads the files of a conversation's media; what is in memory alone is written without loss.
+def as_record(conversation: Conversation, where: str, limits: MediaLimits) -> Record:
+    """Reads the files of a conversation's media; media in memory are encoded losslessly.
 
     Raises:
-        DataError: a file over the limit or that can't be read, details that JSON can't hold, or a pair of answers.
+        DataError: a file exceeds a limit or can't be read, JSON can't hold the details, or it is a preference pair.
     """
     if type(conversation) is not Conversation:
         raise fault(where, f"found a {type(conversation).__name__}", "a conversation", "keep such a set as it is")
@@ -84,7 +84,7 @@ def take_apart(conversation: Conversation, where: str, limits: MediaLimits) -> R
 
 
 def media_bits(conversation: Conversation) -> int:
-    """A bit for each of :data:`isthmus.types.MEDIA` that is given or made."""
+    """A bit for each of :data:`isthmus.types.MEDIA` that occurs in the conversation."""
     bits = 0
     for message in conversation.messages:
         for item in message.content:
@@ -118,17 +118,17 @@ def _bytes(medium: Media | Path | StoredFile, where: str, limits: MediaLimits) -
         return _ending(medium.suffix), medium.read_bytes()
     except OSError as error:
         raise DataError(
-            Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Fix: look to its rights."
+            Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Fix: check its permissions."
         ) from error
 
 
 def _ending(suffix: str) -> str:
-    # It becomes part of another file's name.
+    # Checked because it becomes part of another file's name.
     return suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", suffix) else ""
 
 
 def _written(medium: Media) -> tuple[str, bytes]:
-    """A decoded medium as a file without loss."""
+    """A decoded medium as a losslessly encoded file."""
     ending = {Modality.IMAGE: ".png", Modality.VIDEO: ".mkv", Modality.AUDIO: ".wav"}.get(medium.modality, ".npy")
     with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
         path = Path(folder) / f"medium{ending}"

@@ -23,22 +23,22 @@ from isthmus.data.streaming.storage import Storage
 
 
 class Shards(ConversationSource):
-    """A set that ``isthmus data convert --to shards`` wrote. Of each conversation 21 bytes stay in memory.
+    """A set that ``isthmus data convert --to shards`` wrote. Each conversation takes 21 bytes of memory.
 
-    Any conversation is one read of consecutive bytes, from a disk or, by a range request, from an object store. For a
-    store that is far away, ``window`` has training walk shard by shard, and ``copies`` keeps what it is at on a disk.
+    A conversation is one read of consecutive bytes, from a disk or, by a range request, from an object store. For a
+    remote store, ``window`` makes training read shard by shard, and ``copies`` caches the current shards on a disk.
 
     Args:
-        path: the folder of the shards, or its URL as fsspec knows it (``s3://bucket/set``).
-        window: how many shards are mixed with one another at a time; the whole set where none is given.
-        copies: a folder on this machine for copies of shards; its processes share it.
-        keep: how many shards are kept there.
-        options: of the file system, as ``{"anon": true}`` for ``s3``.
-        limits: caps on the bytes of one conversation; media are held against their own when they are decoded.
+        path: the folder of the shards, or its URL for fsspec (``s3://bucket/set``).
+        window: number of shards that are mixed at a time; all if None.
+        copies: a folder on this machine for copies of shards, which its processes share.
+        keep: number of shards that are kept there.
+        options: of the file system, such as ``{"anon": true}`` for ``s3``.
+        limits: caps on the bytes of a conversation; limits of media are checked when they are decoded.
 
     Raises:
-        ValueError: no shards, an unfinished conversion, shards or an index that are absent, cut off or changed, or too
-            few copies kept for the window.
+        ValueError: there are no shards, the conversion is unfinished, shards or the index are absent, truncated or
+            changed, or ``keep`` is too small for the window.
     """
 
     def __init__(
@@ -57,15 +57,15 @@ class Shards(ConversationSource):
         if manifest is None or not manifest.complete:
             found = f"no {MANIFEST}" if manifest is None else "an unfinished conversion"
             raise ValueError(
-                f"{self.storage.address}: found {found}; expected what isthmus data convert writes. Fix: correct the "
-                "path, or run the conversion again: it goes on where it ended."
+                f"{self.storage.address}: found {found}; expected a set written by isthmus data convert. Fix: correct "
+                "the path, or run the conversion again to resume it."
             )
-        # Workers run ahead into the next window while the last batches of this one are made.
+        # Workers prefetch from the next window while the last batches of this one are made.
         needed = min(2 * window, len(manifest.shards)) if window else len(manifest.shards)
         if copies is not None and keep < needed:
             raise ValueError(
                 f"{self.storage.address}: keep: found {keep} of {len(manifest.shards)} shards with a window of "
-                f"{window}; expected at least {needed}, two windows or all, or each would be fetched again and again. "
+                f"{window}; expected at least {needed}, two windows or all; otherwise shards are fetched repeatedly. "
                 "Fix: raise keep, or give a smaller window."
             )
         check_sizes(self.storage, manifest)
@@ -85,7 +85,7 @@ class Shards(ConversationSource):
         """The ``index``-th conversation, its media not yet decoded.
 
         Raises:
-            DataError: its shard can't be read, or its bytes aren't those that were written.
+            DataError: its shard can't be read, or its checksum is wrong.
         """
         shard = self.manifest.shards[bisect_right(self._ends, index % len(self))]
         entry, where = self._entries[index], self.where(index)
@@ -98,8 +98,8 @@ class Shards(ConversationSource):
         if zlib.crc32(data) != int(entry["crc"]):
             raise DataError(
                 Fault.CORRUPT,
-                f"{where}: found {len(data)} bytes that aren't those that were written; expected {size}, from byte "
-                f"{begin} of the shard on. Fix: copy the shard anew, or convert the set again.",
+                f"{where}: found {len(data)} bytes with another checksum; expected the {size} that were written from "
+                f"byte {begin} of the shard on. Fix: copy the shard anew, or convert the set again.",
             )
         return unpack(data, where)
 

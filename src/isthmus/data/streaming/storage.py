@@ -16,18 +16,18 @@ Found = TypeVar("Found")
 
 
 class Storage:
-    """The files of one folder, by name. Only the address that a user names is ever contacted.
+    """The files of one folder, by name. Only the user's address is ever contacted.
 
     Args:
-        address: a folder's path, or a URL that fsspec knows, as ``s3://bucket/set``.
-        options: what its file system takes, as ``{"anon": true}`` of ``s3``.
+        address: a folder's path, or a URL for fsspec, such as ``s3://bucket/set``.
+        options: of its file system, such as ``{"anon": true}`` for ``s3``.
 
     Raises:
-        ValueError: a kind of address that nothing installed serves.
+        ValueError: no installed package supports the kind of address.
     """
 
     def __init__(self, address: str, options: Mapping[str, Any] | None = None) -> None:
-        # A URL isn't a path: made one, it would lose a slash.
+        # Not always a Path, which would remove a slash from a URL.
         address = str(user_path(address)) if address.startswith("~") else address
         self.address = address.rstrip("/") or address
         self.options = dict(options or {})
@@ -40,15 +40,15 @@ class Storage:
         return "file" in (protocol := self._open()[0].protocol, *([] if isinstance(protocol, str) else protocol))
 
     def where(self, name: str) -> str:
-        """What errors call a file."""
+        """A file's name in errors."""
         return f"{self.address}/{name}"
 
     def sizes(self) -> dict[str, int]:
-        """File -> bytes, of all files that the folder lists; nothing where there's no folder, or it can't be listed."""
+        """Sizes in bytes of all files by name; empty if there is no folder or it can't be listed."""
         system, folder = self._open()
         try:
             listed = system.ls(folder, detail=True)
-        except Exception:  # a store may let files be read and not listed; each says so in its own way
+        except Exception:  # a store may allow reading but not listing; exceptions differ
             return {}
         return {
             str(entry["name"]).rstrip("/").rpartition("/")[2]: int(entry["size"])
@@ -57,10 +57,10 @@ class Storage:
         }
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none.
+        """A file's size in bytes; None if there is no such file.
 
         Raises:
-            DataError: the store doesn't say.
+            DataError: the store gives no answer.
         """
 
         def ask(system: AbstractFileSystem, path: str) -> int | None:
@@ -72,7 +72,7 @@ class Storage:
         return self._try(name, ask)
 
     def read(self, name: str, begin: int | None = None, end: int | None = None) -> bytes:
-        """A file's bytes from ``begin`` to before ``end``, by one request.
+        """A file's bytes ``begin`` to ``end``, exclusive, in one request.
 
         Raises:
             DataError: it can't be read.
@@ -88,7 +88,7 @@ class Storage:
         self._try(name, lambda system, path: system.get_file(path, target))
 
     def write(self, name: str, parts: Sequence[bytes]) -> None:
-        """Puts a file of these parts in the place of whatever has its name, whole or not at all.
+        """Writes a file of these parts atomically; an existing one is replaced.
 
         Raises:
             DataError: it can't be written.
@@ -96,7 +96,7 @@ class Storage:
 
         def put(system: AbstractFileSystem, path: str) -> None:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            # A file on a disk grows while it is written; an object is there only once it is whole.
+            # On a disk, a partly written file would be visible; objects become visible only when complete.
             part = f"{path}.partial" if self.is_local else path
             with system.open(part, "wb") as file:
                 file.writelines(parts)
@@ -112,11 +112,11 @@ class Storage:
         system, folder = self._open()
         try:
             return do(system, f"{folder}/{name}")
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # exceptions differ between stores
             raise DataError(
                 Fault.PATH,
                 f"{self.where(name)}: it can't be read or written ({type(error).__name__}: {error}); expected a file "
-                "of a set of shards. Fix: look whether it is there and you may use it.",
+                "of a set of shards. Fix: check that it exists and that you have permission.",
             ) from error
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
@@ -127,7 +127,7 @@ class Storage:
             except (ImportError, ValueError, TypeError) as error:
                 raise ValueError(
                     f"{self.address}: found an address that can't be opened ({error}); expected a folder, or a URL "
-                    "that fsspec knows. Fix: correct it, or install what serves it (s3fs for s3://, gcsfs for gs://)."
+                    "that fsspec knows. Fix: correct it, or install its package (s3fs for s3://, gcsfs for gs://)."
                 ) from error
             self._opened = (os.getpid(), system, folder.rstrip("/"))
         return self._opened[1:]

@@ -1,4 +1,4 @@
-"""Writes a set as shards, so that a conversion that is broken off goes on where its last whole shard ended."""
+"""Writes a set as shards; an interrupted conversion resumes after its last complete shard."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from isthmus.data.streaming.records import Record, media_bits
 from isthmus.data.streaming.storage import Storage
 
 LARGEST = 256 << 20
-"""Bytes of a shard: long enough for a far store to read in one go, short enough to be held in memory."""
+"""Bytes of a shard: large enough for efficient reads from a remote store, small enough for memory."""
 
 
 class ShardWriter:
-    """Writes conversations in the order in which they come.
+    """Writes conversations in the given order.
 
-    ``shards.json`` is written after each shard and says last of all that the set is complete: until then no reader
-    takes it for one, and a shard that isn't named in it doesn't count.
+    ``shards.json`` is written after each shard, and at the end marks the set as complete: readers refuse incomplete
+    sets, and shards that aren't listed in it are ignored.
 
     Args:
-        storage: the folder; one with files that aren't of this conversion is refused.
-        job: what is converted and how. A folder with an unfinished conversion of the same is gone on with.
-        largest: bytes of a shard, unless one conversation alone is larger.
+        storage: the folder; if it has files of another conversion, it is refused.
+        job: describes the conversion. If the folder has an unfinished conversion of the same job, it is resumed.
+        largest: bytes of a shard, unless a single conversation is larger.
 
     Raises:
         ValueError: the folder holds another set, or other files.
@@ -53,7 +53,7 @@ class ShardWriter:
         if found is None:
             _check_empty(storage)
             found = Manifest(conversion={"job": job, "progress": {}})
-            found.write(storage)  # from here on the folder is known as ours
+            found.write(storage)  # marks the folder as this conversion's
         elif found.conversion.get("job") != job:
             raise ValueError(
                 f"{storage.address}: found shards of {found.conversion.get('job')}; expected an empty folder, or "
@@ -70,18 +70,18 @@ class ShardWriter:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is anything left to write."""
+        """Whether anything remains to be written."""
         return not self.manifest.complete or self.storage.size(INDEX) is None
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What was last marked before a shard was finished; empty at the start."""
+        """The last mark before the last finished shard; empty at the start."""
         found: dict[str, Any] = self.manifest.conversion["progress"]
         return found
 
     def add(self, record: Record) -> None:
         """Writes one conversation."""
-        assert not self.manifest.complete, "a complete set isn't added to"
+        assert not self.manifest.complete, "nothing can be added to a complete set"
         data = pack(f"{self._count:09d}", record)
         if self._parts and self._bytes + len(data) > self.largest:
             self._finish_shard()
@@ -91,11 +91,11 @@ class ShardWriter:
         self._count += 1
 
     def mark(self, progress: dict[str, Any]) -> None:
-        """Says how far the conversion has come with what was added so far."""
+        """Records the progress of the conversion after the conversations added so far."""
         self._marked = progress
 
     def finish(self) -> None:
-        """Writes what is left, the index, and that the set is complete."""
+        """Writes the last shard and the index, and marks the set as complete."""
         if self._parts or not self.manifest.shards:
             self._finish_shard()
         self.manifest.conversion["progress"] = self._marked
@@ -113,7 +113,7 @@ class ShardWriter:
         self._parts, self._open, self._bytes = [], [], 0
 
     def _entries(self, shard: ShardFile) -> Entries:
-        """The index of a shard that was finished before, read from it."""
+        """The index entries of an earlier run's shard, computed from the shard."""
         where, data = self.storage.where(shard.name), self.storage.read(shard.name)
         starts: dict[str, int] = {}
         try:
