@@ -1,1 +1,1 @@
-"""Media to and from files, one folder a kind; limits that are held before anything is decoded."""
+"""Reads and writes media files, one folder for each kind; limits are checked before anything is decoded."""

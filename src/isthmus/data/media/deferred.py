@@ -1,4 +1,4 @@
-"""Media that are made by rule, and only once somebody looks: their name tells what they are without their array."""
+"""Media whose arrays are computed on first use, and which are identified by a name without their array."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from isthmus.types import Media, Modality
 
 
 class DeferredMedia(Media):
-    """A medium whose array is made when it is first read.
+    """A medium whose array is computed on first access.
 
     Args:
         modality: of the medium.
-        content: names all that decides the array: equal names, equal media.
-        make: makes it; called at most once.
+        content: a name that determines the array: equal names mean equal media.
+        make: computes the medium; called at most once.
     """
 
     content: str
 
     def __init__(self, modality: Modality, content: str, make: Callable[[], Media]) -> None:
-        # The base is frozen, and its fields are what the medium will have.
+        # The base class is frozen, so fields are set without __setattr__.
         vars(self).update(modality=modality, content=content, source=content, _make=make)
 
     def __getattribute__(self, name: str) -> Any:
@@ -33,7 +33,7 @@ class DeferredMedia(Media):
 
     @property
     def is_made(self) -> bool:
-        """Whether the array is there."""
+        """Whether the array has been computed."""
         return "_make" not in vars(self)
 
     def __reduce__(self) -> tuple[Any, ...]:

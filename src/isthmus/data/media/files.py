@@ -1,4 +1,4 @@
-"""Media to and from files: one door to the readers and writers of every modality."""
+"""Reads and writes media files of every modality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDINGS: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: (".wav",),
     Modality.POINTS: (".npy",),
 }
-"""What :func:`save_media` writes."""
+"""Suffixes of the formats that :func:`save_media` writes."""
 
 
 def read_media(
@@ -32,18 +32,18 @@ def read_media(
     sample_rate: float | None = None,
     request: Request | None = None,
 ) -> Media:
-    """Decodes a file. Nothing is fetched from a network, unpickled, or decoded before its header has passed the limits.
+    """Decodes a file, after its header has passed the limits. Nothing is fetched from a network or unpickled.
 
     Args:
-        path: relative to ``root``, which it can't leave; a trusted path where there's no root; or a shard's file.
-        modality: what to read it as.
+        path: relative to ``root``, which it can't leave; a trusted path if there is no root; or a shard's file.
+        modality: as which the file is read.
         limits: caps on its size.
         root: the folder that holds it.
-        sample_rate: resamples audio to this rate; other media ignore it.
-        request: what will be looked at. Limits then hold what is decoded, however long the file is. None: everything.
+        sample_rate: to which audio is resampled; ignored for other media.
+        request: the part to decode, to which limits then apply, however long the file is. None: everything.
 
     Raises:
-        DataError: an escape, an absent file, a limit, or a file that can't be decoded.
+        DataError: the path leaves the root, the file is absent or exceeds a limit, or it can't be decoded.
     """
     if isinstance(path, StoredFile):
         return _read_stored(path, modality, limits, sample_rate, request)
@@ -57,7 +57,7 @@ def read_media(
 def _decoded(
     resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
 ) -> Media:
-    # A modality's library loads when it is first read.
+    # A modality's library is imported on first use.
     match modality:
         case Modality.IMAGE:
             from isthmus.data.media.images.files import read_image
@@ -89,9 +89,9 @@ def _read_stored(
         try:
             media = read_media(path, modality, limits, None, sample_rate, request)
         except DataError as error:
-            # What is wrong is wrong with the shard's file, whose name a user can find.
-            said = error.message.replace(str(path.resolve()), file.name).replace(str(path), file.name)
-            raise DataError(error.fault, said) from error
+            # The message names the shard's file instead of the temporary one.
+            message = error.message.replace(str(path.resolve()), file.name).replace(str(path), file.name)
+            raise DataError(error.fault, message) from error
     return replace(media, source=file.name)
 
 
@@ -99,7 +99,7 @@ def save_media(media: Media, path: str | Path) -> Path:
     """Writes image ``.png``; video ``.mp4`` (H.264), ``.mkv`` (lossless) or ``.gif``; audio ``.wav``; points ``.npy``.
 
     Raises:
-        ValueError: an ending that this modality isn't written with.
+        ValueError: the suffix isn't one of the modality's.
     """
     target = user_path(path)
     endings = ENDINGS[media.modality]

@@ -1,4 +1,4 @@
-"""Media that a caller holds in memory: decoded ones, Pillow images, and plain arrays with a rate."""
+"""Converts media in memory: decoded media, Pillow images, and plain arrays with a rate."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def to_media(value: Any, modality: Modality, rate: float | None, where: str) -> 
 
     Args:
         value: an array as :class:`Media` describes it; audio and points may also be float64.
-        modality: what it is said to be.
-        rate: frames or samples a second, for an array.
-        where: names the field in an error.
+        modality: its stated modality.
+        rate: frames or samples per second, for an array.
+        where: the field's name in an error.
 
     Raises:
-        DataError: another type, or an array that isn't the modality's.
+        DataError: another type, or an array that doesn't fit the modality.
     """
     if isinstance(value, Media):
         if value.modality is not modality:

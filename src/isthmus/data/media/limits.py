@@ -1,4 +1,4 @@
-"""How large a medium may be: held against a file's header, before anything is decoded, and again while decoding."""
+"""Limits of media, checked against a file's header before anything is decoded, and again while decoding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class MediaLimits:
         frames: of a video.
         points: of a point cloud.
         bytes: of the file, and of the array that it decodes to.
-        broken_points: of a point cloud, those that hold what isn't finite and are left out; with more it is refused.
-        broken_frames: of an MP3 or a like stream, those that are read around; with more it is refused.
+        broken_points: the most points with non-finite values, which are left out; with more a cloud is refused.
+        broken_frames: the most broken frames of an MP3 or similar stream, which are skipped; with more it is refused.
     """
 
     pixels: int = 64_000_000
@@ -44,7 +44,7 @@ class MediaLimits:
         """Compares measurements with the caps of the same names.
 
         Raises:
-            DataError: one is above its cap.
+            DataError: one exceeds its cap.
         """
         for name, value in measured.items():
             cap = getattr(self, name)
@@ -60,8 +60,8 @@ def corrupt(path: Path | str, kind: str, reason: object, fix: str) -> DataError:
     """The error of a file that can't be decoded.
 
     Raises:
-        MemoryError: Python's own was the reason, which says something of the machine and not of the file. FFmpeg's is
-            raised of a header that asks for absurd sizes.
+        MemoryError: the reason is Python's own, which concerns the machine and not the file. (FFmpeg's subclass is
+            raised for a header that declares absurd sizes.)
     """
     if type(reason) is MemoryError:
         raise reason

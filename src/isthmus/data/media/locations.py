@@ -1,4 +1,4 @@
-"""Where a medium's file lies: below a root folder that it can't leave, and never on a network."""
+"""Resolves paths of media files, which can't leave a root folder and are never on a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isthmus.data.errors import Fault, fault
 from isthmus.paths import user_path
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-"""A scheme of two letters or more: ``http:``, ``file:``, ``concat:``, ``data:``; a drive letter is one."""
+"""A scheme of two letters or more: ``http:``, ``file:``, ``concat:``, ``data:``; a drive has a single letter."""
 
 _fault = partial(fault, kind=Fault.PATH)
 
@@ -20,11 +20,11 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
 
     Args:
         name: relative to ``root``, or absolute and below it.
-        root: the folder that can't be left, neither by ``..`` nor by a link; None trusts ``name``.
-        where: names the field in an error.
+        root: the folder that ``name`` can't leave, neither by ``..`` nor by a link; None trusts ``name``.
+        where: the field's name in an error.
 
     Raises:
-        DataError: a URL, a path outside the root, or no such file.
+        DataError: it is a URL or leaves the root, or there is no such file.
     """
     text = str(name)
     if _URL.match(text) or text.startswith("//"):
@@ -42,7 +42,7 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
         is_inside = root is None or path.is_relative_to(root.resolve())
         is_file = is_inside and path.is_file()
     except (OSError, RuntimeError, UnicodeError) as error:
-        # A name too long for the file system, links in a circle, a folder without rights, half of a surrogate pair.
+        # For instance a name that is too long, circular links, missing permissions, or a lone surrogate.
         raise _fault(where, f"{text[:80]!r} can't be read ({error})", "a path", "give the file's path") from error
     if not is_inside:
         raise _fault(

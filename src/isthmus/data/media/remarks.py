@@ -1,4 +1,4 @@
-"""What a reader did to make a file or a record usable: told and counted, where an error would take it away."""
+"""Remarks on files and records that a reader could only use after a correction; they are counted and logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class Remark(StrEnum):
-    """The kinds of remark, the keys under which they are counted."""
+    """The kinds of remark, by which they are counted."""
 
     LOUD_AUDIO = "loud audio"
     OPPOSITE_CHANNELS = "opposite channels"
@@ -30,9 +30,9 @@ _collected: ContextVar[list[tuple[Remark, str]] | None] = ContextVar("collected 
 
 
 def remark(kind: Remark, path: Path | str, said: str) -> None:
-    """Counts a remark on a file: given to :func:`remarks` where one listens, else logged.
+    """Collects a remark on a file if :func:`remarks` is active, otherwise counts and logs it.
 
-    Of a kind, a process logs the first, the tenth, the hundredth and so on: a set may hold a million such files.
+    A process logs the first, the tenth, the hundredth, ... of each kind, since a set may hold a million such files.
     """
     listener = _collected.get()
     if listener is not None:

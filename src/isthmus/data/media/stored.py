@@ -1,4 +1,4 @@
-"""A medium's file that lies inside a larger one, such as a shard: its bytes and the name that says what they are."""
+"""A medium's file within a larger file, such as a shard: its bytes and its name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True, eq=False)
 class StoredFile:
-    """A file's bytes as they stand in a shard, not yet decoded.
+    """The bytes of a file in a shard, not yet decoded.
 
     Attributes:
-        name: the shard and the file in it, for errors; its ending tells the format.
+        name: the shard and the file in it, for errors; its suffix gives the format.
         data: its bytes.
     """
 
@@ -23,7 +23,7 @@ class StoredFile:
 
     @property
     def suffix(self) -> str:
-        """The ending, as ``.png``."""
+        """The suffix, such as ``.png``."""
         return PurePosixPath(self.name).suffix
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class StoredFile:
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """A file with these bytes while the context lasts: decoders open files, and some of them nothing else."""
+        """A temporary file with these bytes, for decoders that can only open files."""
         with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
             path = Path(folder) / f"medium{self.suffix}"
             path.write_bytes(self.data)

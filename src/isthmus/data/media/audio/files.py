@@ -1,4 +1,4 @@
-"""Audio to and from files, by soundfile and, where that reads none, by PyAV; resampling by soxr."""
+"""Reads and writes audio files, by soundfile and, for formats that it can't read, by PyAV; resamples by soxr."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from isthmus.types import Media, Modality
 _FIX = "replace the file with an intact WAV, FLAC, MP3, OGG, M4A or WebM"
 
 _PIPED = 0x7FFF0000
-"""A length from here on stands in headers of what was written to a pipe: nobody knew it."""
+"""Headers of files written to a pipe have lengths from here on, since the length was unknown."""
 
 _LONGEST_PAGE = 65_307
-"""Bytes of an Ogg page at most."""
+"""The most bytes of an Ogg page."""
 
 _CANCELLED = 0.05
-"""Of the channels' loudness: a mix that is softer has lost what they held."""
+"""The least share of the channels' RMS that a mono mix should keep: below it, channels cancel each other."""
 
 
 def read_audio(path: Path, limits: MediaLimits, sample_rate: float | None = None) -> Media:
     """A file -> (L,) float32 in [-1, 1], channels averaged, at its own rate or at ``sample_rate``.
 
-    Numbers that were stored as float beyond 1 are divided by the largest; what lossy codecs overshoot is cut off.
+    Float samples beyond 1 are divided by the largest; overshoots of lossy codecs are clipped.
 
     Raises:
-        DataError: over a limit, or not readable audio.
+        DataError: the file exceeds a limit, or isn't readable audio.
     """
     try:
         sound = _sound(path, limits)
@@ -41,9 +41,9 @@ def read_audio(path: Path, limits: MediaLimits, sample_rate: float | None = None
             raise ValueError("it holds samples that aren't finite")
     except DataError:
         raise
-    except Exception as error:  # libsndfile's and FFmpeg's errors, and whatever a header of nonsense leads to
+    except Exception as error:  # libsndfile's and FFmpeg's errors, and any others that a malformed header causes
         raise corrupt(path, "audio", error, _FIX) from error
-    _tell_cancelling(sound, mono, path)
+    _remark_cancellation(sound, mono, path)
     peak = float(np.abs(mono).max())
     if peak > 1 and sound.is_exact:
         remark(Remark.LOUD_AUDIO, path, f"its samples reach to {peak:g}; they are divided by that")
@@ -69,61 +69,61 @@ def _sound(path: Path, limits: MediaLimits) -> Sound:
     except soundfile.LibsndfileError:
         if not is_mp3:
             raise
-        return _around(path, declared, limits)
+        return _with_broken_frames(path, declared, limits)
     if is_mp3 and len(samples) < declared:
-        return _around(path, declared, limits)
+        return _with_broken_frames(path, declared, limits)
     if not declared:
-        raise ValueError("its header declares no samples: whoever wrote it was stopped")
-    # libsndfile fills in silence, or stops, where compressed data breaks off.
+        raise ValueError("its header declares no samples: writing it was interrupted")
+    # For truncated compressed data, libsndfile returns silence or fewer samples.
     if len(samples) == 0 or len(samples) < 0.9 * declared:
         raise ValueError(f"{len(samples)} of {declared} samples could be decoded")
     return Sound(samples, float(rate), is_exact)
 
 
-def _around(path: Path, declared: int, limits: MediaLimits) -> Sound:
-    """An MP3 in whose midst frames are broken: FFmpeg reads around them and counts, where libsndfile may stop."""
+def _with_broken_frames(path: Path, declared: int, limits: MediaLimits) -> Sound:
+    """Reads an MP3 with broken frames by FFmpeg, which skips them; libsndfile may stop at the first one."""
     sound = read_stream(path, "mp3", limits)
     if len(sound.samples) < 0.9 * declared:
         raise ValueError(f"{len(sound.samples)} of {declared} samples could be decoded")
     return sound
 
 
-def _check_length(told: str) -> None:
-    """Refuses a WAV, AIFF or the like that is cut off: libsndfile reads what is there, and notes what should be.
+def _check_length(log: str) -> None:
+    """Refuses a truncated WAV, AIFF or similar file, of which libsndfile reads the rest, and logs the declared length.
 
     Raises:
-        ValueError: less than 99 % is there.
+        ValueError: less than 99 % of the bytes are there.
     """
-    for declared, found in re.findall(r"(\d+) \(should be (\d+)\)", told):
+    for declared, found in re.findall(r"(\d+) \(should be (\d+)\)", log):
         if int(found) < 0.99 * int(declared) < 0.99 * _PIPED:
             raise ValueError(f"{found} of {declared} bytes are there")
 
 
 def _check_last_page(path: Path) -> None:
-    """Refuses an Ogg file whose last page is cut off: libsndfile takes what stands before it for the whole.
+    """Refuses an Ogg file whose last page is truncated, which libsndfile ignores.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is truncated.
     """
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - 2 * _LONGEST_PAGE, 0))
         end = file.read()
     page = end[end.rfind(b"OggS") :]
-    # After 26 bytes of header, how many parts there are, and how long each one is.
+    # After 26 bytes of header come the number of segments and the length of each.
     if len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
-        raise ValueError("it breaks off in the midst of a page")
+        raise ValueError("it ends in the middle of a page")
 
 
-def _tell_cancelling(sound: Sound, mono: np.ndarray[tuple[int], np.dtype[np.float32]], path: Path) -> None:
-    """Remarks on channels that are each other's opposite: their mean is silence."""
+def _remark_cancellation(sound: Sound, mono: np.ndarray[tuple[int], np.dtype[np.float32]], path: Path) -> None:
+    """Adds a remark if channels have opposite phases, so that their mean is nearly silent."""
     if sound.samples.shape[1] < 2:
         return
-    loudness, mixed = (float(np.sqrt(np.mean(np.square(part)))) for part in (sound.samples, mono))
-    if mixed < _CANCELLED * loudness:
+    channel_rms, mixed_rms = (float(np.sqrt(np.mean(np.square(part)))) for part in (sound.samples, mono))
+    if mixed_rms < _CANCELLED * channel_rms:
         remark(
             Remark.OPPOSITE_CHANNELS,
             path,
-            f"its channels cancel: of a loudness of {loudness:.2g} the mix keeps {mixed:.2g}",
+            f"its channels cancel: their RMS is {channel_rms:.2g}, and that of the mix {mixed_rms:.2g}",
         )
 
 
@@ -139,5 +139,5 @@ def resample(media: Media, sample_rate: float) -> Media:
 
 def write_audio(media: Media, path: Path) -> None:
     """Writes (L,) float32 as a 16-bit WAV."""
-    assert media.rate is not None  # Media refuses audio without one
+    assert media.rate is not None  # Media requires it for audio
     soundfile.write(str(path), media.array, round(media.rate), subtype="PCM_16", format="WAV")

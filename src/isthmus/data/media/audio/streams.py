@@ -1,7 +1,7 @@
-"""Sound that libsndfile doesn't read, by PyAV: M4A, AAC, WebM, Matroska, and the sound track of any video.
+"""Reads audio that libsndfile can't read, by PyAV: M4A, AAC, WebM, Matroska, and the sound track of any video.
 
-A file's container is told by its first bytes and forced on the demuxer, so that a playlist, which could name other
-files or addresses, is never taken for a recording.
+A file's container is determined by its first bytes and forced on the demuxer, so that a playlist, which could name
+other files or addresses, is never opened as a recording.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from isthmus.data.media.remarks import Remark, remark
 Array = np.ndarray[Any, Any]
 
 CHANNELS = 8
-"""At most: more are no recording but a damaged header."""
+"""The most channels: larger numbers come from a damaged header."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """What a file holds.
+    """The decoded audio of a file.
 
     Attributes:
-        samples: (L, channels) float32, as decoded: they may lie outside of [-1, 1].
-        rate: samples a second.
-        is_exact: whether the numbers are those that were stored, so that an excess is no overshoot of a lossy codec.
+        samples: (L, channels) float32, as decoded: they may be outside of [-1, 1].
+        rate: samples per second.
+        is_exact: whether the samples are the stored ones, so that values beyond 1 aren't overshoots of a lossy codec.
     """
 
     samples: Array
@@ -37,7 +37,7 @@ class Sound:
 
 
 def container_of(path: Path) -> str | None:
-    """FFmpeg's name of the container that a file's first bytes are of; None for one that isn't read here."""
+    """FFmpeg's name of a file's container, by its first bytes; None if it isn't supported here."""
     with path.open("rb") as file:
         head = file.read(189)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
@@ -56,12 +56,12 @@ def container_of(path: Path) -> str | None:
 def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
     """The first sound track of a file, from its first sample on.
 
-    What can't be decoded is read around, up to ``limits.broken_frames`` times, and told.
+    Up to ``limits.broken_frames`` frames that can't be decoded are skipped, with a remark.
 
     Raises:
-        DataError: over a limit, by its header or while decoding.
-        ValueError: it holds no sound, or less than it declares.
-        Exception: FFmpeg's errors, and whatever PyAV meets in a half-read header; the caller words it.
+        DataError: it exceeds a limit, by its header or while decoding.
+        ValueError: it has no sound, or less than it declares.
+        Exception: FFmpeg's errors, and those of PyAV for a malformed header, which the caller converts.
     """
     import av
     from av.audio.resampler import AudioResampler
@@ -79,11 +79,11 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
         elif len(opened.streams) == 1:
             declared = (opened.duration or 0) / av.time_base
         if container in ("aac", "mp3"):
-            declared = 0.0  # raw frames declare no duration: FFmpeg guesses it of the bit rate
+            declared = 0.0  # raw frames declare no duration: FFmpeg estimates it from the bit rate
         numbers = declared * stream.rate * stream.channels
         limits.check(path, seconds=declared, bytes=4 * numbers)
         is_exact = stream.codec_context.name.startswith(("pcm_f32", "pcm_f64"))
-        # Copied by FFmpeg: the planes of a damaged stream may end before PyAV thinks that they do.
+        # FFmpeg copies the samples: the planes of a damaged stream may be shorter than PyAV assumes.
         converter = AudioResampler(format="flt")
         for packet in opened.demux(stream):
             try:
@@ -97,7 +97,7 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
                 if frame.layout.nb_channels > CHANNELS:
                     raise ValueError(f"it has {frame.layout.nb_channels} channels; expected at most {CHANNELS}")
                 if rate and (frame.layout.nb_channels, frame.sample_rate) != (width, rate):
-                    raise ValueError("its channels or its rate change on the way")
+                    raise ValueError("its channels or its rate change within the file")
                 if not all(plane.buffer_ptr for plane in frame.planes):
                     raise ValueError("a frame lacks one of its channels")
                 width = frame.layout.nb_channels

@@ -1,4 +1,4 @@
-"""Animated WebP and PNG as video, by Pillow: FFmpeg reads no animated WebP."""
+"""Reads animated WebP and PNG as video, by Pillow, since FFmpeg can't read animated WebP."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from isthmus.request import Request
 from isthmus.types import Media, Modality
 
 _DEFAULT = 100.0
-"""Milliseconds of a frame that names no duration."""
+"""Milliseconds of a frame without a duration."""
 
 
 def read_animation(path: Path, limits: MediaLimits, request: Request) -> Media:
     """A file -> (F, H, W, 3) uint8 and its mean frame rate, on white.
 
-    Its frames are made one from another, so that all are decoded; those that are asked for are kept.
+    Frames depend on earlier ones, so that all are decoded; only the requested ones are kept.
 
     Raises:
-        DataError: over a limit.
-        Exception: whatever Pillow meets in a broken file; the caller words it.
+        DataError: it exceeds a limit.
+        Exception: Pillow's errors for a broken file, which the caller converts.
     """
     with warnings.catch_warnings():
-        # Pillow warns by a limit of its own; ours comes right after, from the same header.
+        # Pillow warns by its own limit; ours is checked below, from the same header.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         image = Image.open(path, formats=["WEBP", "PNG"])
     with image:
@@ -40,17 +40,17 @@ def read_animation(path: Path, limits: MediaLimits, request: Request) -> Media:
         limits.check(path, pixels=pixels, frames=frames)
         if request.frames is None:
             limits.check(path, bytes=3 * pixels * frames)
-            pictures, begins = _walked(image, range(frames), path, limits)
+            pictures, begins = _kept_frames(image, range(frames), path, limits)
             timeline = _timeline(begins)
             rows = np.arange(len(pictures))
         else:
-            _, begins = _walked(image, (), path, limits)
+            _, begins = _kept_frames(image, (), path, limits)
             timeline = _timeline(begins)
             chosen = np.array(chosen_frames(request, timeline.frames, timeline.rate))
             times = chosen / timeline.rate + timeline.slack
             rows = np.unique(np.searchsorted(begins[:-1], times, side="right") - 1)
             limits.check(path, bytes=3 * pixels * len(rows))
-            pictures, _ = _walked(image, rows.tolist(), path, limits)
+            pictures, _ = _kept_frames(image, rows.tolist(), path, limits)
     own = np.array([timeline.snapped(begins[row]) for row in rows])
     is_even = len(rows) == timeline.frames and np.abs(own - np.arange(len(rows)) / timeline.rate).max() < 1e-6
     return Media(
@@ -63,10 +63,10 @@ def read_animation(path: Path, limits: MediaLimits, request: Request) -> Media:
     )
 
 
-def _walked(
+def _kept_frames(
     image: Image.Image, kept: Collection[int], path: Path, limits: MediaLimits
 ) -> tuple[list[np.ndarray[Any, Any]], list[float]]:
-    """The kept frames, (H, W, 3) uint8, and the seconds at which each frame begins; behind them, the end."""
+    """The kept frames, (H, W, 3) uint8, and the start of each frame in seconds, followed by the end."""
     pictures, begins = [], [0.0]
     for number, frame in enumerate(ImageSequence.Iterator(image)):
         if number in kept:

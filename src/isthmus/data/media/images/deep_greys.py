@@ -1,4 +1,4 @@
-"""Grey pictures of more than 8 bits -> 8 bits, by the range that the file states, or by one that its values show."""
+"""Grey images of more than 8 bits -> 8 bits, by the range that the file states, or by one inferred from its values."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from isthmus.data.media.remarks import Remark, remark
 Array = np.ndarray[Any, Any]
 
 _BITS, _PHOTOMETRIC, _MAX, _SMIN, _SMAX = 258, 262, 281, 340, 341
-"""TIFF's numbers of BitsPerSample, PhotometricInterpretation, MaxSampleValue, SMinSampleValue and SMaxSampleValue."""
+"""TIFF's tags BitsPerSample, PhotometricInterpretation, MaxSampleValue, SMinSampleValue and SMaxSampleValue."""
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether Pillow would clip this image's values at 255 on the way to RGB."""
+    """Whether Pillow's conversion to RGB would clip this image's values at 255."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 def stated_range(image: Image.Image) -> tuple[float, float] | None:
-    """What a TIFF says of its least and largest value; None where it, or another format, doesn't say."""
+    """The least and largest value that a TIFF states; None if it states none, or for other formats."""
     tags: Any = getattr(image, "tag_v2", {})
     if _SMAX in tags or _MAX in tags:
         return _first(tags.get(_SMIN, 0)), _first(tags.get(_SMAX, tags.get(_MAX)))
@@ -30,7 +30,7 @@ def stated_range(image: Image.Image) -> tuple[float, float] | None:
 
 
 def is_inverted(image: Image.Image) -> bool:
-    """Whether a TIFF's zero is white, which Pillow heeds for 8 bits alone."""
+    """Whether a TIFF's zero is white, which Pillow only handles for 8 bits."""
     tags: Any = getattr(image, "tag_v2", {})
     return bool(tags.get(_PHOTOMETRIC, 1) == 0)
 
@@ -39,12 +39,12 @@ def grey8(values: Array, stated: tuple[float, float] | None, where: object) -> A
     """(H, W) of any real type -> uint8.
 
     Args:
-        values: whole numbers or real ones.
-        stated: the range that the file gives.
-        where: names the file in a remark.
+        values: integers or floats.
+        stated: the range in the file.
+        where: the file's name in a remark.
 
     Raises:
-        ValueError: values that aren't finite, or no range is stated and they fit none that is usual.
+        ValueError: values aren't finite, or no range is stated and they fit no usual one.
     """
     if not np.isfinite(values).all():
         raise ValueError("it holds values that aren't finite")
@@ -59,7 +59,7 @@ def grey8(values: Array, stated: tuple[float, float] | None, where: object) -> A
 
 
 def _assumed(least: float, largest: float, dtype: np.dtype[Any], where: object) -> float:
-    """The end of a range that begins with 0."""
+    """The upper end of the usual range from 0 that the values fit."""
     is_real = dtype.kind == "f"
     usual = (1.0, 255.0) if is_real else (255.0, 4095.0, 65535.0)
     high = next((end for end in usual if largest <= end), None)

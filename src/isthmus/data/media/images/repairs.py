@@ -1,4 +1,4 @@
-"""Image files that Pillow refuses for what isn't the picture: large texts in a PNG, a JPEG without its end mark."""
+"""Repairs files whose image is intact but which Pillow refuses: PNGs with large texts, JPEGs without an end marker."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from PIL import Image
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _XMP = b"XML:com.adobe.xmp\0\0"
-"""How an uncompressed XMP packet begins, which may say how the picture is to be turned."""
+"""The beginning of an uncompressed XMP packet, which may hold the image's orientation."""
 
 _JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _FILLER = b"\x55\xaa\x33\x99" * 16
 
 
 def repaired(data: bytes) -> bytes | None:
-    """A file's bytes without what keeps its picture from being read; None where there is nothing of the kind."""
+    """A repaired copy of a file's bytes; None if there is nothing to repair."""
     if data.startswith(_PNG):
         return _without_texts(data)
     if data.startswith(_JPEG) and not data.rstrip(b"\0").endswith(_END):
@@ -27,7 +27,7 @@ def repaired(data: bytes) -> bytes | None:
 
 
 def _without_texts(data: bytes) -> bytes | None:
-    """A PNG without texts and colour profile, which Pillow unpacks up to a size, and refuses the file above it."""
+    """A PNG without texts and colour profile: Pillow decompresses them, and refuses the file if they are too large."""
     kept, at = [_PNG], len(_PNG)
     while at < len(data):
         (length,) = struct.unpack(">I", data[at : at + 4].ljust(4, b"\xff"))
@@ -40,9 +40,9 @@ def _without_texts(data: bytes) -> bytes | None:
 
 
 def _with_end(data: bytes) -> bytes | None:
-    """A JPEG with its end mark, if that was all that lacked.
+    """A JPEG with its end marker, if nothing else is missing.
 
-    Where some of the picture lacks too, what stands before the mark shows in it: two fillings make two pictures.
+    If image data is missing too, bytes before the marker change the image: two fillings are compared to detect this.
     """
     start = data.rstrip(b"\xff")
     pictures = []

@@ -1,4 +1,4 @@
-"""Transparency: composed on white, whatever format or colour mode says it."""
+"""Composes transparent images on white, for every format and colour mode."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 Array = np.ndarray[Any, Any]
 
 _STEPS = {"L;2": 85, "L;4": 17}
-"""Pillow widens greys of 2 and 4 bits by these, and leaves the key that is to be clear as it was."""
+"""Pillow scales greys of 2 and 4 bits by these factors, but not the grey value that marks transparency."""
 
 
 def widen_key(image: Image.Image) -> None:
-    """Brings the colour that a PNG calls clear to the depth of the pixels that Pillow makes, before it is decoded."""
+    """Converts a PNG's transparent colour to the bit depth of Pillow's pixels, before it is decoded."""
     key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:  # 16 bits, of which Pillow keeps the upper 8
+    if isinstance(key, tuple) and max(key) > 255:  # 16 bits, of which Pillow's pixels keep the upper 8
         image.info["transparency"] = tuple(part >> 8 for part in key)
     elif isinstance(key, int) and image.mode == "L":
         tiles: Any = getattr(image, "tile", None)
@@ -24,7 +24,7 @@ def widen_key(image: Image.Image) -> None:
 
 
 def on_white(image: Image.Image) -> Array:
-    """A Pillow image of any mode -> (H, W, 3) uint8; what is clear in it becomes white, what is half clear half so."""
+    """A Pillow image of any mode -> (H, W, 3) uint8, alpha-composited on white."""
     if not image.has_transparency_data:
         return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     over = image.convert("RGBA")

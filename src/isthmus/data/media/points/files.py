@@ -1,4 +1,4 @@
-"""Point clouds to and from files: npy, npz, ply, pcd, las, and meshes by their surface."""
+"""Reads and writes point clouds: npy, npz, ply, pcd, las, and meshes by sampling their surface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from isthmus.types import Media, Modality
 Array = np.ndarray[Any, Any]
 
 _LONGEST_HEADER = 10_000
-"""Bytes of an npy header: numpy's own limit for files that aren't trusted."""
+"""Bytes of an npy header: numpy's own limit for untrusted files."""
 
 PLACES = ("points", "xyz")
 """Keys of coordinates in an npz."""
@@ -35,13 +35,13 @@ def read_points(path: Path, limits: MediaLimits) -> Media:
     """A file -> (P, 3 or 6) float32.
 
     ``npy`` holds such an array, or a structured one with named columns; ``npz`` one under a key of :data:`PLACES` and
-    perhaps another under one of :data:`COLOURS`; ``ply``, ``pcd``, ``las`` and ``laz`` columns that
-    :func:`isthmus.data.media.points.columns.cloud_of` knows. Colours are divided by 255 or 65535 where they are so
-    large. Of ``glb``, ``gltf``, ``obj``, ``off`` and of a ``ply`` with faces, points on the surface
+    optionally another under one of :data:`COLOURS`; ``ply``, ``pcd``, ``las`` and ``laz`` columns that
+    :func:`isthmus.data.media.points.columns.cloud_of` knows. Colours are divided by 255 or 65535, depending on their
+    range. ``glb``, ``gltf``, ``obj``, ``off`` and ``ply`` with faces give points on the surface
     (:mod:`isthmus.data.media.points.meshes`).
 
     Raises:
-        DataError: over a limit, or not a readable point cloud.
+        DataError: the file exceeds a limit, or isn't a readable point cloud.
     """
     readers = {
         **{
@@ -77,7 +77,7 @@ def read_rows(path: Path, limits: MediaLimits) -> Array:
     """A file of many clouds -> (rows, P, 3 or 6): an ``npy``, or the array ``points`` of an ``npz``.
 
     Raises:
-        DataError: over a limit, or not such an array.
+        DataError: the file exceeds a limit, or doesn't hold such an array.
     """
     try:
         array = _read_npz(path, limits) if path.suffix.lower() == ".npz" else _read_npy(path, limits)
@@ -91,15 +91,15 @@ def read_rows(path: Path, limits: MediaLimits) -> Array:
 
 
 def _declared(file: BinaryIO, path: Path, limits: MediaLimits) -> None:
-    """Holds an npy header against the limits; the file stands after it."""
+    """Checks an npy header against the limits; afterwards the file is positioned behind it."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
-        # numpy takes memory for all that this length declares, and compares it with its own limit after that.
+        # numpy allocates this declared length before it compares it with its own limit.
         start = file.tell()
         (length,) = struct.unpack("<I", file.read(4))
         file.seek(start)
         if length > _LONGEST_HEADER:
-            raise ValueError(f"its header declares {length} bytes of itself")
+            raise ValueError(f"its header declares a length of {length} bytes")
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(file)
     if dtype.hasobject:
@@ -134,7 +134,7 @@ def _read_npz(path: Path, limits: MediaLimits) -> Array:
             return xyz
         rgb = arrays[colour]
         if rgb.shape != xyz.shape:
-            raise ValueError(f"its {place!r} is {xyz.shape} and its {colour!r} {rgb.shape}; they must be alike")
+            raise ValueError(f"its {place!r} is {xyz.shape} and its {colour!r} {rgb.shape}; expected equal shapes")
         return np.concatenate([xyz.astype(np.float64), unit_colours(rgb)], axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""LAS and LAZ, survey's point clouds, by laspy: an extra."""
+"""Reads LAS and LAZ, point clouds of surveys, by laspy, an optional requirement."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from isthmus.data.media.points.columns import cloud_of
 
 
 def read_las(path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
-    """A file -> (P, 3 or 6) float64: coordinates in the file's units, colours where its points have them.
+    """A file -> (P, 3 or 6) float64: coordinates in the file's units, and colours if its points have them.
 
     Raises:
-        DataError: over a limit.
+        DataError: the file exceeds a limit.
         ValueError: laspy isn't installed.
-        Exception: whatever laspy meets in a broken file; the caller words it.
+        Exception: laspy's errors for a broken file, which the caller converts.
     """
     try:
         import laspy
@@ -36,7 +36,7 @@ def read_las(path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
         try:
             las = reader.read()
         except BaseException as error:
-            # What panics in lazrs, which is written in Rust, is no Exception.
+            # A panic in lazrs, which is written in Rust, isn't an Exception.
             if type(error).__name__ == "PanicException":
                 raise ValueError(f"its compressed points can't be unpacked: {error}") from error
             raise
@@ -45,15 +45,15 @@ def read_las(path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
     named = {"x": np.asarray(las.x), "y": np.asarray(las.y), "z": np.asarray(las.z)}
     there = set(header.point_format.dimension_names)
     colours = {name: np.asarray(las[name]) for name in ("red", "green", "blue") if name in there}
-    # Formats with room for colours are written without them too: all zero then.
+    # Formats with colour fields are also used without colours: then all are zero.
     return cloud_of(named | (colours if any(column.any() for column in colours.values()) else {}))
 
 
 def _records_fit(path: Path) -> None:
-    """Refuses a header that declares more records than its file has room for: laspy would go through them all.
+    """Refuses a header that declares more records than the file can hold: laspy would iterate over them all.
 
     Raises:
-        ValueError: it does.
+        ValueError: it declares too many.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -70,7 +70,7 @@ def _records_fit(path: Path) -> None:
 
 
 def _chunks(path: Path, start: int) -> int:
-    """How many chunks the table says that there are; the eight bytes at ``start`` say where it is."""
+    """The declared number of chunks of the chunk table, whose position is in the eight bytes at ``start``."""
     with path.open("rb") as file:
         file.seek(start)
         table = file.read(8).ljust(8, b"\0")

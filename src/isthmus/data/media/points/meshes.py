@@ -1,4 +1,4 @@
-"""Triangle meshes -> point clouds on their surface, by trimesh, which parses glTF, OBJ, OFF and PLY alike."""
+"""Triangle meshes -> point clouds on their surface, by trimesh, which parses glTF, OBJ, OFF and PLY."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from isthmus.data.media.limits import MediaLimits
 
 ENDINGS = (".glb", ".gltf", ".obj", ".off")
 POINTS = 4096
-"""How many points a mesh becomes. Encoders choose theirs among them."""
+"""Number of points sampled from a mesh. Encoders subsample them."""
 
 
 def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS, faces: int = 0) -> np.ndarray[Any, Any]:
-    """A file -> (``points``, 3), spread evenly over its surface, the same each time; without colours.
+    """A file -> (``points``, 3), sampled uniformly on its surface with a fixed seed; without colours.
 
     Args:
-        path: of one of :data:`ENDINGS`, or a ``.ply`` whose header has been held against the limits.
-        limits: caps on its corners.
-        points: how many are drawn.
-        faces: how many it must have.
+        path: of one of :data:`ENDINGS`, or a ``.ply`` whose header has been checked against the limits.
+        limits: caps on its vertices.
+        points: number of samples.
+        faces: the least number of faces.
 
-    Files beside it are never opened: a ``.gltf`` must hold its buffers itself, an ``.obj``'s material doesn't matter.
+    Other files are never opened: a ``.gltf`` must embed its buffers, and an ``.obj``'s materials are ignored.
 
     Raises:
-        DataError: over a limit.
-        Exception: whatever a parser meets in a broken file; the caller words it.
+        DataError: the file exceeds a limit.
+        Exception: a parser's errors for a broken file, which the caller converts.
     """
     from trimesh import load_scene
     from trimesh.sample import sample_surface
@@ -40,9 +40,9 @@ def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS, faces: int 
         _declared(path, ending, limits)
     elif ending == ".off":
         _declared_off(path, limits)
-    # Without a resolver, trimesh opens nothing that the file names. Some editors put a byte order mark before the text.
+    # Without a resolver, trimesh opens no files that this one names. Some editors write a byte order mark.
     with BytesIO(path.read_bytes().removeprefix(b"\xef\xbb\xbf")) as file:
-        # Its clean-up would reserve memory for the largest corner that a triangle names, be it there or not.
+        # Its processing would allocate memory up to the largest vertex index, even if there is no such vertex.
         scene = load_scene(file, file_type=ending[1:], allow_remote=False, process=False)
     for geometry in scene.geometry.values():
         limits.check(path, points=len(geometry.vertices))
@@ -64,7 +64,7 @@ def read_mesh(path: Path, limits: MediaLimits, points: int = POINTS, faces: int 
 
 
 def _declared(path: Path, ending: str, limits: MediaLimits) -> None:
-    """Holds what a glTF says of its numbers of corners against the limits: an accessor needs no bytes in the file."""
+    """Checks a glTF's declared numbers of vertices against the limits: an accessor needs no bytes in the file."""
     with path.open("rb") as file:
         length = -1
         if ending == ".glb":
@@ -72,19 +72,19 @@ def _declared(path: Path, ending: str, limits: MediaLimits) -> None:
             if magic != b"glTF":
                 raise ValueError("it doesn't begin with 'glTF'")
             _chunks_fit(path)
-        told = json.loads(file.read(length))
-    counts = [int(accessor["count"]) for accessor in told.get("accessors", [])]
+        content = json.loads(file.read(length))
+    counts = [int(accessor["count"]) for accessor in content.get("accessors", [])]
     limits.check(path, points=sum(counts))
     drawn = 0
-    for node in told.get("nodes", []):
+    for node in content.get("nodes", []):
         if "mesh" in node:
-            primitives = told["meshes"][node["mesh"]]["primitives"]
+            primitives = content["meshes"][node["mesh"]]["primitives"]
             drawn += sum(counts[primitive["attributes"]["POSITION"]] for primitive in primitives)
     limits.check(path, points=drawn)
 
 
 def _chunks_fit(path: Path) -> None:
-    """Refuses a chunk that is longer than its file: whoever reads one takes memory for all of what it declares."""
+    """Refuses a chunk that is longer than the file, since readers allocate its declared length."""
     size, at = path.stat().st_size, 12
     with path.open("rb") as file:
         while at + 8 <= size:

@@ -1,4 +1,4 @@
-"""PCD, the Point Cloud Library's files: as text, as binary rows, and as columns compressed by LZF."""
+"""Reads PCD, the Point Cloud Library's format: as text, as binary rows, and as columns compressed by LZF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isthmus.data.media.points.columns import cloud_of
 Array = np.ndarray[Any, Any]
 
 _TINY = 1e-30
-"""Bytes of a colour without alpha, taken as a float32, make less than this."""
+"""A packed colour without alpha, read as a float32, is below this."""
 
 _TYPES = {"F": "f", "I": "i", "U": "u"}
 
@@ -23,45 +23,45 @@ def read_pcd(path: Path, limits: MediaLimits) -> Array:
     """A file -> (P, 3 or 6): its x, y and z, and its colours under ``rgb``, ``rgba`` or three names.
 
     Raises:
-        DataError: over a limit.
-        ValueError: not such a file.
-        Exception: whatever numpy meets in a broken file; the caller words it.
+        DataError: the file exceeds a limit.
+        ValueError: it isn't a PCD file.
+        Exception: numpy's errors for a broken file, which the caller converts.
     """
     with path.open("rb") as file:
-        told = _header(file)
-        count = int(told["POINTS"][0])
-        names = told["FIELDS"]
-        counts = told.get("COUNT", ["1"] * len(names))
+        header = _header(file)
+        count = int(header["POINTS"][0])
+        names = header["FIELDS"]
+        counts = header.get("COUNT", ["1"] * len(names))
         kinds = [
             (name, f"<{_TYPES[kind]}{int(size)}", (int(number),))
-            for name, kind, size, number in zip(names, told["TYPE"], told["SIZE"], counts, strict=True)
+            for name, kind, size, number in zip(names, header["TYPE"], header["SIZE"], counts, strict=True)
         ]
         row = np.dtype([(f"{i}", kind, shape) for i, (_, kind, shape) in enumerate(kinds)])
         limits.check(path, points=count, bytes=count * max(row.itemsize, 4 * len(names)))
         if count < 1:
             raise ValueError(f"its header declares {count} points")
-        columns = _read(file, told["DATA"][0], row, count)
-    # Fields of several numbers, such as histograms, are no coordinates; padding is called "_".
+        columns = _read(file, header["DATA"][0], row, count)
+    # Fields of several numbers, such as histograms, are ignored; padding is named "_".
     return cloud_of({name: columns[i].reshape(count) for i, (name, _, shape) in enumerate(kinds) if shape == (1,)})
 
 
 def _header(file: BinaryIO) -> dict[str, list[str]]:
-    told: dict[str, list[str]] = {}
-    for _ in range(1000):  # a header is short; a hostile one isn't read to the end
+    header: dict[str, list[str]] = {}
+    for _ in range(1000):  # headers are short; a malicious one isn't read to its end
         words = file.readline(10_000).decode("ascii", errors="replace").split()
         if words and not words[0].startswith("#"):
-            told[words[0].upper()] = words[1:]
-        if "DATA" in told:
+            header[words[0].upper()] = words[1:]
+        if "DATA" in header:
             break
-    if "POINTS" not in told and {"WIDTH", "HEIGHT"} <= told.keys():
-        told["POINTS"] = [str(int(told["WIDTH"][0]) * int(told["HEIGHT"][0]))]
-    if lacking := [key for key in ("FIELDS", "SIZE", "TYPE", "POINTS", "DATA") if not told.get(key)]:
+    if "POINTS" not in header and {"WIDTH", "HEIGHT"} <= header.keys():
+        header["POINTS"] = [str(int(header["WIDTH"][0]) * int(header["HEIGHT"][0]))]
+    if lacking := [key for key in ("FIELDS", "SIZE", "TYPE", "POINTS", "DATA") if not header.get(key)]:
         raise ValueError(f"its header has no {', '.join(lacking)}")
-    return told
+    return header
 
 
 def _read(file: BinaryIO, form: str, row: np.dtype[np.void], count: int) -> list[Array]:
-    """Each field's values (P, its numbers), in the header's order."""
+    """Each field's values (P, numbers for each point), in the header's order."""
     names = row.names or ()
     if form == "ascii":
         width = sum(row[name].shape[0] for name in names)
@@ -80,7 +80,7 @@ def _read(file: BinaryIO, form: str, row: np.dtype[np.void], count: int) -> list
         packed, whole = struct.unpack("<II", file.read(8))
         if whole != count * row.itemsize:
             raise ValueError(f"it declares {whole} bytes for {count} points of {row.itemsize}")
-        data = lzf(file.read()[:packed], whole)  # a read of a declared length would take memory for all of it
+        data = lzf(file.read()[:packed], whole)  # read(packed) would allocate the declared length
         ends = np.cumsum([0, *(count * row[name].itemsize for name in names)])
         columns = [
             np.frombuffer(data[start:end], row[name].base)
@@ -91,9 +91,9 @@ def _read(file: BinaryIO, form: str, row: np.dtype[np.void], count: int) -> list
 
 
 def _typed(values: Array, kind: np.dtype[Any]) -> Array:
-    """What was read from text: whole numbers in the field's type, real ones as float64.
+    """Values read from text: integers in the field's type, floats as float64.
 
-    A packed colour is written as a whole number, or as the float32 of the same four bytes: next to nothing, then.
+    A packed colour is written as an integer, or as the float32 of the same four bytes, which is then tiny.
     """
     if kind.kind == "f":
         return values.astype(kind) if kind.itemsize == 4 and np.all(np.abs(values) < _TINY) else values
@@ -106,14 +106,14 @@ def lzf(data: bytes, size: int) -> bytes:
     """LZF-compressed bytes -> the ``size`` bytes that they were (the format of Marc Lehmann's LibLZF).
 
     Raises:
-        ValueError: they are of another size, or refer to what isn't there.
+        ValueError: they have another size, or refer to bytes before their start.
     """
     made = bytearray()
     at = 0
     while at < len(data) and len(made) < size:
         control = data[at]
         at += 1
-        if control < 32:  # as they stand
+        if control < 32:  # a literal run
             made += data[at : at + control + 1]
             at += control + 1
             continue
@@ -124,7 +124,7 @@ def lzf(data: bytes, size: int) -> bytes:
         start = len(made) - ((control & 31) << 8 | data[at]) - 1
         at += 1
         if start < 0:
-            raise ValueError("its compressed data refer to what lies before them")
+            raise ValueError("its compressed data refer to bytes before their start")
         length += 2
         piece = bytes(made[start : start + length])
         made += (piece * -(-length // len(piece)))[:length]

@@ -1,7 +1,7 @@
-"""PLY: the columns of its vertices, or a mesh, whose surface :mod:`isthmus.data.media.points.meshes` samples.
+"""Reads PLY: the columns of its vertices, or a mesh, whose surface :mod:`isthmus.data.media.points.meshes` samples.
 
-Trimesh parses the meshes. Clouds are read here, since it can't be held to the limits: of text it makes an array of each
-line in the file, whatever number the header declares, which takes six times the memory and five times the time.
+Trimesh parses the meshes. Clouds are read here, since trimesh would bypass the limits: it parses all lines of a text
+file, whatever number the header declares, and needs six times the memory and five times the time.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 @dataclass
 class Element:
-    """One table of a PLY: its rows' number, and its properties (name, numpy's type); a list has the type ``list``."""
+    """A table of a PLY: its number of rows, and its properties (name, numpy type); lists have the type ``list``."""
 
     count: int
     properties: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def has_lists(self) -> bool:
-        """Whether its rows may be of different lengths."""
+        """Whether its rows may have different lengths."""
         return any(kind == "list" for _, kind in self.properties)
 
 
 def read_ply(path: Path, limits: MediaLimits) -> Array:
-    """A file -> (P, 3 or 6): its vertices with their colours, or points on its surface where it has faces.
+    """A file -> (P, 3 or 6): its vertices with their colours, or points on its surface if it has faces.
 
     Raises:
-        DataError: over a limit.
-        ValueError: not such a file.
-        Exception: whatever a parser meets in a broken file; the caller words it.
+        DataError: the file exceeds a limit.
+        ValueError: it isn't a PLY file.
+        Exception: a parser's errors for a broken file, which the caller converts.
     """
     with path.open("rb") as file:
         order, elements = _header(file)
@@ -53,9 +53,9 @@ def read_ply(path: Path, limits: MediaLimits) -> Array:
             numbers = element.count * sum(4 if kind == "list" else 1 for _, kind in element.properties)
             limits.check(path, points=element.count if name == "vertex" else 0, bytes=4 * numbers)
         if "vertex" not in elements:
-            raise ValueError(f"its elements are {', '.join(elements) or 'none'}; the one called 'vertex' lacks")
+            raise ValueError(f"its elements are {', '.join(elements) or 'none'}; 'vertex' is missing")
         faces = elements.get("face", Element(0))
-        # A cloud may come with a few faces; in a mesh there is one of at most four corners for any four vertices.
+        # A cloud may have a few faces; a mesh has at least one face for every four vertices.
         if faces.has_lists and 4 * faces.count >= elements["vertex"].count:
             return read_mesh(path, limits, faces=faces.count)
         for name, element in elements.items():
@@ -68,12 +68,12 @@ def read_ply(path: Path, limits: MediaLimits) -> Array:
 
 
 def _header(file: BinaryIO) -> tuple[str, dict[str, Element]]:
-    """The byte order (empty: written as text) and the elements, in the file's order."""
+    """The byte order (empty for text) and the elements, in the file's order."""
     if file.readline(16).strip() != b"ply":
         raise ValueError("it doesn't begin with 'ply'")
     order: str | None = None
     elements: dict[str, Element] = {}
-    for _ in range(1000):  # a header is short; a hostile one isn't read to the end
+    for _ in range(1000):  # headers are short; a malicious one isn't read to its end
         match file.readline(1000).decode("ascii", errors="replace").split():
             case ["end_header"] if order is not None:
                 return order, elements

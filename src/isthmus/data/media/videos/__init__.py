@@ -1,1 +1,1 @@
-"""Videos to and from files, decoded as far as a request asks."""
+"""Reads and writes video files; only the requested frames are decoded."""

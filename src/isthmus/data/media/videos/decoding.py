@@ -1,4 +1,4 @@
-"""An opened video -> its frames, all of them or those that are asked for, with their times."""
+"""An opened video -> all or the requested frames, with their times."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def decoded(
     limits: MediaLimits,
     request: Request,
 ) -> Media:
-    """Holds the header against the limits, then decodes.
+    """Checks the header against the limits, then decodes.
 
     Raises:
-        DataError: over a limit, or the pictures break off.
-        Exception: whatever FFmpeg meets in a broken file; the caller words it.
+        DataError: the video exceeds a limit or is truncated.
+        Exception: FFmpeg's errors for a broken file, which the caller converts.
     """
     if not timeline.rate:
         raise corrupt(path, "video", "it has no frame rate", VIDEO_FIX)
     chosen = chosen_frames(request, timeline.frames, timeline.rate)
     _header_check(stream, timeline, chosen, path, limits)
-    # A header may lie: FFmpeg itself refuses a picture above this before it takes memory for it.
+    # The header may be wrong: FFmpeg itself refuses larger frames before it allocates memory.
     stream.codec_context.options = {"max_pixels": str(limits.pixels)}
     stream.codec_context.thread_count = 1  # data workers share the cores
-    # Program streams lose their last frame after a seek, and GIFs make a frame of all that precede it.
+    # After a seek, program streams lose their last frame; GIF frames depend on all earlier ones.
     can_seek = container not in ("gif", "mpeg")
     shown = ShownFrames(opened, stream, can_seek, is_counted=container == "avi")
     with closing(shown):
@@ -61,10 +61,10 @@ def decoded(
 
 
 def chosen_frames(request: Request, frames: int, rate: float) -> list[int] | None:
-    """The frames that are asked for, each once and rising; None for all of a video of so many."""
+    """The requested frames, without repeats and in ascending order; None for all."""
     if request.frames is None:
         return None
-    total = max(frames, 1)  # a still declares no duration
+    total = max(frames, 1)  # a still image declares no duration
     return sorted({min(max(int(frame), 0), total - 1) for frame in request.frames(total, rate)})
 
 
@@ -75,7 +75,7 @@ def _header_check(
     path: Path,
     limits: MediaLimits,
 ) -> None:
-    """Holds what will be decoded against the limits, as far as the header tells."""
+    """Checks what will be decoded, according to the header, against the limits."""
     pixels = stream.codec_context.width * stream.codec_context.height
     if chosen is not None:
         limits.check(path, pixels=pixels, frames=len(chosen))
@@ -85,7 +85,7 @@ def _header_check(
 
 
 class _Frames:
-    """Pictures of one video and their times."""
+    """Collects the frames of one video and their times."""
 
     def __init__(self, shown: ShownFrames, make: Pictures, timeline: Timeline, path: Path, limits: MediaLimits) -> None:
         self.shown, self.make, self.timeline, self.path, self.limits = shown, make, timeline, path, limits
@@ -94,7 +94,7 @@ class _Frames:
         self.end = 0.0
 
     def every(self, declared: int) -> Media:
-        """All frames. ``declared``: how many the header says; 0 where it doesn't."""
+        """All frames. ``declared``: their number in the header; 0 if it has none."""
         for frame in self.shown.every():
             self._add(frame)
         rate, seconds = self.timeline.rate, self.timeline.seconds
@@ -104,13 +104,13 @@ class _Frames:
         self._check_end(0.9 * seconds)
         even = np.arange(len(self.times)) / rate
         times = np.array(self.times)
-        # Times that don't rise are no times; the order of the frames is all that is known then.
+        # Times that don't increase are ignored; frames are then taken as evenly spaced.
         if np.abs(times - even).max() < 1e-6 or not (np.diff(times) > 0).all():
             return self._media(None, None)
         return self._media(times, max(self.timeline.frames, 1))
 
     def at(self, chosen: Sequence[int]) -> Media:
-        """The frames that are shown at places on the even row."""
+        """The frames that are displayed at the given indices of evenly spaced times."""
         rate, slack, total = self.timeline.rate, self.timeline.slack, max(self.timeline.frames, 1)
         ticks = [floor((frame / rate + slack) / self.timeline.tick) for frame in chosen]
         last: av.VideoFrame | None = None
@@ -122,7 +122,7 @@ class _Frames:
             self._check_end(chosen[-1] / rate - 0.1 * self.timeline.seconds)
         if len(self.pictures) == total == len(chosen):
             return self._media(None, None)
-        times, order = np.unique(self.times, return_index=True)  # rising, whatever a broken clock says
+        times, order = np.unique(self.times, return_index=True)  # ascending, even if timestamps are broken
         self.pictures = [self.pictures[row] for row in order]
         return self._media(times, total)
 
@@ -136,9 +136,9 @@ class _Frames:
         self.end = max(self.end, begin + lasts)
 
     def _check_end(self, seconds: float) -> None:
-        """Refuses a file whose pictures end before a time, as those of a half download do."""
+        """Refuses a file whose frames end before a time, such as an incomplete download."""
         if self.end < seconds:
-            reason = f"it breaks off after {self.end:g} of {self.timeline.seconds:g} seconds"
+            reason = f"it ends after {self.end:g} of {self.timeline.seconds:g} seconds"
             raise corrupt(self.path, "video", reason, VIDEO_FIX)
 
     def _media(self, times: Array | None, total: int | None) -> Media:

@@ -1,7 +1,7 @@
-"""Videos to and from files, by PyAV.
+"""Reads and writes video files, by PyAV.
 
-A file's container is told by its first bytes and forced on the demuxer, so that a playlist, which could name other
-files or addresses, is never taken for a video.
+A file's container is determined by its first bytes and forced on the demuxer, so that a playlist, which could name
+other files or addresses, is never opened as a video.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def read_video(path: Path, limits: MediaLimits, request: Request | None = None) 
 
     Args:
         path: the file.
-        limits: caps on what is decoded: the whole, or the frames that are asked for.
-        request: what is asked for; None for the whole.
+        limits: caps on what is decoded: the whole video, or the requested frames.
+        request: the frames to decode; None for all.
 
     Raises:
-        DataError: over a limit, by its header or while decoding; or not a readable video.
+        DataError: it exceeds a limit, by its header or while decoding, or isn't a readable video.
         OSError: it can't be opened.
     """
     request = request or Request()
@@ -62,11 +62,11 @@ def read_video(path: Path, limits: MediaLimits, request: Request | None = None) 
                 with _opened(file, container, path) as (opened, stream, timeline):
                     return decoded(opened, stream, timeline, container, path, limits, request)
             finally:
-                # PyAV's containers and streams refer to each other: until then the decoder's frames stay.
+                # PyAV's containers and streams form reference cycles, which keep the decoder's frames until collected.
                 gc.collect(1)
         except DataError:
             raise
-        except Exception as error:  # whatever PyAV meets in a half-read header
+        except Exception as error:  # PyAV's errors for a malformed header
             raise corrupt(path, "video", error, VIDEO_FIX) from error
 
 
@@ -84,18 +84,18 @@ def _container_format(path: Path, file: BinaryIO) -> str:
     for beginning, name in _BEGINNINGS.items():
         if head.startswith(beginning):
             return name
-    raise corrupt(path, "video", "its first bytes are of no known container", VIDEO_FIX)
+    raise corrupt(path, "video", "its first bytes match no known container", VIDEO_FIX)
 
 
 @contextmanager
 def _opened(
     file: BinaryIO, container: str, path: Path
 ) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream, Timeline]]:
-    """The container at its beginning, its pictures, and how long they last."""
+    """The opened container, its video stream, and its timeline."""
     timeline = None
     for is_scanned in (False, True):
         file.seek(0)
-        # Titles in an old encoding are no reason to refuse a video.
+        # Titles in another encoding shouldn't make the video unreadable.
         with av.open(file, mode="r", format=container, metadata_errors="replace") as opened:
             stream = _moving_pictures(opened, path)
             timeline = timeline or declared_timeline(opened, stream, container)
@@ -107,22 +107,22 @@ def _opened(
 
 
 def _moving_pictures(opened: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
-    """The first stream of pictures that isn't the cover of a recording."""
+    """The first video stream that isn't a cover picture."""
     for stream in opened.streams.video:
         if not stream.disposition & _COVER:
             return stream
     if not opened.streams.audio:
         raise corrupt(path, "video", "it holds no picture", VIDEO_FIX)
     held = "sound and a cover picture" if opened.streams.video else "sound"
-    raise corrupt(path, "video", f"it holds {held} alone", "give it as audio, or give a file with moving pictures")
+    raise corrupt(path, "video", f"it holds only {held}", "give it as audio, or give a file with moving pictures")
 
 
 def write_video(media: Media, path: Path) -> None:
-    """Writes (F, H, W, 3) uint8: ``.mp4`` plays everywhere (an odd size gets an edge doubled), ``.mkv`` is lossless.
+    """Writes (F, H, W, 3) uint8: ``.mp4`` for compatibility (odd sizes are padded by one pixel), ``.mkv`` lossless.
 
-    Of a video some of whose frames were read, these last as long together as the whole.
+    If only some frames of a video were read, they are spread over the duration of the whole.
     """
-    assert media.rate is not None  # Media refuses a video without one
+    assert media.rate is not None  # Media requires it for videos
     array = media.array
     codec, layout, options = {
         ".mp4": ("libx264", "yuv420p", {"crf": "12"}),

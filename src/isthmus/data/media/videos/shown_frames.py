@@ -1,4 +1,4 @@
-"""The frames that a video shows at given times, by seeking to the keyframes before them and decoding onwards."""
+"""The frames that a video displays at given times, found by seeking to keyframes and decoding from there."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import av.video.stream
 
 _Packet = Any  # PyAV's is generic in its stubs alone
 REACH = 24
-"""Packets before and after one among which the frame that follows it on the screen is looked for.
+"""How many packets before and after one are searched for the frame that follows it in display order.
 
-H.264 and H.265 reorder 16 frames at most.
+H.264 and H.265 reorder at most 16 frames.
 """
 SKIPPING = ("h264", "hevc")
-"""Decoders that leave out a single frame on request, and give all others their own times."""
+"""Decoders that can skip a single frame and keep the timestamps of all others."""
 UNKNOWN_GAP = 5.0
-"""Seconds that are rather decoded than sought in a container whose index doesn't tell where keyframes are."""
+"""Without an index of keyframes, gaps up to this many seconds are decoded instead of seeking."""
 
 
 class ShownFrames:
-    """Walks through one opened video from its beginning.
+    """Reads frames of one opened video from its beginning.
 
     Args:
-        opened: just opened, nothing read of it.
-        stream: of it.
-        can_seek: whether the container is one in which seeking works at all.
-        is_counted: whether frames are timed by their number. AVI has no times of its own: those that FFmpeg makes up
-            are wrong where frames are reordered. Such a file is read from its beginning.
+        opened: the container, of which nothing has been read.
+        stream: its video stream.
+        can_seek: whether seeking works for this kind of container.
+        is_counted: whether times are computed from frame numbers. AVI stores no timestamps, and those that FFmpeg
+            computes are wrong if frames are reordered. Such a file is read from its beginning.
 
     Attributes:
-        first: the first frame; None where there is none.
+        first: the first frame; None if there is none.
         start: its time, in ticks of the stream.
     """
 
@@ -58,11 +58,11 @@ class ShownFrames:
 
     @property
     def is_over(self) -> bool:
-        """Whether no frame follows the one that was shown last."""
+        """Whether no frame follows the last one that was returned."""
         return self._next is None
 
     def close(self) -> None:
-        """Lets go of the decoder's frames at once: its iterator and this refer to each other."""
+        """Frees the decoder's frames at once, by breaking the reference cycle with the iterator."""
         self._frames.close()
 
     def every(self) -> Iterator[av.VideoFrame]:
@@ -72,24 +72,24 @@ class ShownFrames:
         yield from self._frames
 
     def at(self, wanted: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """The frame that is shown at each time: the last that begins at it or before, else the first.
+        """The frame that is displayed at each time: the last that begins at or before it, else the first.
 
         Args:
-            wanted: ticks after :attr:`start`, rising.
+            wanted: ticks after :attr:`start`, ascending.
         """
-        assert self.first is not None, "a video without frames shows none"
+        assert self.first is not None, "the video has no frames"
         self._wanted = [self.start + ticks for ticks in wanted]
-        held = self.first
+        current = self.first
         for time in self._wanted:
             if self._next is not None and _ticks(self._next) <= time and self._is_far(time):
                 self._seek(time)
             while self._next is not None and _ticks(self._next) <= time:
-                held = self._next
+                current = self._next
                 self._next = next(self._frames, None)
-            yield held
+            yield current
 
     def _is_far(self, time: int) -> bool:
-        """Whether a keyframe stands between here and a time, as far as the container tells."""
+        """Whether there is a keyframe between the current position and a time, according to the container's index."""
         if not self._can_seek:
             return False
         entries = self._stream.index_entries
@@ -100,9 +100,9 @@ class ShownFrames:
         return not is_complete and (time - self._at) * float(self._stream.time_base or 0) > UNKNOWN_GAP
 
     def _seek(self, time: int) -> None:
-        """Goes on from a keyframe whose frames begin at a time or before, else from the beginning."""
+        """Continues from a keyframe at or before a time, else from the beginning."""
         before = self._at
-        # Behind a keyframe stand frames that are shown before it; and some containers are sought in by guess.
+        # Frames after a keyframe may be displayed before it, and in some containers seeking is inexact.
         for seconds in (0, 1, 10, None):
             target = self.start
             if seconds is not None:
@@ -119,16 +119,16 @@ class ShownFrames:
             if is_behind_the_end or (self._next is not None and _ticks(self._next) <= time):
                 break
         if self._at <= before:
-            self._can_seek = False  # nothing was gained, and no later seek would be
+            self._can_seek = False  # the seek gained nothing, and later ones wouldn't either
 
     def _decoded(self) -> Generator[av.VideoFrame]:
-        """Frames from here on, without those that no wanted time shows and that no other frame is made of."""
+        """The following frames, without those that no wanted time displays and no other frame references."""
         context = self._stream.codec_context
         skips = context.name in SKIPPING and not self._is_counted
         number = 0
         for packet, neighbours in self._packets():
-            is_needless = skips and packet is not None and self._is_passed_over(packet, neighbours)
-            context.skip_frame = "NONREF" if is_needless else "DEFAULT"
+            can_skip = skips and packet is not None and self._is_not_displayed(packet, neighbours)
+            context.skip_frame = "NONREF" if can_skip else "DEFAULT"
             if packet is not None:
                 self._at = next((time for time in (packet.dts, packet.pts) if time is not None), self._at)
             for frame in context.decode(packet):
@@ -138,7 +138,7 @@ class ShownFrames:
                 yield frame
 
     def _packets(self) -> Iterator[tuple[_Packet | None, deque[int | None]]]:
-        """Each packet and the times of those around it; at the end None, for what the decoder holds back."""
+        """Each packet and the times of its neighbours; at the end None, which flushes the decoder."""
         times: deque[int | None] = deque(maxlen=2 * REACH + 1)
         ahead: deque[_Packet] = deque()
         for packet in self._opened.demux(self._stream):
@@ -152,7 +152,7 @@ class ShownFrames:
             yield packet, times
         yield None, times
 
-    def _is_passed_over(self, packet: _Packet, neighbours: deque[int | None]) -> bool:
+    def _is_not_displayed(self, packet: _Packet, neighbours: deque[int | None]) -> bool:
         """Whether another frame begins after this one, and before or at the next wanted time."""
         if packet.pts is None:
             return False

@@ -1,4 +1,4 @@
-"""How long a video is and how many frames a second it shows, by its header or else by its packets."""
+"""A video's duration and frame rate, from its header or else from its packets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a container says of a video.
+    """A video's timing, according to its container.
 
     Attributes:
         seconds: from the beginning of the first frame to the end of the last.
-        rate: frames a second, on average; 0 where nothing is known.
-        tick: seconds to which its times are rounded.
+        rate: mean number of frames per second; 0 if unknown.
+        tick: resolution of its timestamps in seconds.
     """
 
     seconds: float
@@ -28,16 +28,16 @@ class Timeline:
 
     @property
     def frames(self) -> int:
-        """How many frames an even row at this rate has."""
+        """The number of evenly spaced frames at this rate."""
         return round(self.seconds * self.rate)
 
     @property
     def slack(self) -> float:
-        """Seconds by which a time may be off the even row and still be meant to stand on it."""
+        """The most seconds by which rounding may move a timestamp from the evenly spaced times."""
         return min(1.5 * self.tick, 0.25 / self.rate)
 
     def snapped(self, seconds: float) -> float:
-        """A time without what a container's clock has rounded of it."""
+        """A time, moved to the nearest evenly spaced time if rounding explains the difference."""
         even = round(seconds * self.rate) / self.rate
         return even if abs(seconds - even) <= self.slack else seconds
 
@@ -45,18 +45,18 @@ class Timeline:
 def declared_timeline(
     opened: av.container.InputContainer, stream: av.video.stream.VideoStream, container: str
 ) -> Timeline | None:
-    """By the header alone; None where it doesn't tell how long these very pictures last."""
+    """The timeline from the header alone; None if the header doesn't give this stream's duration."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     tick = float(stream.time_base or 0)
-    # Program streams have no header, and FFmpeg guesses by the file's size; of a GIF it leaves the last frame out.
+    # Program streams have no header, and FFmpeg estimates from the file's size; for GIFs it omits the last frame.
     if container in ("mpeg", "gif"):
         return None
     if stream.duration is not None and tick:
         return Timeline(stream.duration * tick, rate, tick)
-    # What follows counts from the recording's beginning, and not from the first picture.
+    # The following durations count from the container's beginning, not from the first frame.
     late = (stream.start_time or 0) * tick
     whole = (opened.duration or 0) / av.time_base
-    if clock := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's, of each stream
+    if clock := _CLOCK.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska's, for each stream
         hours, minutes, seconds = map(float, clock.groups())
         own = 3600 * hours + 60 * minutes + seconds
         return Timeline(max((min(own, whole) if whole else own) - late, 0.0), rate, tick)
@@ -68,7 +68,7 @@ def declared_timeline(
 def scanned_timeline(
     opened: av.container.InputContainer, stream: av.video.stream.VideoStream, container: str
 ) -> Timeline:
-    """By all packets, which are read and not decoded; ``opened`` then stands at its end."""
+    """The timeline from all packets, which are read but not decoded; ``opened`` is then at its end."""
     count, first, end = 0, None, 0
     for packet in opened.demux(stream):
         if packet.pts is not None and packet.size:

@@ -1,4 +1,4 @@
-"""A decoded frame -> its picture as a player shows it: upright, in square pixels, on white where it is transparent."""
+"""A decoded frame -> its image as a player displays it: upright, in square pixels, transparency on white."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _MATRIX = av.sidedata.sidedata.Type.DISPLAYMATRIX
 
 
 class Pictures:
-    """Turns frames of one video into pictures of one size, that of the first.
+    """Converts frames of one video to images of one size, that of the first.
 
     Args:
         first: the first frame.
-        aspect: the width of its pixels over their height; None for square ones.
+        aspect: the pixels' width divided by their height; None for square ones.
         side: see :class:`isthmus.request.Request`.
     """
 
@@ -53,9 +53,9 @@ class Pictures:
 
 
 def _turned(picture: Array, frame: av.VideoFrame) -> Array:
-    """The picture by its display matrix, which turns by quarters and mirrors; what it moves or scales is no matter."""
-    held: Any = frame.side_data  # its stubs know no kinds
-    data = held.get(_MATRIX)
+    """Applies the display matrix's rotations by quarters and mirroring; translation and scale are ignored."""
+    side_data: Any = frame.side_data  # untyped in PyAV's stubs
+    data = side_data.get(_MATRIX)
     if data is None or data.buffer_size < 36:
         return picture
     # A point (x, y) is shown at (a x + c y, b x + d y): the rows of the matrix are (a, b, u), (c, d, v), (x0, y0, w).
