@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket import dialogues
 from isthmus.pocket.cells import MatrixCells
-from isthmus.pocket.conversations import told
+from isthmus.pocket.conversations import text_request
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Shown
 from isthmus.pocket.language import (
     REQUESTS,
@@ -314,7 +314,7 @@ def test_text_skill_prompts_close_the_matrix() -> None:
 def test_told_requests_name_the_digit() -> None:
     random = np.random.default_rng(0)
     for output in tuple(DONE) * 20:
-        exchange = told(random, output, digit=4)
+        exchange = text_request(random, output, digit=4)
         assert "four" in " ".join(part if isinstance(part, str) else part.caption for part in exchange.user)
         medium = exchange.assistant[-1]
         assert isinstance(medium, Shown) and medium.modality in MEDIA and medium.known.digit == 4

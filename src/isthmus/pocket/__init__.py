@@ -1,4 +1,4 @@
 """The embedded world: its data, its judges and the training of its experts.
 
-Nothing imports this package, configurations aside.
+No other package imports it; configurations name its classes.
 """

@@ -1,4 +1,4 @@
-"""The prompts of the evaluation: every cell of the any-to-any matrix, sums across media, and the LLM's own text."""
+"""Evaluation prompts: every cell of the any-to-any matrix, sums across media, and text-only prompts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.random import Generator as Random
 
 from isthmus.data.conversations.schema import Conversation
 from isthmus.pocket import dialogues
-from isthmus.pocket.conversations import checked, conversation, told
+from isthmus.pocket.conversations import checked, conversation, text_request
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Shown
 from isthmus.pocket.language import SKILL_PROMPTS, SOURCES, draw_shown, in_words, said, skill_prompts
 from isthmus.pocket.tasks import SUMS, PocketSource
@@ -20,22 +20,22 @@ from isthmus.types import Modality
 
 
 class MatrixCells(PocketSource):
-    """Prompts that end with the user's turn; ``details`` say what is expected of the answer.
+    """Prompts that end with the user's turn; ``details`` hold the expected answer.
 
     ``details`` hold ``task`` (``matrix``, ``arithmetic`` or ``text_only``), ``cell`` (such as ``image->audio``),
-    ``output`` (the modality asked for), ``expect`` (``digit``, ``colour`` and ``motion``, None where not both sides
-    carry it; empty for text alone) and, where the answer is text, ``answer``, the canonical one. In every cell the
-    digits take turns.
+    ``output`` (the requested modality), ``expect`` (``digit``, ``colour`` and ``motion``, None unless both modalities
+    have it; empty for text alone) and, if the answer is text, ``answer``, the canonical one. In every cell all digits
+    occur equally often.
 
     Args:
-        split: of the scans, and of the text where there are none.
-        per_cell: prompts in each cell of the matrix, and in each of the arithmetic.
-        seed: of all that is drawn.
+        split: of the scans, and of the text for prompts without media.
+        per_cell: prompts in each cell of the matrix and of the arithmetic.
+        seed: of all random choices.
         inputs: rows of the matrix.
         outputs: its columns.
-        arithmetic: whether to ask for sums of an image and a tone too, as text, image and audio: as far as these are
-            among the inputs and outputs.
-        text_skill: how many prompts of the LLM's text-only test follow (at most 600).
+        arithmetic: whether to add sums of an image and a tone, as text, image and audio, if these are among the inputs
+            and outputs.
+        text_skill: number of prompts of the LLM's text-only test that follow (at most 600).
         world: where media come from; by default they are drawn.
 
     Raises:
@@ -80,7 +80,7 @@ class MatrixCells(PocketSource):
             _, dialogue = skill_prompts()[index - self.per_cell * len(self.cells)]
             dialogue = in_words(dialogue)
             details = _details("text_only", "text_only", Modality.TEXT, None, dialogue)
-            random = np.random.default_rng(0)  # draws nothing: there are no media
+            random = np.random.default_rng(0)  # unused: there are no media
         else:
             given, output = self.cells[place]
             random = self.random(index)
@@ -94,11 +94,11 @@ class MatrixCells(PocketSource):
     def _cell(self, given: Modality, output: Modality, digit: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
         def drawn() -> Dialogue:
             if given is Modality.TEXT and output is not Modality.TEXT:
-                return (told(random, output, digit, self.world),)
+                return (text_request(random, output, digit, self.world),)
             return (dialogues.make(random, draw_shown(random, digit, given, self.world), output),)
 
         dialogue = self.held_out(drawn, random)
-        # A caption says what both sides carry; words that are asked about in words carry all they say.
+        # A caption holds the attributes that both modalities have; for text to text these are all that the text names.
         shown = next(part for part in (*dialogue[0].assistant, *dialogue[0].user) if isinstance(part, Shown))
         return dialogue, _details("matrix", f"{given}->{output}", output, shown.known, dialogue)
 

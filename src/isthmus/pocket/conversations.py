@@ -1,4 +1,4 @@
-"""Dialogues of the pocket world as conversations: their media drawn, their prompts of the right split."""
+"""Converts dialogues of the pocket world to conversations: draws their media and splits their prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def conversation(
 ) -> Conversation:
     """The dialogue with its media drawn from this split: the user's always, the answers' if ``with_content``.
 
-    What a caption leaves unsaid is free in the medium.
+    Attributes that a caption doesn't name are random in the medium.
     """
 
     def written(parts: Sequence[Part], is_answer: bool) -> tuple[ContentItem, ...]:
@@ -33,7 +33,7 @@ def conversation(
                 items.append(MediumItem(part.modality, media, part.caption if is_answer else None))
                 continue
             text = part.caption if isinstance(part, Shown) else part
-            # Words that stand side by side are one item: how a turn was composed is no business of its reader.
+            # Adjacent texts are merged into one item.
             if items and isinstance(items[-1], TextItem):
                 text = items.pop().text + text  # type: ignore[union-attr]
             items.append(TextItem(text))
@@ -47,15 +47,15 @@ def conversation(
     return Conversation(tuple(turns))
 
 
-def told(random: Random, output: Modality, digit: int | None = None, world: World = DRAWN) -> Exchange:
-    """A request in words alone: "draw a red seven", or "a red seven moving left play it"."""
+def text_request(random: Random, output: Modality, digit: int | None = None, world: World = DRAWN) -> Exchange:
+    """A request of text alone: "draw a red seven", or "a red seven moving left play it"."""
     if random.random() < 0.6:
         return order(random, output, digit, world)
     return dialogues.make(random, draw_shown(random, digit, Modality.TEXT, world), output)
 
 
 def held_out(drawn: Callable[[], Dialogue], split: Split) -> Dialogue:
-    """Draws again until the prompt is of the split: its text, as far as it comes before any medium, tells."""
+    """Draws again until the prompt belongs to the split, which its text before any medium determines."""
 
     def is_text(exchange: Exchange) -> bool:
         return all(isinstance(part, str) or part.modality is Modality.TEXT for part in exchange.user)
@@ -63,17 +63,17 @@ def held_out(drawn: Callable[[], Dialogue], split: Split) -> Dialogue:
     for _ in range(2000):
         dialogue = drawn()
         text = tuple(takewhile(is_text, dialogue))
-        # A medium that follows makes the prompt the split's own; but training must not see another's text before it.
+        # A medium also makes the prompt unique to the split, but training must not use text prefixes of other splits.
         if not text or (len(text) < len(dialogue) and split != "train") or belongs(text, split):
             return dialogue
     raise AssertionError(f"no prompt in {split}")
 
 
 def checked(found: Sequence[str], known: Sequence[Modality], field: str) -> tuple[Modality, ...]:
-    """The modalities that were asked for.
+    """The requested modalities.
 
     Raises:
-        ValueError: none, or one that can't be had here.
+        ValueError: there are none, or one isn't supported here.
     """
     unknown = [name for name in found if name not in known]
     if unknown or not found:

@@ -1,4 +1,4 @@
-"""A world whose media are drawn when somebody looks: a cache that knows what they'd be need not have them drawn."""
+"""A world whose media are drawn on first use, so that cached features of a medium need no drawing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from isthmus.types import Media, Modality
 
 
 class DeferredWorld(World):
-    """The media of one conversation, drawn one after the other from one random generator, as far as they are read.
+    """The media of one conversation, drawn in order from one random generator when they are used.
 
-    A medium's name holds the generator's state before the first, and what was drawn until then: all that decides it.
+    A medium's name is a digest of the generator's initial state and of all media up to this one, which determine it.
 
     Args:
-        world: draws; its ``content`` names its rules.
-        random: what all of the conversation's media are drawn with, and nothing else any more.
+        world: draws the media; its ``content`` identifies its rules.
+        random: the generator of the conversation's media, which must not be used otherwise from now on.
     """
 
     def __init__(self, world: World, random: Random) -> None:
@@ -33,7 +33,7 @@ class DeferredWorld(World):
         self._drawn: list[Media] = []
 
     def draw(self, modality: Modality, concept: Concept, split: Split, random: Random) -> Media:
-        """A medium that is drawn when it is read; before it, those that were asked for before it."""
+        """A medium that is drawn on first use, after all media that were requested before it."""
         assert random is self._random
         place = len(self._asked)
         self._asked.append((modality, concept, split))

@@ -1,8 +1,7 @@
-"""What is asked and answered about concepts, with places where media may stand.
+"""Requests and answers about concepts, with placeholders for media.
 
-An exchange is written once and used twice: with media in its places it trains and measures the any-to-any model
-(:mod:`isthmus.pocket.tasks`); with each medium described in words it is text, and teaches the LLM the same requests
-before it has seen any medium (:mod:`isthmus.pocket.language`).
+Exchanges have two uses: with media they train and measure the any-to-any model (:mod:`isthmus.pocket.tasks`); with
+descriptions instead of media they are text, on which the LLM is pretrained (:mod:`isthmus.pocket.language`).
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ DONE: dict[Modality, str] = {
     Modality.AUDIO: "played",
     Modality.POINTS: "carved",
 }
-"""What an answer says right before a medium. The word alone tells which one follows, so that a frozen LLM, whose new
-output rows are linear in its last state, can begin the right run of signal tokens there and nowhere else."""
+"""The word of an answer right before a medium. It determines the modality, so that a frozen LLM, whose new output rows
+are linear in its last state, can begin the right run of signal tokens there and nowhere else."""
 OUTPUTS: tuple[Modality, ...] = (Modality.TEXT, *DONE)
 
 DESCRIBE = ("{} describe it", "{} what is it?", "describe {}", "what is this? {}")
@@ -62,24 +61,24 @@ AGAIN: dict[Modality, tuple[str, ...]] = {
     Modality.AUDIO: ("play it", "now play it", "make a sound of it"),
     Modality.POINTS: ("carve it", "now carve it", "make a solid of it"),
 }
-"""What is asked about the medium of an earlier turn."""
+"""Requests about the medium of an earlier turn."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A place in a turn where a concept stands: a medium, or words if ``modality`` is text."""
+    """A placeholder of a concept in a turn: a medium, or text if ``modality`` is text."""
 
     modality: Modality
     concept: Concept
 
     @property
     def known(self) -> Concept:
-        """What it determines."""
+        """The attributes that the modality shows."""
         return self.concept.restricted(self.modality)
 
     @property
     def caption(self) -> str:
-        """What it determines, in canonical words."""
+        """These attributes in canonical words."""
         return self.concept.caption(self.modality)
 
 
@@ -88,7 +87,7 @@ Part = str | Shown
 
 @dataclass(frozen=True)
 class Exchange:
-    """What the user says and shows, and the answer to it. Text carries its own spaces; parts are joined with none."""
+    """The user's turn and its answer. Parts are joined without spaces."""
 
     user: tuple[Part, ...]
     assistant: tuple[Part, ...]
@@ -98,7 +97,7 @@ Dialogue = tuple[Exchange, ...]
 
 
 def fill(template: str, *places: Part) -> tuple[Part, ...]:
-    """The template with each ``{}`` taken by a place."""
+    """The template with each ``{}`` replaced by a part."""
     texts = template.split("{}")
     assert len(texts) == len(places) + 1, template
     parts: list[Part] = [texts[0]]
@@ -108,18 +107,18 @@ def fill(template: str, *places: Part) -> tuple[Part, ...]:
 
 
 def pick(random: Random, choices: tuple[str, ...]) -> str:
-    """One of the choices."""
+    """A random choice."""
     return choices[random.integers(len(choices))]
 
 
 def answer(concept: Concept, output: Modality) -> tuple[Part, ...]:
-    """The caption of what the concept is in this modality and, unless it's text, the medium after it."""
+    """The concept's caption in this modality and, unless it is text, the medium after it."""
     shown = Shown(output, concept.restricted(output))
     return (shown.caption,) if output is Modality.TEXT else (f"{shown.caption}, {DONE[output]}", shown)
 
 
 def describe(random: Random, source: Shown) -> Exchange:
-    """Asks what the source is. Its description names what it determines, in the words of its own modality."""
+    """Asks what the source is. The answer names the attributes that it shows, in its modality's words."""
     return Exchange(fill(pick(random, DESCRIBE), source), (source.caption,))
 
 
@@ -130,7 +129,7 @@ def attribute(concept: Concept, name: Attribute) -> str:
 
 
 def askable(known: Concept) -> tuple[Attribute, ...]:
-    """The attributes that are determined."""
+    """The attributes that are known."""
     return tuple(name for name in ASK if attribute(known, name) != UNSAID)
 
 
@@ -140,7 +139,7 @@ def ask(random: Random, source: Shown, name: Attribute) -> Exchange:
 
 
 def make(random: Random, source: Shown, output: Modality) -> Exchange:
-    """Asks for the source in another modality. What the source doesn't determine stays unsaid."""
+    """Asks for the source in another modality. Attributes that the source doesn't show aren't named."""
     if output is Modality.TEXT:
         return describe(random, source)
     return Exchange(fill(pick(random, MAKE[output]), source), answer(source.known, output))
@@ -169,7 +168,7 @@ def make_two(random: Random, source: Shown) -> Exchange:
 
 
 def add(random: Random, first: Shown | str, second: Shown | str, total: int, output: Modality) -> Exchange:
-    """Asks for the sum of two, said, drawn, filmed, played or carved. It has no colour: neither of them decides it."""
+    """Asks for the sum of two digits, as text or in any medium. It has no colour: the summands don't determine it."""
     said: tuple[Part, ...] = (DIGITS[total],) if output is Modality.TEXT else answer(Concept(total), output)
     return Exchange(fill(pick(random, ADD[output]), first, second), said)
 
@@ -183,7 +182,7 @@ def make_next(random: Random, source: Shown, output: Modality) -> Exchange:
 
 
 def follow(random: Random, source: Shown, outputs: tuple[Modality, ...] = OUTPUTS) -> Exchange:
-    """A later turn about the source, which isn't shown again: a question, or a request for another medium."""
+    """A later turn about the source, which isn't repeated: a question, or a request for another medium."""
     known = source.known
     if random.random() < 0.5:
         output = outputs[random.integers(len(outputs))]
@@ -195,6 +194,6 @@ def follow(random: Random, source: Shown, outputs: tuple[Modality, ...] = OUTPUT
 
 
 def draw_pair(random: Random) -> tuple[int, int]:
-    """Two digits whose sum is one digit, every such pair alike."""
+    """Two digits whose sum is one digit, uniform over all such pairs."""
     pairs = [(first, second) for first in range(10) for second in range(10 - first)]
     return pairs[random.integers(len(pairs))]

@@ -1,8 +1,7 @@
-"""The text of the pocket world: what the embedded LLM learns, and the fixed test of its skill.
+"""The text of the pocket world: the embedded LLM's training text, and the fixed test of its skill.
 
-Its prompts are the requests of :mod:`isthmus.pocket.dialogues` with every medium told in words, where the medium would
-stand, beside text-only ones: number facts, comparisons, rewriting, counting. Prompts are split by their own text, so
-that no prompt of the test was ever trained on.
+Its prompts are the requests of :mod:`isthmus.pocket.dialogues` with media replaced by descriptions, and text-only ones:
+number facts, comparisons, rewriting, counting. Prompts are split by their text, so that no test prompt is trained on.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ Kind = Callable[[Random], Dialogue]
 def draw_shown(
     random: Random, digit: int | None = None, modality: Modality | None = None, world: World = DRAWN
 ) -> Shown:
-    """A concept in a modality; digit and modality may be given. Words may leave an attribute unsaid, media can't."""
+    """A concept in a modality; digit and modality may be given. Text may omit an attribute, media can't."""
     modality = modality or SOURCES[random.integers(len(SOURCES))]
     concept = world.concept(random, 0.25, 0.35) if modality is Modality.TEXT else world.concept(random)
     return Shown(modality, concept if digit is None else replace(concept, digit=digit))
 
 
 def _mention(random: Random, digit: int) -> Part:
-    """A number in a question: its bare word, or something that shows it."""
+    """A number in a question: its word, or a concept that shows it."""
     return DIGITS[digit] if random.random() < 0.5 else draw_shown(random, digit)
 
 
@@ -102,7 +101,7 @@ def _attribute(name: Attribute) -> Kind:
 
 
 def _remembered(random: Random) -> Dialogue:
-    """A first turn about one thing, a second one about the same or, where it is shown, a new one."""
+    """A first turn about a concept, and a second one about the same or a new one."""
     source = draw_shown(random, modality=Modality.TEXT)
     if random.random() < 0.3:
         return (*_description(random), dialogues.describe(random, source))
@@ -123,7 +122,7 @@ SKILLS: dict[str, Kind] = {
     "counting": _counting,
     "remembered": _remembered,
 }
-"""What the test of the LLM's skill asks, all answered in words."""
+"""The kinds of prompts in the test of the LLM's skill, all answered by text."""
 
 
 def _output(random: Random) -> Modality:
@@ -157,7 +156,7 @@ def _sum_made(random: Random) -> Dialogue:
 
 
 def _talked(random: Random) -> Dialogue:
-    """Up to four turns, each about what was shown last."""
+    """Two to four turns, each about the latest concept."""
     turns: list[Exchange] = []
     source: Shown | None = None
     for _ in range(random.integers(2, 5)):
@@ -178,7 +177,7 @@ REQUESTS: dict[str, Kind] = {
     "sum made": _sum_made,
     "talked": _talked,
 }
-"""Requests for media. The LLM says what it would make; only the tuned model makes it."""
+"""Requests for media. The LLM only writes the caption; the tuned model also makes the medium."""
 
 SMALL_TALK = (
     ("hello", "hello"),
@@ -196,7 +195,7 @@ def small_talk(random: Random) -> Dialogue:
 
 
 def order(random: Random, output: Modality, digit: int | None = None, world: World = DRAWN) -> Exchange:
-    """A request that names what to make in words of its own modality: "draw a red seven", "play the tone of two"."""
+    """A request that names the content in its modality's words: "draw a red seven", "play the tone of two"."""
     concept = world.concept(random, drop_colour=0.25, drop_motion=0.25)
     shown = Shown(output, concept if digit is None else replace(concept, digit=digit))
     verb = pick(random, ORDERS[output])
@@ -219,24 +218,24 @@ MANNERS = tuple(
 
 
 def mannered(random: Random, exchange: Exchange) -> Exchange:
-    """The same request in one of several tones: so a world of ten captions has prompts enough to be split by text."""
+    """The same request in one of several phrasings, so that a world of ten captions has enough prompts to split."""
     before, after = pick(random, MANNERS).split("{}")
     user = (before, *exchange.user, after)
     return Exchange(tuple(part for part in user if part), exchange.assistant)
 
 
 def spoken(parts: Sequence[Part], word: Callable[[Shown], str] = lambda shown: shown.caption) -> str:
-    """Parts as text alone, each place told by ``word``."""
+    """Parts as text alone, with placeholders described by ``word``."""
     return "".join(part if isinstance(part, str) else word(part) for part in parts)
 
 
 def said(parts: Sequence[Part]) -> str:
-    """The words of an answer, without its media."""
+    """The text of an answer, without its media."""
     return " ".join("".join(part if isinstance(part, str) else " " for part in parts).split())
 
 
 def messages(dialogue: Dialogue, word: Callable[[Shown], str] = lambda shown: shown.caption) -> list[dict[str, str]]:
-    """The dialogue as a chat of text, ready for a chat template: media told in words, answers without media."""
+    """The dialogue as a text chat for a chat template: media are described in words, answers have no media."""
     turns = [(spoken(exchange.user, word), said(exchange.assistant)) for exchange in dialogue]
     return [
         {"role": role, "content": content}
@@ -246,14 +245,14 @@ def messages(dialogue: Dialogue, word: Callable[[Shown], str] = lambda shown: sh
 
 
 def in_words(dialogue: Dialogue) -> Dialogue:
-    """The dialogue with every medium told in words."""
+    """The dialogue with every medium described in words."""
     return tuple(Exchange((spoken(exchange.user),), (said(exchange.assistant),)) for exchange in dialogue)
 
 
 def loosely(random: Random) -> Callable[[Shown], str]:
-    """A way to tell a place in less tidy words: the same facts shuffled, repeated or cut off from their grammar.
+    """A noisy way to describe a placeholder: its words shuffled, repeated or without grammar.
 
-    A medium will stand there as a few projected positions whose order and number nobody prescribes.
+    This prepares the LLM for media, which are a few projected positions of arbitrary order and number.
     """
 
     def word(shown: Shown) -> str:
@@ -277,14 +276,14 @@ def _split_of(text: str) -> Split:
 
 
 def belongs(dialogue: Dialogue, split: Split) -> bool:
-    """Whether the prompt, all that the user has said, is of this split. No beginning of a training one is another's."""
+    """Whether the prompt, all user turns, belongs to this split. All prefixes of training prompts are training's."""
     texts = [spoken(exchange.user) for exchange in dialogue]
     splits = [_split_of("\n".join(texts[: length + 1])) for length in range(len(texts))]
     return all(own == split for own in splits) if split == "train" else splits[-1] == split
 
 
 def draw_dialogue(kind: Kind, split: Split, random: Random) -> Dialogue:
-    """A dialogue of this kind whose prompt is of this split."""
+    """A dialogue of this kind whose prompt belongs to this split."""
     for _ in range(2000):
         dialogue = kind(random)
         if belongs(dialogue, split):
@@ -293,9 +292,9 @@ def draw_dialogue(kind: Kind, split: Split, random: Random) -> Dialogue:
 
 
 def draw_skill(split: Split, random: Random) -> Dialogue:
-    """A dialogue that is answered in words: a kind of the test's, or, in training, now and then small talk.
+    """A dialogue answered by text: one of the test's kinds or, in training, occasionally small talk.
 
-    Its media are only words where it is used as text: :func:`messages`, :func:`in_words`.
+    :func:`messages` and :func:`in_words` replace its media by words.
     """
     if split == "train" and random.random() < 0.04:
         return small_talk(random)
@@ -303,7 +302,7 @@ def draw_skill(split: Split, random: Random) -> Dialogue:
 
 
 def draw_corpus(random: Random) -> list[dict[str, str]]:
-    """One chat of the LLM's training text, some of it loosely worded."""
+    """One chat of the LLM's training text, with some noisy descriptions."""
     if random.random() < 0.6:
         dialogue = draw_skill("train", random)
     else:
@@ -317,9 +316,9 @@ def draw_corpus(random: Random) -> list[dict[str, str]]:
 
 @cache
 def skill_prompts() -> tuple[tuple[str, Dialogue], ...]:
-    """The test of the LLM's text-only skill: 600 held-out dialogues, no prompt twice, by kind in turn.
+    """The test of the LLM's text-only skill: 600 distinct held-out dialogues, with kinds in turn.
 
-    The last turn is asked, those before it are given with their answers.
+    The last turn is to be answered; earlier ones are given with their answers.
     """
     random = np.random.default_rng(derive_seed("skill"))
     seen: set[str] = set()
@@ -335,10 +334,10 @@ def skill_prompts() -> tuple[tuple[str, Dialogue], ...]:
 
 
 def text_skill(answers: Sequence[str]) -> float:
-    """The share of answers that are, word for word, the right ones to the first prompts of :func:`skill_prompts`.
+    """The share of answers that match exactly, for the first prompts of :func:`skill_prompts`.
 
     Raises:
-        ValueError: no answers, or more than there are prompts.
+        ValueError: there are no answers, or more than prompts.
     """
     if not 0 < len(answers) <= SKILL_PROMPTS:
         raise ValueError(f"answers: found {len(answers)}; expected 1 to {SKILL_PROMPTS}, those to skill_prompts()")

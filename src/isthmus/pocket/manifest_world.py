@@ -1,4 +1,4 @@
-"""A user's own digits as a world: the media of a manifest, brought to the sizes of the embedded experts."""
+"""A user's own digits as a world: the media of a manifest, resized for the embedded experts."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ log = logging.getLogger(__name__)
 STROKES = Strokes(size=2 * SIZE, frames=8, width=5)
 """Pen strokes are drawn at twice the size, so that shrinking smooths their edges."""
 SET_APART = 20
-"""Every so many-th record of the training split is validation's."""
+"""The interval at which records of the training split are used for validation."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The media of one modality and split in memory, and their digits (n,)."""
+    """The media of one modality and split, in memory, and their digits (n,)."""
 
     media: tuple[Media, ...]
     digits: np.ndarray[Any, Any]
 
     def arrays(self) -> np.ndarray[Any, Any]:
-        """(n, ...) all media in one array; they are of one shape, but for points."""
+        """(n, ...) all media in one array; all have the same shape, except points."""
         return np.stack([medium.array for medium in self.media])
 
 
 class ManifestWorld(World):
     """Media that a manifest lists (:class:`~isthmus.data.formats.manifest.ManifestSource`), labelled with digits.
 
-    ``label`` is a digit's word or figure; ``split`` is ``train`` or ``test``. Every twentieth training record is the
-    validation split's and no training's. All media of a modality and split are read at once, when one is first asked
-    for, and stay in memory, brought to the experts' sizes by :func:`~isthmus.pocket.own.fitted_media.fitted`.
+    ``label`` is a digit's word or figure; ``split`` is ``train`` or ``test``. Every twentieth training record is used
+    for validation instead of training. All media of a modality and split are read on first use and kept in memory,
+    resized for the experts by :func:`~isthmus.pocket.own.fitted_media.fitted`.
 
     Args:
         path: the manifest.
-        root: the media's folder; the manifest's own where none is given.
-        is_written: whether videos show a digit being written, as pen strokes do.
+        root: the media's folder; the manifest's own if None.
+        is_written: whether videos show a digit being written, such as pen strokes.
 
     Raises:
         ValueError: there is no such file, or it has no records.
@@ -67,15 +67,15 @@ class ManifestWorld(World):
             raise ValueError(f"{self.path}: found no file; expected a manifest. Fix: correct the path.")
 
     def pool(self, modality: Modality, split: Split) -> Pool:
-        """Everything that the split has of a modality.
+        """All media of a split and modality.
 
         Raises:
-            ValueError: it has nothing, or a record has no label, an unknown modality, or a medium that can't be read.
+            ValueError: there are none, or a record has no label, an unknown modality, or a medium that can't be read.
         """
         return _pool(self.path, self.root, modality, split)
 
     def draw(self, modality: Modality, concept: Concept, split: Split, random: Random) -> Media:
-        """One of the split's media of the concept's digit."""
+        """A random medium of the concept's digit in the split."""
         own = _by_digit(self.path, self.root, modality, split)[concept.digit]
         if not own:
             raise ValueError(
@@ -109,7 +109,7 @@ def _read(path: Path, root: Path | None, modality: Modality, split: str) -> Pool
         conversation = source[index]
         digits.append(_digit(conversation.details.get("label"), source.where(index)))
         item = next(item for item in conversation.messages[0].content if isinstance(item, MediumItem))
-        assert item.media is not None  # a manifest's medium is there before it is described
+        assert item.media is not None  # every record of a manifest has a medium
         read = item.media
         medium = read if isinstance(read, Media) else read_media(read, modality, sample_rate=SAMPLE_RATE)
         whole, was_cut = fitted(medium)
@@ -121,8 +121,8 @@ def _read(path: Path, root: Path | None, modality: Modality, split: str) -> Pool
 
 
 def _digit(label: object, where: str) -> int:
-    said = str(label).strip().lower()
+    text = str(label).strip().lower()
     for digit, word in enumerate(DIGITS):
-        if said in (word, str(digit)):
+        if text in (word, str(digit)):
             return digit
-    raise ValueError(f"{where}: label: found {label!r}; expected a digit, as seven or 7. Fix: correct the record.")
+    raise ValueError(f"{where}: label: found {label!r}; expected a digit, such as seven or 7. Fix: correct the record.")

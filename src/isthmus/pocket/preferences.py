@@ -1,4 +1,4 @@
-"""Pairs of answers about the pocket world: the right one, and one that shows something else or no medium at all."""
+"""Preference pairs of the pocket world: the right answer, and one with a wrong attribute or without its medium."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ OUTPUTS = (Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
 class PreferredAnswers(PocketSource):
     """Instruction data whose last answer has a rejected counterpart.
 
-    Seven in ten are wrong about a digit, a colour or a motion, in words and medium alike; the others, where a medium
-    was asked for, say what it would show and don't make it.
+    Seven in ten rejected answers have another digit, colour or motion, in text and medium; the others, if a medium was
+    requested, have only its caption.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many pairs.
-        seed: of all that is drawn.
-        inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; by default text, image, video and audio, or those that sums have.
+        size: number of pairs.
+        seed: of all random choices.
+        inputs: modalities of the user's turns; text and all media by default.
+        outputs: requested modalities; by default text, image, video and audio, or those of sums.
         with_content: whether the answers' media are drawn too, which the media term of DPO needs.
-        task: what is asked: ``any_to_any``, ``arithmetic``, or ``text``, which has neither inputs nor outputs.
+        task: the kind of request: ``any_to_any``, ``arithmetic``, or ``text``, which has neither inputs nor outputs.
 
     Raises:
-        ValueError: an unknown task, or inputs or outputs of ``text``.
+        ValueError: an unknown task, or inputs or outputs for ``text``.
     """
 
     name = "preferences"
@@ -57,7 +57,7 @@ class PreferredAnswers(PocketSource):
         return self._answered.dialogue(index, random)
 
     def __getitem__(self, index: int) -> Pair:
-        """The pair, its media drawn; the rejected answer's with their own scans."""
+        """The pair with its media; those of the rejected answer show other scans."""
         random = self.random(index)
         dialogue = self.dialogue(index, random)
         chosen = conversation(dialogue, self.split, random, self.with_content)
@@ -77,7 +77,7 @@ def _answered(
         case "text":
             if outputs is not None or tuple(inputs) != SOURCES:
                 raise ValueError(
-                    "preferences: found inputs or outputs of the task 'text'; expected neither, it is words alone. "
+                    "preferences: found inputs or outputs for the task 'text'; expected neither: it has no media. "
                     "Fix: leave them out."
                 )
             return TextOnly(split, size, seed)
@@ -88,7 +88,7 @@ def _answered(
 
 
 def worse_answer(parts: Sequence[Part], random: Random) -> tuple[Part, ...]:
-    """The answer with another digit, colour or motion, or its words alone."""
+    """The answer with another digit, colour or motion, or without its media."""
     if random.random() < 0.3 and any(isinstance(part, Shown) for part in parts):
         said = "".join(part for part in parts if isinstance(part, str))
         return (re.sub(rf", ({'|'.join(DONE.values())})", "", said),)

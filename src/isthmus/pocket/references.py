@@ -1,4 +1,4 @@
-"""Genuine answers: real media and their captions, on which judges and the generators' ceilings are measured."""
+"""Reference answers: real media and their captions, on which judges and the generators' ceilings are measured."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from isthmus.types import Modality
 
 
 class References(PocketSource):
-    """One answer each: a medium that the world drew with its caption, or a caption alone. Modalities take turns.
+    """Conversations of one answer each: a medium of the world with its caption, or a caption alone.
 
-    ``details["expect"]`` says what it shows; attributes are left unsaid as often as in requests, and digits take turns.
+    ``details["expect"]`` holds its attributes, which are omitted as often as in requests. Modalities and digits
+    alternate.
 
     Args:
         split: of the scans.
-        size: how many, of all modalities together.
-        seed: of all that is drawn.
+        size: number of answers of all modalities together.
+        seed: of all random choices.
         modalities: of the answers; text and all media by default.
         world: where media come from; by default they are drawn.
     """
@@ -40,7 +41,7 @@ class References(PocketSource):
         self.modalities = checked(modalities, OUTPUTS, "references.modalities")
 
     def __getitem__(self, index: int) -> Conversation:
-        """The answer, with no request before it.
+        """The answer, without a request.
 
         Raises:
             IndexError: outside the source.

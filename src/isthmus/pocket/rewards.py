@@ -1,4 +1,4 @@
-"""Rewards that the judges of the pocket world give."""
+"""Rewards computed by the judges of the pocket world."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from isthmus.types import Modality
 
 
 class JudgesVerdict(Reward):
-    """The share of what a prompt expects that the judges read in the reply; less for media that nobody asked for.
+    """The share of expected attributes that the judges read in the reply, minus a penalty for unrequested media.
 
-    For prompts of :class:`isthmus.pocket.cells.MatrixCells`, whose details say what they expect.
+    For prompts of :class:`isthmus.pocket.cells.MatrixCells`, whose details hold the expected attributes.
 
     Args:
-        folder: the judges' weights.
-        unrequested: what media that weren't asked for cost.
+        folder: of the judges' weights.
+        unrequested: the penalty for unrequested media.
     """
 
     def __init__(self, folder: str | Path, unrequested: float = 0.5) -> None:
@@ -53,14 +53,14 @@ class JudgesVerdict(Reward):
 
 
 class OneColour(Reward):
-    """The share of a reply's images that are in one colour; 0 without any.
+    """The share of a reply's images that have a given colour; 0 without images.
 
     Args:
-        folder: the judges' weights.
-        colour: the word.
+        folder: of the judges' weights.
+        colour: its name.
 
     Raises:
-        ValueError: no such colour.
+        ValueError: the colour is unknown.
     """
 
     def __init__(self, folder: str | Path, colour: str = "blue") -> None:

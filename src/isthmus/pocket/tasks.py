@@ -1,7 +1,7 @@
-"""The conversations of the stages, drawn on demand: item i is a function of its source's settings.
+"""The conversations of the stages, generated on demand: item i is a function of its source's settings.
 
-Media of the training split show training scans, those of the test split test scans. Where the user's side is text alone
-there are no scans to split by: prompts are then split by their own text.
+Media of the training split show training scans, those of the test split test scans. If the user's turns are text alone,
+there are no scans to split by, and prompts are split by their text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.pocket import dialogues
-from isthmus.pocket.conversations import checked, conversation, held_out, told
+from isthmus.pocket.conversations import checked, conversation, held_out, text_request
 from isthmus.pocket.deferred_world import DeferredWorld
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Dialogue, Exchange, Shown
 from isthmus.pocket.language import SOURCES, draw_shown, draw_skill, in_words, mannered
@@ -25,7 +25,7 @@ from isthmus.types import MEDIA, Modality
 
 MADE: tuple[Modality, ...] = tuple(DONE)
 SUMS: tuple[Modality, ...] = (Modality.TEXT, Modality.IMAGE, Modality.AUDIO)
-"""What sums are asked for as."""
+"""The modalities in which sums are requested."""
 
 
 class PocketSource(ConversationSource):
@@ -33,9 +33,9 @@ class PocketSource(ConversationSource):
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
-        world: where media come from; by default they are drawn.
+        size: number of conversations.
+        seed: of all random choices.
+        world: the source of media; by default they are drawn.
 
     Raises:
         ValueError: an unknown split, or a size below one.
@@ -58,7 +58,7 @@ class PocketSource(ConversationSource):
         return self.size
 
     def __getitem__(self, index: int) -> Conversation:
-        """The conversation, its media drawn when they are read.
+        """The conversation, whose media are drawn on first use.
 
         Raises:
             IndexError: outside the source.
@@ -69,7 +69,7 @@ class PocketSource(ConversationSource):
         return conversation(dialogue, self.split, random, self.with_content, world)
 
     def random(self, index: int) -> Random:
-        """What item ``index`` is drawn with.
+        """The random generator of item ``index``.
 
         Raises:
             IndexError: outside the source.
@@ -79,8 +79,8 @@ class PocketSource(ConversationSource):
         return np.random.default_rng(derive_seed(self.name, self.split, self.seed, index))
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
-        """What item ``index`` says, its media still undrawn."""
-        raise NotImplementedError  # a subclass's duty
+        """The dialogue of item ``index``, without media."""
+        raise NotImplementedError
 
     def held_out(self, drawn: Callable[[], Dialogue], random: Random) -> Dialogue:
         """A dialogue of the split; see :func:`held_out`."""
@@ -95,14 +95,14 @@ class PocketSource(ConversationSource):
 
 
 class Describe(PocketSource):
-    """Encoder alignment: a medium and a question -> words. Modalities take turns.
+    """Encoder alignment: a medium and a question -> text. Modalities alternate.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
+        size: number of conversations.
+        seed: of all random choices.
         modalities: of the media; all four by default.
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
     """
 
     name = "describe"
@@ -121,22 +121,22 @@ class Describe(PocketSource):
     def dialogue(self, index: int, random: Random) -> Dialogue:
         source = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
         names = dialogues.askable(source.known)
-        # Whole descriptions teach every attribute at once; single questions keep the LLM answering what it was asked.
+        # Descriptions train all attributes at once; single questions keep the LLM answering questions.
         if random.random() < 0.6:
             return (dialogues.describe(random, source),)
         return (dialogues.ask(random, source, names[random.integers(len(names))]),)
 
 
 class Draw(PocketSource):
-    """Decoder alignment: words -> a medium, its caption in its own modality's canonical words. Modalities take turns.
+    """Decoder alignment: text -> a medium with its caption in the modality's canonical words. Modalities alternate.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
+        size: number of conversations.
+        seed: of all random choices.
         modalities: of the media; all four by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
     """
 
     name = "draw"
@@ -156,20 +156,20 @@ class Draw(PocketSource):
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         output = self.modalities[index % len(self.modalities)]
-        return self.held_out(lambda: (told(random, output, world=self.world),), random)
+        return self.held_out(lambda: (text_request(random, output, world=self.world),), random)
 
 
 class GivenAndAsked(PocketSource):
-    """Something that is given, and what is asked for about it.
+    """An input of one modality, and a request for another.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
-        inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; those of the task, ``asked``, by default.
+        size: number of conversations.
+        seed: of all random choices.
+        inputs: modalities of the user's turns; text and all media by default.
+        outputs: requested modalities; those of the task, ``asked``, by default.
         with_content: whether each answer's medium is drawn too, the target of the denoising loss.
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
     """
 
     asked: tuple[Modality, ...] = OUTPUTS
@@ -218,12 +218,14 @@ class AnyToAny(GivenAndAsked):
         if style < 0.4 and output is not Modality.TEXT and source.concept.digit < 9:
             return (dialogues.make_next(random, source, output),)
         if style < 0.6 and given is Modality.TEXT:
-            asked = told(random, output, world=self.world) if output in DONE else dialogues.describe(random, source)
+            asked = (
+                text_request(random, output, world=self.world) if output in DONE else dialogues.describe(random, source)
+            )
             return (asked,)
         return (dialogues.make(random, source, output),)
 
     def _talk(self, source: Shown, output: Modality, random: Random) -> Dialogue:
-        """Two or three turns, about one thing or about two that are shown in turn."""
+        """Two or three turns, about one concept or several in turn."""
         turns: list[Exchange] = [dialogues.make(random, source, output)]
         for _ in range(random.integers(1, 3)):
             if random.random() < 0.3:
@@ -236,9 +238,9 @@ class AnyToAny(GivenAndAsked):
 
 
 class Arithmetic(GivenAndAsked):
-    """Sums across media: something that shows a digit and something else that does -> the sum in words or as a medium.
+    """Sums across media: two concepts in any modalities -> the sum of their digits, as text or as a medium.
 
-    Either of the two is text or any medium by default; the sum is asked for as text, image and audio, in turn.
+    Summands are text or any medium by default; the sum is requested as text, image and audio, in turn.
     """
 
     name = "arithmetic"
@@ -250,7 +252,7 @@ class Arithmetic(GivenAndAsked):
         def drawn() -> Dialogue:
             first, second = dialogues.draw_pair(random)
             kinds = [self.inputs[random.integers(len(self.inputs))] for _ in range(2)]
-            # Half of the sums are the measured kind, a digit that is seen and a tone that is heard.
+            # Half of the sums are of the kind that is measured: an image and a tone.
             if random.random() < 0.5 and {Modality.IMAGE, Modality.AUDIO} <= set(self.inputs):
                 kinds = [Modality.IMAGE, Modality.AUDIO]
             one = draw_shown(random, first, kinds[0], self.world)
@@ -261,7 +263,7 @@ class Arithmetic(GivenAndAsked):
 
 
 class TextOnly(PocketSource):
-    """The LLM's own text-only skills, remixed so that tuning doesn't wear them off. Never a prompt of their test."""
+    """The LLM's text-only skills, replayed so that tuning doesn't degrade them. Test prompts are excluded."""
 
     name = "text"
 

@@ -1,9 +1,9 @@
-"""Trains every embedded expert from nothing, one after another: ``python -m isthmus.pocket.train``.
+"""Trains every embedded expert from scratch, one after another: ``python -m isthmus.pocket.train``.
 
-Their weights are part of the repository; this is how they came to be. An hour or two on two cores; an interrupted run
-goes on from its snapshots. With ``--manifest``, experts for a user's own media are trained on top of the embedded ones
-instead: for digits (:mod:`isthmus.pocket.own.tuning`) where its records have labels, for whatever their captions say
-(:mod:`isthmus.pocket.own.caption_tuning`) where they have none.
+This made the weights in the repository. It takes an hour or two on two cores; an interrupted run resumes from its
+snapshots. With ``--manifest``, the embedded experts are trained further on a user's own media instead: on digits
+(:mod:`isthmus.pocket.own.tuning`) if its records have labels, otherwise on captions
+(:mod:`isthmus.pocket.own.caption_tuning`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def train(out: Path, scratch: Path, effort: float = 1.0, seed: int = 0) -> dict[
 
     Args:
         out: the folder of the experts' folders.
-        scratch: where interrupted trainings keep their state.
-        effort: scales the steps of each; below 1 the experts are worse.
+        scratch: folder for snapshots of interrupted trainings.
+        effort: factor of all numbers of steps; below 1 the experts are worse.
         seed: of weights and data.
     """
     figures: dict[str, dict[str, float]] = {}
@@ -74,7 +74,7 @@ def main() -> None:
     if arguments.manifest is not None and arguments.out is None:
         parser.error("--out: found none; expected a folder for the experts of --manifest, such as checkpoints/mine")
     logging.basicConfig(level=logging.INFO)
-    # Small layers: a second thread costs more than it brings.
+    # Layers are so small that a second thread costs more than it saves.
     torch.set_num_threads(1)
     out = arguments.out or Path("checkpoints/pocket")
     scratch = arguments.scratch or Path("runs") / out.name

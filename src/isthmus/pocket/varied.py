@@ -1,4 +1,4 @@
-"""Instruction data whose answers to one prompt differ, as people's do: what rewards can choose among."""
+"""Instruction data whose answers to the same prompt vary, so that rewards have alternatives to prefer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from isthmus.pocket.worlds import World
 from isthmus.types import Modality
 
 COURTESIES = ("this is ", "now i can show you ", "you are welcome. this is ")
-"""Beginnings of answers, in words that the embedded LLM has."""
+"""Beginnings of answers, in words of the embedded LLM's vocabulary."""
 
 
 class VariedAnswers(AnyToAny):
-    """Every input to every output, where answers may begin with a courtesy and choose a colour that is left open.
+    """Every input to every output, where answers may begin with a courtesy and choose an unspecified colour.
 
-    Colours are chosen in dialogues of one turn alone, since a later turn would have to know of them. Answers in words
-    to words keep their form: they are the LLM's own skill.
+    Colours are chosen only in dialogues of one turn, since later turns would depend on them. Text answers to text are
+    unchanged, since they are the LLM's own skill.
 
     Args:
         split: ``train``, ``validation`` or ``test``.
@@ -32,7 +32,7 @@ class VariedAnswers(AnyToAny):
         inputs: what the user gives; text and all media by default.
         outputs: what is asked for; text and all media by default.
         courteous: the share of answers that begin with a courtesy.
-        coloured: of the answers whose medium may have any colour, the share that says one.
+        coloured: the share of answers that choose a colour, among those whose medium may have any.
         world: where media come from; by default they are drawn.
 
     Raises:
@@ -77,7 +77,7 @@ class VariedAnswers(AnyToAny):
 
 
 def _in_colour(parts: Sequence[Part], colour: str) -> tuple[Part, ...]:
-    """The answer with its colourless pictures, films and solids in this colour, and so its words."""
+    """The answer with this colour for images, videos and solids without one, in text and media."""
     renamed = {}
     for part in parts:
         if isinstance(part, Shown) and part.modality is not Modality.AUDIO and part.concept.colour is None:

@@ -1,10 +1,8 @@
 """One concept, a digit with attributes, in every modality: the generator of the embedded world's media.
 
-Image: a real handwritten scan (the UCI optical digits that scikit-learn bundles), upsampled, tinted and placed. Video:
-    the same, moving.
-Points: the scan's ink extruded, tinted and turned. Audio: the digit's telephone keypad tone pair (ITU-T Q.23). Every
-    medium is a pure
-function of its concept and a random generator; train, validation and test are split by scan.
+Image: a handwritten scan (the UCI optical digits of scikit-learn), upsampled, tinted and placed. Video: the same,
+moving. Points: the scan's ink extruded, tinted and turned. Audio: the digit's telephone keypad tone pair (ITU-T Q.23).
+Every medium is a pure function of its concept and a random generator; train, validation and test are split by scan.
 """
 
 from __future__ import annotations
@@ -47,14 +45,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Concept:
-    """A digit with the attributes that are said of it; None is unsaid, and so free."""
+    """A digit with attributes; those that are None aren't specified, and are random in media."""
 
     digit: int
     colour: str | None = None
     motion: str | None = None
 
     def restricted(self, modality: Modality) -> Concept:
-        """What a medium of this modality can show: a tone has no colour, only a video moves."""
+        """The attributes that this modality shows: tones have no colour, and only videos have motion."""
         if modality is Modality.AUDIO:
             return Concept(self.digit)
         if modality in (Modality.IMAGE, Modality.POINTS):
@@ -62,15 +60,15 @@ class Concept:
         return self
 
     def caption(self, modality: Modality) -> str:
-        """What is said of it in this modality, in canonical words."""
-        seen = self.restricted(modality)
-        words = [*([seen.colour] if seen.colour else []), DIGITS[seen.digit]]
+        """Its caption in this modality, in canonical words."""
+        shown = self.restricted(modality)
+        words = [*([shown.colour] if shown.colour else []), DIGITS[shown.digit]]
         if modality is Modality.AUDIO:
-            return f"the tone of {DIGITS[seen.digit]}"
+            return f"the tone of {DIGITS[shown.digit]}"
         if modality is Modality.POINTS:
             return " ".join(["a", "solid", *words])
-        if seen.motion:
-            words += ["moving", seen.motion]
+        if shown.motion:
+            words += ["moving", shown.motion]
         return " ".join(["a", *words])
 
 
@@ -198,7 +196,7 @@ def draw_audio(concept: Concept, split: Split, random: Random) -> Media:
 
 
 def draw(modality: Modality, concept: Concept, split: Split, random: Random) -> Media:
-    """A medium of this modality that shows the concept; what the concept leaves unsaid is drawn at random."""
+    """A medium of this modality that shows the concept; other attributes are random."""
     painters = {
         Modality.IMAGE: draw_image,
         Modality.VIDEO: draw_video,
@@ -209,7 +207,7 @@ def draw(modality: Modality, concept: Concept, split: Split, random: Random) -> 
 
 
 def draw_concept(random: Random, drop_colour: float = 0.0, drop_motion: float = 0.0) -> Concept:
-    """A uniform concept, its colour and its motion left unsaid with these probabilities."""
+    """A uniform concept, without colour and without motion with these probabilities."""
     return Concept(
         digit=int(random.integers(10)),
         colour=None if random.random() < drop_colour else COLOURS[random.integers(len(COLOURS))],

@@ -1,4 +1,4 @@
-"""Where the media of concepts come from: drawn by rule, or, as an own set's manifest has them, real."""
+"""Sources of media for concepts: drawn by rules, or real media of a user's manifest."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from isthmus.types import Media, Modality
 
 
 class World(ABC):
-    """Media of concepts, each split apart from the others.
+    """Media of concepts, in disjoint splits.
 
     Attributes:
-        has_attributes: whether its media have a colour and a motion that can be said; the digit they always show.
-        is_written: whether videos show their digit being written, so that it is whole in the last frame alone.
+        has_attributes: whether its media have colours and motions besides digits.
+        is_written: whether videos show their digit being written, so that only the last frame shows all of it.
     """
 
     has_attributes: bool
@@ -28,19 +28,19 @@ class World(ABC):
 
     @property
     def content(self) -> str | None:
-        """Names all that decides what :meth:`draw` gives but for its arguments; None where there's no such name."""
+        """Identifies all that :meth:`draw` depends on besides its arguments; None if nothing does."""
         return None
 
     @abstractmethod
     def draw(self, modality: Modality, concept: Concept, split: Split, random: Random) -> Media:
-        """A medium of this modality that shows the concept, of the split's own ones.
+        """A medium of this modality that shows the concept, from the split.
 
         Raises:
-            ValueError: it has none.
+            ValueError: there is none.
         """
 
     def concept(self, random: Random, drop_colour: float = 0.0, drop_motion: float = 0.0) -> Concept:
-        """A uniform concept, its colour and motion left unsaid with these probabilities, or always if they can't be."""
+        """A uniform concept, without colour and motion with these probabilities, or always if media have none."""
         if self.has_attributes:
             return draw_concept(random, drop_colour, drop_motion)
         return Concept(int(random.integers(10)))
@@ -54,16 +54,16 @@ class DrawnWorld(World):
 
     @cached_property
     def content(self) -> str:
-        """A digest of the rules as they are written, and the versions of the libraries that they draw with."""
+        """A digest of the rules' source code and of the versions of the libraries that they use."""
         digest = blake2b(Path(rules.__file__).read_bytes(), digest_size=16)
         for name in ("numpy", "pillow", "scikit-learn"):
             digest.update(f"{name} {version(name)}\n".encode())
         return digest.hexdigest()
 
     def draw(self, modality: Modality, concept: Concept, split: Split, random: Random) -> Media:
-        """Drawn anew each time; what the concept leaves unsaid is free."""
+        """Draws a new medium; attributes that the concept doesn't have are random."""
         return draw(modality, concept, split, random)
 
 
 DRAWN = DrawnWorld()
-"""The world where no other is named."""
+"""The default world."""

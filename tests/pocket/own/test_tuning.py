@@ -15,7 +15,7 @@ from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.pocket.judges.base import judge_accuracy
 from isthmus.pocket.judges.image import ImageJudge
 from isthmus.pocket.judges.speech import SpeechJudge, SpeechReader, spectra
-from isthmus.pocket.judges.speech_training import bent, shuffled
+from isthmus.pocket.judges.speech_training import augmented, shuffled
 from isthmus.pocket.manifest_world import ManifestWorld
 from isthmus.pocket.own.tuning import FIGURES, tune
 from isthmus.pocket.tasks import Describe
@@ -92,7 +92,7 @@ def test_spectra_do_not_depend_on_loudness() -> None:
     seen = spectra(sounds)
     assert seen.shape == (3, 1, 64, 64) and seen.amax((1, 2, 3)).allclose(torch.ones(3))
     assert torch.allclose(seen, spectra(4 * sounds), atol=1e-4)
-    assert bent(seen).shape == shuffled(seen).shape == seen.shape
+    assert augmented(seen).shape == shuffled(seen).shape == seen.shape
     assert torch.equal(shuffled(seen)[:, :, 32:], seen[:, :, 32:]) and not torch.equal(shuffled(seen), seen)
     assert SpeechReader().eval()(seen).shape == (3, 11)
 

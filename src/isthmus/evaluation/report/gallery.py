@@ -135,8 +135,8 @@ def _conversation(sample: JudgedReply) -> dict[str, Any]:
     for name, is_right in verdict.right.items():
         wanted, read = verdict.expectation.values[name], verdict.reading.get(name)
         label = "" if name == ANSWER else f"{name} "
-        seen = "nothing" if read is None else str(read)
-        chips.append({"right": is_right, "text": f"{label}{wanted}" if is_right else f"{label}{wanted}, read {seen}"})
+        value = "nothing" if read is None else str(read)
+        chips.append({"right": is_right, "text": f"{label}{wanted}" if is_right else f"{label}{wanted}, read {value}"})
     if not verdict.emitted:
         chips.append({"right": False, "text": f"no {verdict.expectation.output} given"})
     return {"turns": turns, "chips": chips, "right": all(verdict.right.values())}

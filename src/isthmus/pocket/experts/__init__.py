@@ -1,1 +1,1 @@
-"""The training of the embedded experts, one file an expert, from nothing and reproducibly."""
+"""Reproducible training of the embedded experts from scratch, with one file for each expert."""

@@ -1,4 +1,4 @@
-"""Training batches of real media, each warped anew, so that an encoder learns the digits and not the recordings."""
+"""Augmentation of real media in each batch, so that an encoder doesn't memorise them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from isthmus.pocket.world import SIZE
 
 
 def warped(pictures: Tensor, strength: float) -> Tensor:
-    """Pictures (B, C, SIZE, SIZE) in [0, 1], whose channels move together -> turned, sheared, stretched and bent."""
+    """Pictures (B, C, SIZE, SIZE) in [0, 1], all channels alike -> rotated, sheared, stretched and bent."""
     fine = bent_grid(len(pictures), strength).permute(0, 3, 1, 2)
     grid = F.interpolate(fine, size=(SIZE, SIZE), mode="area").permute(0, 2, 3, 1)
     bent = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
@@ -22,7 +22,7 @@ def warped(pictures: Tensor, strength: float) -> Tensor:
 
 
 def shifted_sounds(views: Tensor) -> Tensor:
-    """Log-mel views (B, 1, 1, bins, frames), normalised -> faster or slower, later, higher, with stripes left out."""
+    """Log-mel views (B, 1, 1, bins, frames), normalised -> stretched and shifted in time and pitch, partly masked."""
     images = views.flatten(1, 2)
     count, _, bins, frames = images.shape
     maps = torch.zeros(count, 2, 3)
@@ -41,7 +41,7 @@ def shifted_sounds(views: Tensor) -> Tensor:
 
 
 def turned_clouds(clouds: Tensor) -> Tensor:
-    """Clouds (B, P, 3) -> turned about all axes by up to a seventh of a circle, stretched, their points shaken."""
+    """Clouds (B, P, 3) -> rotated about all axes by up to a seventh of a circle, stretched, with jittered points."""
     count = len(clouds)
     places = rotated(clouds, uniform(-0.2, 0.2, count), 0, 1)
     places = rotated(places, uniform(-math.pi / 7, math.pi / 7, count), 2, 0)

@@ -1,4 +1,4 @@
-"""The captions that the image and video generators hear, their tokenizer and their text encoder."""
+"""The captions of the image and video generators, their tokenizer and their text encoder."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     TextModel = TypeVar("TextModel", CLIPTextModel, CLIPTextModelWithProjection)
 
 CONTEXT = 8
-"""Tokens a caption takes, begin and end included: "a red seven moving left" fills seven."""
+"""Tokens of a caption, begin and end included: "a red seven moving left" has seven."""
 WIDTH = 64
 
 
 def caption_concepts() -> list[Concept]:
-    """Every concept that can be said of a video: each attribute but the digit may be unsaid. Entry order is fixed."""
+    """Every concept of a video, with or without each attribute except the digit, in fixed order."""
     choices = product(range(10), (None, *COLOURS), (None, *MOTIONS))
     return [Concept(digit, colour, motion) for digit, colour, motion in choices]
 
@@ -60,7 +60,7 @@ def build_text_model(kind: type[TextModel], tokenizer: CLIPTokenizer, inner: int
         pad_token_id=tokenizer.pad_token_id,
     )
     encoder = kind(config)
-    # CLIP's own scale for token embeddings (0.02) leaves a two-layer model nearly blind to words at the start.
+    # With CLIP's scale of embeddings (0.02), words would have hardly any influence in an untrained two-layer model.
     embedding = encoder.get_input_embeddings().weight
     assert isinstance(embedding, Tensor)
     nn.init.normal_(embedding, std=0.3)
@@ -68,7 +68,7 @@ def build_text_model(kind: type[TextModel], tokenizer: CLIPTokenizer, inner: int
 
 
 def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModel:
-    """A CLIP text model whose tokens say the attributes: throw-away heads read them from its pooled output."""
+    """A CLIP text model trained by temporary heads that predict the attributes from its pooled output."""
     from transformers import CLIPTextModel
 
     torch.manual_seed(seed)

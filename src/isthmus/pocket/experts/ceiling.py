@@ -1,4 +1,4 @@
-"""How well a generator draws what its own true text condition says: the ceiling of every cell that ends in it."""
+"""A generator's accuracy given its own condition of the true caption: the ceiling of all cells with its output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isthmus.pocket.worlds import DRAWN, World
 def generator_ceiling(
     generator: Generator, judge: MediaJudge, count: int = 400, seed: int = 0, world: World = DRAWN
 ) -> dict[str, float]:
-    """Share of generated media that the judge reads as their caption, by what the world can say; n = ``count``."""
+    """The judge's accuracy on generated media, for each attribute of the world; n = ``count``."""
     random = np.random.default_rng(seed)
     modality = generator.modality
     drawn = [world.concept(random).restricted(modality) for _ in range(count)]

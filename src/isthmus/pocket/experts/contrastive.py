@@ -1,4 +1,4 @@
-"""Media against captions in one space: the loss of both ways, and how captions become a tokenizer's words."""
+"""Contrastive training of media and captions: the symmetric loss, and a tokenizer of the captions' words."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 LONGEST = 40
-"""The most ids that a caption may take, begin and end included."""
+"""The most ids of a caption, begin and end included."""
 
 
 def contrastive_loss(media: Tensor, texts: Tensor, captions: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy (arXiv 2103.00020, figure 3); media of equal captions share the truth.
+    """CLIP's symmetric cross-entropy (arXiv 2103.00020, figure 3); media with equal captions share the target.
 
     Args:
         media: unit-length embeddings (B, D).
@@ -37,10 +37,10 @@ def contrastive_loss(media: Tensor, texts: Tensor, captions: Tensor) -> Tensor:
 
 
 def caption_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
-    """A CLIP tokenizer to which each word of the captions is a token, and as long a context as they need.
+    """A CLIP tokenizer in which each word of the captions is a token, with the context length that they need.
 
-    Any other text, figures and punctuation too, falls back to bytes. Of a caption longer than :data:`LONGEST` the end
-    is lost.
+    Any other text, including figures and punctuation, falls back to bytes. Captions longer than :data:`LONGEST` are
+    truncated.
     """
     counts = Counter(word for caption in captions for word in re.findall("[a-z]+", caption.lower()))
     words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
@@ -49,7 +49,7 @@ def caption_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
 
 
 def caption_rows(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Ids (n, T), zeros behind the end, and the number of each caption (n,), the same for equal ones."""
+    """Ids (n, T), zero-padded, and an index of each caption (n,), the same for equal ones."""
     length = tokenizer.model_max_length
     rows = tokenizer(list(captions), truncation=True, max_length=length)["input_ids"]
     numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
@@ -58,9 +58,9 @@ def caption_rows(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> tuple[Ten
 
 
 def moved(pictures: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) -> turned by up to 12 degrees, stretched, shifted and lightened; never mirrored.
+    """Images (B, C, H, W) -> rotated by up to 12 degrees, stretched, shifted and brightened.
 
-    Left and right are in captions. ``C`` may hold the frames of a video, which then move together.
+    They aren't mirrored, since captions name left and right. All channels are warped alike, and may hold a video.
     """
     count = len(pictures)
     angle, size = uniform(-0.21, 0.21, count), torch.exp(uniform(-0.25, 0.1, count, 2))
@@ -74,7 +74,7 @@ def moved(pictures: Tensor) -> Tensor:
 
 
 def recalls(name: str, media: Tensor, texts: Tensor, captions: Sequence[str]) -> dict[str, float]:
-    """``<name>_recall_at_1``, ``_5``, ``_10``, ``<name>_median_rank``, a medium among all captions, and ``<name>_n``.
+    """``<name>_recall_at_1``, ``_5``, ``_10``, ``<name>_median_rank`` of captions by media, and ``<name>_n``.
 
     Args:
         name: of the modality.

@@ -1,4 +1,4 @@
-"""What the trainings of the three generators share: the noise schedule, and the loss of one denoising step."""
+"""Shared by the trainings of the generators: the noise schedule, and the loss of one denoising step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from typing import Any as DDIMScheduler
 
 FLOOR = 0.15
-"""The least weight of a noise level: the steps near pure noise, where a digit is decided, must not vanish."""
+"""The least weight of a noise level, so that levels near pure noise, which determine the digit, keep some weight."""
 
 
 def scheduler() -> DDIMScheduler:
-    """The noise schedule of every generator: v-prediction down to pure noise, which small latents need."""
+    """The noise schedule of every generator: v-prediction up to pure noise, which small latents need."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(
@@ -34,7 +34,7 @@ def scheduler() -> DDIMScheduler:
 
 
 def denoising_loss(predict: Callable[[Tensor, Tensor], Tensor], clean: Tensor, levels: Tensor, times: Tensor) -> Tensor:
-    """Error of the predicted velocity, so weighed that no noise level dominates (min-SNR, arXiv 2303.09556, gamma 5).
+    """The error of the predicted velocity, weighted by min-SNR (arXiv 2303.09556, gamma 5).
 
     Args:
         predict: noisy latents (b, ...) and times (b,) -> velocity (b, ...).

@@ -34,18 +34,18 @@ def fit(
     """Minimises ``loss(step)`` over the trainable weights of ``modules``; returns them, or their running average.
 
     Args:
-        name: what the progress bar shows.
-        modules: what is trained; frozen weights in it stay as they are.
-        loss: the loss of a step, a pure function of the step's number (draw from generators seeded with it).
-        steps: how many.
+        name: the label of the progress bar.
+        modules: the trained modules; their frozen weights aren't changed.
+        loss: the loss of a step, a pure function of the step's number (with generators seeded by it).
+        steps: number of steps.
         learning_rate: AdamW's peak; it rises linearly over ``warm_up`` steps and falls along a cosine to a twentieth.
         weight_decay: AdamW's.
         warm_up: steps.
         average: decay of an exponential moving average, None for none.
-        snapshot: where the state is kept every ``snapshot_every`` steps; an interrupted run goes on from it. One of
-            another recipe (settings, or weights to start from) is passed over.
+        snapshot: file of the state, written every ``snapshot_every`` steps, from which an interrupted run resumes. A
+            snapshot of other settings or initial weights is ignored.
         snapshot_every: steps between two snapshots.
-        seed: of whatever the step draws from torch's global generator; step s runs under seed + s.
+        seed: of torch's global generator; step s runs with seed + s.
 
     Raises:
         FloatingPointError: the loss isn't finite.
@@ -126,12 +126,12 @@ def _keep(
         "schedule": schedule.state_dict(),
         "averaged": averaged.state_dict() if averaged else None,
     }
-    # Written beside and moved over, so that a killed run never leaves half a snapshot.
+    # Written to another file and renamed, so that a killed run never leaves an incomplete snapshot.
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
 
 
 def parameter_count(modules: Iterable[nn.Module]) -> int:
-    """How many weights the modules hold together."""
+    """The total number of the modules' weights."""
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -1,7 +1,7 @@
-"""Whole batches of digits as the encoders' training sees them: the world's media, drawn at once, of warped handwriting.
+"""Vectorised drawing of the world's media for the encoders' training, with augmented handwriting.
 
-The world has about 1,300 scans to train on. Each is turned, sheared, stretched, bent, thinned or thickened and blended
-with another of its digit anew each time, so that an encoder learns the digits and not the scans.
+The world has about 1,300 training scans. Each time, a scan is randomly rotated, sheared, stretched, bent, thinned or
+thickened and blended with another of its digit, so that an encoder doesn't memorise scans.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 from isthmus.pocket.world import COLOURS, HUES, SIZE, Split, scans
 
 SIDE = 64
-"""Of a glyph in the bank: six pixels a scan's pixel, so that resampling it blurs nothing."""
+"""Side of a stored glyph: six pixels for each pixel of a scan, so that resampling doesn't blur it."""
 
 
 def uniform(low: float, high: float, *shape: int) -> Tensor:
-    """A tensor drawn evenly from [low, high)."""
+    """A tensor of uniform values in [low, high)."""
     return torch.rand(*shape) * (high - low) + low
 
 
 class Handwriting:
-    """A split's scans with a margin, enlarged as the world enlarges them.
+    """A split's scans with a margin, enlarged as in the world.
 
     Attributes:
         ink: (n, 1, SIDE, SIDE) in [0, 1].
@@ -46,7 +46,7 @@ class Handwriting:
 
 
 def bent_grid(batch: int, strength: float) -> Tensor:
-    """Where each pixel of a warped glyph comes from, (B, SIDE, SIDE, 2): an affine map and a smooth bending."""
+    """The sampling grid of warped glyphs, (B, SIDE, SIDE, 2): an affine map and a smooth displacement."""
     turn, shear = uniform(-0.22, 0.22, batch) * strength, uniform(-0.2, 0.2, batch) * strength
     width, height = (torch.exp(uniform(-0.16, 0.16, batch) * strength) for _ in range(2))
     maps = torch.zeros(batch, 2, 3)
@@ -75,13 +75,13 @@ def placed(ink: Tensor, sides: Tensor, centres: Tensor) -> Tensor:
     columns = (pixels - centres[..., :1]) * (2 / sides.view(-1, 1, 1))
     rows = (pixels - centres[..., 1:]) * (2 / sides.view(-1, 1, 1))
     grid = torch.stack(torch.broadcast_tensors(columns.unsqueeze(-2), rows.unsqueeze(-1)), dim=-1)
-    # The frames of a glyph lie below one another in one tall picture: it's sampled once.
+    # The frames of a glyph are stacked vertically in one image, which is sampled once.
     tall = F.grid_sample(ink, grid.reshape(batch, frames * SIZE, SIZE, 2), align_corners=False)
     return tall.reshape(batch, frames, SIZE, SIZE)
 
 
 def tints(colours: Tensor) -> Tensor:
-    """Numbers of colours (B,) -> rgb (B, 3), varied as the world varies them."""
+    """Colour indices (B,) -> rgb (B, 3), varied as in the world."""
     batch = len(colours)
     hues = torch.tensor([HUES[colour] for colour in COLOURS])[colours] + uniform(-0.02, 0.02, batch)
     saturation, value = uniform(0.85, 1.0, batch, 1), uniform(0.85, 1.0, batch, 1)
@@ -90,7 +90,7 @@ def tints(colours: Tensor) -> Tensor:
 
 
 def painted(ink: Tensor, tint: Tensor) -> Tensor:
-    """Pictures (B, F, H, W) and rgb (B, 3) -> (B, 3, F, H, W), whole steps of 1/255, on a dark and noisy ground."""
+    """Pictures (B, F, H, W) and rgb (B, 3) -> (B, 3, F, H, W), multiples of 1/255, on a dark and noisy background."""
     ground = uniform(0.0, 0.08, len(ink), 1, 1, 1, 1)
     picture = ground + (tint.view(-1, 3, 1, 1, 1) - ground) * ink.unsqueeze(1)
     noisy = picture + 0.01 * torch.randn(len(ink), 3, *ink.shape[1:])
@@ -106,7 +106,7 @@ def rotated(points: Tensor, angles: Tensor, first: int, second: int) -> Tensor:
 
 
 def solid(ink: Tensor, tint: Tensor, points: int) -> Tensor:
-    """Glyphs (B, 1, SIDE, SIDE) and rgb (B, 3) -> clouds (B, points, 6): the strokes extruded, turned and leaning."""
+    """Glyphs (B, 1, SIDE, SIDE) and rgb (B, 3) -> clouds (B, points, 6): the strokes extruded, rotated and tilted."""
     side = SIZE
     batch = len(ink)
     plane = F.interpolate(ink, size=(side, side), mode="area").flatten(1)

@@ -1,4 +1,4 @@
-"""The embedded ImageBind: images, videos, tones and captions in one space, trained from nothing."""
+"""The embedded ImageBind: images, videos, tones and captions in one space, trained from scratch."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ log = logging.getLogger(__name__)
 WORDS = ("a", "the", "tone", "of", "solid", "moving", *DIGITS, *COLOURS, *MOTIONS)
 """Every word of the world's captions; each is one token."""
 CONTEXT = 8
-"""Ids a caption takes, begin and end included: "a red seven moving left" fills seven."""
+"""Ids of a caption, begin and end included: "a red seven moving left" has seven."""
 STEPS, LEARNING_RATE, BATCH, SOUNDS = 3000, 2e-3, 64, 6000
-"""A step sees ``BATCH`` new images, as many videos, and half as many of the ``SOUNDS`` that are drawn beforehand."""
+"""A batch has ``BATCH`` new images, as many videos, and half as many of the ``SOUNDS`` that are drawn beforehand."""
 
 CONFIG = ImageBindConfig(
     modalities=("vision", "text", "audio"),
@@ -73,35 +73,35 @@ CONFIG = ImageBindConfig(
 
 
 class Captions:
-    """Everything that can be said of a digit, as ids, and the forms in which it is said of each modality.
+    """All captions as ids, and the forms of captions of each modality.
 
-    A form is a list of captions that exclude one another, the digit alone or with some of its attributes, so exactly
-    one of them is true of a medium. Contrasting a medium with all of a form takes the place of contrasting it with its
-    batch, where a caption often stands several times.
+    A form is a list of mutually exclusive captions, of the digit alone or with some attributes, exactly one of which is
+    true for a medium. A medium is contrasted with all captions of a form instead of those of its batch, where captions
+    often repeat.
 
     Args:
         tokenize: texts -> ids (B, CONTEXT).
 
     Attributes:
         ids: (captions, CONTEXT) int64.
-        forms: numbers of the captions of each form, in the order of the truths that the training batches give.
+        forms: indices of each form's captions, in the order of the training batches' targets.
     """
 
     def __init__(self, tokenize: Callable[[Sequence[str]], Tensor]) -> None:
         colours, motions = (None, *COLOURS), (None, *MOTIONS)
-        seen = [Concept(*shown).caption(Modality.VIDEO) for shown in product(range(10), colours, motions)]
-        solid = [Concept(*shown).caption(Modality.POINTS) for shown in product(range(10), colours)]
-        heard = [Concept(digit).caption(Modality.AUDIO) for digit in range(10)]
-        self.ids = tokenize([*seen, *solid, *heard])
-        videos = torch.arange(len(seen)).view(10, len(colours), len(motions))
-        points = torch.arange(len(solid)).view(10, len(colours)) + len(seen)
+        of_videos = [Concept(*values).caption(Modality.VIDEO) for values in product(range(10), colours, motions)]
+        of_solids = [Concept(*values).caption(Modality.POINTS) for values in product(range(10), colours)]
+        of_tones = [Concept(digit).caption(Modality.AUDIO) for digit in range(10)]
+        self.ids = tokenize([*of_videos, *of_solids, *of_tones])
+        videos = torch.arange(len(of_videos)).view(10, len(colours), len(motions))
+        points = torch.arange(len(of_solids)).view(10, len(colours)) + len(of_videos)
         digit, coloured = videos[:, 0, 0], videos[:, 1:, 0].flatten()
         moving, both = videos[:, 0, 1:].flatten(), videos[:, 1:, 1:].flatten()
         self.forms = {
-            # A picture of a solid thing shows it too: so the text tower learns the words that points are aligned to.
+            # Images are contrasted with captions of solids too, which trains the text tower for points.
             Modality.IMAGE: (digit, coloured, points[:, 0], points[:, 1:].flatten()),
             Modality.VIDEO: (digit, coloured, moving, both),
-            Modality.AUDIO: (torch.arange(10) + len(seen) + len(solid),),
+            Modality.AUDIO: (torch.arange(10) + len(of_videos) + len(of_solids),),
             Modality.POINTS: (points[:, 0], points[:, 1:].flatten()),
         }
 
@@ -112,7 +112,7 @@ class Captions:
             modality: whose forms.
             media: unit-length embeddings (B, D).
             texts: every caption's embedding (captions, D), times the logit scale.
-            truths: for each form, the place of the true caption in it, (B,).
+            truths: the index of the true caption in each form, (B,).
         """
         losses = [
             F.cross_entropy(media @ texts[form].T, truth, label_smoothing=0.05)
@@ -122,15 +122,15 @@ class Captions:
 
 
 def caption_ids(tokenizer: CLIPTokenizer, texts: Sequence[str]) -> Tensor:
-    """Texts -> ids (B, CONTEXT), zeros behind the end, as :meth:`ImageBind.tokenize` gives them."""
+    """Texts -> ids (B, CONTEXT), zero-padded, as by :meth:`ImageBind.tokenize`."""
     rows = [tokenizer(text, truncation=True, max_length=CONTEXT)["input_ids"] for text in texts]
     return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in rows])
 
 
 class Sights:
-    """Draws training batches of images and videos, prepared as the expert prepares them.
+    """Draws training batches of images and videos, preprocessed as by the expert.
 
-    ``strength`` is how far the handwriting is warped, from 0 to 1.
+    ``strength`` is that of the handwriting's augmentation, from 0 to 1.
     """
 
     def __init__(self, config: ImageBindConfig) -> None:
@@ -141,7 +141,7 @@ class Sights:
         self.directions = torch.tensor(list(MOTIONS.values()), dtype=torch.float32)
 
     def images(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Images (B, 3, H, W) and the place of the true caption in each form."""
+        """Images (B, 3, H, W) and the index of the true caption in each form."""
         ink, digits = self.bank.draw(batch, self.strength)
         colours = torch.randint(len(COLOURS), (batch,))
         centres = SIZE / 2 + hand.uniform(-1.5, 1.5, batch, 1, 2)
@@ -151,7 +151,7 @@ class Sights:
         return normalised(pixels), (digits, coloured, digits, coloured)
 
     def videos(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Views (B, clips, 3, frames, H, W) and the place of the true caption in each form."""
+        """Views (B, clips, 3, frames, H, W) and the index of the true caption in each form."""
         ink, digits = self.bank.draw(batch, self.strength)
         colours, motions = torch.randint(len(COLOURS), (batch,)), torch.randint(len(MOTIONS), (batch,))
         steps = self.directions[motions] * hand.uniform(1.2, 1.4, batch, 1)
@@ -174,10 +174,9 @@ def sounds(config: ImageBindConfig, count: int, seed: int) -> tuple[Tensor, Tens
 
 
 def enliven(model: ImageBindModel) -> None:
-    """Redraws positions, class tokens and word embeddings at the size of what they are added to.
+    """Initialises positions, class tokens and word embeddings again, at the scale of the terms that they are added to.
 
-    At the usual 0.02 a narrow model trained for minutes is blind to where a patch lies, and learns no digit for
-    hundreds of steps.
+    With the usual scale of 0.02, a narrow model hardly uses positions, and learns no digit for hundreds of steps.
     """
     for name, weight in model.modality_preprocessors.named_parameters():
         if name.endswith(("pos_embed", "cls_token", "token_embedding.weight")):
@@ -191,7 +190,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
         out: the checkpoint's folder.
         effort: scales the steps and the media that are drawn and measured.
         seed: of weights and media.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
     """
     torch.manual_seed(seed)
     started, steps = time.monotonic(), max(int(STEPS * effort), 2)
@@ -200,20 +199,20 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     raw, digits = sounds(replace(CONFIG, audio_mean=0.0, audio_std=1.0), max(int(SOUNDS * min(effort, 1.0)), 64), seed)
     mean, deviation = float(raw.mean()), float(raw.std())
     config = replace(CONFIG, text_vocab_size=len(tokenizer), audio_mean=mean, audio_std=deviation)
-    heard = (raw - mean) / deviation
+    sound_views = (raw - mean) / deviation
     sights, model = Sights(config), ImageBindModel(config)
     enliven(model)
 
     def loss(step: int) -> Tensor:
-        # Clear handwriting first: the attention finds the digits sooner.
+        # Augmentation increases during training, since attention learns faster from clear handwriting.
         sights.strength = min(1.0, step / (0.4 * steps))
         texts = model.embed("text", captions.ids, scaled=True)
-        (images, shown), (videos, played) = sights.images(BATCH), sights.videos(BATCH)
-        chosen = torch.randint(len(heard), (BATCH // 2,))
+        (images, image_truths), (videos, video_truths) = sights.images(BATCH), sights.videos(BATCH)
+        chosen = torch.randint(len(sound_views), (BATCH // 2,))
         terms = [
-            captions.loss(Modality.IMAGE, model.embed("vision", images), texts, shown),
-            captions.loss(Modality.VIDEO, model.embed("vision", videos), texts, played),
-            captions.loss(Modality.AUDIO, model.embed("audio", heard[chosen]), texts, (digits[chosen],)),
+            captions.loss(Modality.IMAGE, model.embed("vision", images), texts, image_truths),
+            captions.loss(Modality.VIDEO, model.embed("vision", videos), texts, video_truths),
+            captions.loss(Modality.AUDIO, model.embed("audio", sound_views[chosen]), texts, (digits[chosen],)),
         ]
         return torch.stack(terms).sum()
 
@@ -221,7 +220,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     averaged = fit(
         "imagebind", model, loss, steps, LEARNING_RATE, weight_decay=0.05, average=0.998, snapshot=snapshot, seed=seed
     )
-    # Only weights have an average: of the text tower's mask, whose entries are infinite, it isn't a number.
+    # Only weights are averaged: the average of the text tower's mask, which has infinite entries, would be NaN.
     averaged.load_state_dict(dict(model.named_buffers()), strict=False)
     save_checkpoint(out, "imagebind", config, averaged.state_dict())
     save_tokenizer(tokenizer, out / "tokenizer")

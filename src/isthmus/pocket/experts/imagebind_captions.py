@@ -1,4 +1,4 @@
-"""Goes on from a trained ImageBind with a user's own captioned images and videos: vision against a text tower anew."""
+"""Trains a trained ImageBind's vision tower further on a user's captioned images and videos, with a new text tower."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 SEEN = (Modality.IMAGE, Modality.VIDEO)
 STEPS, LEARNING_RATE, BATCH = 600, 1e-3, 128
-"""A step sees ``BATCH`` media, of each modality as many as its share of the training split."""
+"""A batch has ``BATCH`` media, with each modality's share of the training split."""
 SIZE = 48
-"""Pixels a side: a scan of a digit is told at 32, a face among a hundred faces is not."""
+"""Side of images, pixels: 32 suffice for scans of digits, but not to distinguish a hundred faces."""
 
 
 def tune(
@@ -39,16 +39,16 @@ def tune(
 ) -> dict[str, float]:
     """Trains vision and text towers contrastively on the training split, saves them in ``out``, and measures them.
 
-    Vision goes on from the weights of ``start`` wherever they have the same size. The text tower begins anew: its
-    words are those of the training captions.
+    The vision tower starts from those weights of ``start`` that have the same size. The text tower is new: its words
+    are those of the training captions.
 
     Args:
         out: the new checkpoint's folder.
         start: the trained checkpoint's.
-        captioned: whose media and captions.
-        effort: scales the steps.
+        captioned: the source of media and captions.
+        effort: factor of the number of steps.
         seed: of weights and batches.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
 
     Raises:
         ValueError: the set has neither images nor videos, a medium can't be read, or no checkpoint at ``start``.
@@ -98,7 +98,7 @@ def tune(
         snapshot=scratch / "imagebind.pt" if scratch else None,
         seed=seed,
     )
-    # Of the text tower's mask, whose entries are infinite, the average isn't a number.
+    # Of the text tower's mask, which has infinite entries, the average would be NaN.
     averaged.load_state_dict(dict(model.named_buffers()), strict=False)
     save_checkpoint(out, "imagebind", config, averaged.state_dict())
     save_tokenizer(tokenizer, out / "tokenizer")
@@ -107,13 +107,13 @@ def tune(
 
 
 def same_sized(model: torch.nn.Module, weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Of the weights those of a part that the model has in the same size."""
+    """The weights of a part that have the same size in the model."""
     own = model.state_dict()
     return {name: weight for name, weight in weights.items() if part in name and own[name].shape == weight.shape}
 
 
 def views(media: Sequence[Media], config: ImageBindConfig) -> Tensor:
-    """Images (n, 3, H, W), or videos (n, views, 3, frames, H, W), as the expert prepares them."""
+    """Images (n, 3, H, W), or videos (n, views, 3, frames, H, W), preprocessed as by the expert."""
     if media[0].modality is Modality.IMAGE:
         return torch.stack([image_view(medium.array, config.image_size) for medium in media])
     return torch.stack([video_views(medium, config) for medium in media])

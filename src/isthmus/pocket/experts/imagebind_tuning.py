@@ -1,4 +1,4 @@
-"""Goes on from a trained ImageBind with a user's own images, videos and sounds; its text tower stays as it is."""
+"""Trains a trained ImageBind further on a user's images, videos and sounds; its text tower isn't changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from isthmus.types import Modality
 log = logging.getLogger(__name__)
 
 STEPS = {"vision": 1000, "audio": 4000}
-"""Of each tower: speech is farther from the embedded tones than scans are from scans, and its tower is small."""
+"""Steps of each tower: speech differs more from the embedded tones than scans differ, and its tower is small."""
 LEARNING_RATE = 1e-3
 
 
@@ -39,22 +39,22 @@ def tune(
 ) -> dict[str, float]:
     """Trains the towers of vision and audio on the training split, saves all in ``out``, and measures them.
 
-    Each medium is told apart among the ten captions of its modality, as zero-shot reading tells it.
+    Each medium is classified among the ten captions of its modality, as in zero-shot classification.
 
     Args:
         out: the new checkpoint's folder.
         start: the trained checkpoint's.
-        world: whose media.
+        world: the source of media.
         effort: scales the steps and the media that are measured.
         seed: of the batches.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
 
     Raises:
-        ValueError: a medium that the world hasn't or can't read, or no checkpoint at ``start``.
+        ValueError: the world lacks media or can't read them, or there is no checkpoint at ``start``.
     """
     torch.manual_seed(seed)
     started, expert = time.monotonic(), ImageBind(start)
-    raw, heard = sounds(replace(expert.config, audio_mean=0.0, audio_std=1.0), world.pool(Modality.AUDIO, "train"))
+    raw, spoken = sounds(replace(expert.config, audio_mean=0.0, audio_std=1.0), world.pool(Modality.AUDIO, "train"))
     config = replace(expert.config, audio_mean=float(raw.mean()), audio_std=float(raw.std()))
     raw = (raw - config.audio_mean) / config.audio_std
     model, file = ImageBindModel(config), weights_file(start)
@@ -63,30 +63,30 @@ def tune(
     with torch.no_grad():
         ids = {modality: expert.tokenize(captions(modality)) for modality in expert.modalities}
         texts = {modality: model.embed("text", own, scaled=True) for modality, own in ids.items()}
-    drawn, seen = still(world.pool(Modality.IMAGE, "train"))
+    drawn, image_digits = still(world.pool(Modality.IMAGE, "train"))
     filmed, played = moving(world.pool(Modality.VIDEO, "train"), chosen)
 
-    def seen_loss(step: int) -> Tensor:
+    def vision_loss(step: int) -> Tensor:
         strength = min(1.0, step / (0.3 * STEPS["vision"] * effort))
-        first, second = torch.randint(len(seen), (BATCH,)), torch.randint(len(played), (BATCH,))
+        first, second = torch.randint(len(image_digits), (BATCH,)), torch.randint(len(played), (BATCH,))
         images = normalised(warped(drawn[first].float() / 255, strength))
         views = warped(filmed[second].flatten(1, 3).float() / 255, strength).unflatten(1, filmed.shape[1:4])
-        told = [
+        losses = [
             F.cross_entropy(model.embed("vision", media) @ texts[modality].T, truth, label_smoothing=0.05)
             for modality, media, truth in (
-                (Modality.IMAGE, images, seen[first]),
+                (Modality.IMAGE, images, image_digits[first]),
                 (Modality.VIDEO, channels_normalised(views), played[second]),
             )
         ]
-        return torch.stack(told).sum()
+        return torch.stack(losses).sum()
 
-    def heard_loss(step: int) -> Tensor:
-        chosen = torch.randint(len(heard), (BATCH,))
+    def audio_loss(step: int) -> Tensor:
+        chosen = torch.randint(len(spoken), (BATCH,))
         embedded = model.embed("audio", shifted_sounds(raw[chosen]))
-        return F.cross_entropy(embedded @ texts[Modality.AUDIO].T, heard[chosen], label_smoothing=0.05)
+        return F.cross_entropy(embedded @ texts[Modality.AUDIO].T, spoken[chosen], label_smoothing=0.05)
 
     averaged = dict(model.named_buffers())
-    for tower, loss in (("vision", seen_loss), ("audio", heard_loss)):
+    for tower, loss in (("vision", vision_loss), ("audio", audio_loss)):
         for name, weight in model.named_parameters():
             weight.requires_grad_(f".{tower}." in name)
         own = fit(
@@ -101,7 +101,7 @@ def tune(
             seed=seed,
         )
         averaged |= {name: weight for name, weight in own.named_parameters() if f".{tower}." in name}
-    # Text tower and buffers are as they were: of the mask, whose entries are infinite, there's no mean.
+    # Text tower and buffers are kept: the average of the mask, which has infinite entries, would be NaN.
     save_checkpoint(out, "imagebind", config, model.state_dict() | averaged)
     shutil.copytree(start / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
     log.info("imagebind on top of %s: %.0f s", start, time.monotonic() - started)
@@ -109,7 +109,7 @@ def tune(
 
 
 def captions(modality: Modality) -> list[str]:
-    """What each digit is called in a modality."""
+    """The caption of each digit in a modality."""
     return [Concept(digit).caption(modality) for digit in range(10)]
 
 
@@ -119,13 +119,13 @@ def still(pool: Pool) -> tuple[Tensor, Tensor]:
 
 
 def moving(pool: Pool, chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The frames that the expert looks at, (n, clips, 3, frames, H, W) uint8, and digits (n,)."""
+    """The frames that the expert uses, (n, clips, 3, frames, H, W) uint8, and digits (n,)."""
     films = np.stack([medium.array[chosen] for medium in pool.media])  # (n, clips, frames, H, W, 3)
     return torch.from_numpy(films).permute(0, 1, 5, 2, 3, 4).contiguous(), torch.from_numpy(pool.digits)
 
 
 def channels_normalised(views: Tensor) -> Tensor:
-    """(B, clips, 3, frames, H, W) in [0, 1] -> the same, each channel as CLIP has it."""
+    """(B, clips, 3, frames, H, W) in [0, 1] -> the same, normalised by CLIP's statistics."""
     return normalised(views.transpose(2, 3)).transpose(2, 3)
 
 

@@ -1,4 +1,4 @@
-"""What a frozen encoder's pooled embeddings say: to a linear probe, and beside captions' embeddings (zero-shot)."""
+"""Evaluates a frozen encoder's pooled embeddings: by linear probes, and zero-shot by captions' embeddings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ATTRIBUTES = {
     Modality.AUDIO: ("digit",),
     Modality.POINTS: ("digit", "colour"),
 }
-"""What a medium of each modality shows."""
+"""The attributes of each modality."""
 CLASSES = {"digit": 10, "colour": len(COLOURS), "motion": len(MOTIONS)}
 
 
 def labels(concepts: list[Concept], attribute: str) -> Tensor:
-    """(n,) int64: which digit, colour or motion each concept has."""
+    """(n,) int64: the index of each concept's digit, colour or motion."""
     values: dict[str, tuple[object, ...]] = {"digit": tuple(range(10)), "colour": COLOURS, "motion": tuple(MOTIONS)}
     return torch.tensor([values[attribute].index(getattr(concept, attribute)) for concept in concepts])
 
@@ -30,7 +30,7 @@ def labels(concepts: list[Concept], attribute: str) -> Tensor:
 def embedded(
     encoder: Encoder, modality: Modality, split: Split, n: int, seed: int, world: World = DRAWN
 ) -> tuple[Tensor, list[Concept]]:
-    """Media drawn from one split through the encoder, one pooled token each: (n, D), and what they show."""
+    """Pooled embeddings of media drawn from one split, (n, D), and their concepts."""
     random = np.random.default_rng(seed)
     concepts = [world.concept(random) for _ in range(n)]
     rows = []
@@ -61,12 +61,12 @@ def probe_modality(
     """Test-split figures of one modality, by probes fitted to the train split.
 
     Args:
-        encoder: gives one pooled token a medium.
-        modality: which media.
+        encoder: gives one pooled token for each medium.
+        modality: of the media.
         captions: (10, D), the embeddings of each digit's caption with no other attribute.
-        n: media drawn of each split.
-        seed: of what is drawn.
-        world: whose media.
+        n: number of media of each split.
+        seed: of the media.
+        world: the source of media.
 
     Returns:
         ``<modality>_<attribute>_probe`` for each attribute, and ``<modality>_digit_zero_shot``.

@@ -1,4 +1,4 @@
-"""The embedded image generator: a Stable Diffusion pipeline for 32 x 32 digits, trained from nothing."""
+"""The embedded image generator: a Stable Diffusion pipeline for 32 x 32 digits, trained from scratch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHANNELS = (64, 64)
 HEADS = 4
 BATCH = 32
 UNSAID = 0.1
-"""How often the whole caption is dropped, so that guidance has an unconditional model to lean on."""
+"""The probability of dropping the caption, which trains the unconditional model for guidance."""
 
 
 def pixels(array: np.ndarray) -> Tensor:
@@ -92,7 +92,7 @@ def train_autoencoder(
 
 
 def build_denoiser() -> UNet2DConditionModel:
-    """A UNet that hears the caption at its lower resolution (4 x 4): at 8 x 8 it would cost twice the time."""
+    """A UNet with cross-attention to the caption only at 4 x 4; at 8 x 8 it would take twice the time."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
@@ -118,7 +118,7 @@ def image_pool(
     seed: int,
     world: World = DRAWN,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latent means and deviations (n, 4, 8, 8), caption numbers (n,) and every caption's condition; the last is ""."""
+    """Latent means and deviations (n, 4, 8, 8), caption indices (n,) and every caption's condition; the last is ""."""
     random = np.random.default_rng(seed + 1)
     concepts = [world.concept(random, drop_colour=0.25, drop_motion=1.0) for _ in range(size)]
     captions = [*sorted({concept.caption(Modality.IMAGE) for concept in concepts}), ""]
@@ -146,11 +146,11 @@ def train_denoiser(
 ) -> UNet2DConditionModel:
     """The denoiser, on cached latents and conditions: neither the autoencoder nor the text model runs in a step.
 
-    ``start`` is one to go on from; it is changed.
+    ``start`` is one to continue from, which is modified.
     """
     torch.manual_seed(seed)
     first = build_denoiser() if start is None else start.requires_grad_(True)
-    # A sixth faster on CPUs.
+    # This layout is a sixth faster on CPUs.
     unet = first.to(memory_format=torch.channels_last)
     means, deviations, numbers, conditions = image_pool(vae, encoder, tokenizer, pool_size, seed, world)
     levels = scheduler().alphas_cumprod
@@ -180,10 +180,10 @@ def train(
     Args:
         out: the pipeline's folder.
         effort: scales the steps and the number of images.
-        seed: of everything drawn.
-        scratch: folder for snapshots; an interrupted run goes on from them.
-        world: whose images and videos.
-        start: a trained pipeline to go on from; its text model stays as it is.
+        seed: of all random choices.
+        scratch: folder for snapshots, from which an interrupted run resumes.
+        world: the source of images and videos.
+        start: a trained pipeline to continue from; its text model isn't changed.
     """
     from diffusers import StableDiffusionPipeline
 
@@ -217,7 +217,7 @@ def train(
 def measure(
     folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
 ) -> dict[str, float]:
-    """The ceiling by attribute: what the judge reads of images drawn from their true captions."""
+    """The ceiling by attribute: the judge's accuracy on images generated from their true captions."""
     from isthmus.generators.image.stable_diffusion import StableDiffusion
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.image import ImageJudge

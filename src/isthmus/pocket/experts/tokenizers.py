@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer over a small lexicon: its real class and files, every word of the lexicon one token."""
+"""CLIP's byte-pair tokenizer for a small lexicon: its own class and files, with one token for every word."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
-"""CLIP's mark on the last piece of a word."""
+"""CLIP's suffix of the last piece of a word."""
 
 
 def byte_pairs(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
-    """The pieces that a word falls into: the earliest merge that applies is applied first, as in CLIP."""
+    """The pieces of a word: of all applicable merges the earliest is applied first, as in CLIP."""
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     pieces = [*word[:-1], word[-1] + WORD_END]
     while len(pieces) > 1:
@@ -35,9 +35,9 @@ def byte_pairs(word: str, merges: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def lexicon_merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Merges under which each word is one piece.
+    """Merges that make each word one piece.
 
-    A merge is only ever appended, and so never stops an earlier word, whose own merges come first.
+    Merges are only appended, so that those of earlier words keep precedence.
     """
     merges: list[tuple[str, str]] = []
     for word in words:
@@ -50,11 +50,11 @@ def clip_tokenizer(words: Sequence[str], context: int) -> CLIPTokenizer:
     """A CLIP tokenizer whose vocabulary is all bytes, the merges of ``words`` and, with the largest ids, begin and end.
 
     Args:
-        words: lower-case ASCII words, each to be one token; any other text falls back to smaller pieces.
-        context: ids that a text may take, begin and end included.
+        words: lower-case ASCII words, each of which becomes one token; any other text is split into smaller pieces.
+        context: the most ids of a text, begin and end included.
 
     Raises:
-        ValueError: a word isn't of lower-case ASCII letters alone.
+        ValueError: a word has other characters than lower-case ASCII letters.
     """
     from transformers import CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
@@ -65,14 +65,14 @@ def clip_tokenizer(words: Sequence[str], context: int) -> CLIPTokenizer:
     letters = list(bytes_to_unicode().values())
     merges = lexicon_merges(words)
     pieces = [*letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
-    # Two merges may make one piece ("on" + "e", "o" + "ne"): it keeps its first id, and ids have no gap.
+    # Two merges may give the same piece ("on" + "e", "o" + "ne"): it keeps its first id, and ids have no gaps.
     ids = {piece: number for number, piece in enumerate(dict.fromkeys([*pieces, BEGIN, END]))}
     # The library's hint names only strings; its byte-pair model wants pairs.
     return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=context)  # type: ignore[arg-type]
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """``save_pretrained``, and beside it ``vocab.json`` and ``merges.txt``, which CLIP's published checkpoints hold."""
+    """``save_pretrained``, plus ``vocab.json`` and ``merges.txt``, which CLIP's published checkpoints have."""
     tokenizer.save_pretrained(folder)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False), encoding="utf-8")

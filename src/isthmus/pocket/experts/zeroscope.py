@@ -1,9 +1,8 @@
 """The embedded video generator: a ZeroScope pipeline for 8 frames of 32 x 32, grown from the image generator.
 
-As the published model was (ModelScope, arXiv 2308.06571), its UNet starts from the image UNet's weights with temporal
-layers that leave every frame as it is, and learns motion from there. Autoencoder and text encoder are the image
-generator's
-own.
+Like the published model (ModelScope, arXiv 2308.06571), its UNet starts from the image UNet's weights, with temporal
+layers that initially don't change frames, and learns motion from there. Autoencoder and text encoder are those of the
+image generator.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ BATCH = 8
 
 
 def inflate(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
-    """A video UNet that makes of every frame what the image UNet would."""
+    """A video UNet whose output for every frame equals the image UNet's."""
     from diffusers import UNet3DConditionModel
     from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
@@ -60,7 +59,7 @@ def inflate(image_unet: UNet2DConditionModel) -> UNet3DConditionModel:
         block_out_channels=CHANNELS,
         layers_per_block=1,
         cross_attention_dim=WIDTH,
-        # Named a dimension and used as one here; in the image UNet the same name means the number of heads.
+        # Here this argument is a dimension, as its name says; the image UNet uses it as the number of heads.
         attention_head_dim=CHANNELS[-1] // HEADS,
         norm_num_groups=16,
     )
@@ -85,7 +84,7 @@ def video_pool(
     seed: int,
     world: World = DRAWN,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Latent means (n, 4, F, 8, 8), caption numbers (n,) and every caption's condition; the last is ""."""
+    """Latent means (n, 4, F, 8, 8), caption indices (n,) and every caption's condition; the last is ""."""
     random = np.random.default_rng(seed + 2)
     concepts = [world.concept(random, drop_colour=0.25, drop_motion=0.2) for _ in range(size)]
     captions = [*sorted({concept.caption(Modality.VIDEO) for concept in concepts}), ""]
@@ -123,7 +122,7 @@ def train_denoiser(
         times = torch.randint(len(levels), (BATCH,))
 
         def predict(noisy: Tensor, times: Tensor) -> Tensor:
-            # The temporal layers are large matrix products over few numbers: bfloat16 saves a third of a step.
+            # bfloat16 saves a third of a step, mostly in the temporal layers' matrix products.
             with torch.autocast("cpu", torch.bfloat16):
                 predicted: Tensor = unet(noisy, times, conditions[captions]).sample
             return predicted
@@ -151,10 +150,10 @@ def train(
         out: the pipeline's folder.
         images: the image generator, whose autoencoder and text encoder it shares.
         effort: scales the steps and the number of videos.
-        seed: of everything drawn.
-        scratch: folder for snapshots; an interrupted run goes on from them.
-        world: whose videos.
-        start: a trained video pipeline whose UNet it goes on from; by default it grows out of the image UNet.
+        seed: of all random choices.
+        scratch: folder for snapshots, from which an interrupted run resumes.
+        world: the source of videos.
+        start: a trained video pipeline whose UNet is trained further; by default it is made from the image UNet.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel, UNet3DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -173,7 +172,7 @@ def train(
     snapshot = scratch / "video_denoiser.pt" if scratch else None
     steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
     unet = train_denoiser(unet, vae, encoder, tokenizer, steps, seed, snapshot, pool, world)
-    # On disk in float16, as the published checkpoint; loading makes float32 of it.
+    # Saved in float16 like the published checkpoint, and loaded as float32.
     unet.to(torch.float16)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
     pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
@@ -183,7 +182,7 @@ def train(
 def measure(
     folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0, world: World = DRAWN
 ) -> dict[str, float]:
-    """The ceiling by attribute: what the judge reads of videos drawn from their true captions."""
+    """The ceiling by attribute: the judge's accuracy on videos generated from their true captions."""
     from isthmus.generators.video.zeroscope import ZeroScope
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.video import VideoJudge

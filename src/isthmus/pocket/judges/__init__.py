@@ -1,1 +1,1 @@
-"""Judges that read what a medium or an answer shows. They learn from the train split alone, and know no expert."""
+"""Judges that read attributes of media and answers. They are trained on the train split alone, without any expert."""

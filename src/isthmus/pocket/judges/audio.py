@@ -1,4 +1,4 @@
-"""The judge of tones: which keypad key sounds, by the energy at its two frequencies."""
+"""The judge of tones: recognises a keypad key by the energy at its two frequencies."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from isthmus.types import Media, Modality
 WINDOW_SECONDS = 0.064
 """Resolves 31 Hz; neighbouring keypad tones are 73 Hz apart or more."""
 SHARE = 0.5
-"""The least share of the sound's energy that the two tones hold together."""
+"""The least share of the sound's energy in the two tones together."""
 WEAKER = 0.05
-"""The least share of the weaker of the two: one tone alone is no key."""
+"""The least share of the weaker of the two: a key needs both tones."""
 DOMINANCE = 2.0
-"""How far each tone must stand over the next of its group."""
+"""The least ratio of each tone's energy to the next strongest of its group."""
 
 _DIGITS = {tones: digit for digit, tones in KEYPAD.items()}
 
@@ -27,7 +27,7 @@ def tone_shares(samples: np.ndarray[Any, Any], rate: float) -> np.ndarray[Any, A
     """The share of the sound's energy at each of the four low and three high tones (7,), in [0, 1].
 
     Goertzel's sum at each frequency, over half-overlapping Hann windows; a pure tone has share 1.
-    A key that is off pitch by 1.5 % or more isn't read any more: the windows are too narrow for it.
+    A key that is off pitch by 1.5 % or more isn't recognised: the frequency windows are too narrow.
     Source: ITU-T Q.23 (the frequencies).
     """
     length = round(WINDOW_SECONDS * rate)
@@ -48,12 +48,12 @@ class AudioJudge(MediaJudge):
     attributes = ("digit",)
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
-        """Sound by sound."""
+        """Reads one sound at a time."""
         self.check(media)
         return [{"digit": self._digit(medium)} for medium in media]
 
     def _digit(self, medium: Media) -> int | None:
-        assert medium.rate is not None  # Media holds audio to it
+        assert medium.rate is not None  # Media ensures it for audio
         shares = tone_shares(medium.array, medium.rate)
         found, total = [], 0.0
         for tones, group in ((LOW_TONES, shares[:4]), (HIGH_TONES, shares[4:])):

@@ -1,4 +1,4 @@
-"""What every judge gives: the attributes that it can read in a medium or an answer, or None for what isn't there."""
+"""The interface of judges, which read attributes in a medium or an answer, None for those that they can't read."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from isthmus.pocket.worlds import DRAWN, World
 from isthmus.types import Media, Modality
 
 Reading = dict[str, int | str | None]
-"""Attribute -> what was read: ``digit`` an int, ``colour`` and ``motion`` words; None where it isn't legible."""
+"""Values by attribute: ``digit`` an int, ``colour`` and ``motion`` words; None if it can't be read."""
 
-Seen = TypeVar("Seen", Media, str)
+Content = TypeVar("Content", Media, str)
 
 
-class Judge(ABC, Generic[Seen]):
-    """Reads attributes, and abstains (None) rather than guesses: an abstention counts as wrong wherever it is scored.
+class Judge(ABC, Generic[Content]):
+    """Reads attributes, and abstains (None) instead of guessing; an abstention counts as wrong.
 
     Attributes:
-        modality: what it judges.
+        modality: of its inputs.
         attributes: the names in its readings.
     """
 
     modality: Modality
     attributes: tuple[str, ...]
 
-    def __call__(self, medium: Seen) -> Reading:
-        """What one medium or answer shows."""
+    def __call__(self, medium: Content) -> Reading:
+        """The reading of one medium or answer."""
         return self.many([medium])[0]
 
     @abstractmethod
-    def many(self, media: Sequence[Seen]) -> list[Reading]:
-        """What each shows. The same as one at a time, within float32 rounding, and faster."""
+    def many(self, media: Sequence[Content]) -> list[Reading]:
+        """The readings of all: the same as one at a time, within float32 rounding, but faster."""
 
     @abstractmethod
-    def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> Seen:
-        """A genuine example that shows the concept."""
+    def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> Content:
+        """A real example of the concept."""
 
 
 class MediaJudge(Judge[Media]):
@@ -50,10 +50,10 @@ class MediaJudge(Judge[Media]):
         return world.draw(self.modality, concept, split, random)
 
     def check(self, media: Sequence[Media]) -> None:
-        """Says whose media it can't judge.
+        """Checks the modality of media.
 
         Raises:
-            ValueError: a medium is of another modality.
+            ValueError: a medium has another modality.
         """
         for medium in media:
             if medium.modality is not self.modality:
@@ -64,22 +64,22 @@ class MediaJudge(Judge[Media]):
 
 
 def agreement(reading: Reading, concept: Concept) -> dict[str, bool]:
-    """Whether each attribute that the concept says was read so. What the concept leaves unsaid isn't in the result."""
-    said = {"digit": concept.digit, "colour": concept.colour, "motion": concept.motion}
-    return {name: reading[name] == said[name] for name in reading if said[name] is not None}
+    """Whether each attribute of the concept was read correctly; attributes that it doesn't have are left out."""
+    expected = {"digit": concept.digit, "colour": concept.colour, "motion": concept.motion}
+    return {name: reading[name] == expected[name] for name in reading if expected[name] is not None}
 
 
 def judge_accuracy(
-    judge: Judge[Seen], split: Split = "test", n: int = 1000, seed: int = 0, world: World = DRAWN
+    judge: Judge[Content], split: Split = "test", n: int = 1000, seed: int = 0, world: World = DRAWN
 ) -> dict[str, float]:
-    """How often the judge reads genuine examples right, by attribute and (``all``) all attributes at once.
+    """The judge's accuracy on real examples, by attribute and (``all``) for all attributes at once.
 
     Args:
         judge: the judge.
-        split: where the scans come from; those of ``train`` were seen in its training.
-        n: examples of uniform, fully said concepts.
+        split: of the scans; the judge was trained on those of ``train``.
+        n: number of examples, of uniform concepts with all attributes.
         seed: of the examples.
-        world: of which; attributes that it hasn't have no figure.
+        world: of the examples; attributes that it doesn't have are left out.
     """
     random = np.random.default_rng(seed)
     concepts = [world.concept(random) for _ in range(n)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from isthmus.pocket.judges.ink import SIDE, normalised
 
 CLASSES = 11
-"""Ten digits, and ink that is none."""
+"""Ten digits, and ink that isn't a digit."""
 ILLEGIBLE = 10
 FILE = "digits.safetensors"
 
@@ -48,7 +48,7 @@ class DigitReader(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, ink: Tensor) -> Tensor:
-        """Ink of pictures (B, H, W), not normalised yet -> (B, CLASSES), over slightly turned and scaled views."""
+        """Ink of images (B, H, W), not normalised -> (B, CLASSES), averaged over slightly rotated and scaled views."""
         views = [self(normalised(ink, _view(turn, scale).expand(len(ink), 2, 3))) for turn, scale in _VIEWS]
         return torch.stack(views).mean(0).softmax(-1)
 
@@ -81,10 +81,10 @@ def save_weights(reader: nn.Module, file: Path) -> None:
 
 
 def load_reader(folder: Path) -> DigitReader:
-    """The reader whose weights lie in ``folder``.
+    """The reader with the weights in ``folder``.
 
     Raises:
-        ValueError: they aren't there, or are another network's.
+        ValueError: they are missing, or those of another network.
     """
     return load_weights(DigitReader(), folder / FILE)
 
@@ -96,7 +96,7 @@ def load_weights(reader: Reader, file: Path) -> Reader:
     """A judge's network with its weights, ready to read.
 
     Raises:
-        ValueError: they aren't there, or are another network's.
+        ValueError: they are missing, or those of another network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""The judge of images: the digit by a network on normalised ink, the colour by hue."""
+"""The judge of images: reads the digit by a network on normalised ink, and the colour by hue."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from isthmus.pocket.world import HUES
 from isthmus.types import Media, Modality
 
 CONFIDENCE = 0.5
-"""The least probability of a digit that is read: below it, another reading is as likely."""
+"""The least probability of a digit; below it, the judge abstains."""
 SATURATION = 0.3
 COHERENCE = 0.8
-"""Least length of the mean hue vector: strokes of several colours have none."""
+"""The least length of the mean hue vector; it is shorter for strokes of several colours."""
 
 
 def digit_of(probabilities: Tensor) -> int | None:
-    """The digit of (CLASSES,) probabilities, None where none is likely."""
+    """The digit of (CLASSES,) probabilities; None if no digit is likely."""
     best = int(probabilities.argmax())
     return best if best != ILLEGIBLE and float(probabilities[best]) >= CONFIDENCE else None
 
 
 def colour_of(picture: Tensor, ink: Tensor) -> str | None:
-    """The colour word nearest to the strokes' mean hue; None where they are grey, or of several colours.
+    """The colour nearest to the strokes' mean hue; None if they are grey or have several colours.
 
     Args:
         picture: (..., 3) in [0, 1], one image's or all frames' pixels.
@@ -57,10 +57,10 @@ class ImageJudge(MediaJudge):
     """Reads digit and colour of images of any size.
 
     Args:
-        folder: where the digit reader's weights lie.
+        folder: of the digit reader's weights.
 
     Raises:
-        ValueError: they are missing or another network's.
+        ValueError: they are missing, or those of another network.
     """
 
     modality = Modality.IMAGE

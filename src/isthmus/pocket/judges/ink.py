@@ -1,4 +1,4 @@
-"""Pictures -> ink: how much of the digit each pixel holds, whatever the colour, the ground and the place."""
+"""Images -> ink: the digit's share of each pixel, independent of colour, background and position."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ SIDE = 24
 RADIUS = 7.2
 """Root mean square distance of normalised ink from its centre, in pixels."""
 CONTRAST = 0.2
-"""The least brightness of the strokes above the ground that counts as writing (the world's own is above 0.75)."""
+"""The least brightness of strokes above the background (that of the world's images is above 0.75)."""
 _NOISE = 0.06
 
 
 def ink_of(pictures: Tensor) -> Tensor:
-    """Pictures (B, H, W, 3) in [0, 1] -> ink (B, H, W) in [0, 1]; all zero where nothing stands out of the ground.
+    """Pictures (B, H, W, 3) in [0, 1] -> ink (B, H, W) in [0, 1]; all zero if nothing stands out from the background.
 
-    The ground is the darkest fifth's bound, for a digit covers less than the rest; the strokes' brightness becomes 1.
+    The background is the first quintile of brightness, since a digit covers less than the rest; strokes are scaled to
+    1.
     """
     brightness = pictures.amax(-1).flatten(1)
     ground = brightness.quantile(0.2, dim=1, keepdim=True)
@@ -40,7 +41,7 @@ def moments(ink: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalised(ink: Tensor, warp: Tensor | None = None) -> Tensor:
-    """Ink (B, H, W) -> (B, 1, SIDE, SIDE): centred, and brought to one size by its own moments.
+    """Ink (B, H, W) -> (B, 1, SIDE, SIDE): centred and scaled to one size by its moments.
 
     Args:
         ink: from :func:`ink_of`.

@@ -1,4 +1,4 @@
-"""The judge of point clouds: the digit by the digit reader on the cloud's front view, the colour by hue."""
+"""The judge of point clouds: reads the digit by the digit reader on the cloud's front view, and the colour by hue."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from isthmus.pocket.judges.image import colour_of, digit_of
 from isthmus.types import Media, Modality
 
 VIEW = 22
-"""Pixels along a side of the front view: few enough for a few hundred points to make strokes."""
+"""Pixels along a side of the front view: so few that a few hundred points form strokes."""
 MARGIN = 4
 BLOT = 0.7
-"""Standard deviation of the blot that a point makes, in pixels."""
+"""Standard deviation of a point's Gaussian in the view, in pixels."""
 LEANS = (-0.25, -0.125, 0.0, 0.125, 0.25)
-"""Radians by which the view is turned in its own plane: the world's solids lean so far."""
+"""Rotations of the view in its plane, in radians, which cover the world's solids."""
 MOST_YAW = 0.9
-"""Radians: a solid seen from farther aside isn't read from its front."""
+"""The largest rotation about the upright axis at which a solid is read, in radians."""
 
 
 def faced(places: Tensor) -> Tensor:
-    """(P, 3) places turned about the upright axis until the solid is flattest, centred: its strokes' plane faces ahead.
+    """(P, 3) points, centred and rotated about the upright axis so that the plane of the strokes faces the viewer.
 
-    The angle is that of the least spread along the line of sight, in closed form.
+    The angle minimises the variance along the line of sight, in closed form.
     """
     centred = places - places.mean(0)
     x, z = centred[:, 0], centred[:, 2]
@@ -39,7 +39,7 @@ def faced(places: Tensor) -> Tensor:
 
 
 def front_view(places: Tensor, lean: float) -> Tensor:
-    """(P, 3) centred places -> ink (VIEW, VIEW) in [0, 1], upright, each point a small blot."""
+    """(P, 3) centred points -> ink (VIEW, VIEW) in [0, 1], upright, with a small Gaussian for each point."""
     turn = torch.tensor(lean)
     x = places[:, 0] * turn.cos() - places[:, 1] * turn.sin()
     y = places[:, 0] * turn.sin() + places[:, 1] * turn.cos()
@@ -58,10 +58,10 @@ class PointsJudge(MediaJudge):
     """Reads digit and colour of clouds with any number of points; without colours, the digit alone.
 
     Args:
-        folder: where the digit reader's weights lie.
+        folder: of the digit reader's weights.
 
     Raises:
-        ValueError: they are missing or another network's.
+        ValueError: they are missing, or those of another network.
     """
 
     modality = Modality.POINTS
@@ -71,7 +71,7 @@ class PointsJudge(MediaJudge):
         self.reader = load_reader(user_path(folder))
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
-        """Cloud by cloud."""
+        """Reads one cloud at a time."""
         self.check(media)
         return [self._read(torch.from_numpy(medium.array).float()) for medium in media]
 
@@ -79,7 +79,7 @@ class PointsJudge(MediaJudge):
         places = faced(cloud[:, :3])
         views = torch.stack([front_view(places, lean) for lean in LEANS])
         probabilities = self.reader.probabilities(views)
-        # The mean over all leans weighs each by how sure it is; none is read where no lean is legible.
+        # The mean over all rotations weighs each by its confidence; None if no rotation is legible.
         is_legible = digit_of(probabilities[int(probabilities[:, :ILLEGIBLE].amax(1).argmax())]) is not None
         digit = int(probabilities[:, :ILLEGIBLE].mean(0).argmax()) if is_legible else None
         colour = colour_of(cloud[:, 3:], torch.ones(len(cloud))) if cloud.shape[1] == 6 else None

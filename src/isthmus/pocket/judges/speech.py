@@ -20,19 +20,19 @@ from isthmus.types import Media, Modality
 
 BINS, FRAMES, HOP = 64, 64, 160
 DEPTH = 5.0
-"""Nepers (43 dB) below the loudest band and frame: what is fainter is silence, be it real or a vocoder's hiss."""
+"""Levels more than this below the loudest band and frame, in nepers (43 dB), count as silence."""
 FILE = "speech.safetensors"
 
 
 def spectra(sounds: Tensor) -> Tensor:
-    """(B, SAMPLES) at 16 kHz -> (B, 1, FRAMES, BINS) log-mels in [0, 1], the loudest of each sound at 1."""
+    """(B, SAMPLES) at 16 kHz -> (B, 1, FRAMES, BINS) log-mels in [0, 1], scaled so that each sound's largest is 1."""
     mels = log_mel(sounds, SAMPLE_RATE, BINS, hop=HOP)[:, :FRAMES]
     loudest = mels.amax((1, 2), keepdim=True)
     return ((mels - loudest) / DEPTH + 1).clamp(0, 1)[:, None]
 
 
 class SpeechReader(nn.Module):
-    """Spectra (B, 1, FRAMES, BINS) -> logits (B, CLASSES): ten digits, and what is none."""
+    """Spectra (B, 1, FRAMES, BINS) -> logits (B, CLASSES): ten digits, and sounds that aren't digits."""
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -53,19 +53,19 @@ class SpeechReader(nn.Module):
             nn.Dropout(0.4), nn.Linear(4 * width * (FRAMES // 16) * (BINS // 16), CLASSES),
         )  # fmt: skip
 
-    def forward(self, seen: Tensor) -> Tensor:
-        logits: Tensor = self.layers(seen)
+    def forward(self, log_mels: Tensor) -> Tensor:
+        logits: Tensor = self.layers(log_mels)
         return logits
 
 
 class SpeechJudge(MediaJudge):
-    """Reads the digit that is said in the first 0.64 s, at any sample rate; None where none is likely.
+    """Reads the digit spoken in the first 0.64 s, at any sample rate; None if no digit is likely.
 
     Args:
-        folder: where the network's weights lie.
+        folder: of the network's weights.
 
     Raises:
-        ValueError: they are missing or another network's.
+        ValueError: they are missing, or those of another network.
     """
 
     modality = Modality.AUDIO
@@ -76,11 +76,11 @@ class SpeechJudge(MediaJudge):
 
     @torch.no_grad()
     def many(self, media: Sequence[Media]) -> list[Reading]:
-        """All sounds together."""
+        """Reads all sounds together."""
         self.check(media)
         sounds = [torch.from_numpy(resample(medium, float(SAMPLE_RATE)).array[:SAMPLES]) for medium in media]
         padded = torch.stack([functional.pad(sound, (0, SAMPLES - len(sound))) for sound in sounds])
-        heard = padded.abs().amax(1) > 1e-3
+        audible = padded.abs().amax(1) > 1e-3
         probabilities = torch.cat([self.reader(part).softmax(-1) for part in spectra(padded).split(100)])
-        probabilities[~heard] = functional.one_hot(torch.tensor(ILLEGIBLE), CLASSES).float()
+        probabilities[~audible] = functional.one_hot(torch.tensor(ILLEGIBLE), CLASSES).float()
         return [{"digit": digit_of(own)} for own in probabilities]

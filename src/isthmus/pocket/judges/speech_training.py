@@ -1,4 +1,4 @@
-"""Trains the judge of spoken digits on real recordings of the training split, bent in time, pitch and loudness."""
+"""Trains the judge of spoken digits on recordings of the training split, augmented in time, pitch and loudness."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from isthmus.types import Modality
 
 BATCH = 64
 NONE = 8
-"""Of a batch, how many are no digit: recordings cut in four and put together wrongly."""
+"""The number of samples in a batch that aren't digits: recordings with shuffled quarters."""
 
 
-def bent(seen: Tensor) -> Tensor:
-    """Spectra (B, 1, T, F), each faster or slower, later or earlier, higher or lower, and with noise."""
-    count = len(seen)
+def augmented(log_mels: Tensor) -> Tensor:
+    """Augments spectra (B, 1, T, F): stretches and shifts them in time and pitch, and adds noise."""
+    count = len(log_mels)
     maps = torch.zeros(count, 2, 3)
     maps[:, 0, 0] = torch.exp(0.05 * torch.randn(count))
     maps[:, 0, 2] = 0.04 * torch.randn(count)
     maps[:, 1, 1] = torch.exp(0.15 * torch.randn(count))
     maps[:, 1, 2] = maps[:, 1, 1] - 1 + 0.12 * torch.randn(count)
-    grid = functional.affine_grid(maps, list(seen.shape), align_corners=False)
-    moved = functional.grid_sample(seen, grid, align_corners=False)
-    floor = 0.35 * torch.rand(count, 1, 1, 1) * torch.rand(count, 1, 1, seen.shape[3])
-    return torch.maximum(moved, floor + 0.05 * torch.randn_like(seen)).clamp(0, 1)
+    grid = functional.affine_grid(maps, list(log_mels.shape), align_corners=False)
+    moved = functional.grid_sample(log_mels, grid, align_corners=False)
+    floor = 0.35 * torch.rand(count, 1, 1, 1) * torch.rand(count, 1, 1, log_mels.shape[3])
+    return torch.maximum(moved, floor + 0.05 * torch.randn_like(log_mels)).clamp(0, 1)
 
 
-def shuffled(seen: Tensor) -> Tensor:
-    """Spectra (B, 1, T, F) whose first half is cut into four pieces, put together backwards."""
-    eighth = seen.shape[2] // 8
-    pieces = [seen[:, :, i * eighth : (i + 1) * eighth] for i in (3, 2, 1, 0)]
-    return torch.cat([*pieces, seen[:, :, 4 * eighth :]], dim=2)
+def shuffled(log_mels: Tensor) -> Tensor:
+    """Spectra (B, 1, T, F) with the four quarters of their first half in reverse order."""
+    eighth = log_mels.shape[2] // 8
+    pieces = [log_mels[:, :, i * eighth : (i + 1) * eighth] for i in (3, 2, 1, 0)]
+    return torch.cat([*pieces, log_mels[:, :, 4 * eighth :]], dim=2)
 
 
 def train_speech(out: Path, world: ManifestWorld, effort: float = 1.0, seed: int = 0) -> None:
@@ -49,15 +49,15 @@ def train_speech(out: Path, world: ManifestWorld, effort: float = 1.0, seed: int
     """
     torch.manual_seed(seed)
     pool = world.pool(Modality.AUDIO, "train")
-    seen, digits = spectra(torch.from_numpy(pool.arrays())), torch.from_numpy(pool.digits.astype(np.int64))
+    log_mels, digits = spectra(torch.from_numpy(pool.arrays())), torch.from_numpy(pool.digits.astype(np.int64))
     reader = SpeechReader()
 
     def loss(step: int) -> Tensor:
-        chosen = torch.randint(len(seen), (BATCH,))
+        chosen = torch.randint(len(log_mels), (BATCH,))
         labels = digits[chosen].clone()
         labels[:NONE] = ILLEGIBLE
-        heard = torch.cat([shuffled(seen[chosen[:NONE]]), seen[chosen[NONE:]]])
-        return functional.cross_entropy(reader(bent(heard)), labels, label_smoothing=0.05)
+        inputs = torch.cat([shuffled(log_mels[chosen[:NONE]]), log_mels[chosen[NONE:]]])
+        return functional.cross_entropy(reader(augmented(inputs)), labels, label_smoothing=0.05)
 
     averaged = fit("speech judge", reader, loss, max(int(800 * effort), 2), 3e-3, average=0.99, seed=seed)
     save_weights(averaged, out / FILE)

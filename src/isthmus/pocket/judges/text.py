@@ -1,4 +1,4 @@
-"""The judge of answers: the digit, colour and motion words in a text."""
+"""The judge of answers: reads digit, colour and motion by their words."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _MOTIONS = {word: name for name in MOTIONS for word in (name, f"{name}ward", f"{
 
 
 class TextJudge(Judge[str]):
-    """Reads digit, colour and motion by their words, whole and in any case; an attribute said in two ways is None."""
+    """Reads digit, colour and motion by whole words, ignoring case; an attribute with two values is None."""
 
     modality = Modality.TEXT
     attributes = ("digit", "colour", "motion")
 
     def many(self, media: Sequence[str]) -> list[Reading]:
-        """Answer by answer."""
+        """Reads one answer at a time."""
         return [self._read(answer) for answer in media]
 
     def _read(self, answer: str) -> Reading:
         words = _WORD.findall(answer.lower())
-        said: dict[str, set[int | str]] = {
+        found: dict[str, set[int | str]] = {
             "digit": {_DIGITS[word] for word in words if word in _DIGITS},
             "colour": {word for word in words if word in COLOURS},
             "motion": {_MOTIONS[word] for word in words if word in _MOTIONS},
         }
-        return {name: values.pop() if len(values) == 1 else None for name, values in said.items()}
+        return {name: values.pop() if len(values) == 1 else None for name, values in found.items()}
 
     def real(self, concept: Concept, split: Split, random: np.random.Generator, world: World = DRAWN) -> str:
         """The canonical caption of a video, which can say all attributes."""

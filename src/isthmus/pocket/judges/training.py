@@ -1,4 +1,4 @@
-"""Trains the digit reader, from nothing, on pictures and film frames of the handwriting's train split."""
+"""Trains the digit reader from scratch, on images and video frames of the train split's handwriting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ILLEGIBLE_SHARE = 0.12
 
 
 def written(split: Split, images: int, videos: int, seed: int, world: World = DRAWN) -> tuple[Tensor, Tensor]:
-    """Ink (n, 32, 32) and digits (n,) of genuine images, and of two legible frames of each video."""
+    """Ink (n, 32, 32) and digits (n,) of real images, and of two legible frames of each video."""
     random = np.random.default_rng(seed)
     pictures, digits = [], []
     for number in range(images + videos):
@@ -39,7 +39,7 @@ def written(split: Split, images: int, videos: int, seed: int, world: World = DR
 
 
 def _warps(count: int) -> Tensor:
-    """(count, 2, 3) random turns, scales, shears and shifts."""
+    """(count, 2, 3) random rotations, scales, shears and shifts."""
     turn = torch.randn(count) * 0.13
     chunk = 1 + torch.randn(count, 2) * 0.07
     shear = torch.randn(count) * 0.12
@@ -54,7 +54,7 @@ def _blurred(ink: Tensor, amount: float) -> Tensor:
 
 
 def illegible(ink: Tensor) -> Tensor:
-    """Ink (n, H, W) that is no digit: by turns blotches, digits put together wrongly, and two digits overlaid."""
+    """Ink (n, H, W) that isn't a digit: in turn blotches, digits with shuffled parts, and two overlaid digits."""
     count, height, width = ink.shape
     noise = torch.randn(count, 1, height // 4, width // 4)
     blotches = (functional.interpolate(noise, (height, width), mode="bicubic")[:, 0] * 0.8).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""The judge of videos: the digit over all frames, the colour by hue, the motion by the drift of the ink."""
+"""The judge of videos: reads the digit from all frames, the colour by hue, and the motion by the drift of the ink."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from isthmus.pocket.world import MOTIONS
 from isthmus.types import Media, Modality
 
 DRIFT = 0.1
-"""The least way over the clip that counts as motion, in widths of the picture (the world's own is above 0.26)."""
+"""The least distance over the clip that counts as motion, as a share of the width (the world's is above 0.26)."""
 DOMINANCE = 1.5
-"""How much farther it must go along one axis than along the other."""
+"""The least ratio of the distances along the two axes."""
 
 
 def motion_of(ink: Tensor) -> str | None:
-    """Where a clip's ink (F, H, W) goes, by the least-squares slope of its centre; None if it stays or goes askew."""
+    """The direction of a clip's ink (F, H, W), by the least-squares slope of its centre; None if still or diagonal."""
     frames, height, width = ink.shape
-    seen = ink.flatten(1).any(1)
-    if int(seen.sum()) < 2:
+    has_ink = ink.flatten(1).any(1)
+    if int(has_ink.sum()) < 2:
         return None
-    times = torch.arange(frames, dtype=ink.dtype)[seen]
-    centres = moments(ink[seen])[0] / torch.tensor([width, height])
+    times = torch.arange(frames, dtype=ink.dtype)[has_ink]
+    centres = moments(ink[has_ink])[0] / torch.tensor([width, height])
     late = times - times.mean()
     way = (late @ centres) / (late @ late) * (frames - 1)
     along = max(MOTIONS, key=lambda name: float(way @ torch.tensor(MOTIONS[name], dtype=way.dtype)))
@@ -41,11 +41,11 @@ class VideoJudge(MediaJudge):
     """Reads digit, colour and motion of clips of any size and length.
 
     Args:
-        folder: where the digit reader's weights lie.
-        last_frame: whether the digit is read in the last frame alone, as where it is being written.
+        folder: of the digit reader's weights.
+        last_frame: whether the digit is read only in the last frame, for videos of writing.
 
     Raises:
-        ValueError: they are missing or another network's.
+        ValueError: they are missing, or those of another network.
     """
 
     modality = Modality.VIDEO
@@ -56,14 +56,14 @@ class VideoJudge(MediaJudge):
         self.last_frame = last_frame
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
-        """Clip by clip, the frames of one together; a frame without ink says nothing of the digit."""
+        """Reads one clip at a time, with its frames together; frames without ink are ignored."""
         self.check(media)
         return [self._read(torch.from_numpy(medium.array).float() / 255) for medium in media]
 
     def _read(self, frames: Tensor) -> Reading:
         ink = ink_of(frames)
         readable = ink[-1:] if self.last_frame else ink
-        seen = readable[readable.flatten(1).any(1)]
-        # The mean of the log-probabilities: one frame that is sure outweighs several that waver.
-        digit = digit_of(self.reader.probabilities(seen).log().mean(0).softmax(-1)) if len(seen) else None
+        with_ink = readable[readable.flatten(1).any(1)]
+        # The mean of log-probabilities: a confident frame outweighs several uncertain ones.
+        digit = digit_of(self.reader.probabilities(with_ink).log().mean(0).softmax(-1)) if len(with_ink) else None
         return {"digit": digit, "colour": colour_of(frames, ink), "motion": motion_of(ink)}

@@ -27,14 +27,14 @@ def tune(
     Args:
         captioned: the user's media.
         out: the folder of the experts' folders.
-        start: that of the embedded experts, from whose weights the encoders go on.
-        scratch: where interrupted trainings keep their state.
-        effort: scales the steps of each.
-        seed: of all that is drawn.
-        experts: which to train, in this order. By default the LLM and the encoders of what the training split has.
+        start: that of the embedded experts, from whose weights the encoders start.
+        scratch: folder for snapshots of interrupted trainings.
+        effort: factor of all numbers of steps.
+        seed: of all random choices.
+        experts: those to train, in this order. By default the LLM and the encoders of the training split's modalities.
 
     Raises:
-        ValueError: an unknown expert, or a set without what an expert needs.
+        ValueError: an unknown expert, or the set lacks media that an expert needs.
     """
     settings = (effort, seed, scratch)
     trainings: dict[str, Callable[[], Figures]] = {

@@ -1,4 +1,4 @@
-"""A user's own captioned media: a manifest's records, read at once and kept with their captions."""
+"""A user's own captioned media: a manifest's records, read into memory with their captions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isthmus.types import MEDIA, Media, Modality
 
 @dataclass(frozen=True)
 class Captioned:
-    """The media of one modality and split in memory, the caption of each beside it."""
+    """The media of one modality and split, in memory, with their captions."""
 
     media: tuple[Media, ...]
     captions: tuple[str, ...]
@@ -27,11 +27,11 @@ class Captioned:
 class CaptionedSet:
     """Media that a manifest lists (:class:`~isthmus.data.formats.manifest.ManifestSource`), each with a caption.
 
-    ``split`` is ``train`` or ``test``. Media stay at their own size: the experts bring them to theirs.
+    ``split`` is ``train`` or ``test``. Media keep their size; the experts resize them.
 
     Args:
         path: the manifest.
-        root: the media's folder; the manifest's own where none is given.
+        root: the media's folder; the manifest's own if None.
 
     Attributes:
         modalities: those that the training split has, in the order of :data:`~isthmus.types.MEDIA`.
@@ -49,10 +49,10 @@ class CaptionedSet:
         self._pools: dict[tuple[Modality, str], Captioned] = {}
 
     def pool(self, modality: Modality, split: str) -> Captioned:
-        """Everything that the split has of a modality; read once.
+        """All media of a split and modality, read once.
 
         Raises:
-            ValueError: it has nothing, or a record has no caption or a medium that can't be read.
+            ValueError: there are none, or a record has no caption or a medium that can't be read.
         """
         known = self._pools.get((modality, split))
         if known is None:
@@ -60,7 +60,7 @@ class CaptionedSet:
         return known
 
     def captions(self, modality: Modality) -> tuple[str, ...]:
-        """Those of the training split, one a record."""
+        """The captions of the training split, one for each record."""
         return self.pool(modality, "train").captions
 
     def _read(self, modality: Modality, split: str) -> Captioned:
@@ -70,13 +70,13 @@ class CaptionedSet:
             conversation = source[index]
             captions.append(text(conversation.details, ["caption"], source.where(index)).strip())
             item = next(item for item in conversation.messages[0].content if isinstance(item, MediumItem))
-            assert item.media is not None  # a manifest's medium is there before it is described
+            assert item.media is not None  # every record of a manifest has a medium
             media.append(item.media if isinstance(item.media, Media) else read_media(item.media, modality))
         return Captioned(tuple(media), tuple(captions))
 
 
 def has_labels(path: str | Path) -> bool:
-    """Whether a manifest's first record has a ``label``: it lists digits then, and captions otherwise.
+    """Whether a manifest's first record has a ``label``: then it lists digits, otherwise captions.
 
     Raises:
         ValueError: see :class:`~isthmus.data.formats.manifest.ManifestSource`.
@@ -86,6 +86,6 @@ def has_labels(path: str | Path) -> bool:
 
 
 def words_of(captions: Sequence[str]) -> list[str]:
-    """Every word of the captions in lower case, most frequent first; punctuation at a word's ends is not of it."""
+    """Every word of the captions in lower case, most frequent first, without punctuation at their ends."""
     counts = Counter(word for caption in captions for word in re.findall(r"\w(?:[\w.-]*\w)?", caption.lower()))
     return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]

@@ -39,14 +39,14 @@ def tune(
     Args:
         world: the user's digits.
         out: the folder of the experts' folders.
-        start: that of the embedded experts, from whose weights all but the judges go on.
-        scratch: where interrupted trainings keep their state.
-        effort: scales the steps of each.
-        seed: of all that is drawn.
-        experts: which to train, in this order; judges go first, Stable Diffusion before ZeroScope. By default all.
+        start: that of the embedded experts, from whose weights all but the judges start.
+        scratch: folder for snapshots of interrupted trainings.
+        effort: factor of all numbers of steps.
+        seed: of all random choices.
+        experts: those to train, in this order: judges first, Stable Diffusion before ZeroScope. By default all.
 
     Raises:
-        ValueError: an unknown expert, or a set without what an expert needs.
+        ValueError: an unknown expert, or the set lacks media that an expert needs.
     """
     count = max(int(200 * min(effort, 1)), 10)
     settings = (effort, seed, scratch)
@@ -74,7 +74,7 @@ def tune(
 
     def sounds() -> Figures:
         judge = SpeechJudge(out / "judges")
-        # The vocoder has the longest way to go: a tone's spectrum stands still, speech moves.
+        # The vocoder needs the most steps: a tone's spectrum is constant, that of speech changes.
         return audioldm.train(
             out / "audioldm",
             0.9 * effort,
@@ -114,7 +114,7 @@ def run(trainings: Mapping[str, Callable[[], Figures]], chosen: Sequence[str], o
     for name in chosen:
         began = time.monotonic()
         measured = trainings[name]() | {"seconds": round(time.monotonic() - began)}
-        # Read only now: another expert may be trained at the same time.
+        # Read after training, since another process may have written other experts' figures meanwhile.
         figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         figures[name] = measured
         out.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The embedded experts of sound."""
+"""The embedded audio experts."""

@@ -1,4 +1,4 @@
-"""The embedded tone generator: an AudioLDM pipeline for keypad tones of 0.64 s, trained from nothing."""
+"""The embedded tone generator: an AudioLDM pipeline for keypad tones of 0.64 s, trained from scratch."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from isthmus.types import Media, Modality
 CHANNELS = (32, 64)
 BATCH = 48
 UNSAID = 0.1
-"""How often the caption is dropped, so that guidance has an unconditional model to lean on."""
+"""The probability of dropping the caption, which trains the unconditional model for guidance."""
 
 
 def build_denoiser() -> Any:
-    """A ``UNet2DConditionModel`` that hears the caption as AudioLDM's does: beside the time embedding, everywhere.
+    """A ``UNet2DConditionModel`` that is conditioned like AudioLDM's: the caption is added to the time embedding.
 
-    Its attention looks at the spectrogram alone, so the widths it attends to are its own channels.
+    It has only self-attention, so that its cross-attention widths are its own channels.
     """
     from diffusers import UNet2DConditionModel
 
@@ -77,12 +77,12 @@ def train_denoiser(
     Args:
         vae: the trained autoencoder.
         mels: (n, frames, bins) of the tones.
-        digits: (n,) what they say.
-        conditions: (11, WIDTH) the embedding of each digit's caption, and last that of the empty one.
+        digits: (n,) their digits.
+        conditions: (11, WIDTH) the embeddings of each digit's caption, and of the empty caption at the end.
         steps: of training.
-        seed: of everything drawn.
-        snapshot: where an interrupted run goes on from.
-        start: a denoiser to go on from; it is changed.
+        seed: of all random choices.
+        snapshot: file from which an interrupted run resumes.
+        start: a denoiser to continue from, which is modified.
     """
     torch.manual_seed(seed)
     unet: Any = build_denoiser() if start is None else start.requires_grad_(True)
@@ -122,16 +122,16 @@ def train(
     Args:
         out: the pipeline's folder.
         effort: scales the steps and the number of tones.
-        seed: of everything drawn.
-        scratch: folder for snapshots; an interrupted run goes on from them.
-        world: whose sounds it learns.
-        start: a trained pipeline to go on from; its text model stays as it is.
-        judge: of the world's sounds; by default the tones'.
+        seed: of all random choices.
+        scratch: folder for snapshots, from which an interrupted run resumes.
+        world: the source of sounds.
+        start: a trained pipeline to continue from; its text model isn't changed.
+        judge: of the world's sounds; by default that of tones.
         vocoder_steps: of the vocoder's training, before ``effort``.
         mel_weight: see :func:`train_vocoder`.
 
     Returns:
-        What :func:`measure` does.
+        The result of :func:`measure`.
     """
 
     def scaled(steps: int) -> int:
@@ -186,15 +186,15 @@ def measure(
     world: World = DRAWN,
     judge: MediaJudge | None = None,
 ) -> dict[str, float]:
-    """How often the judge hears the digit: in genuine tones, through the vocoder alone, the autoencoder too, and made.
+    """The judge's accuracy on real tones, after the vocoder, after autoencoder and vocoder, and on generated tones.
 
     Args:
         folder: the pipeline's.
-        count: tones of each kind, digits in turn.
+        count: number of tones of each kind, with digits in turn.
         steps: denoising steps; None for the generator's own.
         guidance: likewise.
-        world: whose sounds are the genuine ones.
-        judge: of them; by default the tones'.
+        world: the source of real sounds.
+        judge: of its sounds; by default that of tones.
     """
     generator, judge = AudioLDM(folder, steps=steps, guidance=guidance), judge or AudioJudge()
     generator.load()

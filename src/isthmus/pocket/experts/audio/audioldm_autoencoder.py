@@ -1,4 +1,4 @@
-"""The tones as the generator sees them, log-mel spectrograms, and the autoencoder that compresses those."""
+"""Log-mel spectrograms of tones, and the autoencoder of the generator's latents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PEAK = 0.5
 
 def draw_tones(count: int, split: Split, seed: int, world: World = DRAWN) -> tuple[Tensor, Tensor, Tensor]:
     """The world's sounds: waveforms (n, SAMPLES) at AudioLDM's level, log-mels (n, FRAMES, BINS), and digits (n,)."""
-    # The world's tones come from no scan: a split is kept apart by its stream of random numbers.
+    # The world's tones don't depend on scans: splits differ by their random numbers.
     random = np.random.default_rng((seed, ("train", "validation", "test").index(split)))
     concepts = [world.concept(random) for _ in range(count)]
     drawn = [world.draw(Modality.AUDIO, concept, split, random).array for concept in concepts]
@@ -41,7 +41,7 @@ def draw_tones(count: int, split: Split, seed: int, world: World = DRAWN) -> tup
 
 
 def build_autoencoder(mels: Tensor) -> Any:
-    """An ``AutoencoderKL`` that takes and gives spectrograms in their own units, but starts as if standardised."""
+    """An ``AutoencoderKL`` of spectrograms in their own units, initialised so that it standardises them internally."""
     from diffusers import AutoencoderKL
 
     vae: Any = AutoencoderKL(
@@ -69,7 +69,7 @@ def build_autoencoder(mels: Tensor) -> Any:
 def train_autoencoder(mels: Tensor, steps: int, seed: int, snapshot: Path | None = None, start: Any = None) -> Any:
     """AutoencoderKL from 64 x 64 log-mels to 8 x 8 x 4, its latents scaled to unit deviation by ``scaling_factor``.
 
-    ``start`` is one to go on from; it is changed.
+    ``start`` is one to continue from, which is modified.
     """
     torch.manual_seed(seed)
     vae = build_autoencoder(mels) if start is None else start.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What the tone generator hears: its byte-level tokenizer and its CLAP text encoder."""
+"""The tone generator's conditioner: its byte-level tokenizer and its CLAP text encoder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, draw_concept
 from isthmus.types import Modality
 
 CONTEXT = 12
-"""Tokens a caption takes, begin and end included."""
+"""Tokens of a caption, begin and end included."""
 WIDTH = 64
-"""Of the text embedding: the K of the tone generator's condition."""
+"""Width of the text embedding: K of the tone generator's condition."""
 WORDS = ("the", "tone", "of", "a", "solid", "moving", *DIGITS, *COLOURS, *MOTIONS)
 NOTHING = 10
 """The class of a caption that names no digit."""
@@ -34,7 +34,7 @@ def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def word_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, by rank, that join each word into one piece. A word keeps its own whatever words follow it."""
+    """Byte-pair merges, by rank, that join each word into one piece. A word's merges don't depend on later words."""
     merges: list[tuple[str, str]] = []
     for word in words:
         pieces = list(word)
@@ -52,7 +52,7 @@ def build_tokenizer() -> Any:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     merges = word_merges([*WORDS, *(f"Ġ{word}" for word in WORDS)])
-    # Dictionaries keep order: RoBERTa numbers its special tokens first, and two merges may end in the same piece.
+    # A dictionary, which keeps the order: special tokens come first, and two merges may give the same piece.
     tokens = dict.fromkeys(
         ["<s>", "<pad>", "</s>", "<unk>", *bytes_to_unicode().values(), *map("".join, merges), "<mask>"]
     )
@@ -69,7 +69,7 @@ def embedded(encoder: Any, tokenizer: Any, captions: list[str]) -> Tensor:
 
 
 def draw_caption(random: np.random.Generator) -> tuple[str, int]:
-    """A caption with its class: canonical for some modality, loose words around one digit, or words without any."""
+    """A caption with its class: a canonical one of some modality, random words with one digit, or without any."""
     concept = draw_concept(random, drop_colour=0.4, drop_motion=0.5)
     kind = random.random()
     if kind < 0.7:
@@ -84,9 +84,9 @@ def draw_caption(random: np.random.Generator) -> tuple[str, int]:
 
 
 def train_text_encoder(tokenizer: Any, steps: int, seed: int) -> Any:
-    """A ``ClapTextModelWithProjection`` whose embedding says which digit is named, if any: a tone shows no more.
+    """A ``ClapTextModelWithProjection`` whose embedding encodes the named digit, if any, which is all that tones show.
 
-    Its embeddings are drawn to one learned direction a class and away from the others.
+    Its embeddings are trained towards one learned direction for each class and away from the others.
     """
     from transformers import ClapTextConfig, ClapTextModelWithProjection
 
@@ -103,7 +103,7 @@ def train_text_encoder(tokenizer: Any, steps: int, seed: int) -> Any:
             projection_dim=WIDTH,
         )
     )
-    # BERT's own scale for embeddings (0.02) leaves a two-layer model nearly blind to words at the start.
+    # With BERT's scale of embeddings (0.02), words would have hardly any influence in an untrained two-layer model.
     nn.init.normal_(encoder.get_input_embeddings().weight, std=0.3)
     directions = nn.Linear(WIDTH, NOTHING + 1, bias=False)
 

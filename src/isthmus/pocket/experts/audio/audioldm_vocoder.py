@@ -22,9 +22,9 @@ SPECTRA = (512, 1024, 2048)
 def build_vocoder(mels: Tensor) -> Any:
     """``SpeechT5HifiGan`` to 16 kHz, that standardises its input by the statistics of ``mels`` (n, frames, bins).
 
-    A spectrogram has no phase, and within a steady tone all frames are alike: a network that sees few of them can only
-    repeat itself every 160 samples, at multiples of 100 Hz, which most keypad tones aren't. So the first stage is slow
-    (200 Hz) and sees over half a second through its dilations: enough to count from the tone's onset.
+    A spectrogram has no phase, and all frames of a steady tone are equal: a network with a small receptive field can
+    only output signals of period 160 samples, multiples of 100 Hz, which most keypad tones aren't. So the first stage
+    has a low rate (200 Hz) and dilations that span over half a second, to locate frames relative to the tone's onset.
     """
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
@@ -40,7 +40,7 @@ def build_vocoder(mels: Tensor) -> Any:
             normalize_before=True,
         )
     )
-    # HiFi-GAN's own start (deviation 0.01, behind weight normalisation) starves a network that is trained this briefly.
+    # HiFi-GAN's initialisation (deviation 0.01, before weight normalisation) is too small for such a short training.
     for module in vocoder.modules():
         if isinstance(module, (torch.nn.Conv1d, torch.nn.ConvTranspose1d)):
             module.reset_parameters()
@@ -50,7 +50,7 @@ def build_vocoder(mels: Tensor) -> Any:
 
 
 def spectral_loss(made: Tensor, real: Tensor, mel_weight: float = 1.0) -> Tensor:
-    """How far waveforms (B, L) are apart in their magnitudes at three resolutions and in their log-mels.
+    """The distance of waveforms (B, L) in magnitudes at three resolutions and in log-mels.
 
     Source: Yamamoto et al., Parallel WaveGAN, arXiv 1910.11480, section 2.2 (spectral convergence and log magnitude).
     """
@@ -77,17 +77,17 @@ def train_vocoder(
     start: Any = None,
     mel_weight: float = 1.0,
 ) -> Any:
-    """A vocoder for genuine spectrograms and for those that come out of the autoencoder.
+    """Trains a vocoder on real spectrograms and on those reconstructed by the autoencoder.
 
     Args:
         sounds: (n, L) waveforms.
         mels: (n, L // HOP, BINS) their log-mels.
         restored: the same after the autoencoder.
         steps: of training.
-        seed: of everything drawn.
-        snapshot: where an interrupted run goes on from.
-        start: a vocoder to begin with instead of a new one; only its statistics of the input are replaced.
-        mel_weight: of the log-mel error beside the three resolutions' ones: speech is told by its formants.
+        seed: of all random choices.
+        snapshot: file from which an interrupted run resumes.
+        start: a vocoder to continue from; only its input statistics are replaced.
+        mel_weight: of the log-mel error relative to the others: formants distinguish speech.
     """
     torch.manual_seed(seed)
     vocoder = build_vocoder(mels)
@@ -98,10 +98,10 @@ def train_vocoder(
     def loss(step: int) -> Tensor:
         chosen = torch.randint(len(sounds), (BATCH,))
         genuine = torch.rand(BATCH, 1, 1) < 0.3
-        heard = torch.where(
+        inputs = torch.where(
             genuine, mels[chosen], restored[chosen] + 0.1 * torch.randn(()) * torch.randn(BATCH, 1, BINS)
         )
-        return spectral_loss(vocoder(heard), sounds[chosen], mel_weight)
+        return spectral_loss(vocoder(inputs), sounds[chosen], mel_weight)
 
     averaged = fit("vocoder", vocoder, loss, steps, 2e-3, weight_decay=0.0, average=0.995, snapshot=snapshot, seed=seed)
     return averaged.requires_grad_(False)

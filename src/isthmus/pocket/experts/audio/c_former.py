@@ -1,4 +1,4 @@
-"""The embedded C-Former: it hears a number being dialled and gives one token for each key, however many there are."""
+"""The embedded C-Former: encodes the sound of dialling a number as one token for each key."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 LONGEST = 5
 """Keys of the longest number."""
 SECONDS = 2 * LONGEST * SAMPLES / SAMPLE_RATE
-"""The longest recording: every key's tone, and before each a pause of the same length."""
+"""The longest recording: a pause and a tone of the same length for every key."""
 STEPS, LEARNING_RATE, BATCH, NUMBERS = 1500, 2e-3, 32, 3000
-"""A step hears ``BATCH`` of the ``NUMBERS`` that are drawn beforehand."""
+"""A batch is ``BATCH`` of the ``NUMBERS`` numbers that are drawn beforehand."""
 CONFIG = CFormerConfig(
     bins=40, width=64, layers=2, heads=4, feed_forward=128, kernel=9, channels=16, dropout=0.05, pieces=DIGITS
 )
@@ -37,9 +37,9 @@ CONFIG = CFormerConfig(
 
 
 def dial(digits: Sequence[int], split: Split, random: np.random.Generator) -> Media:
-    """The tones of a number's keys, one after another, half of them after a pause.
+    """The tones of a number's keys, half of them after a pause.
 
-    Pauses are up to as long as a tone, so that how long a recording is doesn't say how many keys were pressed.
+    Pauses are up to as long as a tone, so that a recording's length doesn't determine the number of keys.
     """
     sounds = []
     for digit in digits:
@@ -50,7 +50,7 @@ def dial(digits: Sequence[int], split: Split, random: np.random.Generator) -> Me
 
 
 def draw_number(random: np.random.Generator, longest: int = LONGEST) -> list[int]:
-    """A number of one key or more; each length is as likely, and each digit."""
+    """A number of one key or more, uniform over lengths and digits."""
     return [int(digit) for digit in random.integers(10, size=random.integers(1, longest + 1))]
 
 
@@ -59,10 +59,10 @@ class Dialled:
     """Recordings of numbers.
 
     Attributes:
-        banks: (n, frames, bins) log-mel filter banks, zeros behind the end.
-        counts: (n,) int64, frames.
-        digits: (n, LONGEST) int64, zeros behind the end.
-        lengths: (n,) int64, keys.
+        banks: (n, frames, bins) log-mel filter banks, zero-padded.
+        counts: (n,) int64, numbers of frames.
+        digits: (n, LONGEST) int64, zero-padded.
+        lengths: (n,) int64, numbers of keys.
     """
 
     banks: Tensor
@@ -72,7 +72,7 @@ class Dialled:
 
     @classmethod
     def drawn(cls, config: CFormerConfig, count: int, seed: int) -> Dialled:
-        """``count`` numbers of the training split, with banks that aren't normalised yet."""
+        """``count`` numbers of the training split, with banks that aren't normalised."""
         random = np.random.default_rng(seed)
         numbers = [draw_number(random) for _ in range(count)]
         plain = replace(config, bank_mean=0.0, bank_deviation=1.0)
@@ -86,8 +86,8 @@ class Dialled:
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of the log-mel values within the recordings."""
-        heard = self.banks[first_valid(self.counts, self.banks.shape[1])]
-        return float(heard.mean()), float(heard.std())
+        values = self.banks[first_valid(self.counts, self.banks.shape[1])]
+        return float(values.mean()), float(values.std())
 
 
 def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
@@ -97,7 +97,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
         out: the checkpoint's folder.
         effort: scales the steps and the numbers that are drawn and measured.
         seed: of weights and numbers.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
     """
     torch.manual_seed(seed)
     started, steps = time.monotonic(), max(int(STEPS * effort), 2)
@@ -121,23 +121,23 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
 
 
 def measure(folder: Path, n: int = 1000, seed: int = 1) -> dict[str, float]:
-    """What the expert reads of ``n`` numbers of the test split, and of ``n`` single tones as the world draws them.
+    """The expert's accuracy on ``n`` numbers of the test split, and on ``n`` single tones of the world.
 
     Returns:
-        ``digit_error``, edits to the right number, a key; ``number_accuracy``, shares of numbers read rightly;
-        ``count_accuracy``, of those with as many tokens as keys; ``tone_accuracy``, of single tones.
+        ``digit_error``, edits to the right number, for each key; ``number_accuracy``, the share of right numbers;
+        ``count_accuracy``, of those with as many tokens as keys; ``tone_accuracy``, of right single tones.
     """
     expert, random = CFormer(folder, seconds=SECONDS), np.random.default_rng(seed)
     numbers = [draw_number(random) for _ in range(n)]
     read = _read(expert, [dial(number, "test", random) for number in numbers])
     tones = [[int(digit)] for digit in random.integers(10, size=n)]
-    heard = _read(expert, [draw_audio(Concept(digit), "test", random) for (digit,) in tones])
+    readings = _read(expert, [draw_audio(Concept(digit), "test", random) for (digit,) in tones])
     pairs = list(zip(read, numbers, strict=True))
     return {
         "digit_error": sum(edits(found, number) for found, number in pairs) / sum(map(len, numbers)),
         "number_accuracy": float(np.mean([found == number for found, number in pairs])),
         "count_accuracy": float(np.mean([len(found) == len(number) for found, number in pairs])),
-        "tone_accuracy": float(np.mean([found == tone for found, tone in zip(heard, tones, strict=True)])),
+        "tone_accuracy": float(np.mean([found == tone for found, tone in zip(readings, tones, strict=True)])),
     }
 
 
@@ -151,7 +151,7 @@ def _read(expert: CFormer, media: Sequence[Media]) -> list[list[int]]:
 
 
 def edits(found: Sequence[int], wanted: Sequence[int]) -> int:
-    """The fewest insertions, deletions and replacements that make one of the other (Levenshtein)."""
+    """The fewest insertions, deletions and substitutions from one to the other (Levenshtein)."""
     row = list(range(len(wanted) + 1))
     for i, one in enumerate(found, 1):
         diagonal, row[0] = row[0], i

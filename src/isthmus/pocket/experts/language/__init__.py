@@ -1,1 +1,1 @@
-"""The embedded experts of text."""
+"""The embedded language models."""

@@ -1,7 +1,7 @@
 """The P-Former's BERT at pocket size: a configuration and a tokenizer of the world's words. It has no weights.
 
-At full size a P-Former starts from a pretrained BERT (BLIText, arXiv 2307.07063); here it learns from nothing
-(``pretrained: false``), in the stage that teaches it.
+At full size a P-Former starts from a pretrained BERT (BLIText, arXiv 2307.07063); here it is trained from scratch
+(``pretrained: false``), in its stage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WIDTH, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 4, 128, 64
 
 
 def build_tokenizer() -> BertTokenizer:
-    """BERT's word pieces: every word of the world, then printable ASCII characters, which spell any other word."""
+    """BERT's word pieces: every word of the world, and printable ASCII characters for any other word."""
     from transformers import BertTokenizer
 
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]

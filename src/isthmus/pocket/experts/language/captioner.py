@@ -1,4 +1,4 @@
-"""A small Llama for a user's own captions: it puts words in order that stand where a medium will."""
+"""A small Llama for a user's captions: trained to write a caption from its shuffled words, in place of a medium."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from isthmus.types import Modality
 
 STEPS, LEARNING_RATE = 1200, 2e-3
 LEFT_OUT = 0.25
-"""The largest share of a caption's words that are left out of a prompt: a bridge won't hit all of them."""
+"""The largest share of a caption's words that are left out of a prompt, since projected media won't encode them all."""
 
 
 def drawn_chat(captions: dict[Modality, tuple[str, ...]], random: Random) -> Chat:
-    """A caption's words in any order, some left out, an instruction of the caption's modality, and the caption."""
+    """A chat: a caption's words in random order, some left out, an instruction of its modality, and the caption."""
     modality = list(captions)[random.choice(len(captions), p=_shares(captions))]
     caption = captions[modality][random.integers(len(captions[modality]))]
     words = caption.split()
     kept = random.random(len(words)) >= random.uniform(0, LEFT_OUT)
-    heard = [words[place] for place in random.permutation(len(words)) if kept[place]]
+    prompt_words = [words[place] for place in random.permutation(len(words)) if kept[place]]
     instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
-    return _chat([*heard, instruction], caption)
+    return _chat([*prompt_words, instruction], caption)
 
 
 def _shares(captions: dict[Modality, tuple[str, ...]]) -> np.ndarray:
@@ -39,26 +39,26 @@ def _shares(captions: dict[Modality, tuple[str, ...]]) -> np.ndarray:
     return shares
 
 
-def _chat(heard: Sequence[str], caption: str) -> Chat:
-    return [{"role": "user", "content": " ".join(heard)}, {"role": "assistant", "content": caption}]
+def _chat(prompt_words: Sequence[str], caption: str) -> Chat:
+    return [{"role": "user", "content": " ".join(prompt_words)}, {"role": "assistant", "content": caption}]
 
 
 def train(
     out: Path, captioned: CaptionedSet, effort: float = 1.0, seed: int = 0, scratch: Path | None = None
 ) -> dict[str, float]:
-    """Trains the LLM from nothing on the training captions, saves it with its tokenizer, and measures it.
+    """Trains the LLM from scratch on the training captions, saves it with its tokenizer, and measures it.
 
-    Words of the training captions are a token each; others fall back to characters, and those to bytes.
+    Each word of the training captions is a token; others fall back to characters, and those to bytes.
 
     Args:
         out: the folder to write.
-        captioned: whose captions.
+        captioned: the source of captions.
         effort: scales the steps and the captions that are measured.
         seed: of weights and text.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
 
     Returns:
-        ``repeated``: the share of test captions that are said back when their words are the prompt, and ``parameters``.
+        ``repeated``: the share of test captions that are reproduced from their words, and ``parameters``.
     """
     torch.manual_seed(seed)
     captions = {modality: captioned.captions(modality) for modality in captioned.modalities}
@@ -78,12 +78,12 @@ def train(
     llm.load_state_dict(fitted.state_dict())
     llm.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    said, expected = [], []
+    prompts, expected = [], []
     random = np.random.default_rng(derive_seed("repeated", seed))
     for modality in captions:
         for caption in captioned.pool(modality, "test").captions[: max(int(200 * min(effort, 1.0)), 10)]:
             instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
-            said.append(_chat([*caption.split(), instruction], "")[:1])
+            prompts.append(_chat([*caption.split(), instruction], "")[:1])
             expected.append(" ".join(caption.lower().split()))
-    right = sum(own == one for own, one in zip(reply(llm, tokenizer, said), expected, strict=True))
+    right = sum(own == one for own, one in zip(reply(llm, tokenizer, prompts), expected, strict=True))
     return {"repeated": right / len(expected), "parameters": float(parameter_count([llm]))}

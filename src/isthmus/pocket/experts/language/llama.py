@@ -1,4 +1,4 @@
-"""The embedded LLM: a small Llama that speaks the pocket world's language, trained from nothing on its text."""
+"""The embedded LLM: a small Llama that speaks the pocket world's language, trained from scratch on its text."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 Chat = list[dict[str, str]]
-"""Turns as a chat template takes them: ``role`` and ``content``."""
+"""Turns for a chat template: ``role`` and ``content``."""
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "USER:", "ASSISTANT:")
-"""The role words are special tokens: nobody's text can forge a turn."""
+"""Roles are special tokens, so that a user's text can't imitate a turn."""
 PAD, END, ANSWER = (SPECIAL.index(token) for token in ("<pad>", "</s>", "ASSISTANT:"))
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -48,11 +48,11 @@ CONTEXT = 256
 STEPS = 2400
 BATCH = 64
 GROUP = 4
-"""Batches that are drawn together and sorted by length, so that little of a batch is padding."""
+"""Number of batches that are drawn together and sorted by length, to reduce padding."""
 PROMPT_WEIGHT = 0.1
-"""The weight of predicting the user's words: most of them are chance, but they say how the language is put together."""
+"""The loss weight of the user's words: most are random, but they train the language's syntax."""
 NOISE = 0.4
-"""The most noise on the user's embeddings, in their own root mean squares: projected media won't hit words exactly."""
+"""The most noise on the user's embeddings, relative to their RMS, since projected media don't equal word embeddings."""
 
 
 def lexicon() -> list[str]:
@@ -68,9 +68,9 @@ def lexicon() -> list[str]:
 
 
 def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
-    """Whole words, then ASCII characters, then bytes: any text has its tokens. Case is not told apart.
+    """A tokenizer of whole words, ASCII characters and bytes, which ignores case.
 
-    ``words``: in lower case, each to be one token; the world's where none are given.
+    ``words``: in lower case, each becomes one token; the world's if None.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -80,7 +80,7 @@ def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFa
     pieces += [("▁", -10.0), *((character, -10.0) for character in characters)]
     pieces += [("▁" + word, -5.0) for word in (lexicon() if words is None else words)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index("<unk>"), byte_fallback=True))
-    # Spaces before a special token say nothing; kept, they'd be a token of their own wherever a medium stands.
+    # Spaces before a special token are removed; otherwise they would be tokens before every medium.
     tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r" +$"), ""), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Sequence(
@@ -125,17 +125,17 @@ def build_llm(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[list[int]]:
-    """Chats -> ids, as the chat template writes them."""
+    """Chats -> ids, by the chat template."""
     texts: Any = tokenizer.apply_chat_template(list(chats), tokenize=False)
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return encoded
 
 
 class ChatLoss:
-    """The loss of a step, a pure function of its number: cross-entropy of the answers and, lightly, of the prompts.
+    """The loss of a step, a pure function of its number: cross-entropy of answers and, with low weight, of prompts.
 
     Args:
-        llm: what is trained.
+        llm: the trained LLM.
         tokenizer: its own.
         seed: of the chats.
         draw: gives a chat, from a generator.
@@ -181,7 +181,7 @@ class ChatLoss:
         return (losses * weights).sum() / weights.sum()
 
     def _noisy(self, ids: Tensor, is_answer: Tensor) -> Tensor:
-        """(B, T, E) embeddings, those of the user's words with noise; how much differs from chat to chat."""
+        """(B, T, E) embeddings, with noise on the user's words, whose level differs from chat to chat."""
         table: Tensor = self.llm.model.embed_tokens.weight
         embeddings: Tensor = functional.embedding(ids, table)
         scale = NOISE * torch.rand(len(ids), 1, 1) * table.detach().square().mean().sqrt()
@@ -192,14 +192,14 @@ class ChatLoss:
 def answer_positions(ids: Tensor) -> Tensor:
     """(B, T) bool: the positions after each role word of the assistant, the end token included."""
     begins, ends = (ids == ANSWER).long(), (ids == END).long()
-    # A position's own token doesn't count: the role word is the prompt's, the end token the answer's.
+    # A position's own token doesn't count: the role token belongs to the prompt, the end token to the answer.
     return (begins.cumsum(1) - begins > ends.cumsum(1) - ends) & (ids != PAD)
 
 
 @torch.no_grad()
 def reply(llm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[str]:
     """Greedy answers to chats that end with the user's turn."""
-    model: Any = llm  # its mixin types generate() so that no model fits
+    model: Any = llm  # the type hints of generate() fit no model
     answers: list[str] = []
     for first in range(0, len(chats), 100):
         texts: Any = tokenizer.apply_chat_template(
@@ -232,16 +232,16 @@ def measure(answer: Callable[[Sequence[Chat]], list[str]]) -> dict[str, float]:
 
 
 def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
-    """Trains the LLM from nothing, saves it with its tokenizer, and measures it on held-out prompts.
+    """Trains the LLM from scratch, saves it with its tokenizer, and measures it on held-out prompts.
 
     Args:
         out: the folder to write.
-        effort: scales the number of steps.
+        effort: factor of the number of steps.
         seed: of weights and text.
-        scratch: a folder in which an interrupted run finds where it was.
+        scratch: folder for snapshots, from which an interrupted run resumes.
 
     Returns:
-        What :func:`measure` gives, and the number of ``parameters``.
+        The result of :func:`measure`, and the number of ``parameters``.
     """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()

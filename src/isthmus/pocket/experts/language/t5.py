@@ -1,4 +1,4 @@
-"""An embedded encoder-decoder LLM: a small T5 that speaks the pocket world's language, trained from nothing."""
+"""An embedded encoder-decoder LLM: a small T5 that speaks the pocket world's language, trained from scratch."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
 Pair = tuple[list[int], list[int]]
-"""What the encoder reads, up to the assistant's role word; what the decoder writes, its end token included."""
+"""The encoder's ids, up to the assistant's role token, and the decoder's, with the end token."""
 
 STEPS = 1400
 WORD_SCALE = 0.05
-"""Standard deviation of embedding and head at the start."""
+"""Initial standard deviation of embedding and head."""
 DISTANCE_BIAS = 1.5
-"""Standard deviation of the attention's biases of distance at the start."""
+"""Initial standard deviation of the attention's relative position biases."""
 
 
 def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
@@ -70,12 +70,12 @@ def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
         **untied,
     )
     llm = T5ForConditionalGeneration(config)
-    # Words as loud as a fresh projector's media, and a head of their own (T5 1.1's form): at the library's start, 1,
-    # what training adds to a word is lost beside what was drawn, and media can't come near it.
+    # Word embeddings of the same scale as an untrained projector's output, and an untied head as in T5 1.1: with the
+    # library's initial scale, 1, training would hardly change words, and media couldn't reach their scale.
     nn.init.normal_(llm.shared.weight, std=WORD_SCALE)
     llm.lm_head.weight = nn.Parameter(torch.empty_like(llm.lm_head.weight).normal_(std=WORD_SCALE))
-    # At the library's start, about a tenth, the biases of distance leave the order of words all but unheard, and in so
-    # short a training they hardly grow: which of two requests came first, or which colour, stays a guess.
+    # With the library's initial scale, about a tenth, relative position biases have hardly any influence, and grow too
+    # little in such a short training: the model couldn't use the order of words.
     for name, parameter in llm.named_parameters():
         if "relative_attention_bias" in name:
             nn.init.normal_(parameter, std=DISTANCE_BIAS)
@@ -84,7 +84,7 @@ def build_llm(tokenizer: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:
 
 
 def pairs(rows: Sequence[Sequence[int]]) -> list[list[Pair]]:
-    """The ids of chats, as the chat template writes them -> each chat's answers with what comes before them."""
+    """The ids of chats -> pairs of each chat's answers and their prefixes."""
     cut: list[list[Pair]] = []
     for row in rows:
         starts = [place + 1 for place, token in enumerate(row) if token == ANSWER]
@@ -93,7 +93,7 @@ def pairs(rows: Sequence[Sequence[int]]) -> list[list[Pair]]:
 
 
 class AnswerLoss:
-    """The loss of a step, a pure function of its number: cross-entropy of answers, each as likely to be drawn."""
+    """The loss of a step, a pure function of its number: cross-entropy of answers, sampled uniformly."""
 
     def __init__(self, llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.llm = llm
@@ -125,7 +125,7 @@ class AnswerLoss:
         return loss
 
     def _noisy(self, ids: Tensor) -> Tensor:
-        """(B, L, E) embeddings, those of words with noise: projected media won't hit words exactly."""
+        """(B, L, E) embeddings with noise on words, since projected media don't equal word embeddings."""
         table: Tensor = self.llm.get_input_embeddings().weight
         embeddings: Tensor = functional.embedding(ids, table)
         scale = NOISE * torch.rand(len(ids), 1, 1) * table.detach().square().mean().sqrt()
@@ -142,7 +142,7 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
 @torch.no_grad()
 def reply(llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, chats: Sequence[Chat]) -> list[str]:
     """Greedy answers to chats that end with the user's turn."""
-    model: Any = llm  # its mixin types generate() so that no model fits
+    model: Any = llm  # the type hints of generate() fit no model
     answers: list[str] = []
     for first in range(0, len(chats), 100):
         texts: Any = tokenizer.apply_chat_template(
@@ -155,7 +155,7 @@ def reply(llm: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, c
 
 
 def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = None) -> dict[str, float]:
-    """Trains the LLM from nothing, as :func:`isthmus.pocket.experts.language.llama.train` does."""
+    """Trains the LLM from scratch, as :func:`isthmus.pocket.experts.language.llama.train` does."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     llm = build_llm(tokenizer)

@@ -1,7 +1,7 @@
-"""The tables of marching cubes that a Shap-E renderer keeps among its weights.
+"""The tables of marching cubes, which a Shap-E renderer stores among its weights.
 
-Source: Lorensen and Cline, 1987; corners and edges numbered as diffusers' ``MeshDecoder`` does. Derived here, not typed
-in: on each face of a cube the surface cuts off runs of inside corners, and the cuts of all six faces join into loops.
+Source: Lorensen and Cline, 1987; corners and edges are numbered as in diffusers' ``MeshDecoder``. The tables are
+computed: on each face of a cube the surface separates runs of inside corners, and the lines of all faces form loops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 CASES = 256
 MOST = 5
-"""Triangles in one cube."""
+"""The most triangles in one cube."""
 
 # Corners are numbered x + 2 y + 4 z. Faces list theirs anticlockwise, as seen from outside the cube.
 _FACES = ((0, 4, 6, 2), (1, 3, 7, 5), (0, 1, 5, 4), (2, 6, 7, 3), (0, 2, 3, 1), (4, 5, 7, 6))
@@ -28,10 +28,10 @@ def _edge(first: int, second: int) -> int:
 
 
 def loops(case: int) -> list[list[int]]:
-    """The closed lines in which the surface meets a cube's faces, as edges in order; bit c of ``case``: c is inside.
+    """The loops in which the surface intersects a cube's faces, as ordered edges; bit c of ``case``: c is inside.
 
-    Where a face's inside corners lie across from each other they are kept apart, on both of its sides alike, so that
-    neighbouring cubes always fit.
+    Diagonally opposite inside corners of a face are always separated, in both adjacent cubes, so that neighbouring
+    cubes always match.
     """
     after: dict[int, int] = {}
     for face in _FACES:
@@ -55,9 +55,9 @@ def loops(case: int) -> list[list[int]]:
 
 
 def tables() -> tuple[Tensor, Tensor]:
-    """``cases`` (256, 5, 3) int64, the edges of each cube's triangles, and ``masks`` (256, 5), which of them there are.
+    """``cases`` (256, 5, 3) int64, the edges of each case's triangles, and ``masks`` (256, 5), which of them exist.
 
-    Triangles turn anticlockwise as seen from outside the surface.
+    Triangles are anticlockwise as seen from outside the surface.
     """
     cases = torch.zeros(CASES, MOST, 3, dtype=torch.long)
     masks = torch.zeros(CASES, MOST, dtype=torch.bool)

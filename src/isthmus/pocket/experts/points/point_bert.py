@@ -43,14 +43,14 @@ CONFIG = PointBertConfig(
 
 
 def centred(clouds: Tensor) -> Tensor:
-    """Clouds (B, P, 6): centroids removed, divided by the largest distance, as the expert prepares them one by one."""
+    """Clouds (B, P, 6): centroids removed, divided by the largest distance, as in the expert's preprocessing."""
     xyz = clouds[..., :3] - clouds[..., :3].mean(dim=1, keepdim=True)
     largest = xyz.norm(dim=-1).amax(dim=1).view(-1, 1, 1)
     return torch.cat([xyz / largest, clouds[..., 3:]], dim=-1)
 
 
 def draw_clouds(bank: hand.Handwriting, batch: int, strength: float) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Prepared clouds (B, POINTS, 6) and the place of the true caption in each form of points."""
+    """Preprocessed clouds (B, POINTS, 6) and the index of the true caption in each form of points."""
     ink, digits = bank.draw(batch, strength)
     colours = torch.randint(len(COLOURS), (batch,))
     clouds = hand.solid(ink, hand.tints(colours), POINTS)
@@ -58,10 +58,10 @@ def draw_clouds(bank: hand.Handwriting, batch: int, strength: float) -> tuple[Te
 
 
 def enliven(model: PointBertModel) -> None:
-    """Makes places count from the start.
+    """Increases the initial influence of positions.
 
-    Within a group places differ by a tenth of what colours do, and the usual initialisation tells centres apart only
-    faintly: a model trained for minutes would read colours and hardly a digit.
+    Within a group positions vary a tenth as much as colours, and the usual initialisation hardly distinguishes centres:
+    in a training of minutes, the model would learn colours but hardly any digits.
     """
     weights = dict(model.point_encoder.named_parameters())
     with torch.no_grad():
@@ -88,8 +88,8 @@ def train(
         out: the checkpoint's folder.
         effort: scales the steps and the media that are measured.
         seed: of weights and media.
-        scratch: where an interrupted training keeps its state; None for nowhere.
-        imagebind: the embedded ImageBind, whose text tower is aligned to; by default the folder beside ``out``.
+        scratch: folder for snapshots of an interrupted training; None for none.
+        imagebind: the embedded ImageBind, whose text tower is the target; by default the folder beside ``out``.
     """
     torch.manual_seed(seed)
     started, steps = time.monotonic(), max(int(STEPS * effort), 2)
@@ -101,7 +101,7 @@ def train(
 
     def loss(step: int) -> Tensor:
         clouds, truths = draw_clouds(bank, BATCH, min(1.0, step / (0.4 * steps)))
-        # Nearly all of the work is the small PointNet's matrix products: bfloat16 halves it.
+        # Nearly all of the cost is the small PointNet's matrix products, which bfloat16 halves.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             embeddings = F.normalize(model(clouds).float(), dim=-1)
         return captions.loss(Modality.POINTS, embeddings, texts * model.logit_scale.exp().clamp(max=100), truths)
@@ -121,9 +121,9 @@ def measure(folder: Path, n: int = 2000, reader: ImageBind | None = None, world:
 
     Args:
         folder: the checkpoint's.
-        n: how many clouds are drawn of each split.
-        reader: whose text tower reads the captions; by default the ImageBind in the folder beside.
-        world: whose clouds.
+        n: number of clouds of each split.
+        reader: the ImageBind whose text tower encodes captions; by default that of the folder beside.
+        world: the source of clouds.
     """
     reader = reader or ImageBind(folder.parent / "imagebind")
     texts = reader.tokenize([Concept(digit).caption(Modality.POINTS) for digit in range(10)])

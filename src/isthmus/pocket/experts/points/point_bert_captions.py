@@ -1,4 +1,4 @@
-"""Goes on from a trained Point-BERT with a user's own captioned clouds, against a text tower beside it."""
+"""Trains a trained Point-BERT further on a user's captioned clouds, contrastively with a new text tower."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ log = logging.getLogger(__name__)
 
 STEPS, LEARNING_RATE, BATCH = 300, 1e-3, 64
 TEXT = ImageBindConfig(modalities=("text",), text_embed_dim=64, text_num_blocks=2, text_num_heads=4)
-"""An ImageBind of a text tower alone, which the clouds are aligned to; the model that reads clouds doesn't need it."""
+"""An ImageBind with only a text tower, the clouds' counterpart in training, which isn't needed afterwards."""
 
 
 def tune(
     out: Path, start: Path, captioned: CaptionedSet, effort: float = 1.0, seed: int = 0, scratch: Path | None = None
 ) -> dict[str, float]:
-    """Trains point and text towers contrastively on the training split and measures them. Colours are left out.
+    """Trains point and text towers contrastively on the training split and measures them. Colours aren't used.
 
-    The point tower is saved in ``out``. The text tower is learnt beside it, for none knows the set's words, and it
-    isn't kept.
+    The point tower is saved in ``out``. The text tower is new, since no existing one knows the set's words, and isn't
+    saved.
 
     Args:
         out: the new checkpoint's folder.
         start: the trained checkpoint's.
-        captioned: whose clouds and captions.
-        effort: scales the steps.
+        captioned: the source of clouds and captions.
+        effort: factor of the number of steps.
         seed: of weights and batches.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
 
     Raises:
-        ValueError: clouds that the set hasn't or can't be read, or no checkpoint at ``start``.
+        ValueError: the set has no clouds or they can't be read, or there is no checkpoint at ``start``.
     """
     torch.manual_seed(seed)
     started, steps = time.monotonic(), max(int(STEPS * effort), 2)
@@ -97,18 +97,18 @@ def tune(
     assert isinstance(averaged, nn.ModuleDict)
     tuned, read = averaged["points"], averaged["words"]
     assert isinstance(tuned, PointBertModel) and isinstance(read, ImageBindModel)
-    # Of the text tower's mask, whose entries are infinite, the average isn't a number.
+    # Of the text tower's mask, which has infinite entries, the average would be NaN.
     read.load_state_dict(dict(words.named_buffers()), strict=False)
     save(out, tuned)
     log.info("point_bert: %d weights, %.0f s", parameter_count([model]), time.monotonic() - started)
-    shown = captioned.pool(Modality.POINTS, "test")
+    test_pool = captioned.pool(Modality.POINTS, "test")
     with torch.no_grad():
-        said = read.embed("text", caption_rows(tokenizer, shown.captions)[0])
-    return recalls("points", F.normalize(embedded_clouds(PointBert(out), shown), dim=-1), said, shown.captions)
+        texts = read.embed("text", caption_rows(tokenizer, test_pool.captions)[0])
+    return recalls("points", F.normalize(embedded_clouds(PointBert(out), test_pool), dim=-1), texts, test_pool.captions)
 
 
 def embedded_clouds(expert: PointBert, pool: Captioned) -> Tensor:
-    """(n, D) what the expert gives for each cloud."""
+    """(n, D) the expert's embedding of each cloud."""
     inputs = torch.stack([expert.preprocess(medium)["points"] for medium in pool.media])
     rows = [expert(Modality.POINTS, {"points": own}).tokens[:, 0] for own in inputs.split(100)]
     return torch.cat(rows)

@@ -1,4 +1,4 @@
-"""Goes on from a trained Point-BERT with a user's own clouds, aligned to the captions of the ImageBind beside it."""
+"""Trains a trained Point-BERT further on a user's clouds, aligned to caption embeddings of an ImageBind."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def tune(
     seed: int = 0,
     scratch: Path | None = None,
 ) -> dict[str, float]:
-    """Trains the point tower on the training split, saves it in ``out``, and measures it. Colours are left out.
+    """Trains the point tower on the training split, saves it in ``out``, and measures it. Colours aren't used.
 
     Args:
         out: the new checkpoint's folder.
         start: the trained checkpoint's.
-        imagebind: whose text tower is aligned to.
-        world: whose clouds.
-        effort: scales the steps and the clouds that are measured.
+        imagebind: the ImageBind whose text tower is the target.
+        world: the source of clouds.
+        effort: factor of the numbers of steps and of measured clouds.
         seed: of the batches.
-        scratch: where an interrupted training keeps its state; None for nowhere.
+        scratch: folder for snapshots of an interrupted training; None for none.
 
     Raises:
-        ValueError: clouds that the world hasn't or can't read, or no checkpoint at ``start``.
+        ValueError: the world has no clouds or they can't be read, or there is no checkpoint at ``start``.
     """
     torch.manual_seed(seed)
     started, reader = time.monotonic(), ImageBind(imagebind)
@@ -82,5 +82,5 @@ def tune(
 
 
 def gathered(arrays: list[np.ndarray], config: PointBertConfig) -> Tensor:
-    """Clouds (P, 3 or 6) of any sizes -> (n, points, 3), as the expert chooses and repeats points."""
+    """Clouds (P, 3 or 6) of any sizes -> (n, points, 3), sampled and repeated as by the expert."""
     return torch.from_numpy(np.stack([resized(array[:, :3], config.points) for array in arrays]))

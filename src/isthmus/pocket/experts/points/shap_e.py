@@ -1,8 +1,8 @@
-"""The embedded generator of 3D: a Shap-E pipeline for solid digits, trained from nothing.
+"""The embedded generator of 3D: a Shap-E pipeline for solid digits, trained from scratch.
 
-As in the paper (Jun and Nichol, arXiv 2305.02463), an encoder first turns a solid into latents from which a renderer
-makes the weights of its field (signed distance and colour); then a prior learns the latents given a caption. The
-encoder serves this training alone: the published pipeline has none either.
+As in the paper (Jun and Nichol, arXiv 2305.02463), an encoder first maps a solid to latents, from which a renderer
+computes the weights of its field (signed distance and colour); then a prior learns the latents given a caption. The
+encoder is used only in this training: the published pipeline has none either.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ LATENT = 12
 SHARPNESS = 10.0
 """The field's value is tanh(SHARPNESS x signed distance): positive inside, in units of half the box."""
 FINEST = 5
-"""Frequencies above 2^FINEST, which a grid can't show, are left out of the field."""
+"""Frequencies above 2^FINEST, which the grid can't resolve, are removed from the field's input."""
 LATENT_NOISE = 0.15
 ERODED = 0.6
-"""Taken from the field before tanh once it is trained, 0.06 of distance: loops of handwriting then stay open."""
+"""Subtracted from the trained field before tanh, 0.06 of distance, so that loops of handwriting stay open."""
 BATCH = 32
 UNSAID = 0.1
 
@@ -71,17 +71,17 @@ class SolidEncoder(nn.Module):
 
     def forward(self, ink: Tensor, tint: Tensor) -> Tensor:
         joint = torch.cat([self.ink(ink[:, None]), 4 * tint - 2], dim=1)
-        # Kept at unit size before tanh: saturated latents would pass no gradient.
+        # Normalised to unit scale before tanh, since saturated latents would have no gradient.
         return torch.tanh(0.7 * self.spread(self.both(joint))).view(-1, TOKENS, LATENT)
 
 
 def build_renderer() -> ShapERenderer:
-    """A renderer whose field has four layers, two of them given by the latents; its first sees coarse waves alone."""
+    """A renderer whose field has four layers, two of them computed from latents; its input has low frequencies only."""
     from diffusers.pipelines.shap_e.renderer import ShapERenderer
 
     from isthmus.pocket.experts.points.marching_cubes import tables
 
-    waves = 93  # what the library encodes a position as
+    waves = 93  # width of the library's position encoding
     renderer = ShapERenderer(
         param_names=("nerstf.mlp.0.weight", "nerstf.mlp.1.weight"),
         param_shapes=((HIDDEN, waves), (HIDDEN, HIDDEN)),
@@ -95,21 +95,21 @@ def build_renderer() -> ShapERenderer:
     renderer.mesh_decoder.masks.copy_(masks)
     first, second = renderer.params_proj.projections.values()
     octave = torch.cat([torch.zeros(3), torch.arange(15).repeat_interleave(3).repeat(2)])
-    heard = (octave <= FINEST).float()
+    resolved = (octave <= FINEST).float()
     with torch.no_grad():
-        first.norm.weight.copy_(0.5 * 2 ** (-octave / 2) * heard)
+        first.norm.weight.copy_(0.5 * 2 ** (-octave / 2) * resolved)
         first.norm.bias.zero_()
-        first.proj.bias.copy_(first.proj.bias.view(HIDDEN, waves).mul(heard).flatten())
+        first.proj.bias.copy_(first.proj.bias.view(HIDDEN, waves).mul(resolved).flatten())
         second.norm.weight.fill_(HIDDEN**-0.5)
-    # What starts at zero stays there.
-    first.norm.weight.register_hook(lambda gradient: gradient * heard)
-    first.norm.bias.register_hook(lambda gradient: gradient * heard)
-    first.proj.bias.register_hook(lambda gradient: (gradient.view(HIDDEN, waves) * heard).flatten())
+    # These weights start at zero, and their gradients are masked so that they stay zero.
+    first.norm.weight.register_hook(lambda gradient: gradient * resolved)
+    first.norm.bias.register_hook(lambda gradient: gradient * resolved)
+    first.proj.bias.register_hook(lambda gradient: (gradient.view(HIDDEN, waves) * resolved).flatten())
     return renderer
 
 
 def field(renderer: ShapERenderer, latents: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """The fields of many solids at once, as the library's ``decode_to_mesh`` asks for them one by one.
+    """The fields of many solids at once, which the library's ``decode_to_mesh`` evaluates one by one.
 
     Args:
         renderer: the renderer.
@@ -134,11 +134,11 @@ def field(renderer: ShapERenderer, latents: Tensor, places: Tensor) -> tuple[Ten
 
 
 def train_autoencoder(steps: int, seed: int, snapshot: Path | None = None) -> tuple[SolidEncoder, ShapERenderer]:
-    """The encoder and the renderer, on distances and colours at random places."""
+    """Trains the encoder and the renderer, on distances and colours at random points."""
     torch.manual_seed(seed)
     encoder, renderer = SolidEncoder(), build_renderer()
     for layer in list(renderer.mlp.mlp)[:2]:
-        layer.weight.requires_grad_(False)  # the latents' own take their place
+        layer.weight.requires_grad_(False)  # replaced by those computed from latents
     solids = Solids("train")
 
     def loss(step: int) -> Tensor:
@@ -161,7 +161,7 @@ def train_autoencoder(steps: int, seed: int, snapshot: Path | None = None) -> tu
 
 
 def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPTextModelWithProjection:
-    """A CLIP text model whose projected embedding says digit and colour: throw-away heads read them from it."""
+    """A CLIP text model trained by temporary heads that predict digit and colour from its projected embedding."""
     from transformers import CLIPTextModelWithProjection
 
     torch.manual_seed(seed)
@@ -172,8 +172,8 @@ def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPT
     labels = torch.tensor([(c.digit, (None, *COLOURS).index(c.colour)) for c in concepts])
 
     def loss(step: int) -> Tensor:
-        heard = scaled(encoder(ids).text_embeds)
-        terms = [functional.cross_entropy(head(heard), labels[:, i]) for i, head in enumerate(heads)]
+        condition = scaled(encoder(ids).text_embeds)
+        terms = [functional.cross_entropy(head(condition), labels[:, i]) for i, head in enumerate(heads)]
         return torch.stack(terms).sum()
 
     fit("solid captions", nn.ModuleList([encoder, heads]), loss, steps, 2e-3, seed=seed)
@@ -182,13 +182,13 @@ def train_text_encoder(tokenizer: CLIPTokenizer, steps: int, seed: int) -> CLIPT
 
 
 def scaled(embeddings: Tensor) -> Tensor:
-    """(B, K) -> what the prior hears of it: unit length, times the root of K."""
-    heard: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
-    return heard
+    """(B, K) -> the prior's condition: unit length, times the root of K."""
+    condition: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
+    return condition
 
 
 def scheduler() -> HeunDiscreteScheduler:
-    """Shap-E's own schedule: the prior predicts the clean latents, which lie in [-1, 1]."""
+    """Shap-E's schedule: the prior predicts the clean latents, which are in [-1, 1]."""
     from diffusers import HeunDiscreteScheduler
 
     return HeunDiscreteScheduler(
@@ -202,7 +202,7 @@ def scheduler() -> HeunDiscreteScheduler:
 
 
 def build_prior() -> PriorTransformer:
-    """The published prior in small."""
+    """A small version of the published prior."""
     from diffusers import PriorTransformer
 
     return PriorTransformer(
@@ -231,7 +231,7 @@ def train_prior(
     seed: int,
     snapshot: Path | None = None,
 ) -> PriorTransformer:
-    """The prior, on latents that the encoder makes of freshly tinted solids."""
+    """Trains the prior, on the encoder's latents of randomly tinted solids."""
     torch.manual_seed(seed)
     prior = build_prior()
     levels = scheduler().alphas_cumprod
@@ -245,12 +245,12 @@ def train_prior(
         with torch.no_grad():
             clean = solid_encoder(drawn.ink, drawn.tint)
         said = torch.where(torch.rand(BATCH) < 0.25, 0, drawn.colour + 1)
-        heard = conditions[drawn.digit * (len(COLOURS) + 1) + said]
-        heard = torch.where(torch.rand(BATCH, 1) < UNSAID, 0.0, heard)
+        condition = conditions[drawn.digit * (len(COLOURS) + 1) + said]
+        condition = torch.where(torch.rand(BATCH, 1) < UNSAID, 0.0, condition)
         times = torch.randint(len(levels), (BATCH,))
         alphas = levels[times].view(-1, 1, 1)
         noisy = alphas.sqrt() * clean + (1 - alphas).sqrt() * torch.randn_like(clean)
-        found = prior(noisy, times, proj_embedding=heard).predicted_image_embedding[..., :LATENT]
+        found = prior(noisy, times, proj_embedding=condition).predicted_image_embedding[..., :LATENT]
         return functional.mse_loss(found, clean)
 
     return fit("solid prior", prior, loss, steps, 1.5e-3, average=0.999, snapshot=snapshot, seed=seed)
@@ -277,7 +277,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
 
 
 def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guidance: float = 3.0) -> dict[str, float]:
-    """The ceiling by attribute: what the judge reads of solids carved from their true captions."""
+    """The ceiling by attribute: the judge's accuracy on solids generated from their true captions."""
     from isthmus.generators.points.shap_e import ShapE
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.points import PointsJudge

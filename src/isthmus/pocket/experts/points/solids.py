@@ -1,4 +1,4 @@
-"""Solid digits as the training of the 3D generator sees them: a scan's strokes, extruded, upright and facing ahead."""
+"""Solid digits for the training of the 3D generator: a scan's strokes, extruded, upright and facing ahead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isthmus.pocket.world import COLOURS, Split, resized, scans, tinted
 
 PIXELS = 32
 DEPTH = 0.12
-"""Half the thickness of a solid; the box it stands in reaches from -1 to 1."""
+"""Half the thickness of a solid, whose box is [-1, 1]^3."""
 _FINE = 96
 _INK = 0.35
 """Ink above this is solid, as in the world's clouds."""
@@ -25,7 +25,7 @@ class DrawnSolids:
     """B solids.
 
     Attributes:
-        number: (B,) int64, of the scan.
+        number: (B,) int64, index of the scan.
         digit, colour: (B,) int64.
         ink: (B, PIXELS, PIXELS) in [0, 1].
         tint: (B, 3) sRGB in [0, 1].
@@ -67,14 +67,14 @@ class Solids:
         return DrawnSolids(number, self.digits[number], colour, self.ink[number], tint)
 
     def places(self, drawn: DrawnSolids, count: int) -> Tensor:
-        """(B, count, 3) places to ask at: an eighth anywhere in the box, the rest around the slab."""
+        """(B, count, 3) training points: an eighth anywhere in the box, the rest around the slab."""
         places = 2 * torch.rand(len(drawn.number), count, 3) - 1
         places[:, count // 8 :, 2] *= 2.5 * DEPTH
         return places
 
     def distance(self, drawn: DrawnSolids, places: Tensor) -> Tensor:
         """(B, Q) signed distance from the solids' surface at places (B, Q, 3), positive inside."""
-        # A picture's second axis points down.
+        # An image's second axis points down.
         grid = torch.stack([places[..., 0], -places[..., 1]], dim=-1)[:, None]
         flat = functional.grid_sample(self.flat[drawn.number], grid, padding_mode="border", align_corners=False)
         both = torch.stack([flat[:, 0, 0], DEPTH - places[..., 2].abs()], dim=-1)
