@@ -477,7 +477,7 @@ def test_meta_build_has_the_same_parameters_without_weights(build: Build, kit: A
 def test_llms_of_another_kind_are_refused(llm_folder: Any) -> None:
     with pytest.raises(ValueError, match=r"model_type 'llama', a decoder-only LLM; expected one of t5, mt5"):
         EncoderDecoderBackbone(llm_folder("llama"))
-    with pytest.raises(ValueError, match=r"encoder-decoder LLM.*Take isthmus.backbones.EncoderDecoderBackbone"):
+    with pytest.raises(ValueError, match=r"encoder-decoder LLM.*Use isthmus.backbones.EncoderDecoderBackbone"):
         CausalBackbone(llm_folder("t5"))
 
 

@@ -83,7 +83,7 @@ def test_a_template_of_parts_is_given_parts(caplog: pytest.LogCaptureFixture) ->
     parts = template().replace("{{ m['content'] }}", "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}")
     with caplog.at_level(logging.INFO):
         made, ends = probed(parts)
-    assert "takes turns as lists of parts" in caplog.text
+    assert "expects turns as lists of parts" in caplog.text
     assert learnt(made, ends, "hi", "yes", "so?", "no") == " yes<eos> no<eos>"
     strict = parts.replace("c['text']", "c['text'] if c is mapping else raise_exception('parts')")
     assert learnt(*probed(strict), "hi", "yes") == " yes<eos>"
@@ -98,7 +98,7 @@ def test_an_end_of_turn_that_decoding_does_not_know_is_learnt_and_ends_it(
     with caplog.at_level(logging.INFO):
         made, ends = probed(template(answer=ASSISTANT.replace("{{ eos_token }}", written)))
     assert ends == {2, end} and [record.levelname for record in caplog.records] == ["INFO"]
-    assert "ends an answer in '<|im_end|>', which ends decoding from now on" in caplog.text
+    assert "ends an answer with '<|im_end|>', which now ends decoding too" in caplog.text
     said = learnt(made, ends, "hi", "yes", "so?", "no")
     assert said.count("<|im_end|>") == 2 and said.endswith("<|im_end|>")
 
@@ -124,19 +124,19 @@ def test_what_closes_a_conversation_is_no_part_of_an_answer(caplog: pytest.LogCa
 REFUSED = {
     "nothing ends an answer": (
         template(answer=ASSISTANT.replace("{{ eos_token }}", " ")),
-        r"writes ' ' after an answer, which ends nothing; expected a token that ends decoding \('<eos>'\)",
+        r"writes ' ' after an answer, without a token that ends decoding; expected one \('<eos>'\)",
     ),
     "nothing follows": (template(answer="<|im_end|>" + ASSISTANT.replace("{{ eos_token }}", "")), "writes '' after"),
     "no special token ends it": (template(answer=ASSISTANT.replace("{{ eos_token }}", "<plain>")), "writes '<plain>'"),
     "a prompt with a word more": (
         template(prompt="{% if add_generation_prompt %}ASSISTANT: one{% endif %}"),
-        r"ends a prompt in 'ASSISTANT: one', with which the answer that it writes doesn't begin \('ASSISTANT: A",
+        r"ends a prompt with 'ASSISTANT: one', with which the answer that it writes doesn't begin \('ASSISTANT: A",
     ),
-    "written anew": (
-        template(user=USER.replace("USER:", "USER{% if loop.last %} NOW{% endif %}:")), "writes the question anew"),
-    "no answers": (template(answer="{% elif m['role'] == 'assistant' %}{{ eos_token }}"), "leaves out 'Answer 44.'"),
-    "no questions": (template(user="{% if m['role'] == 'user' %}"), r"leaves out 'Question 22\.'"),
-    "changed words": (template(user=USER.replace("t']", "t'] | upper")), r"leaves out 'Question 22\.'"),
+    "rewritten": (
+        template(user=USER.replace("USER:", "USER{% if loop.last %} NOW{% endif %}:")), "rewrites the question"),
+    "no answers": (template(answer="{% elif m['role'] == 'assistant' %}{{ eos_token }}"), "omits 'Answer 44.'"),
+    "no questions": (template(user="{% if m['role'] == 'user' %}"), r"omits 'Question 22\.'"),
+    "changed words": (template(user=USER.replace("t']", "t'] | upper")), r"omits 'Question 22\.'"),
     "refuses all": ("{{ raise_exception('no') }}", r"refuses turns of user, assistant \(TemplateError: no"),
     "cannot run": ("{{ 1 + 'a' }}", r"refuses turns of user, assistant \(TypeError"),
     "no template": ("{% for %}", r"refuses turns of user, assistant \(TemplateSyntaxError"),
@@ -160,7 +160,7 @@ SOME = {
         template(other="{% else %}{{ raise_exception('no') }}{% endif %}"), "INFO", "system turns are refused: no"),
     "writes answers anew": (
         template(answer=ASSISTANT.replace("{{ m", "{% if loop.last %}<think></think> {% endif %}{{ m")),
-        "WARNING", "writes an answer anew when another turn follows"),
+        "WARNING", "rewrites an answer when another turn follows"),
     "cuts thoughts": (
         template(answer=ASSISTANT.replace("m['content']", "m['content'].split('</think>')[-1]")),
         "WARNING", "conversations with a thought in an answer before the last are refused"),
@@ -195,12 +195,12 @@ def test_a_checkpoint_is_probed_when_it_is_read(llm_folder: Any, kit: Any, tmp_p
     own = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     (folder / "chat_template.jinja").write_text(own.replace("</s>", ""), encoding="utf-8")
     with pytest.raises(
-        ValueError, match=r"backbone checkpoint .*llama: its chat template writes .* which ends nothing"
+        ValueError, match=r"backbone checkpoint .*llama: its chat template writes .* without a token that ends decoding"
     ):
         CausalBackbone(folder)
     (folder / "chat_template.jinja").write_text(own.replace("</s>", "|user|"), encoding="utf-8")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}), encoding="utf-8")
-    with pytest.raises(ValueError, match="which ends nothing"):
+    with pytest.raises(ValueError, match="without a token that ends decoding"):
         CausalBackbone(folder)
     (folder / "chat_template.jinja").write_text(own.replace("</s>", "<unk>"), encoding="utf-8")
     assert CausalBackbone(folder).ends() == {2, 3}

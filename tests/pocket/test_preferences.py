@@ -89,5 +89,5 @@ def test_sums_and_words_have_pairs_too(task: str) -> None:
 def test_pairs_of_an_unknown_task_are_refused() -> None:
     with pytest.raises(ValueError, match=r"preferences.task: found 'sums'; expected any_to_any, arithmetic or text"):
         PreferredAnswers(task="sums")
-    with pytest.raises(ValueError, match="inputs or outputs of the task 'text'"):
+    with pytest.raises(ValueError, match="inputs or outputs for the task 'text'"):
         PreferredAnswers(task="text", outputs=["image"])

@@ -129,7 +129,7 @@ def test_a_cache_that_cannot_be_written_is_no_fault(
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     ceilings = measure_ceilings(model, REFERENCES, {"image": Brightness()}, tmp_path / "file" / "ceilings.json")
     assert ceilings[Modality.IMAGE].generated is not None
-    assert "the ceilings can't be kept" in caplog.text
+    assert "the ceilings can't be saved" in caplog.text
 
 
 def test_references_that_are_none_are_named(model: AnyToAny, tmp_path: Path) -> None:

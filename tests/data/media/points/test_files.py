@@ -90,7 +90,7 @@ def test_pcd_is_read_with_packed_colours(tmp_path: Path, form: str, kind: str) -
 def test_lzf_repeats_what_it_has_made() -> None:
     # "ab", then 6 and 14 bytes from two and from one byte back.
     assert lzf(bytes([1]) + b"ab" + bytes([4 << 5, 1, 7 << 5, 5, 0]), 22) == b"ab" + b"ab" * 3 + b"b" * 14
-    with pytest.raises(ValueError, match="refer to what lies before them"):
+    with pytest.raises(ValueError, match="refer to bytes before their start"):
         lzf(bytes([0]) + b"a" + bytes([1 << 5, 9]), 4)
 
 
@@ -168,7 +168,7 @@ def test_broken_points_are_named_or_left_out_on_request(tmp_path: Path) -> None:
             "its arrays are pc, colors; expected one called points or xyz, .*rgb or colors",
         ),
         ({"points": PLACES, "rgb": BYTES[:5]}, r"its 'points' is \(40, 3\) and its 'rgb' \(5, 3\)"),
-        ({"points": PLACES, "rgb": PLACES}, "its colours reach from -.*normals are no colours"),
+        ({"points": PLACES, "rgb": PLACES}, "its colours reach from -.*normals aren.t colours"),
     ],
 )
 def test_an_npz_that_cannot_be_used_says_which_keys_are(tmp_path: Path, arrays: dict[str, Array], said: str) -> None:
