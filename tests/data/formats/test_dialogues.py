@@ -16,7 +16,7 @@ from isthmus.data.formats.captions import Captions
 from isthmus.data.formats.columns import Columns
 from isthmus.data.lint import Linter
 from isthmus.data.media.limits import MediaLimits
-from isthmus.data.streaming.records import take_apart
+from isthmus.data.streaming.records import as_record
 
 
 def said(question: str, answer: str = "me", **fields: Any) -> dict[str, Any]:
@@ -121,5 +121,5 @@ def test_shards_keep_tools_and_what_is_learnt(tmp_path: Path) -> None:
         {"role": "assistant", "content": "y", "loss": False},
     ]
     found = read(tmp_path, record)
-    kept = take_apart(found, "here", MediaLimits()).named([])
+    kept = as_record(found, "here", MediaLimits()).named([])
     assert parse_conversation(json.loads(json.dumps(kept))) == found

@@ -26,7 +26,7 @@ from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.formats import HuggingFace, ManifestSource, WebDataset
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.sampling.mixture import Mixture
-from isthmus.data.streaming.records import take_apart
+from isthmus.data.streaming.records import as_record
 from isthmus.types import MEDIA, Batch
 
 SETS = {"emoji": 19, "digits": 193}
@@ -53,7 +53,7 @@ def subset(root: Path, name: str, folder: Path) -> dict[str, ConversationSource]
     with tarfile.open(folder / "a.tar", "w") as tar:
         for index in range(len(manifest)):
             conversation = manifest[index]
-            (ending, data), *_ = take_apart(conversation, "here", MediaLimits()).files
+            (ending, data), *_ = as_record(conversation, "here", MediaLimits()).files
             kind = next(i.modality for m in conversation.messages for i in m.content if isinstance(i, MediumItem))
             known = conversation.details
             rows.append({**known, str(kind): {"bytes": data, "path": f"{index}{ending}"}})
