@@ -100,7 +100,7 @@ def no_test(records: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "split", "says"),
     [
-        (without_label, "train", r"manifest\.jsonl:1: label: found None; expected a digit, as seven or 7"),
+        (without_label, "train", r"manifest\.jsonl:1: label: found None; expected a digit, such as seven or 7"),
         (other_label, "train", r"manifest\.jsonl:1: label: found 'dog'; expected a digit"),
         (other_modality, "train", r"manifest\.jsonl:1: modality: found 'smell'; expected one of image, video"),
         (other_path, "train", r"gone\.png"),
