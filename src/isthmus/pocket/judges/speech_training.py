@@ -21,7 +21,7 @@ NONE = 8
 
 
 def augmented(log_mels: Tensor) -> Tensor:
-    """Augments spectra (B, 1, T, F): stretches and shifts them in time and pitch, and adds noise."""
+    """Augments spectra (B, 1, T, F): chunks and shifts them in time and pitch, and adds noise."""
     count = len(log_mels)
     maps = torch.zeros(count, 2, 3)
     maps[:, 0, 0] = torch.exp(0.05 * torch.randn(count))
