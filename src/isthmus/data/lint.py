@@ -220,7 +220,7 @@ class Linter:
         elif not _has_target(conversation):
             raise DataError(
                 Fault.NO_TARGET,
-                f"{where}: found no words and no media in an assistant's turn; expected something to train on. "
+                f"{where}: found no words and no media in an assistant's turn that is learnt; expected some. "
                 "Fix: add the answer, or take the conversation out.",
             )
         whole = blake2b(digest_size=8)
@@ -231,6 +231,8 @@ class Linter:
         for message in turns:
             whole.update(f"\0{message.role}".encode())
             side = "made" if message.role == "assistant" else "given"
+            if message.calls:
+                kinds["call made"] += len(message.calls)
             for item in message.content:
                 if isinstance(item, TextItem):
                     kinds[f"text {side}"] += 1

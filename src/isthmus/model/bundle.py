@@ -37,6 +37,7 @@ def write_bundle(
     experts: Mapping[str, Any],
     lora: LoraSettings | None,
     configuration: dict[str, Any] | None,
+    data: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes what a model has learnt, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
 
@@ -47,6 +48,7 @@ def write_bundle(
         experts: by role, what the model was trained beside.
         lora: how its LLM is adapted.
         configuration: that composed it; None if it was composed in Python.
+        data: what it was learnt from, by source.
 
     Raises:
         ValueError: it can't be written; an earlier bundle is as it was.
@@ -54,16 +56,18 @@ def write_bundle(
     files = {}
     digests = {}
     for component, tensors in state.items():
-        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        files[f"{component}.safetensors"] = data
-        digests[component] = sha256(data).hexdigest()
-    manifest = {
+        written = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+        files[f"{component}.safetensors"] = written
+        digests[component] = sha256(written).hexdigest()
+    manifest: dict[str, Any] = {
         "format": FORMAT,
         "stage": stage,
         "experts": described(experts),
         "components": digests,
         "configuration": configuration,
     }
+    if data is not None:
+        manifest["data"] = dict(data)
     if lora is not None:
         manifest["lora"] = {"method": lora.method, "rank": lora.rank, "alpha": lora.alpha}
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()

@@ -141,7 +141,14 @@ class Composed(pl.LightningModule):
         found |= {f"encoder.{modality}": self.input_side.encoder(modality) for modality in self.inputs}
         return found | {f"generator.{modality}": self.output_side.generator(modality) for modality in self.outputs}
 
-    def save(self, folder: Path, stage: str, writes: bool = True, state: State | None = None) -> Path:
+    def save(
+        self,
+        folder: Path,
+        stage: str,
+        writes: bool = True,
+        state: State | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Writes what was trained, the whole folder or nothing; an earlier one is kept as ``NAME.previous``.
 
         Args:
@@ -149,6 +156,7 @@ class Composed(pl.LightningModule):
             stage: that was trained last.
             writes: whether this process does. Where the model is sharded all have to call this.
             state: by component, in place of the model's own, which may be on the meta device then.
+            data: what it was learnt from, by source.
 
         Raises:
             ValueError: it can't be written; an earlier folder is as it was.
@@ -157,7 +165,9 @@ class Composed(pl.LightningModule):
             owned = self.owned_state().items()
             state = {part: {name: whole_of(own) for name, own in names.items()} for part, names in owned}
         lora = getattr(self.backbone.language_model, "lora", None)
-        return write_bundle(folder, stage, state, self.experts(), lora, self.configuration) if writes else folder
+        if not writes:
+            return folder
+        return write_bundle(folder, stage, state, self.experts(), lora, self.configuration, data)
 
     def load(self, folder: Path, strict: bool = True) -> dict[str, Any]:
         """Copies the weights that :meth:`save` wrote, and nothing else, into this built model; returns the manifest.

@@ -24,6 +24,7 @@ from isthmus.training.module import TrainingModule, training_module
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.parameter_groups import plan_groups
+from isthmus.training.provenance import provenance
 from isthmus.training.reach import Reach
 from isthmus.training.running.breaking_off import BreakingOff
 from isthmus.training.running.checkpoints import WholeCheckpoints
@@ -276,9 +277,11 @@ class StageSwitch(pl.Callback):
 
     def _leave(self, trainer: pl.Trainer, module: TrainingModule, index: int) -> None:
         if not _is_trial(trainer):
-            self._reach.tell(trainer, module.model, self.names[index])
-            folder = module.model.save(self.folder / self.names[index], self.names[index], trainer.is_global_zero)
-            log.info("stage '%s' is over; its weights are in %s", self.names[index], folder)
+            name, writes = self.names[index], trainer.is_global_zero
+            self._reach.tell(trainer, module.model, name)
+            data = provenance(_data(trainer).sources, self.stages[name].data) if writes else None
+            folder = module.model.save(self.folder / name, name, writes, data=data)
+            log.info("stage '%s' is over; its weights are in %s", name, folder)
         self.over = index + 1
         if self.unfinished and self.breaking_off.why is None:
             forget_early_stopping(trainer)

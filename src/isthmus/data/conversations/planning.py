@@ -36,7 +36,7 @@ NO_LENGTH = 10**30
 Span = tuple[int, int]
 
 Turn = dict[str, Any]
-"""A turn as templates take it: role, content and, where the assistant calls tools, ``tool_calls``."""
+"""A turn as templates take it: role, content and ``tool_calls``, where there are any."""
 Turns = list[Turn]
 
 
@@ -140,11 +140,8 @@ class Planner:
             spans = [piece for span in spans for piece in spans_without_thoughts(text, literals, span)]
         segments = self._segments(conversation, text, literals, spans, set(trained), where)
         if targets != "none" and not _has_target(segments):
-            found, expected = (
-                f"found nothing to train on (targets={targets!r})",
-                "an assistant's turn with words or media",
-            )
-            raise fault(where, found, expected, "add the answer, or take the conversation out", Fault.NO_TARGET)
+            found, fix = f"found nothing to train on (targets={targets!r})", "add it, or take the conversation out"
+            raise fault(where, found, "an assistant's turn with words or media that is learnt", fix, Fault.NO_TARGET)
         return segments
 
     def _written(self, message: Message, literals: list[str], where: str) -> Turn:

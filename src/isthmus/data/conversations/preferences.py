@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class PreferenceLines(ConversationSource):
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return list(self._lines.files)
 
     def __getitem__(self, index: int) -> Pair:
         """A pair.

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from isthmus.data.conversations.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 from isthmus.data.errors import DataError, fault
 from isthmus.data.packed import unpacked
+from isthmus.data.retries import DISK
 from isthmus.paths import user_path
 
 _CHUNK = 1 << 20
@@ -78,16 +79,19 @@ class Records:
         begin = int(self._offsets[index])
         place = index % len(self) + 1
         end = int(self._offsets[place]) if place < len(self._offsets) else self._data.stat().st_size
-        # Opened anew each time: worker processes share no file position.
-        with self._data.open("rb") as file:
-            file.seek(begin)
-            data = file.read(max(0, min(end - begin, LONGEST)))
+        data = DISK.run(str(self.path), lambda: self._bytes(begin, max(0, min(end - begin, LONGEST))))
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise self._fault(
                 index, f"found bytes that aren't UTF-8 ({error.reason})", "save the file as UTF-8"
             ) from error
+
+    def _bytes(self, begin: int, size: int) -> bytes:
+        # Opened anew each time: worker processes share no file position.
+        with self._data.open("rb") as file:
+            file.seek(begin)
+            return file.read(size)
 
     def _empty(self) -> ValueError:
         return ValueError(f"{self.path}: found no records; expected at least one. Fix: fill the file.")

@@ -36,6 +36,11 @@ class ConversationSource:
         return f"{self.name}/{index}"
 
     @property
+    def files(self) -> Sequence[Path]:
+        """The files that say what is in it, or a folder of them; none where it is made as it is read."""
+        return ()
+
+    @property
     def chunks(self) -> Chunks | None:
         """Parts that are best read one after the other, where an order that jumps about would be slow."""
         return None
@@ -111,6 +116,10 @@ class JsonLines(ConversationSource):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.path]
 
     def __getitem__(self, index: int) -> Conversation:
         """The conversation of the ``index``-th line that isn't blank.

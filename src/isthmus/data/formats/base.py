@@ -89,6 +89,10 @@ class RecordSource(ConversationSource):
             remark(Remark.MARK, where, f"found {marks} in a text, and no such medium: it is text")
         return conversation
 
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.records.path]
+
     def media_in(self, index: int) -> Collection[Modality]:
         raw, where = self.records.raw(self._kept[index])
         return media_named(self.chat(raw, where, self._kept[index])["messages"])

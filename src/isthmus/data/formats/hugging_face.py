@@ -76,7 +76,7 @@ class HuggingFace(RecordSource):
         if splits and all(named):
             named = {split: named[split] for split in _asked(splits, list(named), str(path))}
         files = [file for of in named.values() for file in of]
-        tables = TableFiles(files)
+        tables, self._files = TableFiles(files), files
         self.columns = Columns(
             columns, Captions(direction, describe, draw, seed), tables.names, tables.labels, str(path)
         )
@@ -102,6 +102,10 @@ class HuggingFace(RecordSource):
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         return self.columns.chat(raw, where, index)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return self._files
 
     @property
     def chunks(self) -> Chunks | None:

@@ -94,6 +94,10 @@ class ManifestSource(ConversationSource):
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.records.path]
+
     def __getitem__(self, index: int) -> Conversation:
         """The ``index``-th record that the filters leave.
 

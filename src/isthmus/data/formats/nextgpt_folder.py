@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -62,6 +62,10 @@ class NextGPTFolder(ConversationSource):
 
     def __len__(self) -> int:
         return self._ends[-1]
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [file for part in self.parts for file in part.files]
 
     def __getitem__(self, index: int) -> Conversation:
         part, place = self._at(index)

@@ -70,11 +70,16 @@ class WebDataset(RecordSource):
         if not files:
             raise ValueError(f"{path}: found no {', '.join(_ENDINGS)}; expected archives. Fix: correct the path.")
         chosen = of_splits(files, splits, user_path(path)) if splits else []
-        records = TarRecords(chosen or files, dots)
+        self._files = chosen or files
+        records = TarRecords(self._files, dots)
         kept = None if chosen else kept_records(records, {"split": splits})
         self.columns = Columns(columns, Captions(direction, describe, draw, seed), where=str(path))
         super().__init__(records, root, target_files, kept)
         self.name = user_path(path).stem
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return self._files
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         return self.columns.chat(raw, where, index)

@@ -9,6 +9,7 @@ from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.locations import resolve_path
 from isthmus.data.media.stored import StoredFile
+from isthmus.data.retries import DISK
 from isthmus.paths import user_path
 from isthmus.request import Request
 from isthmus.types import Media, Modality
@@ -49,9 +50,15 @@ def read_media(
         return _read_stored(path, modality, limits, sample_rate, request)
     resolved = resolve_path(path, root, str(path))
     with data_faults(str(resolved)):
-        if modality is not Modality.VIDEO or request is None or request.frames is None:
-            limits.check(resolved, bytes=resolved.stat().st_size)
-        return _decoded(resolved, modality, limits, sample_rate, request)
+        return DISK.run(str(resolved), lambda: _read(resolved, modality, limits, sample_rate, request))
+
+
+def _read(
+    resolved: Path, modality: Modality, limits: MediaLimits, sample_rate: float | None, request: Request | None
+) -> Media:
+    if modality is not Modality.VIDEO or request is None or request.frames is None:
+        limits.check(resolved, bytes=resolved.stat().st_size)
+    return _decoded(resolved, modality, limits, sample_rate, request)
 
 
 def _decoded(

@@ -16,7 +16,7 @@ from isthmus.data.media.files import DEFAULT_LIMITS
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.sampling.orders import Chunks
 from isthmus.data.streaming.copies import LocalCopies
-from isthmus.data.streaming.layout import MANIFEST, check_sizes, read_index, read_manifest
+from isthmus.data.streaming.layout import INDEX, MANIFEST, check_sizes, read_index, read_manifest
 from isthmus.data.streaming.members import unpack
 from isthmus.data.streaming.records import modalities
 from isthmus.data.streaming.storage import Storage
@@ -102,6 +102,11 @@ class Shards(ConversationSource):
                 f"byte {begin} of the shard on. Fix: copy the shard anew, or convert the set again.",
             )
         return unpack(data, where)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The index, which holds the checksum of every conversation; where it is on this machine."""
+        return [Path(self.storage.address, name) for name in (MANIFEST, INDEX)] if self.storage.is_local else ()
 
     def where(self, index: int) -> str:
         index = range(len(self))[index]

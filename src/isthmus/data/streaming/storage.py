@@ -1,4 +1,4 @@
-"""A folder on a disk or in an object store, by fsspec."""
+"""A folder on a disk or in an object store, by fsspec. What fails in passing is tried again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from isthmus.data.errors import DataError, Fault
+from isthmus.data.retries import Retries, is_disks, is_stores
 from isthmus.paths import user_path
 
 Found = TypeVar("Found")
@@ -33,6 +34,7 @@ class Storage:
         self.options = dict(options or {})
         self._opened: tuple[int, AbstractFileSystem, str] | None = None
         self._open()
+        self.retries = Retries(is_disks if self.is_local else is_stores)
 
     @property
     def is_local(self) -> bool:
@@ -111,7 +113,7 @@ class Storage:
     def _try(self, name: str, do: Callable[[AbstractFileSystem, str], Found]) -> Found:
         system, folder = self._open()
         try:
-            return do(system, f"{folder}/{name}")
+            return self.retries.run(self.where(name), lambda: do(system, f"{folder}/{name}"))
         except Exception as error:  # exceptions differ between stores
             raise DataError(
                 Fault.PATH,
