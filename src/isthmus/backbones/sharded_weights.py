@@ -1,4 +1,4 @@
-"""An LLM built without its weights and filled once it is sharded: no process holds more than its share and a tensor."""
+"""Loads an LLM's weights after sharding: no process holds more than its shards and one whole tensor at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from isthmus.backbones.owned_state import share_of
 
 LORA_BASE = ".base_layer."
-"""What adapters put into the name of a layer that they wrap."""
+"""The part that adapters insert into the name of a layer that they wrap."""
 
 
 class StoredWeights:
-    """The tensors of an LLM's safetensors files, by the names that its class gives them.
+    """The tensors of an LLM's safetensors files, by their names in the LLM's class.
 
     Args:
-        folder: of the checkpoint.
+        folder: the checkpoint's folder.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the folder has no safetensors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class StoredWeights:
         """One tensor, on the CPU.
 
         Raises:
-            ValueError: it isn't there under this name and of this shape.
+            ValueError: no tensor has this name, or it has another shape.
         """
         from safetensors import safe_open
 
@@ -66,7 +66,7 @@ class StoredWeights:
 
 
 def without_weights(library: Any, config: Any, dtype: torch.dtype, weights: StoredWeights) -> Any:
-    """The LLM, whose layers are on the meta device, with its embedding and its head, which new tokens' rows begin by.
+    """The LLM with its layers on the meta device; embedding and head, which initialise new tokens' rows, are loaded.
 
     Buffers are computed.
     """
@@ -85,9 +85,9 @@ def without_weights(library: Any, config: Any, dtype: torch.dtype, weights: Stor
 
 @contextmanager
 def stand_ins(llm: nn.Module) -> Iterator[None]:
-    """What is on the meta device has a stand-in of a single number on the CPU, for the block's length.
+    """Within the block, tensors on the meta device are replaced by expanded zeros of one element on the CPU.
 
-    Adapters go to the device of the layer that they wrap, and must not lose what they drew there.
+    Adapters are moved to the device of the layer that they wrap, where they must keep their initial values.
     """
     llm._apply(lambda own: torch.zeros(1, dtype=own.dtype).expand(own.shape) if own.is_meta else own)
     yield
@@ -95,7 +95,7 @@ def stand_ins(llm: nn.Module) -> Iterator[None]:
 
 
 def fill(llm: nn.Module, weights: StoredWeights, device: torch.device) -> None:
-    """Reads what is on the meta device: of each sharded tensor, this process's share.
+    """Loads the tensors that are on the meta device; of each sharded one, this process's shard.
 
     Raises:
         ValueError: see :meth:`StoredWeights.read`.

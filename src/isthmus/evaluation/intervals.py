@@ -1,4 +1,4 @@
-"""How sure a measured figure is, by scipy's intervals."""
+"""Confidence intervals of measured figures, by scipy."""
 
 from __future__ import annotations
 

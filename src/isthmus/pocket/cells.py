@@ -36,7 +36,7 @@ class MatrixCells(PocketSource):
         arithmetic: whether to add sums of an image and a tone, as text, image and audio, if these are among the inputs
             and outputs.
         text_skill: number of prompts of the LLM's text-only test that follow (at most 600).
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
 
     Raises:
         ValueError: an unknown split or modality, or a number out of range.

@@ -24,7 +24,7 @@ class References(PocketSource):
         size: number of answers of all modalities together.
         seed: of all random choices.
         modalities: of the answers; text and all media by default.
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
     """
 
     name = "references"

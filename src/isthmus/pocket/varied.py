@@ -27,13 +27,13 @@ class VariedAnswers(AnyToAny):
 
     Args:
         split: ``train``, ``validation`` or ``test``.
-        size: how many conversations.
-        seed: of all that is drawn.
-        inputs: what the user gives; text and all media by default.
-        outputs: what is asked for; text and all media by default.
+        size: number of conversations.
+        seed: of all random choices.
+        inputs: modalities of the user's turns; text and all media by default.
+        outputs: requested modalities; text and all media by default.
         courteous: the share of answers that begin with a courtesy.
         coloured: the share of answers that choose a colour, among those whose medium may have any.
-        world: where media come from; by default they are drawn.
+        world: the source of media; by default they are drawn.
 
     Raises:
         ValueError: a share outside 0 to 1.

@@ -105,5 +105,5 @@ def test_bad_bytes_are_skipped_and_counted_in_training(
     schedule = Mixture("one", {"text": 4}, {"text": 1.0}, 4, 1)
     loader = ConversationLoader(schedule, {"text": source}, collator, on_error="skip")
     assert len(next(iter(loader)).details) == 4 and loader.skipped == {"corrupt": 1}
-    with pytest.raises(DataError, match=r"000002\.tar\[000000002\]: found \d+ bytes that aren't"):
+    with pytest.raises(DataError, match=r"000002\.tar\[000000002\]: found \d+ bytes with another checksum"):
         list(ConversationLoader(schedule, {"text": source}, collator))

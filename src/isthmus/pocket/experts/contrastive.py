@@ -79,8 +79,8 @@ def recalls(name: str, media: Tensor, texts: Tensor, captions: Sequence[str]) ->
     Args:
         name: of the modality.
         media: unit-length embeddings (n, D).
-        texts: those of the captions (n, D).
-        captions: n.
+        texts: unit-length embeddings (n, D) of the captions.
+        captions: the n captions.
     """
     report = retrieval_report(media @ texts.T, captions)
     found = report["medium_to_caption"]

@@ -63,7 +63,7 @@ def test_a_chunk_longer_than_its_file_is_refused_before_it_is_read(tmp_path: Pat
 
 def test_an_npy_header_that_declares_gigabytes_of_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 3 << 30) + b"{}")
-    with pytest.raises(DataError, match=r"a\.npy: .*its header declares 3221225472 bytes"):
+    with pytest.raises(DataError, match=r"a\.npy: .*its header declares a length of 3221225472 bytes"):
         read_media(tmp_path / "a.npy", Modality.POINTS)
 
 

@@ -270,7 +270,7 @@ def test_a_cover_is_no_video_and_sound_alone_is_told(tmp_path: Path) -> None:
                 still = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
                 opened.mux(picture.encode(still))
                 opened.mux(picture.encode())
-        held = "sound and a cover picture alone" if cover else "sound alone"
+        held = "only sound and a cover picture" if cover else "only sound"
         with pytest.raises(DataError, match=rf"it holds {held}\).* Fix: give it as audio"):
             read_media(tmp_path / name, VIDEO)
 

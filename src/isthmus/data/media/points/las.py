@@ -25,8 +25,8 @@ def read_las(path: Path, limits: MediaLimits) -> np.ndarray[Any, Any]:
     except ImportError as error:
         raise ValueError("LAS and LAZ are read by laspy, which is not installed: pip install 'isthmus[las]'") from error
     _records_fit(path)
-    # The backend that runs in parallel takes memory for each chunk's declared bytes before it reads them, and a damaged
-    # table declares gigabytes, which ends the process. This one reads points one after the other.
+    # The parallel backend allocates each chunk's declared bytes before it reads them; a damaged table can declare
+    # gigabytes, which would end the process. This backend reads points one after the other.
     with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs) as reader:
         header = reader.header
         count, row = header.point_count, header.point_format.size
@@ -64,7 +64,7 @@ def _records_fit(path: Path) -> None:
     room = 54 * records
     if head[25] >= 4 and len(head) >= 247:
         room += 60 * int(struct.unpack("<I", head[243:247])[0])
-    is_compressed = bool(head[104] & 0x80)  # LAZ's mark in the format's number
+    is_compressed = bool(head[104] & 0x80)  # LAZ's flag in the point format
     if room > size or (is_compressed and _chunks(path, struct.unpack("<I", head[96:100])[0]) > size):
         raise ValueError(f"its header declares records of {room} bytes in a file of {size}")
 
@@ -79,28 +79,28 @@ def _chunks(path: Path, start: int) -> int:
 
 
 _VARIABLE = 0xFFFFFFFF
-"""The points of a chunk where the table says how many each one has, as in COPC files."""
+"""The number of points per chunk that means: the table has each chunk's number, as in COPC files."""
 
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 """Layers of each item of LAZ 1.4 by its type: points, colours, colours with near infrared, wave packets.
 
-An item of extra bytes, type 14, has a layer a byte. Items of earlier versions have other types and no layers.
+An item of extra bytes, type 14, has one layer per byte. Items of earlier versions have other types and no layers.
 """
 
 
 def _layers_fit(path: Path, start: int, count: int, record: bytes) -> None:
-    """Refuses compressed points whose layers are longer than their file: lazrs takes memory for what they declare.
+    """Refuses compressed points whose declared layers exceed their file: lazrs allocates the declared memory.
 
     A chunk is its first point, four bytes of count, each layer's length in four bytes, and the layers.
 
     Args:
         path: the file.
-        start: the byte at which its points begin, with the eight bytes of the chunk table's place.
-        count: how many points it has.
-        record: LASzip's own record, which lists the items of a point and the points of a chunk.
+        start: offset of its points, which begin with eight bytes for the position of the chunk table.
+        count: number of points.
+        record: LASzip's record, with the items of a point and the number of points per chunk.
 
     Raises:
-        ValueError: they are longer.
+        ValueError: the layers exceed the file.
     """
     size = path.stat().st_size
     points, number = struct.unpack("<12xI16xH", record[:34].ljust(34, b"\0"))

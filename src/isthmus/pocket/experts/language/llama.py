@@ -136,7 +136,7 @@ class ChatLoss:
 
     Args:
         llm: the trained LLM.
-        tokenizer: its own.
+        tokenizer: of the LLM.
         seed: of the chats.
         draw: gives a chat, from a generator.
     """
