@@ -164,7 +164,7 @@ SOME = {
     "cuts thoughts": (
         template(answer=ASSISTANT.replace("m['content']", "m['content'].split('</think>')[-1]")),
         "WARNING", "conversations with a thought in an answer before the last are refused"),
-    "has no prompt": (template(prompt=""), "WARNING", "leaves it to the model to write 'ASSISTANT: ' before"),
+    "has no prompt": (template(prompt=""), "WARNING", "doesn't end its prompt with 'ASSISTANT: '"),
 }  # fmt: skip
 
 
