@@ -68,7 +68,7 @@ def test_a_busy_store_is_asked_again(storage: Storage, caplog: pytest.LogCapture
 @pytest.mark.parametrize("error", [FileNotFoundError("a"), PermissionError("a"), Answer(404), ValueError("a")])
 def test_a_wrong_request_is_told_at_once(storage: Storage, error: Exception) -> None:
     Flaky.failures = [Answer(500), error]
-    with pytest.raises(DataError, match=rf"{type(error).__name__}.*Fix: look whether it is there"):
+    with pytest.raises(DataError, match=rf"{type(error).__name__}.*Fix: check that it exists"):
         storage.read("a")
     assert len(Flaky.failures) == 1
 
