@@ -19,7 +19,8 @@ from torch import nn
 from isthmus import cli
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import LanguageModel
-from isthmus.cli.parts import KINDS, Part, all_parts, as_json, as_text
+from isthmus.cli.parts import KINDS, Part, all_parts, all_sets, as_json, as_text
+from isthmus.data import formats
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
 from isthmus.input_projectors.base import InputProjector
@@ -155,10 +156,19 @@ def test_text_and_json_hold_every_part(capsys: pytest.CaptureFixture[str]) -> No
     table = capsys.readouterr().out
     cli.main(["parts", "--json"])
     objects = json.loads(capsys.readouterr().out)
-    assert [found["class_path"] for found in objects] == [part.class_path for part in all_parts()]
-    assert [found["kind"] for found in objects] == [part.kind for part in all_parts()]
+    listed = [*all_parts(), *all_sets()]
+    assert [found["class_path"] for found in objects] == [part.class_path for part in listed]
+    assert [found["kind"] for found in objects] == [part.kind for part in listed]
     assert all(any(line.startswith(part.class_path) for line in table.splitlines()) for part in all_parts())
     assert all(part.card.checkpoint in table and part.card.weights in table for part in all_parts())
+
+
+def test_every_format_of_sets_is_listed_by_what_it_says() -> None:
+    found = {part.name: part for part in all_sets()}
+    assert {*formats.__all__, "JsonLines", "Shards"} == {*found} and {part.kind for part in found.values()} == {"set"}
+    assert found["WebDataset"].class_path == "isthmus.data.formats.WebDataset"
+    assert found["HuggingFace"].card.extra == "datasets" and found["CC3M"].card.extra == ""
+    assert all(len(part.card.takes) > 20 and ":" not in part.card.takes[:5] for part in found.values())
 
 
 def test_columns_are_aligned_and_empty_kinds_left_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,6 +20,12 @@ KINDS = {
     "generators": "generator",
 }
 """Room -> what its parts are, in the order in which data flows through them."""
+
+OWN = {
+    "isthmus.data.JsonLines": "isthmus.data.conversations.sources",
+    "isthmus.data.Shards": "isthmus.data.streaming.source",
+}
+"""The package's own formats of sets -> where they are."""
 
 COLUMNS = {
     "takes": "takes",
@@ -42,7 +49,8 @@ class Part:
     @property
     def kind(self) -> str:
         """What it is, by its room; or what it stands within."""
-        return f"within {self.card.within}" if self.card.within else KINDS[self.class_path.split(".")[1]]
+        room = self.class_path.split(".")[1]
+        return f"within {self.card.within}" if self.card.within else KINDS.get(room, "set")
 
     @property
     def name(self) -> str:
@@ -60,14 +68,37 @@ def all_parts() -> tuple[Part, ...]:
     return tuple(sorted(found, key=lambda part: bool(part.card.within)))
 
 
+@cache
+def all_sets() -> tuple[Part, ...]:
+    """Every format of sets, with what its class says first: what ``--format`` and a config's ``data`` take."""
+    homes = {f"isthmus.data.formats.{name}": module for module, name in _exports("isthmus.data.formats")}
+    found = []
+    for class_path, module in (OWN | homes).items():
+        for owner in _source(module).body:
+            if isinstance(owner, ast.ClassDef) and owner.name == class_path.rpartition(".")[2]:
+                told = ast.get_docstring(owner) or ""
+                needs = re.search(r"Needs the extra ``(\w+)``", told)
+                first = told.partition("\n\n")[0].replace("\n", " ").replace("``", "")
+                takes = re.sub(r":\w+:`~?([^`]*)`", r"\1", first)
+                extra = needs[1] if needs else ""
+                card = PartCard(takes=takes, gives="conversations", widths="", weights="", checkpoint="", extra=extra)
+                found.append(Part(class_path, card))
+    return tuple(found)
+
+
+def _exports(package: str) -> Iterator[tuple[str, str]]:
+    """Module and name of what a package imports from within itself."""
+    for node in ast.walk(_source(f"{package}.__init__")):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}."):
+            yield from ((node.module, name.name) for name in node.names)
+
+
 def _parts(room: str) -> Iterator[Part]:
-    for node in ast.walk(_source(f"isthmus.{room}.__init__")):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"isthmus.{room}."):
-            for name in node.names:
-                match _card(node.module, name.name):
-                    case ast.Call(keywords=keywords):
-                        fields = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
-                        yield Part(f"isthmus.{room}.{name.name}", PartCard(**fields))
+    for module, name in _exports(f"isthmus.{room}"):
+        match _card(module, name):
+            case ast.Call(keywords=keywords):
+                fields = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+                yield Part(f"isthmus.{room}.{name}", PartCard(**fields))
 
 
 def _card(module: str, name: str) -> ast.expr | None:

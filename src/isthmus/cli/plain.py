@@ -113,9 +113,9 @@ def _parts_parser() -> ArgumentParser:
 
 
 def _parts(options: Namespace) -> None:
-    from isthmus.cli.parts import all_parts, as_json, as_text
+    from isthmus.cli.parts import all_parts, all_sets, as_json, as_text
 
-    print((as_json if options.json else as_text)(all_parts()))
+    print((as_json if options.json else as_text)((*all_parts(), *all_sets())))
 
 
 def _data_parser() -> ArgumentParser:
@@ -151,7 +151,7 @@ IMPORTS: dict[str, Command] = {
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
-    "parts": Command("list encoders, projectors, backbones and generators", _parts_parser, _parts),
+    "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
     "import": Command("make a model of what others have trained", importing.parser, _import, IMPORTS),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,10 @@ def unpacked(path: Path) -> Path:
         head = file.read(len(ZSTD))
     if not head.startswith(GZIP) and head != ZSTD:
         return path
+    if head == ZSTD and find_spec("pyarrow") is None:
+        raise ValueError(
+            f"{path}: found zstd and no pyarrow, which reads it; expected both. Fix: pip install 'isthmus[datasets]'."
+        )
     return derived_file(path, "unpacked", lambda target: _unpack(path, target, head == ZSTD))
 
 
@@ -47,10 +52,8 @@ def _unpack(path: Path, target: Path, is_zstd: bool) -> None:
 
 
 def _zstd(path: Path) -> IO[Any]:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ValueError("zstd is read by pyarrow, which is not installed: pip install 'isthmus[datasets]'") from error
+    import pyarrow
+
     stream: IO[Any] = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
     return stream
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import random
 import sys
@@ -93,6 +94,16 @@ def test_turns_with_parts_take_the_rows_media_in_order(tmp_path: Path) -> None:
     assert plain(source[0]) == [("system", ["Be brief."]), asked, ("assistant", ["Both."])]
     assert plain(source[1]) == [asked, ("assistant", ["Both."])]
     assert str(stored(source, 0)[0]).endswith("a.parquet[0]: 0.png")
+
+
+def test_turns_may_be_a_struct_of_lists_or_a_text_of_json(tmp_path: Path) -> None:
+    said = [("user", ["Who?"]), ("assistant", ["Me."])]
+    apart = {"from": ["human", "gpt"], "value": ["Who?", "Me."]}
+    features = {"conversations": {"from": datasets.List(TEXT), "value": datasets.List(TEXT)}}
+    assert plain(HuggingFace(table(tmp_path, [{"conversations": apart}], features))[0]) == said
+    told = json.dumps([{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}])
+    source = HuggingFace(table(tmp_path, [{"conversations": told}]))
+    assert plain(source[0]) == said and source[0].details == {}
 
 
 def test_other_media_and_other_words(tmp_path: Path) -> None:

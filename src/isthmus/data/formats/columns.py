@@ -195,6 +195,9 @@ def _dialogue(raw: Any, name: str, media: Mapping[str, list[Item]], system: str,
             raw = json.loads(raw)
         except ValueError as error:
             raise fault(f"{where}: {name}", f"found no JSON ({error})", "a list of turns", "fix it") from error
+    if isinstance(raw, Mapping) and raw and all(isinstance(of, list) for of in raw.values()):
+        # What the library makes of a sequence of structs in some of its versions: a struct of lists.
+        raw = [dict(zip(raw, values, strict=False)) for values in zip(*raw.values(), strict=False)]
     if isinstance(raw, list) and isinstance(_first(raw), Mapping) and {"user", "assistant"} <= raw[0].keys():
         pairs = [mapping(pair, f"{where}: {name}[{i}]") for i, pair in enumerate(raw)]
         raw = [{"role": role, "content": pair.get(role)} for pair in pairs for role in ("user", "assistant")]
