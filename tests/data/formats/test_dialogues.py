@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isthmus.data.conversations.schema import Conversation, Message, TextItem, parse_conversation
+from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.errors import DataError
 from isthmus.data.formats import Alpaca, ShareGPT
 from isthmus.data.formats.captions import Captions
 from isthmus.data.formats.columns import Columns
 from isthmus.data.lint import Linter
 from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.remarks import Remark, remarks
 from isthmus.data.streaming.records import as_record
 
 
@@ -46,13 +47,15 @@ def test_marks_within_code_take_no_medium(tmp_path: Path) -> None:
     assert kinds(read(tmp_path, record, Alpaca).messages[0]) == ["`<image>` and ", "image"]
 
 
-def test_marks_without_media_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
+def test_marks_without_media_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps(said("`<image>` and <audio>")))
+    with remarks() as told:
         read(tmp_path, said("<image>who?"))
         read(tmp_path, said("what is `<video>`?"))
-    (record,) = caplog.records
-    assert "set.json:1: found <image> in a text, and no such medium" in record.message
-    assert "mark without a medium: " in record.message
+        JsonLines(tmp_path / "own.jsonl")[0]
+    assert [kind for kind, _ in told] == [Remark.MARK] * 2
+    assert "set.json:1: found <image> in a text, and no such medium" in told[0][1]
+    assert "own.jsonl:1: found <audio> in a text" in told[1][1]
     (tmp_path / "set.json").write_text(json.dumps([said("<image>who?"), said("`<image>`?"), said("who?")]))
     report = Linter().lint(ShareGPT(tmp_path / "set.json"))
     assert {kind: found.count for kind, found in report.findings.items()} == {"mark without a medium": 1}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
+from isthmus.data.media.remarks import Remark, remark
 from isthmus.types import MEDIA
 
 _MARK = re.compile(rf"```.*?(?:```|\Z)|``.+?``|`[^`\n]+`|<({'|'.join(MEDIA)})>", re.DOTALL)
@@ -15,6 +16,13 @@ _MARK = re.compile(rf"```.*?(?:```|\Z)|``.+?``|`[^`\n]+`|<({'|'.join(MEDIA)})>",
 def marks(text: str) -> Iterator[re.Match[str]]:
     """The marks of a text outside of code, each with its modality as first group."""
     return (found for found in _MARK.finditer(text) if found[1])
+
+
+def told(conversation: Conversation, where: str) -> Conversation:
+    """The conversation itself, its :func:`unserved_marks` counted and told."""
+    if unserved := unserved_marks(conversation):
+        remark(Remark.MARK, where, f"found {unserved} in a text, and no such medium: it is text")
+    return conversation
 
 
 def unserved_marks(conversation: Conversation) -> str:

@@ -147,30 +147,28 @@ class Planner:
     def _written(self, message: Message, literals: list[str], where: str) -> Turn:
         """One turn as the template takes it: text, a sentinel for each medium, a literal for each spelling."""
         parts: list[str] = []
+        kept = without_thoughts if self.thoughts == "drop" and message.role == "assistant" else str
         words = ""  # neighbouring texts are one: what they spell together counts
         for item in message.content:
             if isinstance(item, MediumItem):
-                parts += [self._literal_text.take_out(self._kept(words, message), literals), SENTINEL]
+                parts += [self._literal_text.take_out(kept(words), literals), SENTINEL]
                 words = ""
             else:
                 words += item.text
-        words = self._kept(words, message)
+        words = kept(words)
         turn = {"role": message.role, "content": "".join([*parts, self._literal_text.take_out(words, literals)])}
         if not message.calls:
             return turn
         self._check_plain(message.calls, where)
         return {**turn, "tool_calls": list(message.calls)}
 
-    def _kept(self, words: str, message: Message) -> str:
-        return without_thoughts(words) if self.thoughts == "drop" and message.role == "assistant" else words
-
     def _check_plain(self, value: Any, where: str) -> None:
         """Raises a DataError where calls or tools spell control tokens: where a template writes them isn't known."""
         spelled: list[str] = []
         self._literal_text.take_out(json.dumps(value, ensure_ascii=False) if value else "", spelled)
         if spelled:
-            found, fix = f"found {spelled[0]!r} within calls or tools", "take it out"
-            raise fault(where, found, "text that can't end a turn or forge one", fix, Fault.RESERVED_TEXT)
+            found = f"found {spelled[0]!r} within calls or tools"
+            raise fault(where, found, "text that can't forge a turn", "take it out", Fault.RESERVED_TEXT)
 
     def _render(self, messages: Turns, generation_prompt: bool, where: str, tools: list[Any] | None = None) -> str:
         from jinja2 import TemplateError
@@ -208,11 +206,15 @@ class Planner:
             said = message["content"].strip()
             found = text.find(said, at)
             if i in self._dropped[roles] or (found < 0 and not (is_plain and said in text)):
-                raise self._incomplete(message["role"], i, said, i in self._dropped[roles], where)
+                raise self._incomplete(message, i, i in self._dropped[roles], where)
             at = max(at, found + len(said))
 
-    def _incomplete(self, role: str, index: int, said: str, is_dropped: bool, where: str) -> DataError:
-        if not is_dropped:
+    def _incomplete(self, message: Turn, index: int, is_dropped: bool, where: str) -> DataError:
+        role, said = message["role"], message["content"].strip()
+        if is_dropped and "tool_calls" in message:
+            said = ", ".join(names_of(message["tool_calls"]))
+            found, fix = "leaves out what the assistant calls", "take an LLM whose template knows tools"
+        elif not is_dropped:
             found, fix = "changes or cuts words", "take out what it reacts to (such as thoughts)"
         elif role == "system":
             found = "leaves out a system turn" if index == 0 else "leaves out a system turn that isn't the first"

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.data.conversations.marks import told
 from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
 from isthmus.data.errors import DataError, Fault, data_faults
@@ -128,7 +129,7 @@ class JsonLines(ConversationSource):
             DataError: the line isn't JSON, or isn't a conversation; named with its number.
         """
         raw, where = self.raw(index)
-        return parse_conversation(_with_listed(raw, where), where, self.root)
+        return told(parse_conversation(_with_listed(raw, where), where, self.root), where)
 
     def media_in(self, index: int) -> Collection[Modality]:
         raw, _ = self.raw(index)

@@ -6,11 +6,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from isthmus.data.conversations.marks import unserved_marks
+from isthmus.data.conversations.marks import told
 from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, media_named
-from isthmus.data.media.remarks import Remark, remark
 from isthmus.paths import user_path
 from isthmus.types import Modality
 
@@ -84,10 +83,7 @@ class RecordSource(ConversationSource):
             for message in chat["messages"]:
                 if message["role"] == "assistant":
                     message["content"] = [_without_file(item) for item in message["content"]]
-        conversation = parse_conversation(chat, where, self.root)
-        if marks := unserved_marks(conversation):
-            remark(Remark.MARK, where, f"found {marks} in a text, and no such medium: it is text")
-        return conversation
+        return told(parse_conversation(chat, where, self.root), where)
 
     @property
     def files(self) -> Sequence[Path]:

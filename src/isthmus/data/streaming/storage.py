@@ -49,7 +49,7 @@ class Storage:
         """Sizes in bytes of all files by name; empty if there is no folder or it can't be listed."""
         system, folder = self._open()
         try:
-            listed = system.ls(folder, detail=True)
+            listed = self.retries.run(self.address, lambda: system.ls(folder, detail=True))
         except Exception:  # a store may allow reading but not listing; exceptions differ
             return {}
         return {
