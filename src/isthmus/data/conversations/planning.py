@@ -34,10 +34,9 @@ NO_LENGTH = 10**30
 """What a tokenizer without a longest text says; others warn of longer ones."""
 
 Span = tuple[int, int]
-
 Turn = dict[str, Any]
-"""A turn as templates take it: role, content and ``tool_calls``, where there are any."""
 Turns = list[Turn]
+"""Turns as templates take them: role, content and ``tool_calls``, where there are any."""
 
 
 class Planner:
