@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,22 @@ def test_tables_may_be_quoted_in_other_ways(tmp_path: Path) -> None:
     assert everything(escaped) == [{"f": "1.png", "caption": 'a "cat", so'}]
     with pytest.raises(ValueError, match=r"delimiter, quote, escape: found ',', '--' .*expected single characters"):
         CsvRecords(written(tmp_path, "a,b\n1,2\n"), quote="--")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (JsonRecords, "".join(f'{{"n": {i}}}\n\n' for i in range(5000))),
+        (JsonRecords, "[" + ",\n".join(f'{{"n": {i}}}' for i in range(5000)) + "]"),
+        (CsvRecords, "n,word\n" + "".join(f'{i},"a, b"\n' for i in range(5000))),
+    ],
+)
+def test_records_travel_as_what_opens_them(kind: type[JsonRecords | CsvRecords], text: str, tmp_path: Path) -> None:
+    records = kind(written(tmp_path, text))
+    pickled = pickle.dumps(records)
+    assert len(pickled) < 500
+    again = pickle.loads(pickled)
+    assert len(again) == 5000 and again.raw(4321) == records.raw(4321) and again.where(9) == records.where(9)
+    records.path.write_text(text[: len(text) // 2], encoding="utf-8")
+    with pytest.raises(ValueError, match=r"found 25\d\d records, where there were 5000; .* Fix: begin the run anew"):
+        pickle.loads(pickled)

@@ -18,7 +18,7 @@ import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from isthmus.data.conversations.line_index import LONGEST, KeptIndex, Lines, indexed_lines
 from isthmus.data.errors import DataError, fault
@@ -34,9 +34,16 @@ _BOM = codecs.BOM_UTF8
 class Records:
     """The records of a text file, by number. One that gzip or zstd packed is unpacked first.
 
+    They are pickled as their constructor's arguments: a data worker opens the file anew, by the index that is kept.
+
     Raises:
         ValueError: no such file, an empty one, or one in UTF-16 or UTF-32.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        records = super().__new__(cls)
+        records._arguments = args, kwargs
+        return records
 
     def __init__(self, path: str | Path) -> None:
         self.path = user_path(path)
@@ -57,6 +64,9 @@ class Records:
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened, (type(self), *self._arguments, len(self))
 
     def raw(self, index: int) -> tuple[Any, str]:
         """A record, and its file and line for errors.
@@ -98,6 +108,16 @@ class Records:
 
     def _fault(self, index: int, found: str, fix: str) -> DataError:
         return fault(self.where(index), found, "a whole record", fix)
+
+
+def _opened(kind: type[Records], args: tuple[Any, ...], kwargs: dict[str, Any], count: int) -> Records:
+    records = kind(*args, **kwargs)
+    if len(records) != count:
+        raise ValueError(
+            f"{records.path}: found {len(records)} records, where there were {count}; expected a file that stays as it "
+            "is while it is read. Fix: begin the run anew, and write new records into another file."
+        )
+    return records
 
 
 class JsonRecords(Records):

@@ -81,6 +81,14 @@ class Shards(ConversationSource):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: own for name, own in vars(self).items() if name != "_entries"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A data worker reads the index anew."""
+        vars(self).update(state)
+        self._entries = read_index(self.storage, self.manifest)
+
     def __getitem__(self, index: int) -> Conversation:
         """The ``index``-th conversation, its media not yet decoded.
 
