@@ -136,10 +136,11 @@ class Condition:
         return Condition(self.tokens[rows], mask, None if self.pooled is None else self.pooled[rows])
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Condition:
-        """The same condition on another device, its tokens and pooled part in another type."""
-        mask = None if self.mask is None else self.mask.to(device)
-        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
-        return Condition(self.tokens.to(device, dtype), mask, pooled)
+        """The same condition on another device, its tokens and pooled part in another type; no GPU is waited for."""
+        fast = torch.device(device).type != "cpu"
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=fast)
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype, non_blocking=fast)
+        return Condition(self.tokens.to(device, dtype, non_blocking=fast), mask, pooled)
 
     def detach(self) -> Condition:
         """The same condition without gradient."""

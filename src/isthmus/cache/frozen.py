@@ -20,6 +20,7 @@ from isthmus.cache.media import MediumCache
 from isthmus.cache.store import Tensors, TensorStore
 from isthmus.encoders.base import Encoder
 from isthmus.generators.base import Generator
+from isthmus.layout import on_device
 from isthmus.paths import user_path
 from isthmus.types import Condition, Features, FrozenExpert, MediaBatch, Modality
 
@@ -125,8 +126,8 @@ class FrozenCache:
                 mask_of.append(computed.mask[place[at]])
             else:
                 assert known.mask is not None
-                tokens_of.append(_restored(known.tokens, self.settings.storage).to(device))
-                mask_of.append(known.mask.to(device))
+                tokens_of.append(on_device(_restored(known.tokens, self.settings.storage), device))
+                mask_of.append(on_device(known.mask, device))
         return Features(torch.stack(tokens_of), torch.stack(mask_of))
 
     def condition(self, generator: Generator, captions: Sequence[str]) -> Condition:

@@ -78,7 +78,7 @@ class ClipConditioned(DiffusionGenerator):
         self.text_encoder = self.folder.read("text_encoder", CLIPTextModel, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor | tuple[Tensor, Tensor]:
-        inputs = self.caption_ids(captions).to(self.device)
+        inputs = self.caption_ids(captions).to(self.device, non_blocking=True)
         # Padding is attended to unless the configuration says otherwise, as in the UNet's training.
         is_masked = getattr(self.text_encoder.config, "use_attention_mask", False)
         mask = inputs.attention_mask if is_masked else None

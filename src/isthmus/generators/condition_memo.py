@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from isthmus.layout import on_device
+
 
 class ConditionMemo:
     """Keeps conditions on the device where they were computed, and drops the least recently used.
@@ -42,7 +44,7 @@ class ConditionMemo:
     def _recall(self, caption: str, device: torch.device) -> Tensor:
         self._rows.move_to_end(caption)
         # The expert may have moved to another device since then; the row is moved once.
-        row = self._rows[caption] = self._rows[caption].to(device)
+        row = self._rows[caption] = on_device(self._rows[caption], device)
         return row
 
     def _keep(self, caption: str, row: Tensor) -> None:

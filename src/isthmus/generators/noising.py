@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isthmus.generators.schedules import check_schedule, denoising_target, training_schedule
 from isthmus.generators.seeded_noise import seeded_timesteps
+from isthmus.layout import on_device
 
 
 class Noising(ABC):
@@ -49,7 +50,7 @@ class DiscreteNoising(Noising):
 
     def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         schedule = training_schedule(self.config)
-        timesteps = levels.to(latents.device)
+        timesteps = on_device(levels, latents.device)
         target = denoising_target(schedule, latents, noise, timesteps)
         return schedule.add_noise(latents, noise, timesteps), timesteps, target
 
@@ -81,7 +82,7 @@ class FlowNoising(Noising):
         return shift * sigmas / (1 + (shift - 1) * sigmas)
 
     def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sigmas = self.sigmas(levels).to(latents.device)
+        sigmas = on_device(self.sigmas(levels), latents.device)
         share = sigmas.view(-1, *[1] * (latents.ndim - 1))
         timesteps = sigmas * int(self.config.get("num_train_timesteps", 1000))
         return (1 - share) * latents + share * noise, timesteps, noise - latents
@@ -111,7 +112,7 @@ class AngleNoising(Noising):
     def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         data = float(self.config.get("sigma_data", 1.0))
         share = (levels.float() + 0.5) / int(self.config.get("num_train_timesteps", 1000))
-        angles = (share * torch.pi / 2).to(latents.device)
+        angles = on_device(share * torch.pi / 2, latents.device)
         sigmas = data * angles.tan()
         is_cosine = self.config["_class_name"] == "CosineDPMSolverMultistepScheduler"
         timesteps = sigmas.atan() * 2 / torch.pi if is_cosine else sigmas.log() / 4

@@ -99,7 +99,7 @@ class AudioLDM(MelAudio):
         return UNet2DConditionModel
 
     def _encode_text(self, captions: list[str]) -> Tensor:
-        inputs = self.caption_ids(captions).to(self.device)
+        inputs = self.caption_ids(captions).to(self.device, non_blocking=True)
         embeddings: Tensor = self.text_encoder(inputs.input_ids, attention_mask=inputs.attention_mask).text_embeds
         return functional.normalize(embeddings, dim=-1)[:, None]
 

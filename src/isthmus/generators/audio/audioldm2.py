@@ -137,9 +137,12 @@ class AudioLDM2(MelAudio):
     def _encode_one(self, caption: str) -> tuple[Tensor, Tensor]:
         padded = self.caption_ids([caption])
         length = int(padded.attention_mask.sum())
-        ids, mask = padded.input_ids[:, :length].to(self.device), padded.attention_mask[:, :length].to(self.device)
+        ids, mask = (
+            padded.input_ids[:, :length].to(self.device, non_blocking=True),
+            padded.attention_mask[:, :length].to(self.device, non_blocking=True),
+        )
         words = self.text_encoder_2(ids, attention_mask=mask)[0]
-        clap = padded_ids(self.tokenizer, [caption], self.tokenizer.model_max_length).to(self.device)
+        clap = padded_ids(self.tokenizer, [caption], self.tokenizer.model_max_length).to(self.device, non_blocking=True)
         sound = self.text_encoder.get_text_features(clap.input_ids, attention_mask=clap.attention_mask).pooler_output
         both = self.projection_model(
             hidden_states=sound[:, None],

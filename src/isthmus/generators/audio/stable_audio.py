@@ -114,7 +114,7 @@ class StableAudio(DiffusionGenerator):
         self.transformer = self.folder.read("transformer", StableAudioDiTModel, torch_dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
-        inputs = self.caption_ids(captions).to(self.device)
+        inputs = self.caption_ids(captions).to(self.device, non_blocking=True)
         return zero_padded(self.text_encoder, inputs.input_ids, inputs.attention_mask)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

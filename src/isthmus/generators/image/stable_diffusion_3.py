@@ -119,12 +119,14 @@ class StableDiffusion3(StableDiffusion):
     def _encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         towers = ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))
         encoded = [
-            penultimate(tower, padded_ids(tokenizer, captions, self.clip_tokens).input_ids.to(self.device))
+            penultimate(
+                tower, padded_ids(tokenizer, captions, self.clip_tokens).input_ids.to(self.device, non_blocking=True)
+            )
             for tokenizer, tower in towers
         ]
         clip = torch.cat([states for states, _ in encoded], dim=-1)
         # T5 attends to its padding, as in the transformer's training: the pipeline passes no mask.
-        words = self.text_encoder_3(self.caption_ids(captions).input_ids.to(self.device))[0]
+        words = self.text_encoder_3(self.caption_ids(captions).input_ids.to(self.device, non_blocking=True))[0]
         tokens = torch.cat([functional.pad(clip, (0, words.shape[-1] - clip.shape[-1])), words], dim=1)
         return tokens, torch.cat([pooled for _, pooled in encoded], dim=-1)
 

@@ -86,9 +86,11 @@ class StableDiffusionXL(StableDiffusion):
         self.text_encoder_2 = self.folder.read("text_encoder_2", CLIPTextModelWithProjection, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        first, _ = penultimate(self.text_encoder, self.caption_ids(captions).input_ids.to(self.device))
+        first, _ = penultimate(
+            self.text_encoder, self.caption_ids(captions).input_ids.to(self.device, non_blocking=True)
+        )
         ids = padded_ids(self.tokenizer_2, captions, self.condition_shape[0]).input_ids
-        second, pooled = penultimate(self.text_encoder_2, ids.to(self.device))
+        second, pooled = penultimate(self.text_encoder_2, ids.to(self.device, non_blocking=True))
         return torch.cat([first, second], dim=-1), pooled
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

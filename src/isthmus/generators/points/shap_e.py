@@ -147,7 +147,9 @@ class ShapE(PipelineExpert):
         self.prior = self.folder.read("prior", PriorTransformer, torch_dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
-        embeddings = self.text_encoder(self.caption_ids(captions).input_ids.to(self.device)).text_embeds
+        embeddings = self.text_encoder(
+            self.caption_ids(captions).input_ids.to(self.device, non_blocking=True)
+        ).text_embeds
         scaled: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
         return scaled[:, None]
 

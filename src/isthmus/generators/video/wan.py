@@ -126,7 +126,7 @@ class Wan(DiffusionGenerator):
     def _encode_text(self, captions: list[str]) -> Tensor:
         from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-        inputs = self.caption_ids([prompt_clean(caption) for caption in captions]).to(self.device)
+        inputs = self.caption_ids([prompt_clean(caption) for caption in captions]).to(self.device, non_blocking=True)
         return zero_padded(self.text_encoder, inputs.input_ids, inputs.attention_mask)
 
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
