@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from isthmus.input_projectors import MLP, CrossAttention, PFormer, QFormer
 from isthmus.input_projectors.p_former import contrastive_loss, vocabulary_loss
 from isthmus.model import AnyToAny, Backbone, InputSide
 from isthmus.pocket import tasks
-from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
+from isthmus.training import LossWeights, Stage, StageSwitch, Supervised, TrainingModule
+from isthmus.training.objectives.base import Learner
 from isthmus.training.objectives.teaching import Teaching, imitate, lesson_of, teach
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality
 
@@ -173,6 +174,27 @@ def test_totals_of_processes_sum_to_the_whole_batchs(model: AnyToAny) -> None:
         terms.teaching.contrastive = terms.teaching.contrastive * 0
     total = sum(part.total(weights, counts) for part in parts)
     torch.testing.assert_close(total, whole.total(weights, counts), rtol=1e-4, atol=1e-5)
+
+
+def test_what_sums_are_divided_by_is_counted_before_anything_is_computed(model: AnyToAny) -> None:
+    """So that processes add their counts up while the device works."""
+    order: list[Any] = []
+
+    class Watched(Learner):
+        def over_processes(self, counts: Sequence[int]) -> Callable[[], torch.Tensor]:
+            order.append(list(counts))
+            return super().over_processes(counts)
+
+    assert model.input_side is not None and model.input_side.teacher is not None
+    for module in (model, model.input_side.teacher):
+        module.register_forward_pre_hook(lambda module, _: order.append(type(module)))
+    weights = LossWeights(teaching=1.0, imitation=1.0)
+    source = tasks.Describe(split="train", size=4, modalities=("image",))
+    batch = model.collator()([*(source[i] for i in range(4)), talk("words alone")])
+    outcome = Supervised().step(Watched(model, weights), batch)
+    counts, *computed = order
+    assert counts == supervised.terms(model, weights, batch).counts().tolist() and counts[3:] == [5, counts[4], 4]
+    assert computed[:3] == [PFormer, AnyToAny, PFormer] and outcome.loss.isfinite()
 
 
 def test_faults_are_clear(experts: dict[str, Path], bert: Path) -> None:
