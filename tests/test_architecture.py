@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -212,3 +213,17 @@ def test_lazy_exports_are_the_rooms_own() -> None:
     assert set(isthmus.__all__) <= set(dir(isthmus))
     with pytest.raises(AttributeError, match=r"no attribute 'AnyToAll'.*AnyToAny"):
         isthmus.AnyToAll  # noqa: B018
+
+
+def test_the_guide_walks_from_the_door_to_a_loss_and_from_words_to_pixels() -> None:
+    """Each path is at most eight files, and these are there."""
+    guide = (SOURCE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walks = {
+        heading: re.findall(r"^\d+\. `([^`]+)`", section, re.MULTILINE)
+        for heading, section in re.findall(r"^## (From .+?)\n(.+?)(?=^## )", guide, re.MULTILINE | re.DOTALL)
+    }
+    assert len(walks) == 2 and all(1 < len(steps) <= 8 for steps in walks.values()), walks
+    named = set(re.findall(r"`((?:src/isthmus/|tests/|docs/|train\.py)[\w/.]*)`", guide))
+    assert named >= {step for steps in walks.values() for step in steps}
+    missing = [path for path in named if not list(SOURCE.parent.glob(f"{path}*"))]
+    assert not missing, f"docs/architecture.md names {missing}"

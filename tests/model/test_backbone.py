@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from model.talks import mixed
+from model.talks import mixed, talk
 from tiny_world import SIGNALS
 
+from isthmus.backbones.base import Sampling, SignalRun
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.model import AnyToAny
 from isthmus.types import IGNORED, Modality
 
@@ -35,3 +38,18 @@ def test_plans_are_written_in_its_own_tokens(model: AnyToAny) -> None:
     words = [token for token in ids if 0 <= token < backbone.language_model.vocabulary.base_size]
     said = backbone.language_model.tokenizer.decode(words, skip_special_tokens=True)
     assert said == "user: what is  and  assistant: seven:  or "
+
+
+def test_each_part_does_its_share_of_an_answer(model: AnyToAny) -> None:
+    """Encode, generate, draw: together they are the model's answer."""
+    batch = model.prompts([talk([("image", 3), "draw it"], ["."])])
+    required = [[Modality.AUDIO]]
+    assert model.input_side is not None and model.output_side is not None
+    projected = model.input_side(batch.media, model.input_side.encode(batch.media))
+    (answered,) = model.backbone.generate(batch, projected, Sampling(max_tokens=3), required)
+    place, run = next((at, piece) for at, piece in enumerate(answered.pieces) if isinstance(piece, SignalRun))
+    seed = derive_seed(5, place) % 2**31
+    (drawn,) = model.output_side.generate(run.modality, run.states[None], [seed])
+    (reply,) = model.answer(batch, Sampling(max_tokens=3), required, seeds=[5])
+    assert Modality.AUDIO in [medium.modality for medium in reply.media()] and reply.ids == answered.ids
+    assert np.array_equal(drawn.array, reply.media()[0].array)

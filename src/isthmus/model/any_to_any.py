@@ -131,7 +131,7 @@ class AnyToAny(Composed):
                 projected = side(batch.media, features) if memory is None else memory.project(side, batch.media)
                 batch = side.packed(batch, projected)
             kept = None if memory is None else memory.prefix
-            answers = self.backbone.language_model.generate(batch, projected, sampling, required, permitted, kept)
+            answers = self.backbone.generate(batch, projected, sampling, required, permitted, kept)
             seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else seeds
             media = make_media(self.output_side, answers, seeds, steps, guidance)
         left_out = batch.left_out or [0] * len(answers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
 from torch import Tensor
 
-from isthmus.backbones.base import BackboneOutput, LanguageModel
+from isthmus.backbones.base import Answer, BackboneOutput, LanguageModel, Sampling
+from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.data.conversations.planning import Planner
 from isthmus.data.conversations.thoughts import Thoughts
 from isthmus.types import Batch, Modality
@@ -58,3 +59,24 @@ class Backbone(pl.LightningModule):
         """
         output: BackboneOutput = self.language_model(batch, media, by_token, temperature)
         return output
+
+    def generate(
+        self,
+        batch: Batch,
+        media: Mapping[Modality, tuple[Tensor, Tensor]],
+        sampling: Sampling | None = None,
+        required: Sequence[Sequence[Modality]] | None = None,
+        allowed: Sequence[Modality] | None = None,
+        kept: KeptPrefix | None = None,
+    ) -> list[Answer]:
+        """An answer to each prompt: words, and runs of signal tokens with their states S.
+
+        Args:
+            batch: prompts, packed over positions that media didn't take.
+            media: by modality P and its mask.
+            sampling: how tokens are drawn; greedily if None.
+            required: for each prompt the media that its answer must hold.
+            allowed: media that may be called for at all; every one if None.
+            kept: what was computed for earlier prompts of the conversation, for a batch of one prompt.
+        """
+        return self.language_model.generate(batch, media, sampling or Sampling(), required, allowed, kept)
