@@ -54,21 +54,15 @@ class ClipConditioned(DiffusionGenerator):
                 )
 
     def _read_condition_shape(self) -> tuple[int, int]:
-        tokens = self.folder.value("tokenizer/tokenizer_config.json", "model_max_length")
-        positions = self.folder.value("text_encoder/config.json", "max_position_embeddings")
+        tokens = self._caption_positions()
         width = self.folder.value("text_encoder/config.json", "hidden_size")
         attended = self.folder.value("unet/config.json", "cross_attention_dim")
-        if tokens > positions:
-            raise ValueError(
-                f"checkpoint {self.checkpoint}: tokenizer/tokenizer_config.json pads to model_max_length {tokens}, and "
-                f"text_encoder/config.json has {positions} positions. Set model_max_length to {positions} at most."
-            )
         if isinstance(attended, int) and attended != width:
             raise ValueError(
                 f"checkpoint {self.checkpoint}: text_encoder/config.json has hidden_size {width}, and unet/config.json "
                 f"has cross_attention_dim {attended}; expected them equal. The parts are of different checkpoints."
             )
-        return int(tokens), int(width)
+        return tokens, int(width)
 
     def _materialize_conditioner(self) -> None:
         from transformers import CLIPTextModel, CLIPTokenizer

@@ -16,15 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.generators.noising import DiscreteNoising, Noising
-from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
 from isthmus.generators.pipeline_expert import PipelineExpert
-from isthmus.generators.schedules import (
-    Sampler,
-    check_sampler,
-    is_deterministic,
-    sampling_scheduler,
-    scheduler_class,
-)
+from isthmus.generators.schedules import Sampler, is_deterministic
 from isthmus.generators.seeded_noise import seeded_generators, seeded_normal
 from isthmus.precision import Dtype, in_own_precision
 from isthmus.types import Condition, Media
@@ -49,8 +42,6 @@ class DiffusionGenerator(PipelineExpert):
         ValueError: the folder is missing, another pipeline's or damaged, or an argument doesn't fit it.
     """
 
-    default_steps: ClassVar[int]
-    default_guidance: ClassVar[float]
     noising_class: ClassVar[type[Noising]] = DiscreteNoising
     """The noise process of the denoiser's training."""
     frames_share_batch: ClassVar[bool] = False
@@ -66,19 +57,8 @@ class DiffusionGenerator(PipelineExpert):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, dtype, memo_megabytes)
-        self.steps = self.default_steps if steps is None else steps
-        self.guidance = self.default_guidance if guidance is None else guidance
-        for name, value in (("steps", self.steps), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"{name}: found {value}; expected at least 1")
-        self.batch_size = batch_size
-        self.sampler = scheduler
-        self._schedule_config = self.folder.config("scheduler/scheduler_config.json")
-        self._schedule_file = f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json"
-        check_sampler(scheduler)
+        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
         self._noising = self.noising_class(self._schedule_config, self._schedule_file)
-        self._pipeline: Any = None
 
     @abstractmethod
     def _predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
@@ -143,13 +123,8 @@ class DiffusionGenerator(PipelineExpert):
         self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
     ) -> list[Media]:
         """One medium for each condition, by the pipeline, which stays loaded. A medium's details hold its seed."""
-        steps = self.steps if steps is None else steps
-        guidance = self.guidance if guidance is None else guidance
         conditions = self._checked(condition).detach().to(self.device, self.dtype)
-        if len(seeds) != len(conditions):
-            raise ValueError(f"seeds: found {len(seeds)} for {len(conditions)} conditions; expected one each")
-        if steps < 1:
-            raise ValueError(f"steps: found {steps}; expected at least 1")
+        steps, guidance = self._checked_settings(len(conditions), seeds, steps, guidance)
         if not len(conditions):
             return []
         pipeline = self._resident_pipeline()
@@ -180,50 +155,3 @@ class DiffusionGenerator(PipelineExpert):
             "prompt_embeds": condition.tokens,
             "negative_prompt_embeds": None if unconditional is None else unconditional.tokens,
         }
-
-    def _pipeline_parts(self) -> dict[str, Any]:
-        """The arguments of the pipeline's class, without the scheduler."""
-        parts = ("vae", *self.conditioner_parts, *self.tokenizers, self.denoiser_part)
-        return {part: getattr(self, part) for part in parts}
-
-    def release(self) -> None:
-        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
-        super().release()
-        self._pipeline = None
-
-    def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and cached conditions."""
-        super().release_denoiser()
-        self._pipeline = None
-
-    def _resident_pipeline(self) -> Any:
-        self.load()
-        if self._pipeline is None:
-            shipped = self._shipped_scheduler()
-            with deprecation_silenced():
-                pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
-            # After construction, because a pipeline may fix an old scheduler's configuration.
-            pipeline.scheduler = sampling_scheduler(pipeline.scheduler, self.sampler)
-            pipeline.set_progress_bar_config(disable=True)
-            self._pipeline = pipeline
-        return self._pipeline
-
-    def _shipped_scheduler(self) -> Any:
-        return self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))
-
-    def _checked(self, condition: Condition) -> Condition:
-        tokens, pooled = condition.tokens, condition.pooled
-        if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape:
-            raise ValueError(
-                f"condition: found {tuple(tokens.shape)}; {type(self).__name__} of {self.checkpoint} expects "
-                f"(batch, {self.condition_shape[0]}, {self.condition_shape[1]}). "
-                f"Build the output projector for this generator's condition_shape."
-            )
-        expected = None if self.pooled_width is None else (len(tokens), self.pooled_width)
-        if (None if pooled is None else tuple(pooled.shape)) != expected:
-            raise ValueError(
-                f"condition: found a pooled part {None if pooled is None else tuple(pooled.shape)}; "
-                f"{type(self).__name__} of {self.checkpoint} expects {expected}. "
-                f"Build the output projector's pooled head for this generator's pooled_width."
-            )
-        return condition

@@ -13,7 +13,9 @@ from torch import Tensor
 from isthmus.compiling import compile_in_place
 from isthmus.generators.base import Generator
 from isthmus.generators.condition_memo import ConditionMemo
+from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
 from isthmus.generators.pipeline_folder import PipelineFolder
+from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Condition
 
@@ -23,6 +25,10 @@ class PipelineExpert(Generator):
 
     Args:
         checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
+        guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
+        scheduler: a sampler that replaces the folder's, for fewer steps.
+        batch_size: how many media are generated at a time.
         dtype: the type of the weights. Conditions are float32 in any case.
         memo_megabytes: the most memory for cached conditions, on the conditioner's device.
 
@@ -37,6 +43,9 @@ class PipelineExpert(Generator):
     denoiser_part: ClassVar[str] = "unet"
     """The denoiser's folder and attribute; it is loaded last."""
 
+    default_steps: ClassVar[int]
+    default_guidance: ClassVar[float]
+
     _condition_shape: tuple[int, int]
     _pooled_width: int | None = None
     text_encoder: Any
@@ -45,16 +54,34 @@ class PipelineExpert(Generator):
     vae: Any
     anchor: Tensor
 
-    def __init__(self, checkpoint: str | Path, dtype: Dtype, memo_megabytes: int) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        steps: int | None,
+        guidance: float | None,
+        scheduler: Sampler | None,
+        batch_size: int,
+        dtype: Dtype,
+        memo_megabytes: int,
+    ) -> None:
         super().__init__()
-        if memo_megabytes < 1:
-            raise ValueError(f"memo_megabytes: found {memo_megabytes}; expected at least 1")
+        self.steps = self.default_steps if steps is None else steps
+        self.guidance = self.default_guidance if guidance is None else guidance
+        for name, value in (("steps", self.steps), ("batch_size", batch_size), ("memo_megabytes", memo_megabytes)):
+            if value < 1:
+                raise ValueError(f"{name}: found {value}; expected at least 1")
+        check_sampler(scheduler)
+        self.batch_size = batch_size
+        self.sampler = scheduler
         self.folder = PipelineFolder(checkpoint, self.pipeline_name)
         self.checkpoint = self.folder.path
         self.dtype = torch_dtype(dtype)
         self.memo_megabytes = memo_megabytes
         self._memo: ConditionMemo | None = None
         self._compiles_denoiser = False
+        self._schedule_config = self.folder.config("scheduler/scheduler_config.json")
+        self._schedule_file = f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json"
+        self._pipeline: Any = None
         # A buffer moves with the module, so that parts are later loaded on the module's device.
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 
@@ -132,11 +159,12 @@ class PipelineExpert(Generator):
                 self.to(self.device if device is None else device)
 
     def release(self) -> None:
-        """Drops the conditioner, the denoiser and cached conditions."""
+        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
         super().release()
         for tokenizer in self.tokenizers:
             setattr(self, tokenizer, None)
         self._memo = None
+        self._pipeline = None
 
     def release_denoiser(self) -> None:
         """Drops all but the text conditioner and cached conditions."""
@@ -144,6 +172,66 @@ class PipelineExpert(Generator):
             if name not in self.conditioner_parts:
                 delattr(self, name)
         self.is_loaded = False
+        self._pipeline = None
+
+    def _pipeline_parts(self) -> dict[str, Any]:
+        """The arguments of the pipeline's class, without the scheduler."""
+        parts = ("vae", *self.conditioner_parts, *self.tokenizers, self.denoiser_part)
+        return {part: getattr(self, part) for part in parts}
+
+    def _resident_pipeline(self) -> Any:
+        self.load()
+        if self._pipeline is None:
+            shipped = self._shipped_scheduler()
+            with deprecation_silenced():
+                pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
+            # After construction, because a pipeline may fix an old scheduler's configuration.
+            pipeline.scheduler = sampling_scheduler(pipeline.scheduler, self.sampler)
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline
+        return self._pipeline
+
+    def _shipped_scheduler(self) -> Any:
+        return self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))
+
+    def _checked(self, condition: Condition) -> Condition:
+        tokens, pooled = condition.tokens, condition.pooled
+        if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape:
+            raise ValueError(
+                f"condition: found {tuple(tokens.shape)}; {type(self).__name__} of {self.checkpoint} expects "
+                f"(batch, {self.condition_shape[0]}, {self.condition_shape[1]}). "
+                f"Build the output projector for this generator's condition_shape."
+            )
+        expected = None if self.pooled_width is None else (len(tokens), self.pooled_width)
+        if (None if pooled is None else tuple(pooled.shape)) != expected:
+            raise ValueError(
+                f"condition: found a pooled part {None if pooled is None else tuple(pooled.shape)}; "
+                f"{type(self).__name__} of {self.checkpoint} expects {expected}. "
+                f"Build the output projector's pooled head for this generator's pooled_width."
+            )
+        return condition
+
+    def _checked_settings(
+        self, count: int, seeds: Sequence[int], steps: int | None, guidance: float | None
+    ) -> tuple[int, float]:
+        """Steps and guidance of a call of :meth:`generate` for ``count`` conditions."""
+        steps = self.steps if steps is None else steps
+        if len(seeds) != count:
+            raise ValueError(f"seeds: found {len(seeds)} for {count} conditions; expected one each")
+        if steps < 1:
+            raise ValueError(f"steps: found {steps}; expected at least 1")
+        return steps, self.guidance if guidance is None else guidance
+
+    def _caption_positions(self) -> int:
+        """The tokens of a padded caption, for which a CLIP text encoder must have positions."""
+        tokens = int(self.folder.value("tokenizer/tokenizer_config.json", "model_max_length"))
+        positions = int(self.folder.value("text_encoder/config.json", "max_position_embeddings"))
+        if tokens > positions:
+            raise ValueError(
+                f"checkpoint {self.checkpoint}: tokenizer/tokenizer_config.json pads to model_max_length {tokens}, and "
+                f"text_encoder/config.json has {positions} positions. Set model_max_length to {positions} at most."
+            )
+        return tokens
 
     def condition(self, captions: Sequence[str]) -> Condition:
         """Captions -> (B, C, K) and a pooled (B, K') if there is one, float32, no gradient. Each is encoded once."""

@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.generators.caption_ids import CaptionIds
-from isthmus.generators.pipeline_classes import pipeline_class
 from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.points.mesh_surface import surface_points
-from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
+from isthmus.generators.schedules import Sampler
 from isthmus.generators.seeded_noise import seeded_generators
 from isthmus.part_card import PartCard
 from isthmus.precision import Dtype, in_own_precision
@@ -82,25 +81,14 @@ class ShapE(PipelineExpert):
         dtype: Dtype = "float32",
         memo_megabytes: int = 64,
     ) -> None:
-        super().__init__(checkpoint, dtype, memo_megabytes)
-        self.steps = self.default_steps if steps is None else steps
-        self.guidance = self.default_guidance if guidance is None else guidance
-        self.points = points
-        self.grid = grid
-        self.batch_size = batch_size
-        for name, value, least in (
-            ("steps", self.steps, 1),
-            ("points", points, 1),
-            ("grid", grid, 2),
-            ("batch_size", batch_size, 1),
-        ):
+        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
+        for name, value, least in (("points", points, 1), ("grid", grid, 2)):
             if value < least:
                 raise ValueError(f"{name}: found {value}; expected at least {least}")
-        check_sampler(scheduler)
-        self.sampler = scheduler
+        self.points = points
+        self.grid = grid
         self._condition_shape = (1, self._read_width())
-        self._positions = self._read_positions()
-        self._pipeline: Any = None
+        self._positions = self._caption_positions()
 
     def _read_width(self) -> int:
         width = int(self.folder.value("text_encoder/config.json", "projection_dim"))
@@ -119,16 +107,6 @@ class ShapE(PipelineExpert):
                 "checkpoints."
             )
         return width
-
-    def _read_positions(self) -> int:
-        tokens = int(self.folder.value("tokenizer/tokenizer_config.json", "model_max_length"))
-        positions = int(self.folder.value("text_encoder/config.json", "max_position_embeddings"))
-        if tokens > positions:
-            raise ValueError(
-                f"checkpoint {self.checkpoint}: tokenizer/tokenizer_config.json pads to model_max_length {tokens}, and "
-                f"text_encoder/config.json has {positions} positions. Set model_max_length to {positions} at most."
-            )
-        return tokens
 
     def _materialize_conditioner(self) -> None:
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -184,13 +162,8 @@ class ShapE(PipelineExpert):
         If a solid's field is nowhere positive, the grid points of its highest value are taken as the solid, so that
         an answer always has points; the details then hold ``empty``.
         """
-        steps = self.steps if steps is None else steps
-        guidance = self.guidance if guidance is None else guidance
-        conditions = self._checked(condition)
-        if len(seeds) != len(conditions):
-            raise ValueError(f"seeds: found {len(seeds)} for {len(conditions)} conditions; expected one each")
-        if steps < 1:
-            raise ValueError(f"steps: found {steps}; expected at least 1")
+        conditions = self._checked(condition).tokens[:, 0].detach().to(self.device, self.dtype)
+        steps, guidance = self._checked_settings(len(conditions), seeds, steps, guidance)
         if not len(conditions):
             return []
         media: list[Media] = []
@@ -203,17 +176,6 @@ class ShapE(PipelineExpert):
                 details = {"seed": seed, "steps": steps, "guidance": guidance, **({"empty": True} if is_empty else {})}
                 media.append(Media(self.modality, array, source=self.checkpoint.name, details=details))
         return media
-
-    def _checked(self, condition: Condition) -> Tensor:
-        """(B, K)."""
-        tokens = condition.tokens
-        if tokens.ndim != 3 or tuple(tokens.shape[1:]) != self.condition_shape or condition.pooled is not None:
-            raise ValueError(
-                f"condition: found {tuple(tokens.shape)}{'' if condition.pooled is None else ' and a pooled part'}; "
-                f"ShapE of {self.checkpoint} expects (batch, 1, {self.condition_shape[1]}) alone. "
-                f"Build the output projector for this generator's condition_shape."
-            )
-        return tokens[:, 0].detach().to(self.device, self.dtype)
 
     @torch.no_grad()
     def denoise(self, conditions: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
@@ -234,26 +196,8 @@ class ShapE(PipelineExpert):
         ).images
         return latents
 
-    def _resident_pipeline(self) -> Any:
-        self.load()
-        if self._pipeline is None:
-            config = self.folder.config("scheduler/scheduler_config.json")
-            kind = scheduler_class(config, f"checkpoint {self.checkpoint}: scheduler/scheduler_config.json")
-            parts = {name: getattr(self, name) for name in ("prior", "text_encoder", "tokenizer", "shap_e_renderer")}
-            scheduler = sampling_scheduler(self.folder.read("scheduler", kind), self.sampler)
-            self._pipeline = pipeline_class(self.pipeline_name)(scheduler=scheduler, **parts)
-            self._pipeline.set_progress_bar_config(disable=True)
-        return self._pipeline
-
-    def release(self) -> None:
-        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
-        super().release()
-        self._pipeline = None
-
-    def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and cached conditions."""
-        super().release_denoiser()
-        self._pipeline = None
+    def _pipeline_parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("prior", "text_encoder", "tokenizer", "shap_e_renderer")}
 
     @torch.no_grad()
     def _cloud(self, latent: Tensor, generator: torch.Generator) -> tuple[np.ndarray[Any, Any], bool]:
