@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SMALL = 16 << 20
 """Bytes, in memory, of a row group that isn't unpacked to disk."""
 
-HELD = 64 << 20
+HELD = 32 << 20
 """Bytes of row groups that a process keeps, those used last."""
 
 PARQUET = b"PAR1"
