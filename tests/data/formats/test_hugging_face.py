@@ -201,6 +201,17 @@ def test_splits_are_of_a_dictionary_a_column_or_the_files(tmp_path: Path) -> Non
         HuggingFace(tmp_path / "files", splits=["dev"])
 
 
+def test_what_the_library_loads_is_read_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder stands for a set on the hub: the library takes both, and puts the rows where we read them."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "library")
+    for split in ("train", "test"):
+        blip3o(split).to_parquet(str(tmp_path / "set" / f"{split}-00000-of-00001.parquet"))
+    source = HuggingFace(tmp_path / "set", hub=True, splits=["test"])
+    assert source.name == "set" and source.where(0).startswith(str(tmp_path / "library"))
+    assert [source[i].details["caption"] for i in range(4)] == [f" a caption of test {i} " for i in range(4)]
+    assert len(HuggingFace(tmp_path / "set", hub=True)) == 8
+
+
 def test_row_groups_are_held_or_unpacked_and_give_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
