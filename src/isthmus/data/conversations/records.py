@@ -40,6 +40,8 @@ class Records:
         ValueError: no such file, an empty one, or one in UTF-16 or UTF-32.
     """
 
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         records = super().__new__(cls)
         records._arguments = args, kwargs

@@ -28,6 +28,9 @@ KEY = "isthmus_settings"
 REFUSED = {"trains", "data", "optimizer", "parameter groups", "objective", "lora", "lora.rank", "lora.alpha"}
 REFUSED |= {"lora.targets", "lora.method"}
 
+GONE = {"objective.prepares", "objective.makes"}
+"""What earlier versions stored, and which follows from the rest."""
+
 _OWN = {"params", "lr", "initial_lr", "name"}
 
 
@@ -108,7 +111,7 @@ class Resumption:
         stored, present = self._stored, self._present
         if stored is None or not present:
             return
-        names = [name for name in stored | present if stored.get(name) != present.get(name)]
+        names = [name for name in stored | present if name not in GONE and stored.get(name) != present.get(name)]
         said = {name: f"{name}: the checkpoint has {stored.get(name)}, this run {present.get(name)}" for name in names}
         refused = [said[name] for name in names if name in REFUSED]
         if refused:
