@@ -199,7 +199,8 @@ class PretrainedLanguageModel(LanguageModel):
 
     def embed(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
         """(B, T) ids -> (B, T, E): the frozen embedding, and the trained rows of new tokens, located by the layout."""
-        return self.rows(ids, self.llm.get_input_embeddings(), layout)
+        embeddings: Tensor = self.rows(ids, self.llm.get_input_embeddings(), layout)
+        return embeddings
 
     def logits(self, states: Tensor) -> Tensor:
         """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as in the LLM."""

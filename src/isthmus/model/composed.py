@@ -57,7 +57,7 @@ class Composed(pl.LightningModule):
         self.autocast = autocast
         self.configuration: dict[str, Any] | None = None
         self._is_built = False
-        self.register_load_state_dict_pre_hook(_renamed)
+        self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def configure_model(self, later: bool = False) -> None:
         """Builds all that is trained, and the LLM; frozen experts load on first use.
@@ -91,8 +91,8 @@ class Composed(pl.LightningModule):
 
     def owned(self) -> dict[str, dict[str, str]]:
         """What is trained, by component: by its name in a file, where the model holds a tensor."""
-        parts = {"input_side": self.input_side, "output_side": self.output_side}
-        parts["backbone.language_model"] = self.backbone.language_model
+        sides = {"input_side": self.input_side, "output_side": self.output_side}
+        parts: dict[str, Any] = {**sides, "backbone.language_model": self.backbone.language_model}
         return {
             component: {name: f"{place}.{path}" for name, path in names.items()}
             for place, part in parts.items()
@@ -138,8 +138,11 @@ class Composed(pl.LightningModule):
     def experts(self) -> dict[str, Any]:
         """The frozen experts by role: ``backbone``, ``encoder.image``, ``generator.audio``."""
         found: dict[str, Any] = {"backbone": self.backbone.language_model}
-        found |= {f"encoder.{modality}": self.input_side.encoder(modality) for modality in self.inputs}
-        return found | {f"generator.{modality}": self.output_side.generator(modality) for modality in self.outputs}
+        if self.input_side is not None:
+            found |= {f"encoder.{modality}": self.input_side.encoder(modality) for modality in self.inputs}
+        if self.output_side is not None:
+            found |= {f"generator.{modality}": self.output_side.generator(modality) for modality in self.outputs}
+        return found
 
     def save(
         self,
@@ -202,7 +205,8 @@ class Composed(pl.LightningModule):
                 that it was trained beside.
         """
         path = user_path(folder)
-        model, model.configuration = composed(cls, path, allow)
+        model, configuration = composed(cls, path, allow)
+        model.configuration = configuration
         model.configure_model()
         model.load(path)
         return model.to(device).eval()

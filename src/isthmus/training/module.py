@@ -50,7 +50,7 @@ class TrainingModule(pl.LightningModule):
         self._cache: FrozenCache | None = None
         self._is_built = False
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
-        self.register_load_state_dict_pre_hook(_renamed)
+        self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def enter(self, stage: Stage, name: str, length: int) -> None:
         """The module at another stage. What trains is :func:`~isthmus.training.trainable.set_trainable`'s."""

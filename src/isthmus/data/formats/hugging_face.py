@@ -125,7 +125,7 @@ def _of_disk(path: str | Path) -> dict[str, list[Path]]:
         is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) is not None and not place.exists()
         fix = f"give hub: true, if {path} is a set on the hub that may be fetched" if is_name else "correct the path"
         raise ValueError(
-            f"{path}: found neither {', '.join(_TABLES)} nor a folder of save_to_disk; expected tables. Fix: {fix}."
+            f"{place}: found neither {', '.join(_TABLES)} nor a folder of save_to_disk; expected tables. Fix: {fix}."
         )
     return {"": tables}
 

@@ -63,7 +63,7 @@ class MediaFolder(RecordSource):
     ) -> None:
         place = user_path(path)
         if not place.is_dir():
-            raise ValueError(f"{path}: found no folder; expected one of media. Fix: correct the path.")
+            raise ValueError(f"{place}: found no folder; expected one of media. Fix: correct the path.")
         tables = listed_files(place, TABLES)
         records: TableRows | SortedFiles = TableRows(place, tables) if tables else SortedFiles(place)
         self.columns = Columns(columns, Captions(direction, describe, draw, seed), where=str(path))

@@ -68,7 +68,9 @@ class WebDataset(RecordSource):
     ) -> None:
         files = listed_files(path, _ENDINGS)
         if not files:
-            raise ValueError(f"{path}: found no {', '.join(_ENDINGS)}; expected archives. Fix: correct the path.")
+            raise ValueError(
+                f"{user_path(path)}: found no {', '.join(_ENDINGS)}; expected archives. Fix: correct the path."
+            )
         chosen = of_splits(files, splits, user_path(path)) if splits else []
         self._files = chosen or files
         records = TarRecords(self._files, dots)
