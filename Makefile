@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-fast test-timm lint format benchmarks pocket clean
+.PHONY: help setup quickstart test test-fast test-timm test-gpu lint format benchmarks pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -44,6 +44,10 @@ test-fast: $(VENV)/.installed  ## run the tests that take seconds
 test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `liger`, in .venv-timm (5 GB)
 	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" \
 	  tests/backbones/test_cross_entropies.py tests/encoders tests/test_sweep.py
+
+# 4-bit layers are tried where bitsandbytes is installed. Kernels are compiled, not interpreted as other tests have it.
+test-gpu: $(VENV_TIMM)/.installed  ## compare every stage and an answer on a GPU with the CPU, in .venv-timm; prints a table
+	TRITON_INTERPRET=0 $(VENV_TIMM)/bin/python -m pytest -s -rs tests/gpu
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
 	$(BIN)/ruff check .

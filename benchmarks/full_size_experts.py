@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import published_folders
 from benchmarks.miniature import NARROW, POCKET, write_encoder, write_llm
 from isthmus.encoders.imagebind.config import ImageBindConfig
+from isthmus.training.rehearsal import published_nextgpt
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ FULL = Scale(
     rank=32,
     projector_width=512,
     generators={
-        "stable_diffusion": published_folders.stable_diffusion,
-        "zeroscope": published_folders.zeroscope,
-        "audioldm": published_folders.audioldm,
+        "stable_diffusion": published_nextgpt.stable_diffusion,
+        "zeroscope": published_nextgpt.zeroscope,
+        "audioldm": published_nextgpt.audioldm,
     },
     steps=(1, 11),
 )

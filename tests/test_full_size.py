@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.published_folders import CONFIGS, NEXTGPT
-from published_modern import MODERN
 from torch import nn
 
+from isthmus.cli import main
 from isthmus.cli.training import Command
 from isthmus.model import AnyToAny
 from isthmus.training import StageSwitch
+from isthmus.training.rehearsal.published_modern import MODERN
+from isthmus.training.rehearsal.published_nextgpt import NEXTGPT
 from isthmus.training.trainable import set_trainable
 from isthmus.types import shapes_only
 
 pytestmark = pytest.mark.slow  # two sets, of 10 and 20 billion parameters, are built layer by layer
 STAGES = ("encoder_alignment", "decoder_alignment", "instruction_tuning")
 SETS = {"nextgpt": NEXTGPT, "modern": MODERN}
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 Whole = tuple[Any, AnyToAny]
 
 
@@ -216,3 +219,21 @@ def test_a_config_says_where_each_checkpoint_comes_from(config: str) -> None:
     folders = {line.split("checkpoints/")[1].split("/")[0] for line in lines if "checkpoint: checkpoints/" in line}
     assert folders == set(SETS[config])
     assert not [folder for folder in folders if f"checkpoints/{folder}" not in comments]
+
+
+@pytest.mark.parametrize("config", sorted(SETS))
+def test_a_set_can_be_rehearsed(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From YAML alone: published configurations stand in for checkpoints that nobody has downloaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["isthmus"])
+    main(["rehearse", "-c", f"experts/{config}.yaml", "-c", "curriculum.yaml", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["stages"]) == list(STAGES)
+    sizes = {"nextgpt": ("LLM", "6.8 B"), "modern": ("LLM", "4.1 B")}  # with rows and adapters
+    part, published = sizes[config]
+    assert rounded(found["parts"][part]["parameters"], published) == published
+    weights = sum(part["weights"] for part in found["parts"].values())
+    assert 10e9 < found["stages"]["instruction_tuning"]["peak"] and weights < 60e9
+    assert all(folder in found["notes"][-1] for folder in SETS[config])

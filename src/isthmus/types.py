@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from isthmus.layout import Layout
 
@@ -35,6 +36,9 @@ class Modality(StrEnum):
 
 MEDIA: tuple[Modality, ...] = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.POINTS)
 """Every modality that isn't text, in the order in which the vocabulary numbers them."""
+
+COUNT = "count"
+"""The end of an input's name that says how much of the others is real. Such stay on the CPU, which reads them."""
 
 IGNORED = -100
 """The label of a position that carries no text loss (the value that ``torch.nn.functional.cross_entropy`` ignores)."""
@@ -251,7 +255,10 @@ class Batch:
         return int(self.ids.shape[0])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device, its details untouched; Lightning would otherwise take those apart too."""
+        """The same batch on another device, its details untouched; Lightning would otherwise take those apart too.
+
+        What says how much of a medium's input is real (:data:`COUNT`) stays: a step would wait for it.
+        """
         return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -264,7 +271,9 @@ class Batch:
         def moved(own: Any) -> Any:
             if isinstance(own, Tensor):
                 return move(own)
-            return {name: move(tensor) for name, tensor in own.items()} if isinstance(own, dict) else own
+            if isinstance(own, dict):
+                return {name: tensor if name.endswith(COUNT) else move(tensor) for name, tensor in own.items()}
+            return own
 
         def moved_all(kind: dict[Modality, Any]) -> dict[Modality, Any]:
             return {
@@ -299,17 +308,28 @@ _SHAPES_ONLY = ContextVar("shapes_only", default=False)
 
 
 @contextmanager
-def shapes_only() -> Iterator[None]:
+def shapes_only(device: str = "meta") -> Iterator[None]:
     """Whatever is built inside stands on the meta device: experts by their configuration files, no weights read.
 
-    What a set of experts weighs can so be counted before it is downloaded, let alone fits a machine.
+    What a set of experts weighs can so be counted before it is downloaded, let alone fits a machine. Another ``device``
+    is for fake tensors (:mod:`isthmus.training.rehearsal`).
     """
     token = _SHAPES_ONLY.set(True)
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             yield
     finally:
         _SHAPES_ONLY.reset(token)
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """Within :func:`shapes_only`, whatever device it is for: the block builds on the meta device.
+
+    Libraries read numbers while they build, which they can't where those are fake tensors' too.
+    """
+    with _disable_current_modes(), torch.device("meta"):
+        yield
 
 
 def is_shapes_only() -> bool:

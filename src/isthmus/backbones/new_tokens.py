@@ -65,18 +65,17 @@ class NewTokenRows(nn.Module):
     def forward(self, ids: Tensor, base: Callable[[Tensor], Tensor], layout: Layout | None = None) -> Tensor:
         """(B, T) ids -> (B, T, E) in the type of ``base``, the LLM's embedding. Media positions are filled later.
 
-        Without the ids' layout, positions of new tokens are computed on the device, which synchronises with it.
+        Without the ids' layout, as in decoding, a row is looked up for every position: the CPU doesn't know which ones
+        hold new tokens.
         """
         new = ids >= self.base_size
         embeddings = base(ids.masked_fill(new | (ids < 0), 0))
         rows = torch.cat([self.media_tags, self.signal_rows])
         if layout is None:
-            where = new.flatten().nonzero()[:, 0]
-            which = ids.flatten()[where] - self.base_size
-        else:
-            where, which = layout.new, layout.new_rows
-        found = rows.index_select(0, which).to(embeddings.dtype)
-        return embeddings.flatten(0, -2).index_copy(0, where, found).view_as(embeddings)
+            each = rows[(ids - self.base_size).clamp(min=0)].to(embeddings.dtype)
+            return torch.where(new[..., None], each, embeddings)
+        found = rows.index_select(0, layout.new_rows).to(embeddings.dtype)
+        return embeddings.flatten(0, -2).index_copy(0, layout.new, found).view_as(embeddings)
 
     def columns(self, labels: Tensor) -> Tensor:
         """Labels -> columns of the logits; negative for labels that can't be predicted.

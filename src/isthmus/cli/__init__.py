@@ -36,11 +36,18 @@ def main(args: list[str] | None = None) -> None:
 
             fill(args[1:])
         return
+    if args[:1] == ["rehearse"]:
+        with user_errors():
+            from isthmus.cli.rehearse import run as rehearse
+
+            rehearse(args[1:])
+        return
     parser = ArgumentParser(prog="isthmus", description="Any-to-any multimodal language models.")
     commands = parser.add_subcommands()
     for name, says in TRAINING.items():
         commands.add_subcommand(name, ArgumentParser(), help=says)
     commands.add_subcommand("cache", ArgumentParser(), help="compute what stages need of frozen parts, ahead of fit")
+    commands.add_subcommand("rehearse", ArgumentParser(), help="try every stage and an answer without weights or a GPU")
     for name, command in COMMANDS.items():
         command.add_to(commands, name)
     chosen = parser.parse_args(args)

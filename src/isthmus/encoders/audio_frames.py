@@ -7,7 +7,7 @@ no influence on valid tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.mel import resampled
 from isthmus.encoders.truncation import Truncation
+from isthmus.layout import on_device
 from isthmus.precision import Dtype, lifted, torch_dtype
 from isthmus.types import Features, Media, Modality
 
@@ -131,6 +132,8 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     return lifted(tokens).masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
 
 
-def first_valid(counts: Tensor, length: int) -> Tensor:
-    """Counts (B,) -> mask (B, length), True at the first ``count`` steps of each row."""
-    return torch.arange(length, device=counts.device) < counts[:, None]
+def first_valid(counts: Tensor | Sequence[int], length: int, device: torch.device | None = None) -> Tensor:
+    """Counts (B,) -> mask (B, length), True at the first ``count`` steps of each row, on the counts' or this device."""
+    where = device or (counts.device if isinstance(counts, Tensor) else torch.device("cpu"))
+    held = counts if isinstance(counts, Tensor) else on_device(counts, where)
+    return torch.arange(length, device=where) < held[:, None]

@@ -37,7 +37,10 @@ class Encoder(FrozenExpert):
         raise NotImplementedError
 
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
-        """One medium -> tensors without a batch axis, ready to be stacked. Runs in data workers, without weights."""
+        """One medium -> tensors without a batch axis, ready to be stacked. Runs in data workers, without weights.
+
+        A tensor whose name ends in ``count`` stays on the CPU, where :meth:`forward` may read it.
+        """
         raise NotImplementedError
 
     def request(self, modality: Modality) -> Request | None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from isthmus.published import read_published
-from isthmus.types import is_shapes_only
+from isthmus.types import is_shapes_only, on_meta
 
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3
@@ -84,7 +84,9 @@ def read_model(
 
     if is_shapes_only():
         config = options.pop("config", None) or read_published(kind.config_class, folder)
-        return kind(config, **options).to("meta", dtype)  # .to: some tensors ignore the default device
+        with on_meta():
+            made: Any = kind(config, **options)
+        return made.to(torch.get_default_device(), dtype)  # .to: some tensors ignore the default device
     try:
         with _reports_hidden():
             loaded: Any = read_published(

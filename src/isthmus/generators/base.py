@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,9 @@ class Generator(FrozenExpert):
     checkpoint: Path
     sampling_settings: tuple[str, ...] = ("steps", "guidance", "batch_size")
     """Attributes that only :meth:`generate` reads; conditions don't depend on them."""
+
+    denoises: ClassVar[bool] = True
+    """Whether it has a denoising loss."""
 
     @property
     def condition_shape(self) -> tuple[int, int]:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from isthmus.paths import user_path
 from isthmus.published import read_published
-from isthmus.types import is_shapes_only
+from isthmus.types import is_shapes_only, on_meta
 
 
 @contextmanager
@@ -127,9 +128,10 @@ class PipelineFolder:
 def _configured(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Module:
     """A model of diffusers or transformers from its ``config.json``, in the type that the options name."""
     made: nn.Module
-    if hasattr(kind, "load_config"):
-        made = kind.from_config(kind.load_config(folder, local_files_only=True))
-    else:
-        made = kind(read_published(kind.config_class, folder))
+    with on_meta():
+        if hasattr(kind, "load_config"):
+            made = kind.from_config(kind.load_config(folder, local_files_only=True))
+        else:
+            made = kind(read_published(kind.config_class, folder))
     # Not diffusers' own `to`, which warns about parts that some models keep in float32.
-    return nn.Module.to(made, options.get("torch_dtype", options.get("dtype")))
+    return nn.Module.to(made, torch.get_default_device(), options.get("torch_dtype", options.get("dtype")))

@@ -228,8 +228,8 @@ class StageSwitch(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Looks at what the step's gradients have reached; DeepSpeed keeps them to itself."""
-        if not isinstance(trainer.strategy, DeepSpeedStrategy):
+        """Looks at what the step's gradients have reached; not under DeepSpeed, nor in a trial."""
+        if not isinstance(trainer.strategy, DeepSpeedStrategy) and not _is_trial(trainer):
             self._reach.look(training_module(pl_module).model)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -113,7 +113,7 @@ def test_other_rates_are_resampled(checkpoint: Path) -> None:
     encoder = Beats(checkpoint, seconds=1.0)
     medium = recording(0.5, rate=44100.0)
     found, expected = (encoder.preprocess(one) for one in (medium, resample(medium, SAMPLE_RATE)))
-    assert found["rows"] == expected["rows"] == 3
+    assert found["row_count"] == expected["row_count"] == 3
     torch.testing.assert_close(found["banks"], expected["banks"], atol=1e-3, rtol=0)
 
 

@@ -65,7 +65,7 @@ def test_sizes_are_known_before_weights(checkpoint: Path) -> None:
     encoder = Hubert(checkpoint, seconds=0.4)
     encoder = pickle.loads(pickle.dumps(encoder))  # as a data worker receives it
     inputs = encoder.preprocess(MEDIA[0])
-    assert inputs["waveform"].shape == (6400,) and inputs["samples"] == 3000
+    assert inputs["waveform"].shape == (6400,) and inputs["sample_count"] == 3000
     # (3000 - 10) // 5 + 1 = 599, (599 - 3) // 4 + 1 = 150, (150 - 2) // 2 + 1 = 75
     assert encoder.token_count(Modality.AUDIO, inputs) == 75
     assert encoder.width(Modality.AUDIO) == 16
@@ -136,7 +136,7 @@ def test_longer_recordings_are_cut_and_other_rates_resampled(checkpoint: Path) -
     for rate in (16000, 48000):
         tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(rate // 5) / rate)
         inputs = encoder.preprocess(Media(Modality.AUDIO, tone.astype(np.float32), rate=float(rate)))
-        assert inputs["samples"] == 3200
+        assert inputs["sample_count"] == 3200
         tones.append(inputs["waveform"])
     torch.testing.assert_close(tones[0][100:3100], tones[1][100:3100], atol=0.02, rtol=0)
 

@@ -188,8 +188,9 @@ def test_wrong_requests_are_refused(build: Callable[..., ShapE]) -> None:
 
 def test_the_published_size_is_built_in_shapes_alone(tmp_path: Path) -> None:
     """``openai/shap-e``: the paper's text-conditional model of 300 M parameters, under CLIP ViT-L/14's text tower."""
-    from benchmarks.published_folders import clip_tokenizer, write_parts
     from transformers import CLIPTextConfig
+
+    from isthmus.training.rehearsal.published_nextgpt import clip_tokenizer, write_parts
 
     large = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768)
     prior = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
+from isthmus.types import is_shapes_only
 
 
 class Sampler:
@@ -30,6 +31,8 @@ class Sampler:
 
         ``rows``: the indices of these rows; all B if None.
         """
+        if is_shapes_only():  # there are no numbers to choose by
+            return [0] * len(logits)
         if self.sampling.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy

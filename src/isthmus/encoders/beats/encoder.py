@@ -96,17 +96,17 @@ class Beats(AudioFrameEncoder):
         rows, most = banks.shape[0] // side, _frames(self.longest) // side
         padded = np.zeros((most * side, BINS), np.float32)
         padded[: rows * side] = banks[: rows * side]
-        return {"banks": torch.from_numpy(padded), "rows": torch.tensor(rows)}
+        return {"banks": torch.from_numpy(padded), "row_count": torch.tensor(rows)}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
         """Rows times the patches of a row."""
-        return int(inputs["rows"]) * self.config.patches_per_row
+        return int(inputs["row_count"]) * self.config.patches_per_row
 
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Banks (B, frames, 128), rows (B,) -> tokens (B, N, D), mask (B, N)."""
-        counts = inputs["rows"] * self.config.input_patch_size
-        banks = inputs["banks"][:, : int(counts.max())].to(self.model.layer_norm.weight.dtype)
-        tokens, mask = self.model(banks, first_valid(counts, banks.shape[1]))
+        """Banks (B, frames, 128), row_count (B,) -> tokens (B, N, D), mask (B, N)."""
+        counts = [rows * self.config.input_patch_size for rows in inputs["row_count"].tolist()]
+        banks = inputs["banks"][:, : max(counts)].to(self.model.layer_norm.weight.dtype)
+        tokens, mask = self.model(banks, first_valid(counts, banks.shape[1], banks.device))
         return tokens, mask
 
 

@@ -117,6 +117,6 @@ class CFormer(AudioFrameEncoder):
 
     def _banks_and_mask(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The batch's banks, cut to its longest recording, and their mask."""
-        counts = inputs["count"]
-        banks = inputs["banks"][:, : int(counts.max())].to(self.model.token_head.weight.dtype)
-        return banks, first_valid(counts, banks.shape[1])
+        counts: list[int] = inputs["count"].tolist()
+        banks = inputs["banks"][:, : max(counts)].to(self.model.token_head.weight.dtype)
+        return banks, first_valid(counts, banks.shape[1], banks.device)

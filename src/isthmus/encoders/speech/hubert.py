@@ -12,6 +12,7 @@ from torch import Tensor
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
+from isthmus.layout import on_device
 from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype
@@ -81,34 +82,35 @@ class Hubert(AudioFrameEncoder):
         samples = self.extractor(waveform, sampling_rate=self.sample_rate, return_tensors="np")["input_values"][0]
         padded = np.zeros(self.longest, np.float32)
         padded[: samples.shape[0]] = samples
-        return {"waveform": torch.from_numpy(padded), "samples": torch.tensor(samples.shape[0])}
+        return {"waveform": torch.from_numpy(padded), "sample_count": torch.tensor(samples.shape[0])}
 
     def valid_count(self, inputs: Mapping[str, Tensor]) -> int:
         """The number of tokens whose whole receptive field lies within the recording."""
-        return int(self._token_counts(inputs["samples"]))
+        return self._token_count(int(inputs["sample_count"]))
 
-    def _token_counts(self, samples: Tensor) -> Tensor:
-        """The number of tokens for each length in samples, int64."""
+    def _token_count(self, samples: int) -> int:
+        """The number of tokens of so many samples."""
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
 
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Waveform (B, longest), samples (B,) -> tokens (B, N, D), mask (B, N)."""
-        samples = inputs["samples"]
-        waveforms = inputs["waveform"][:, : int(samples.max())].to(self.model.dtype)
-        counts = self._token_counts(samples)
-        mask = first_valid(counts, int(counts.max()))
+        """Waveform (B, longest), sample_count (B,) -> tokens (B, N, D), mask (B, N)."""
+        samples: list[int] = inputs["sample_count"].tolist()
+        waveforms = inputs["waveform"][:, : max(samples)].to(self.model.dtype)
+        counts = [self._token_count(count) for count in samples]
+        mask = first_valid(counts, max(counts), waveforms.device)
         if self.config.feat_extract_norm == "group":
             return self._grouped_by_length(waveforms, samples, mask), mask
-        valid = first_valid(samples, waveforms.shape[1]).long()
+        valid = first_valid(samples, waveforms.shape[1], waveforms.device).long()
         return self.model(waveforms, attention_mask=valid).last_hidden_state, mask
 
-    def _grouped_by_length(self, waveforms: Tensor, samples: Tensor, mask: Tensor) -> Tensor:
+    def _grouped_by_length(self, waveforms: Tensor, samples: list[int], mask: Tensor) -> Tensor:
         """Encodes recordings of equal length together: HuBERT base's group norm over time would include padding."""
         tokens = torch.zeros(*mask.shape, self.config.hidden_size, dtype=waveforms.dtype, device=waveforms.device)
-        for length in samples.unique().tolist():
-            rows = (samples == length).nonzero()[:, 0]
+        for length in sorted(set(samples)):
+            alike = [row for row, count in enumerate(samples) if count == length]
+            rows = on_device(alike, waveforms.device)
             hidden = self.model(waveforms[rows, :length]).last_hidden_state
             tokens[rows, : hidden.shape[1]] = hidden
         return tokens

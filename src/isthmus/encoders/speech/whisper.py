@@ -104,5 +104,6 @@ class Whisper(AudioFrameEncoder):
     def frames(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Features (B, bins, frames), count (B,) -> tokens (B, N, D), mask (B, N)."""
         hidden = self.model(inputs["features"].to(self.model.layer_norm.weight.dtype)).last_hidden_state
-        tokens = hidden[:, : int(inputs["count"].max())]
-        return tokens, first_valid(inputs["count"], tokens.shape[1])
+        counts: list[int] = inputs["count"].tolist()
+        tokens = hidden[:, : max(counts)]
+        return tokens, first_valid(counts, tokens.shape[1], tokens.device)

@@ -60,6 +60,7 @@ class ShapE(PipelineExpert):
     )
 
     modality = Modality.POINTS
+    denoises = False
     pipeline_name = "ShapEPipeline"
     denoiser_part = "prior"
     default_steps = 64

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.published_folders import (
+from isthmus.training.rehearsal.published_nextgpt import (
     DDIM,
     KL_F8,
+    Config,
     audioldm_vae,
     audioldm_vocoder,
     byte_tokenizer,
@@ -25,6 +26,7 @@ CHATML = (
 
 
 def t5_tokenizer(folder: Path) -> None:
+    """T5's, over ten letters."""
     from transformers import T5Tokenizer
 
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *((letter, -2.0) for letter in "abcdefghij")]
@@ -48,7 +50,7 @@ def whisper(folder: Path) -> None:
     """``openai/whisper-large-v3``: large's widths, 128 mel bins."""
     from transformers import WhisperConfig, WhisperFeatureExtractor
 
-    layers = {f"{half}_{name}": size for half in ("encoder", "decoder") for name, size in WHISPER_HALF.items()}
+    layers: Config = {f"{half}_{name}": size for half in ("encoder", "decoder") for name, size in WHISPER_HALF.items()}
     WhisperConfig(vocab_size=51866, num_mel_bins=128, d_model=1280, **layers).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)
 
@@ -115,7 +117,7 @@ def wan(folder: Path) -> None:
     text = UMT5Config(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
     schedule = {"_class_name": "UniPCMultistepScheduler", "prediction_type": "flow_prediction", "flow_shift": 3.0}
     schedule |= {"use_flow_sigmas": True, "num_train_timesteps": 1000}
-    parts = {"transformer": transformer, "vae": {"_class_name": "AutoencoderKLWan"}}
+    parts: dict[str, Config] = {"transformer": transformer, "vae": {"_class_name": "AutoencoderKLWan"}}
     parts |= {"text_encoder": text.to_dict(), "scheduler": schedule}
     write_parts(folder, "WanPipeline", parts)
     t5_tokenizer(folder / "tokenizer")
@@ -134,7 +136,7 @@ def audioldm2(folder: Path) -> None:
         num_heads=16,
         feed_forward_proj="gated-gelu",
     )
-    unet = {
+    unet: Config = {
         "_class_name": "AudioLDM2UNet2DConditionModel",
         "sample_size": 256,
         "in_channels": 8,
@@ -146,7 +148,7 @@ def audioldm2(folder: Path) -> None:
         "cross_attention_dim": [[None, 768, 1024]] * 4,
         "transformer_layers_per_block": 1,
     }
-    projection = {
+    projection: Config = {
         "_class_name": "AudioLDM2ProjectionModel",
         "text_encoder_dim": 512,
         "text_encoder_1_dim": 1024,

@@ -1,4 +1,4 @@
-"""Published full-size checkpoints as folders of their configuration files alone: sizes as published, no weights.
+"""Published checkpoints of configs/experts/nextgpt.yaml as folders of configuration files: sizes as published.
 
 Sources: the defaults of transformers' and diffusers' configuration classes where they are the published model's, the
 conversion scripts in diffusers' repository, and model cards. Tokenizers are tiny ones of the right class: no size here
@@ -15,7 +15,6 @@ from typing import Any
 
 from isthmus.encoders.imagebind.config import TOWERS
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 Config = dict[str, Any]
 
 DDIM: Config = {

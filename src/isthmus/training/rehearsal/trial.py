@@ -1,0 +1,135 @@
+"""A rehearsal's trainer: Lightning's own loop over two steps of each stage, the second of which is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+
+from isthmus.model import AnyToAny
+from isthmus.training.rehearsal.measuring import Costs
+from isthmus.training.rehearsal.report import Part, Report, Step
+from isthmus.types import Batch
+
+BACKWARD = "backward and optimizer"
+
+
+class FakeDevice(CPUAccelerator):
+    """Any device, though it isn't there."""
+
+    def setup_device(self, device: torch.device) -> None:
+        """Nothing: fake tensors need none."""
+
+
+def trainer_on(device: torch.device, configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A trainer of two batches a stage on this device, with what the configured one decides of a step."""
+    precision: Any = configured.precision
+    plugins: list[Any] = []
+    if precision in (
+        "bf16-mixed",
+        "16-mixed",
+    ):  # Lightning's own choice brings a loss scaler, which reads
+        mixed = MixedPrecision("bf16-mixed", device.type)
+        mixed.precision, precision, plugins = precision, None, [mixed]
+    return pl.Trainer(
+        accelerator=FakeDevice(),
+        strategy=SingleDeviceStrategy(device=device),
+        precision=precision,
+        plugins=plugins,
+        gradient_clip_val=configured.gradient_clip_val,
+        gradient_clip_algorithm=configured.gradient_clip_algorithm,
+        callbacks=callbacks,
+        fast_dev_run=2,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+    )
+
+
+class Measure(pl.Callback):
+    """Counts a stage's second step: experts are loaded by then, and the optimizer has its state."""
+
+    def __init__(self, stage: str, report: Report) -> None:
+        self.stage, self.report = stage, report
+        self._open = ExitStack()
+        self._costs: Costs | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Begins to count."""
+        if batch_idx == 1:
+            self._costs = costs_of(pl_module.model, batch, trainer.optimizers)
+            self._open.enter_context(self._costs())
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keeps what was counted."""
+        if batch_idx == 1:
+            self._open.close()
+            assert self._costs is not None
+            self.report.stages[self.stage] = step_of(self._costs, batch)
+            note_parts(self.report, pl_module.model)
+
+
+def parts_of(model: AnyToAny) -> Iterator[tuple[str, nn.Module]]:
+    """Every part by name, as far as it is loaded."""
+    if model.input_side is not None:
+        for encoder in model.input_side.encoders:
+            yield f"encoder {type(encoder).__name__}", encoder
+        for modality, projector in model.input_side.projectors.items():
+            yield f"input projector {modality}", projector
+    yield "LLM", model.backbone.language_model
+    if model.output_side is not None:
+        for modality, projector in model.output_side.projectors.items():
+            yield f"output projector {modality}", projector
+        for generator in model.output_side.generators:
+            for name, child in generator.named_children():
+                yield f"{type(generator).__name__}.{name}", child
+
+
+def costs_of(model: AnyToAny, batch: Batch, optimizers: Any = ()) -> Costs:
+    """A counter that knows the model's parts, and what is there before a step."""
+    parts = {module: name for name, module in parts_of(model)}
+    # Decoding calls modules within.
+    parts |= dict.fromkeys(model.backbone.language_model.modules(), "LLM")
+    costs = Costs(parts, BACKWARD)
+    for name, module in parts_of(model):
+        costs.hold([*module.parameters(), *module.buffers()], f"weights: {name}")
+        costs.hold([own.grad for own in module.parameters() if own.grad is not None], "gradients")
+    for optimizer in optimizers:
+        states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+        costs.hold(states, "optimizer state")
+    inputs: list[Tensor] = []
+    batch.apply(lambda tensor: inputs.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    costs.hold(inputs, "batch")
+    return costs
+
+
+def step_of(costs: Costs, batch: Batch) -> Step:
+    """What was counted of a batch."""
+    layouts = [part.layout for part in batch.pieces]
+    lengths = [length for layout in layouts if layout is not None for length in layout.lengths]
+    at_peak = {name: size for name, size in costs.at_peak.items() if size}
+    return Step(len(lengths), (sum(lengths), max(lengths)), dict(costs.flops), costs.peak, at_peak)
+
+
+def note_parts(report: Report, model: AnyToAny) -> None:
+    """Adds the parts that are loaded now; what any stage trains counts as trained."""
+    for name, module in parts_of(model):
+        own = list(module.parameters())
+        trained = sum(parameter.numel() for parameter in own if parameter.requires_grad)
+        before = report.parts.get(name, Part(0, 0, 0))
+        report.parts[name] = Part(
+            sum(parameter.numel() for parameter in own),
+            max(trained, before.trained),
+            sum(parameter.nbytes for parameter in own),
+        )
