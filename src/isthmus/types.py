@@ -255,10 +255,7 @@ class Batch:
         return int(self.ids.shape[0])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device, its details untouched; Lightning would otherwise take those apart too.
-
-        What says how much of a medium's input is real (:data:`COUNT`) stays: a step would wait for it.
-        """
+        """The same batch on another device, but for details, which Lightning would take apart, and :data:`COUNT`."""
         return self.apply(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
@@ -324,10 +321,7 @@ def shapes_only(device: str = "meta") -> Iterator[None]:
 
 @contextmanager
 def on_meta() -> Iterator[None]:
-    """Within :func:`shapes_only`, whatever device it is for: the block builds on the meta device.
-
-    Libraries read numbers while they build, which they can't where those are fake tensors' too.
-    """
+    """The block builds on the meta device, without fake tensors: libraries read numbers while they build."""
     with _disable_current_modes(), torch.device("meta"):
         yield
 

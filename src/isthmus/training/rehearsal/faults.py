@@ -67,7 +67,7 @@ def _kind(error: BaseException) -> str:
 
 def _fix(error: BaseException) -> str:
     text = str(error)
-    if "Fix: " in text or "Mend: " in text:
+    if "Fix: " in text or "Fix: " in text:
         return ""
     if type(error).__name__ in READS:
         return "Fix: let the data's workers count it, and keep the count on the CPU."
