@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
 AUTO_MAP = "auto_map"
 """The field by which a checkpoint's json names classes in Python files of its own."""
+
+
+@contextmanager
+def on_meta() -> Iterator[None]:
+    """The block builds on the meta device, without fake tensors: libraries read numbers while they build."""
+    with _disable_current_modes(), torch.device("meta"):
+        yield
 
 
 def read_published(kind: Any, folder: Path, **options: Any) -> Any:

@@ -19,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from isthmus.layout import Layout
 
@@ -317,13 +316,6 @@ def shapes_only(device: str = "meta") -> Iterator[None]:
             yield
     finally:
         _SHAPES_ONLY.reset(token)
-
-
-@contextmanager
-def on_meta() -> Iterator[None]:
-    """The block builds on the meta device, without fake tensors: libraries read numbers while they build."""
-    with _disable_current_modes(), torch.device("meta"):
-        yield
 
 
 def is_shapes_only() -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from isthmus.published import read_published
-from isthmus.types import is_shapes_only, on_meta
+from isthmus.published import on_meta, read_published
+from isthmus.types import is_shapes_only
 
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3

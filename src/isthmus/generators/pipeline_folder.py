@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from isthmus.paths import user_path
-from isthmus.published import read_published
-from isthmus.types import is_shapes_only, on_meta
+from isthmus.published import on_meta, read_published
+from isthmus.types import is_shapes_only
 
 
 @contextmanager
