@@ -17,7 +17,6 @@ from isthmus.encoders.imagebind.config import ImageBindConfig
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.output_projectors import TinyTransformer
 from isthmus.types import Modality
-from isthmus.vocabulary import DEFAULT_SIGNALS
 
 TOKENS = 32
 """Positions of a caption with its prompt."""
@@ -80,7 +79,7 @@ def _work(
         head = nn.Linear(hidden, vocabulary, bias=False)
         projecting = []
         for modality, shape in conditions.items():
-            signals = DEFAULT_SIGNALS[modality]
+            signals = Modality(modality).spec.signals
             projector: Any = bridge(hidden, signals, shape)  # in train mode: eval has a kernel of its own
             projecting.append(flops(partial(projector, torch.zeros(1, signals, hidden))))
         scoring = flops(lambda: head(torch.zeros(TOKENS, hidden)))

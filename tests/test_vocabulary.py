@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.types import IGNORED, MEDIA, Modality
-from isthmus.vocabulary import DEFAULT_SIGNALS, MEDIA_POSITION, Vocabulary
+from isthmus.modalities import DEPTH, IMU, MEDIA, THERMAL, Modality
+from isthmus.types import IGNORED
+from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
 signals = st.dictionaries(st.sampled_from([str(modality) for modality in MEDIA]), st.integers(1, 40))
 
@@ -20,7 +21,7 @@ def test_every_new_id_has_one_use_and_one_name(base: int, counts: dict[str, int]
     assert tags + runs == list(range(base, vocabulary.size)), "tags first, then runs, without gaps"
     assert len(tags) == vocabulary.tag_rows and len(runs) == vocabulary.signal_rows
     for modality in MEDIA:
-        count = counts.get(modality, DEFAULT_SIGNALS[modality])
+        count = counts.get(modality, modality.spec.signals)
         assert len(vocabulary.signal_ids(modality)) == count == vocabulary.signal_counts[modality]
     assert vocabulary.starts() == {vocabulary.signal_ids(modality)[0]: modality for modality in MEDIA}
     names = [vocabulary.token_name(token) for token in range(base, vocabulary.size)]
@@ -45,7 +46,7 @@ def test_counts_are_the_papers_unless_given() -> None:
     given_counts = {"image": 2}
     vocabulary = Vocabulary(32000, given_counts)
     assert vocabulary.signal_counts["image"] == 2 and vocabulary.signal_counts["video"] == 24
-    assert DEFAULT_SIGNALS[Modality.IMAGE] == 4 and given_counts == {"image": 2}
+    assert Modality.IMAGE.spec.signals == 4 and given_counts == {"image": 2}
 
 
 def test_names_are_printable() -> None:
@@ -67,6 +68,19 @@ def test_counts_that_make_no_sense_are_refused() -> None:
         Vocabulary(100, {"text": 3})
     with pytest.raises(ValueError, match=r"signals.audio: found 0; a medium needs at least one signal token"):
         Vocabulary(100, {"audio": 0})
+
+
+def test_modalities_that_a_model_serves_stand_behind_those_that_all_have() -> None:
+    vocabulary = Vocabulary(100, {"imu": 3})
+    vocabulary.include([THERMAL, DEPTH, Modality.IMAGE])
+    assert vocabulary.media == (*MEDIA, DEPTH, IMU, THERMAL), "in the order of their names, whoever asks first"
+    plain = Vocabulary(100)
+    assert [vocabulary.tags(modality) for modality in MEDIA] == [plain.tags(modality) for modality in MEDIA]
+    assert vocabulary.signal_counts == plain.signal_counts | {"depth": 8, "imu": 3, "thermal": 8}
+    ids = [token for modality in vocabulary.media for token in vocabulary.signal_ids(modality)]
+    assert ids == list(range(100 + 14, vocabulary.size)) and vocabulary.token_name(ids[-1]) == "[thermal 7]"
+    with pytest.raises(ValueError, match=r"found imu; this model has tokens for image, .*Fix: give it an encoder"):
+        plain.signal_ids(IMU)
 
 
 def test_the_first_release_of_nextgpt_numbers_its_own() -> None:

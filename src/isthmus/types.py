@@ -8,12 +8,10 @@ S signal tokens of a medium, C condition tokens, K condition width. Masks are bo
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
@@ -21,20 +19,9 @@ import torch
 from torch import Tensor
 
 from isthmus.layout import Layout
-
-
-class Modality(StrEnum):
-    """What a piece of content is. The values are the ``type`` words of the chat-content convention."""
-
-    TEXT = "text"
-    IMAGE = "image"
-    VIDEO = "video"
-    AUDIO = "audio"
-    POINTS = "points"
-
-
-MEDIA: tuple[Modality, ...] = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.POINTS)
-"""Every modality that isn't text, in the order in which the vocabulary numbers them."""
+from isthmus.modalities import MEDIA as MEDIA  # noqa: PLC0414 # rooms import it from here
+from isthmus.modalities import Modality as Modality  # noqa: PLC0414 # likewise
+from isthmus.modalities import is_medium, known_media
 
 COUNT = "count"
 """The end of an input's name that says how much of the others is real. Such stay on the CPU, which reads them."""
@@ -48,10 +35,10 @@ class Media:
     """One decoded medium: a plain array with its rate.
 
     Attributes:
-        modality: any of :data:`MEDIA`.
-        array: image (H, W, 3) uint8; video (F, H, W, 3) uint8; audio (L,) float32 in [-1, 1]; points (P, 3 or 6)
-            float32, xyz and optional rgb in [0, 1].
-        rate: frames a second of a video, samples a second of audio, otherwise None.
+        modality: of :func:`isthmus.modalities.known_media`.
+        array: as its kind says (:mod:`isthmus.modalities.kinds`): image (H, W, 3) uint8; video (F, H, W, 3) uint8;
+            audio (L,) float32 in [-1, 1]; points (P, 3 or 6) float32, xyz and optional rgb in [0, 1].
+        rate: frames a second of a video, samples a second of audio and series, otherwise None.
         source: the file or origin, for error messages.
         details: what else its maker says of it (a generator's seed, the caption it was asked for).
         times: (F,) float64, of a video that isn't an even row of all its frames: the seconds from its beginning at
@@ -72,27 +59,14 @@ class Media:
 
     def __post_init__(self) -> None:
         assert (self.times is None) == (self.total is None), "times and total belong together"
-        array, shape = self.array, self.array.shape
-        is_rate = self.rate is not None and 0 < self.rate < math.inf
-        match self.modality:
-            case Modality.IMAGE:
-                fits = array.dtype == np.uint8 and array.ndim == 3 and shape[2] == 3
-                wanted = "(height, width, 3) uint8"
-            case Modality.VIDEO:
-                fits = array.dtype == np.uint8 and array.ndim == 4 and shape[3] == 3 and is_rate
-                wanted = "(frames, height, width, 3) uint8 with a frame rate"
-            case Modality.AUDIO:
-                fits = array.dtype == np.float32 and array.ndim == 1 and is_rate
-                wanted = "(samples,) float32 with a sample rate"
-            case Modality.POINTS:
-                fits = array.dtype == np.float32 and array.ndim == 2 and shape[1] in (3, 6)
-                wanted = "(points, 3 or 6) float32"
-            case _:
-                raise ValueError(f"{self.source}: {self.modality} isn't a medium; media are {', '.join(MEDIA)}")
-        if not fits or array.size == 0:
+        if not is_medium(self.modality):
+            raise ValueError(f"{self.source}: {self.modality} isn't a medium; media are {', '.join(known_media())}")
+        spec = Modality(self.modality).spec
+        if not spec.accepts(self.array, self.rate):
             raise ValueError(
-                f"{self.source}: found {shape} {array.dtype} at rate {self.rate} for {self.modality}; "
-                f"expected a non-empty {wanted}. Decode the file with isthmus.data.media.files, or convert the array."
+                f"{self.source}: found {self.array.shape} {self.array.dtype} at rate {self.rate} for {self.modality}; "
+                f"expected a non-empty {spec.array}. Decode the file with isthmus.data.media.files, or convert the "
+                "array."
             )
 
     @property

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny_world import SIGNALS
 
 from isthmus.backbones.base import Sampling
+from isthmus.backbones.named_rows import named
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import FORMAT, read_components, read_manifest
 
@@ -125,7 +126,7 @@ def test_a_bundle_opens_from_anywhere_and_answers_the_same(
     assert there.sampling == Sampling(max_tokens=3) and not there.training
     saved = read_components(moved / "runs" / "stage")
     assert saved.keys() == there.owned_state().keys()
-    for component, tensors in there.owned_state().items():
+    for component, tensors in named(there.owned_state(), there.backbone.language_model.vocabulary).items():
         assert all(torch.equal(tensor, saved[component][name]) for name, tensor in tensors.items())
     found = there.chat(CHAT, require=["image", "audio"])
     assert found.text == expected.text

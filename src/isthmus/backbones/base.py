@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -124,6 +124,10 @@ class LanguageModel(nn.Module):
     holds_float32: bool = True
     fused: frozenset[Modality] = frozenset()
     stops: tuple[str, ...] = ()
+
+    def serve(self, media: Iterable[Modality]) -> None:
+        """Gives these modalities tokens; before :meth:`materialize`."""
+        raise NotImplementedError
 
     def materialize(self, meta: bool = False, later: bool = False) -> None:
         """Builds the LLM and its trained parts, once; on the meta device, without weights, if ``meta``.

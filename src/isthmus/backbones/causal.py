@@ -209,7 +209,7 @@ class CausalBackbone(PretrainedLanguageModel):
         from transformers import DynamicCache
 
         assert self.is_loaded, "materialize() comes first"
-        owed, permitted = check_requests(len(batch), required, allowed)
+        owed, permitted = check_requests(len(batch), required, allowed, self.vocabulary)
         batch, media, fused_media = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None

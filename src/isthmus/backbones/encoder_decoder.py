@@ -146,7 +146,7 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         from transformers import DynamicCache, EncoderDecoderCache
 
         assert self.is_loaded, "materialize() comes first"
-        owed, permitted = check_requests(len(batch), required, allowed)
+        owed, permitted = check_requests(len(batch), required, allowed, self.vocabulary)
         batch = self.laid_out(batch)
         writers = self._writers([1] * len(batch), sampling, owed, permitted)
         if self.lora:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.layout import Layout
+from isthmus.modalities import MEDIA
 from isthmus.vocabulary import Vocabulary
 
 BLOCK = 8192
@@ -41,17 +42,24 @@ class NewTokenRows(nn.Module):
         self.base_size = vocabulary.base_size
         ids = torch.arange(vocabulary.base_size, device=head.device)
         mean, deviation = _column_statistics(embedding(block) for block in torch.split(ids, BLOCK))
-        rows = vocabulary.tag_rows + vocabulary.signal_rows
+        # What a modality adds is drawn after all others, so that their rows start as they do without it.
+        common = [m for m in vocabulary.media if m in MEDIA]
+        others = [m for m in vocabulary.media if m not in MEDIA]
+        tags = vocabulary.tag_rows - 2 * len(others)
+        groups = [tags + sum(vocabulary.signal_counts[m] for m in common)]
+        groups += [2 + vocabulary.signal_counts[m] for m in others]
         if mean.is_meta:
-            drawn = mean.expand(rows, -1).clone()
+            drawn = [mean.expand(rows, -1) for rows in groups]
         else:
-            drawn = mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu")
+            drawn = [mean.cpu() + deviation.cpu() * torch.randn(rows, len(mean), device="cpu") for rows in groups]
         self.embedding_rms = 1.0 if mean.is_meta else float((mean.square() + deviation.square()).mean().sqrt())
-        self.media_tags = nn.Parameter(drawn[: vocabulary.tag_rows].clone())
-        self.signal_rows = nn.Parameter(drawn[vocabulary.tag_rows :].clone())
-        likely = _column_statistics(torch.split(head, BLOCK))[0].to(drawn.device)
+        self.media_tags = nn.Parameter(torch.cat([drawn[0][:tags], *(rows[:2] for rows in drawn[1:])]))
+        self.signal_rows = nn.Parameter(torch.cat([drawn[0][tags:], *(rows[2:] for rows in drawn[1:])]))
+        likely = _column_statistics(torch.split(head, BLOCK))[0].to(self.media_tags.device)
         self.starts = StartHead(likely.expand(len(vocabulary.predicted), -1).clone())
-        columns = torch.full((vocabulary.size - vocabulary.base_size,), -1, dtype=torch.int64, device=drawn.device)
+        columns = torch.full(
+            (vocabulary.size - vocabulary.base_size,), -1, dtype=torch.int64, device=self.media_tags.device
+        )
         for index, token in enumerate(vocabulary.predicted):
             columns[token - vocabulary.base_size] = vocabulary.base_size + index
         self.register_buffer("head_columns", columns, persistent=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ class PretrainedLanguageModel(LanguageModel):
 
     Args:
         checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
-        signals: signal tokens for each modality; absent ones take :data:`isthmus.vocabulary.DEFAULT_SIGNALS`.
+        signals: signal tokens for each modality; absent ones take their specification's.
         lora: the LLM's adapters; none if None.
         dtype: type of the frozen weights; the checkpoint's own if None. Trained parameters are always float32.
         chat_template: a name of :data:`isthmus.backbones.chat_templates.TEMPLATES` or a ``.jinja`` file, for a
@@ -197,6 +197,20 @@ class PretrainedLanguageModel(LanguageModel):
             self.llm.eval()
         return self
 
+    def serve(self, media: Iterable[Modality]) -> None:
+        """Gives these modalities tokens. Called by the model that serves them, before :meth:`materialize`.
+
+        Raises:
+            ValueError: the rows are built, without one of these.
+        """
+        media = tuple(media)
+        if self.is_loaded and (late := [str(own) for own in media if own not in self.vocabulary.media]):
+            raise ValueError(
+                f"backbone: found {', '.join(late)} after its rows were built for {', '.join(self.vocabulary.media)}; "
+                "expected all modalities before. Fix: compose the model with a new backbone."
+            )
+        self.vocabulary.include(media)
+
     def embed(self, ids: Tensor, layout: Layout | None = None) -> Tensor:
         """(B, T) ids -> (B, T, E): the frozen embedding, and the trained rows of new tokens, located by the layout."""
         embeddings: Tensor = self.rows(ids, self.llm.get_input_embeddings(), layout)
@@ -257,7 +271,7 @@ class PretrainedLanguageModel(LanguageModel):
         self, sampling: Sampling, owed: Sequence[Modality] = (), allowed: Sequence[Modality] | None = None
     ) -> PromptLimits:
         """The longest prompt whose answer shares the LLM's positions. See :mod:`~isthmus.backbones.decoding.limits`."""
-        (media,), permitted = check_requests(1, [owed], allowed)
+        (media,), permitted = check_requests(1, [owed], allowed, self.vocabulary)
         context = context_of(self.config, sampling.context)
         return prompt_limits(context, sampling.max_tokens, media, permitted, self.vocabulary)
 

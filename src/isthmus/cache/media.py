@@ -36,13 +36,16 @@ class MediumCache:
     count: Callable[[Mapping[str, Tensor]], int]
     positions: Callable[[int], int]
 
-    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
-        """The cache entry of a medium; its ``tokens`` are None if the medium must be encoded.
+    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits, rate: float | None = None) -> Encoded:
+        """What is known of a medium; its ``tokens`` are None where it must be encoded.
+
+        ``rate``: samples a second of a file that doesn't say it.
 
         Raises:
             DataError: the file has more bytes than the limit.
         """
-        found = Encoded(f"{self.namespace}/{content_key(medium, limits, self.files)}")
+        of = "" if rate is None else f"-{rate:g}"
+        found = Encoded(f"{self.namespace}/{content_key(medium, limits, self.files)}{of}")
         held = self.store.get(found.key)
         if held is not None:
             found.tokens, found.mask, found.count = held["tokens"], held["mask"], int(held["count"])

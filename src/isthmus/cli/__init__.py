@@ -6,6 +6,7 @@ import sys
 
 from jsonargparse import ArgumentParser
 
+from isthmus.cli.brought import bring_model
 from isthmus.cli.errors import reader_may_leave, user_errors
 from isthmus.cli.plain import COMMANDS
 
@@ -42,6 +43,8 @@ def main(args: list[str] | None = None) -> None:
 
             rehearse(args[1:])
         return
+    with user_errors():
+        bring_model(args)
     parser = ArgumentParser(prog="isthmus", description="Any-to-any multimodal language models.")
     commands = parser.add_subcommands()
     for name, says in TRAINING.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from isthmus.cli.brought import BRINGS
 from isthmus.cli.data_lint import FAIL_ON, bar, fails
 from isthmus.paths import user_path
 
@@ -24,6 +25,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--format", type=str, default="ManifestSource", help="of the files: see `isthmus data lint`")
     made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as splits=[train]; repeatable")
+    made.add_argument("--brings", action="append", default=[], help=BRINGS)
     made.add_argument("--size", type=int, default=10_000, help="dialogues, those of text alone included")
     made.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     made.add_argument("--templates", type=user_path, help="a file in place of the package's own wordings")
@@ -55,7 +57,7 @@ def run(options: Namespace) -> None:
     from isthmus.data.streaming.lines import LinesWriter
 
     source = BuiltDialogues(
-        open_sets(options.specs, options.format, options.root, options.option),
+        open_sets(options.specs, options.format, options.root, options.option, options.brings),
         options.size,
         options.seed,
         options.templates,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from isthmus.cli.brought import BRINGS
 from isthmus.cli.data_lint import FAIL_ON, as_text, bar, fails
 from isthmus.paths import user_path
 
@@ -26,6 +27,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats")
     made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as direction=draw; repeatable")
+    made.add_argument("--brings", action="append", default=[], help=BRINGS)
     made.add_argument("--largest", type=float, default=256.0, help="megabytes (2^20 bytes) of a shard")
     made.add_argument("--shuffle", type=int, help="a seed, to write each set in a drawn order")
     made.add_argument("--longest", type=int, default=32_768, help="characters of a text that are still no finding")
@@ -46,7 +48,7 @@ def run(options: Namespace) -> None:
     from isthmus.data.lint import Linter
     from isthmus.data.streaming.convert import convert
 
-    sets = open_sets(options.specs, options.format, options.root, options.option)
+    sets = open_sets(options.specs, options.format, options.root, options.option, options.brings)
     linter = Linter(longest=options.longest, decode=not options.quick)
     done = convert(sets, _writer(options), linter, options.shuffle, bar)
     print(as_json(done) if options.json else told(done, options.out))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from isthmus.cli.brought import BRINGS
 from isthmus.paths import user_path
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def parser() -> ArgumentParser:
     )
     made.add_argument("--root", type=user_path, help="the media's folder; the file's own where not given")
     made.add_argument("--option", action="append", default=[], help="of the format, as direction=draw; repeatable")
+    made.add_argument("--brings", action="append", default=[], help=BRINGS)
     made.add_argument("--sample", type=int, help="how many conversations of each set, drawn by a fixed seed")
     made.add_argument("--longest", type=int, default=32_768, help="characters of a text that are still no finding")
     made.add_argument("--quick", action="store_true", help="look for media without opening them")
@@ -35,6 +37,7 @@ def parser() -> ArgumentParser:
         type=user_path,
         help="a trained model's folder: its template, lengths, modalities and preprocessing count",
     )
+    made.add_argument("--allow", action="append", default=[], help="a package of yours that it may name")
     made.add_argument("--fail_on", choices=FAIL_ON, default="error", help="the least severity that exits with code 1")
     made.add_argument("--json", action="store_true", help="an object by set instead of text")
     return made
@@ -50,10 +53,10 @@ def run(options: Namespace) -> None:
     from isthmus.cli.data_sets import open_sets
     from isthmus.data.lint import Linter, lint_all
 
-    sets = open_sets(options.specs, options.format, options.root, options.option)
+    sets = open_sets(options.specs, options.format, options.root, options.option, options.brings)
     linter = Linter(longest=options.longest, decode=not options.quick)
     if options.model is not None:
-        linter.prepare = preparing(options.model)
+        linter.prepare = preparing(options.model, options.allow)
     reports = lint_all(sets, linter, options.sample, bar)
     told = as_json(reports) if options.json else as_text(reports)
     print(told.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name needn't be UTF-8
@@ -61,7 +64,7 @@ def run(options: Namespace) -> None:
         raise SystemExit(1)
 
 
-def preparing(folder: Path) -> Callable[[Conversation], None]:
+def preparing(folder: Path, allow: Sequence[str] = ()) -> Callable[[Conversation], None]:
     """What a trained model does with a conversation before it learns it: plan, preprocess and count.
 
     Raises:
@@ -70,7 +73,7 @@ def preparing(folder: Path) -> Callable[[Conversation], None]:
     from isthmus.data.batching.pairs import Pair
     from isthmus.model import AnyToAny
 
-    model = AnyToAny.from_checkpoint(folder)
+    model = AnyToAny.from_checkpoint(folder, allow=allow)
     learnt, asked = model.collator(), model.prompt_collator()
 
     def prepare(conversation: Conversation) -> None:

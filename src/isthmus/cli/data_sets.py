@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from isthmus.cli.brought import bring, class_paths
 from isthmus.cli.configs import find_config
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.paths import user_path
@@ -21,7 +22,11 @@ OWN |= {name: f"isthmus.data.conversations.preferences.{name}" for name in PAIRS
 
 
 def open_sets(
-    specs: Sequence[str], form: str = "JsonLines", root: Path | None = None, options: Sequence[str] = ()
+    specs: Sequence[str],
+    form: str = "JsonLines",
+    root: Path | None = None,
+    options: Sequence[str] = (),
+    brings: Sequence[str] = (),
 ) -> dict[str, ConversationSource]:
     """Specs -> sets by name. Those of a config are named by split too, as ``validation/matrix``.
 
@@ -31,10 +36,12 @@ def open_sets(
             :mod:`isthmus.data.conversations.preferences`, ``JsonLines``, ``Shards``, or a class's whole path.
         root: the media's folder, for files.
         options: further arguments of the format, as ``direction=draw``.
+        brings: import paths of classes that bring modalities of the sets. A config's own parts do so by themselves.
 
     Raises:
         ValueError: no such file or format, an argument that the format doesn't take, or a config without ``data``.
     """
+    bring(brings)
     sets: dict[str, ConversationSource] = {}
     for spec in specs:
         if spec.endswith((".yaml", ".yml")):
@@ -53,6 +60,8 @@ def open_sets(
 
 def _of_config(path: str) -> dict[str, ConversationSource]:
     config = yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
+    model = config.get("model") if isinstance(config, Mapping) else None
+    bring([name for name in class_paths(model) if not name.startswith("isthmus.")])
     data = config.get("data") if isinstance(config, Mapping) else None
     if not isinstance(data, Mapping) or not any(data.get(split) for split in SPLITS):
         raise ValueError(f"{path}: found no sets; expected data: with {', '.join(SPLITS)}. Fix: name another config.")

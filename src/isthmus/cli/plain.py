@@ -11,15 +11,8 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli import data_build, data_convert, data_lint, importing
+from isthmus.modalities import known_media
 from isthmus.paths import user_path
-
-PIECES = {
-    "text": "words",
-    "image": "a picture's file",
-    "video": "a clip's",
-    "audio": "a recording's",
-    "points": "a cloud's",
-}
 
 
 class Piece(Action):
@@ -76,7 +69,8 @@ def _common(says: str) -> ArgumentParser:
 
 def _generate_parser() -> ArgumentParser:
     parser = _common("Answers one request; the pieces of it in the order in which they are given.")
-    for modality, says in PIECES.items():
+    pieces = {"text": "words"} | {str(m): f"the file of {m.spec.article} {m.spec.word}" for m in known_media()}
+    for modality, says in pieces.items():
         parser.add_argument(f"--{modality}", action=Piece, const=modality, dest="content", metavar="X", help=says)
     parser.add_argument("--require", action="append", default=[], help="a medium that the answer must hold; repeatable")
     parser.add_argument(

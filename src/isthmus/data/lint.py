@@ -17,13 +17,14 @@ from isthmus.data.conversations.marks import unserved_marks
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault, data_faults
-from isthmus.data.lint_media import LOOK, doubts, measures, traits
+from isthmus.data.lint_media import LOOK
 from isthmus.data.media.files import DEFAULT_LIMITS, read_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.remarks import Remark, remarks
 from isthmus.data.media.stored import StoredFile
 from isthmus.data.sampling.seeds import permuted
-from isthmus.types import Media, Modality
+from isthmus.modalities import CLOUD
+from isthmus.types import Media
 
 SLOWEST = 1.0
 """Frames a second below which a video is a finding: its delays are wrong, or it is a slide show."""
@@ -78,7 +79,7 @@ class SourceReport:
         usable: those without an error.
         kinds: what these hold, as ``text given``, ``image made``.
         findings: by kind, each one of :data:`SEVERITIES`.
-        lengths: by measure: ``text characters`` and those of :func:`isthmus.data.lint_media.measures`.
+        lengths: by measure: ``text characters`` and those of :mod:`isthmus.data.lint_media`.
         columns: of the first cloud, 3 or 6; 0 before there is one.
     """
 
@@ -256,7 +257,7 @@ class Linter:
             report.add(Remark.MARK, f"{where}: found {unserved} in a text, and no such medium: it is text")
         place = len(self._sources) - 1 << 40 | index
         self._double("duplicate conversation", int.from_bytes(whole.digest(), "big"), place, report)
-        for rate in (value for name, value in lengths if name == "video frames a second" and value < SLOWEST):
+        for rate in (value for name, value in lengths if name.endswith(" frames a second") and value < SLOWEST):
             report.add("slow video", f"{where}: found a video of {rate:.3g} frames a second")
         for message in turns:
             for item in message.content:
@@ -279,12 +280,15 @@ class Linter:
             return _digest(item.media.array.tobytes()) if isinstance(item.media, Media) else str(item.media)
         media = item.media
         if not isinstance(media, Media):
-            media = read_media(media, item.modality, self.limits, request=LOOK.get(item.modality))
-        kinds.update(traits(media, item.media))
-        lengths += measures(media)
-        for kind, said in doubts(media, item.media, words):
+            media = read_media(
+                media, item.modality, self.limits, request=LOOK.get(item.modality.kind.name), rate=item.rate
+            )
+        spec = media.modality.spec
+        kinds.update(spec.function("traits")(media, item.media))
+        lengths += spec.function("measures")(media)
+        for kind, said in spec.function("doubts")(media, item.media, words):
             report.add(kind, f"{where}: {_name(item.media)}: {said}")
-        if media.modality is Modality.POINTS:
+        if media.modality.kind is CLOUD:
             columns = media.array.shape[1]
             report.columns = report.columns or columns
             if columns != report.columns:

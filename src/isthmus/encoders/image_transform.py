@@ -36,8 +36,8 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - mean) / std
 
 
-def image_view(image: Array, size: int) -> Tensor:
-    """(H, W, 3) uint8 -> (3, size, size) float32: shorter side resized bicubically, centre cropped, normalised."""
+def square(image: Array, size: int) -> Array:
+    """(H, W, 3) uint8 -> (size, size, 3) uint8: shorter side resized bicubically, centre cropped."""
     image = middle(image)
     height, width = image.shape[:2]
     if (height, width) != (size, size):
@@ -46,5 +46,10 @@ def image_view(image: Array, size: int) -> Tensor:
         resized = Image.fromarray(np.ascontiguousarray(image)).resize((new_width, new_height), Image.Resampling.BICUBIC)
         top, left = round((new_height - size) / 2), round((new_width - size) / 2)
         image = np.asarray(resized)[top : top + size, left : left + size]
-    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+    return image
+
+
+def image_view(image: Array, size: int) -> Tensor:
+    """(H, W, 3) uint8 -> (3, size, size) float32: :func:`square`, normalised."""
+    channels_first = np.ascontiguousarray(square(image, size).transpose(2, 0, 1), dtype=np.float32)
     return normalised(torch.from_numpy(channels_first / np.float32(255)))

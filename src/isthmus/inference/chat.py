@@ -9,13 +9,13 @@ from typing import TextIO
 
 from isthmus.inference.replies import Content, as_content, printable
 from isthmus.inference.session import Session
+from isthmus.modalities import is_medium, known_media
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
-from isthmus.types import MEDIA
 
 HELP = """\
 words             send them, with the media that were added
-/image FILE       add an image to your next message; likewise /video, /audio and /points
+/MEDIUM FILE      add a medium to your next message: {media}
 /send             send the added media without words
 /require MEDIUM   the next answer must hold this medium, such as image
 /save [FOLDER]    write the conversation and its media
@@ -62,7 +62,7 @@ class Chat:
             return
         if not line.startswith("/"):
             self._send([*self.added, {"type": "text", "text": line}])
-        elif command[1:] in MEDIA:
+        elif is_medium(command[1:]):
             modality = command[1:]
             if not value:
                 raise ValueError(f"{command}: found no file; give its path")
@@ -89,7 +89,8 @@ class Chat:
                 self.added, self.required = [], []
                 self.write("(a new conversation)")
             case "/help":
-                self.write(HELP)
+                media = [f"/{modality}" for modality in self.session.requests or known_media()]
+                self.write(HELP.format(media=", ".join(media)))
             case _:
                 raise ValueError(f"found the command '{command}'; /help lists all commands")
 

@@ -12,6 +12,7 @@ import torch
 from isthmus.backbones.base import Sampling
 from isthmus.data.conversations.schema import parse_conversation
 from isthmus.inference.session import Session
+from isthmus.modalities import is_medium, known_media
 from isthmus.model import AnyToAny, Reply
 from isthmus.model.memory import Memory
 from isthmus.types import Modality
@@ -143,7 +144,6 @@ class Pipeline:
 
 
 def _medium(name: str) -> Modality:
-    if name not in list(Modality) or name == Modality.TEXT:
-        media = ", ".join(modality for modality in Modality if modality is not Modality.TEXT)
-        raise ValueError(f"require: found '{name}'; expected media: {media}")
+    if not is_medium(name):
+        raise ValueError(f"require: found '{name}'; expected media: {', '.join(known_media())}")
     return Modality(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from isthmus.data.media.files import ENDINGS, save_media
+from isthmus.data.media.files import save_media
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
 from isthmus.types import Media
@@ -61,7 +61,7 @@ class MediaFolder:
                 continue
             name = self._names.get(media)
             if name is None or not (self.folder / name).is_file():
-                name = self._write(media, f"{prefix}{index}_{media.modality}{ENDINGS[media.modality][0]}")
+                name = self._write(media, f"{prefix}{index}_{media.modality}{media.modality.spec.file_endings[0]}")
             saved.append({**item, item["type"]: name})
         return saved
 

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from isthmus.data.media.files import DEFAULT_LIMITS, read_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.inference.replies import Content, MediaFolder, as_content, claim, write_record
+from isthmus.modalities import is_medium
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply
 from isthmus.paths import user_path
 from isthmus.request import Request
-from isthmus.types import MEDIA, Media, Modality
+from isthmus.types import Media, Modality
 
 Requests = Mapping[Modality, Request | None]
 
@@ -141,12 +142,13 @@ def read_content(content: Content, limits: MediaLimits = DEFAULT_LIMITS, request
         ValueError: a file is missing, too large or damaged.
     """
     return [
-        {**item, item["type"]: _medium(item[item["type"]], Modality(item["type"]), limits, requests or {})}
-        if isinstance(item, Mapping) and item.get("type") in MEDIA and isinstance(item.get(item["type"]), str | Path)
+        {**item, item["type"]: _medium(item[item["type"]], Modality(item["type"]), item.get("rate"), limits, requests)}
+        if isinstance(item, Mapping) and is_medium(item.get("type")) and isinstance(item.get(item["type"]), str | Path)
         else item
         for item in content
     ]
 
 
-def _medium(path: str | Path, modality: Modality, limits: MediaLimits, requests: Requests) -> Media:
-    return read_media(path, modality, limits, request=requests.get(modality))
+def _medium(path: str | Path, modality: Modality, rate: Any, limits: MediaLimits, requests: Requests | None) -> Media:
+    rate = float(rate) if isinstance(rate, int | float) else None
+    return read_media(path, modality, limits, request=(requests or {}).get(modality), rate=rate)

@@ -13,6 +13,7 @@ from isthmus.backbones.base import Sampling
 from isthmus.data.batching.collate import Collator
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.losses import AlignmentForm
+from isthmus.modalities import is_medium, known_media
 from isthmus.model.answering import check_served, make_media, reply_of
 from isthmus.model.composed import Composed
 from isthmus.model.memory import Memory
@@ -20,7 +21,7 @@ from isthmus.model.output import Output, Scores, scores_of
 from isthmus.model.positions import no_media
 from isthmus.model.reply import Reply
 from isthmus.precision import mixed_on
-from isthmus.types import MEDIA, Batch, Features, Modality
+from isthmus.types import Batch, Features, Modality
 
 Projected = Mapping[Modality, tuple[Tensor, Tensor]]
 """By modality P (n, M, E) and its mask (n, M)."""
@@ -161,8 +162,8 @@ class AnyToAny(Composed):
             ValueError: a message is malformed, a medium isn't served, or a required one has no generator.
         """
         sampling = sampling or self.sampling
-        if unknown := [name for name in require if name not in MEDIA]:
-            raise ValueError(f"require: found '{unknown[0]}'; expected media: {', '.join(MEDIA)}")
+        if unknown := [name for name in require if not is_medium(name)]:
+            raise ValueError(f"require: found '{unknown[0]}'; expected media: {', '.join(known_media())}")
         conversation = parse_conversation({"messages": list(messages)}, "messages", captions_required=False)
         required = [[Modality(name) for name in require]]
         batch = self.prompts([conversation], sampling, required)

@@ -26,7 +26,9 @@ from isthmus.writing import PREVIOUS, write_folder
 
 M = TypeVar("M")
 
-FORMAT = 1
+FORMAT = 2
+READS = (1, 2)
+"""Format 1 has rows of new tokens in one tensor for all media, 2 under each modality's name."""
 MANIFEST = "manifest.json"
 
 
@@ -107,8 +109,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = manifest["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error}); copy the folder anew") from error
-    if found != FORMAT:
-        raise ValueError(f"{path}: found format {found}; this version reads {FORMAT}: install a fitting one")
+    if found not in READS:
+        raise ValueError(
+            f"{path}: found format {found}; this version reads {' and '.join(map(str, READS))}: install a fitting one"
+        )
     absent = {"stage", "experts", "components", "configuration"} - manifest.keys()
     if absent:
         raise ValueError(f"{path}: damaged (found no {', '.join(sorted(absent))}); copy the folder anew")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.base import Sampling
+from isthmus.backbones.named_rows import joined, named
 from isthmus.backbones.owned_state import State, check_state, copy_state, state_of, whole_of
 from isthmus.cache.frozen import CacheSettings
 from isthmus.model.backbone import Backbone
@@ -57,6 +58,7 @@ class Composed(pl.LightningModule):
         self.autocast = autocast
         self.configuration: dict[str, Any] | None = None
         self._is_built = False
+        backbone.language_model.serve([*self.inputs, *self.outputs])
         self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def configure_model(self, later: bool = False) -> None:
@@ -133,6 +135,7 @@ class Composed(pl.LightningModule):
             ValueError: a component is unknown or missing, or tensors differ in name or shape; nothing is copied then.
         """
         own = self.owned_state()
+        state = joined(state, own, self.backbone.language_model.vocabulary, strict)
         copy_state(own, {part: state[part] for part in state if part in own or part != "teacher"}, strict)
 
     def experts(self) -> dict[str, Any]:
@@ -167,6 +170,7 @@ class Composed(pl.LightningModule):
         if state is None:
             owned = self.owned_state().items()
             state = {part: {name: whole_of(own) for name, own in names.items()} for part, names in owned}
+        state = named(state, self.backbone.language_model.vocabulary)
         lora = getattr(self.backbone.language_model, "lora", None)
         if not writes:
             return folder

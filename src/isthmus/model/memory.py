@@ -91,7 +91,7 @@ class Lookup:
     count: Callable[[Mapping[str, Tensor]], int]
     positions: Callable[[int], int]
 
-    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
+    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits, rate: float | None = None) -> Encoded:
         """What is known of a medium: its ``tokens`` are P."""
-        key = f"{self.modality}/{self.memory.name(medium, limits)}"
+        key = f"{self.modality}/{self.memory.name(medium, limits)}{rate or ''}"
         return self.memory.media.get(key) or Encoded(key)

@@ -27,7 +27,7 @@ from isthmus.data.formats import (
     VideoChat,
     WebVid,
 )
-from isthmus.data.formats.captions import Captions
+from isthmus.data.formats.captions import Captions, instructions
 from isthmus.types import MEDIA, Modality
 
 HUMAN, GPT = {"from": "human"}, {"from": "gpt"}
@@ -283,7 +283,7 @@ def test_instructions_are_chosen_by_the_index_alone(modality: Modality) -> None:
     made = [messages for messages in chosen if messages[1]["content"][0]["type"] == modality]
     assert 70 < len(made) < 130
     assert {messages[0]["content"][0]["text"] for messages in made} == {
-        instruction.replace("{caption}", "a cat") for instruction in options.draw[modality]
+        instruction.replace("{caption}", "a cat") for instruction in instructions(modality, "draw")
     }
     assert chosen != [
         Captions("both", seed=4).chat(modality, "1.jpg", "a cat", i, "here")["messages"] for i in range(200)

@@ -12,7 +12,7 @@ from tiny_captions import write_captioned
 from tiny_manifest import records_of, write_manifest
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from isthmus.data.formats.captions import DESCRIBE
+from isthmus.data.formats.captions import instructions
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.pocket import train
@@ -62,7 +62,7 @@ def test_chats_hold_a_caption_and_some_of_its_words_in_any_order() -> None:
     for _ in range(200):
         user, assistant = drawn_chat(captions, random)
         modality = next(name for name, own in captions.items() if assistant["content"] in own)
-        (instruction,) = [line for line in DESCRIBE[modality] if user["content"].endswith(line)]
+        (instruction,) = [line for line in instructions(modality, "describe") if user["content"].endswith(line)]
         words = user["content"].removesuffix(instruction).split()
         assert set(words) <= set(assistant["content"].split()) and len(words) == len(set(words))
         heard.append((assistant["content"], tuple(words)))

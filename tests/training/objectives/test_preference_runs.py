@@ -13,6 +13,7 @@ import pytest
 import torch
 from runs import PREFERENCES, Diary, fit
 
+from isthmus.modalities import MEDIA
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import read_components
 
@@ -34,9 +35,10 @@ def test_the_reference_is_where_each_stage_began(tuned: Run) -> None:
     assert len(diary.losses) == 4 + 4 + 3 and all(torch.tensor(diary.losses).isfinite())
     assert diary.module is not None and diary.module.reference is not None
     began = read_components(folder / "preference_tuning")
-    torch.testing.assert_close(diary.module.reference.tensors["signal_rows:0"], began["signal_rows"]["signal_rows"])
+    runs = torch.cat([began["signal_rows"][modality] for modality in MEDIA])
+    torch.testing.assert_close(diary.module.reference.tensors["signal_rows:0"], runs)
     ended = read_components(folder / "reward_tuning")
-    assert not torch.equal(ended["signal_rows"]["run_starts"], began["signal_rows"]["run_starts"])
+    assert not torch.equal(ended["signal_rows"]["image.start"], began["signal_rows"]["image.start"])
     assert all(
         torch.equal(tensor, began[part][name])
         for part, tensors in ended.items()

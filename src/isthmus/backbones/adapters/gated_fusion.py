@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.layout import Layout, on_device
+from isthmus.modalities import is_medium, known_media
 from isthmus.part_card import PartCard
-from isthmus.types import MEDIA, Modality
+from isthmus.types import Modality
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,11 @@ class FusionSettings:
     only_last: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.modalities if name not in MEDIA]
+        unknown = [name for name in self.modalities if not is_medium(name)]
         if unknown or not self.modalities:
             raise ValueError(
-                f"fusion.modalities: found {', '.join(self.modalities) or 'none'}; expected some of {', '.join(MEDIA)}"
+                f"fusion.modalities: found {', '.join(self.modalities) or 'none'}; expected some of "
+                f"{', '.join(known_media())}"
             )
         for name in ("every", "heads", "head_width", "feed_forward"):
             if getattr(self, name) < 1:

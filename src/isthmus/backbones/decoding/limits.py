@@ -6,12 +6,15 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from isthmus.backbones.base import PromptLimits
-from isthmus.types import MEDIA, Modality
+from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
 
 def check_requests(
-    prompts: int, required: Sequence[Sequence[Modality]] | None, allowed: Sequence[Modality] | None
+    prompts: int,
+    required: Sequence[Sequence[Modality]] | None,
+    allowed: Sequence[Modality] | None,
+    vocabulary: Vocabulary,
 ) -> tuple[list[list[Modality]], list[Modality]]:
     """The media required for each prompt, and those that may be emitted.
 
@@ -19,9 +22,9 @@ def check_requests(
         ValueError: an allowed one isn't a medium, the number of required lists isn't that of prompts, or a required
             medium isn't allowed.
     """
-    permitted = list(MEDIA if allowed is None else allowed)
-    if unknown := [modality for modality in permitted if modality not in MEDIA]:
-        raise ValueError(f"allowed: found {', '.join(unknown)}; expected any of {', '.join(MEDIA)}")
+    permitted = list(vocabulary.media if allowed is None else allowed)
+    if unknown := [modality for modality in permitted if modality not in vocabulary.media]:
+        raise ValueError(f"allowed: found {', '.join(unknown)}; expected any of {', '.join(vocabulary.media)}")
     permitted = [Modality(modality) for modality in permitted]
     if required is None:
         return [[] for _ in range(prompts)], permitted

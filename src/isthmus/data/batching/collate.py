@@ -192,7 +192,7 @@ class Collator:
         modality, cache, known = item.modality, self.cached.get(item.modality), None
         if cache is not None:
             assert item.media is not None, "the schema gives every input medium a file"
-            known = cache.find(item.media, self.limits)
+            known = cache.find(item.media, self.limits, item.rate)
             if known.tokens is not None:
                 return SampleMedium(modality, {}, 0, cache.positions(known.count), known)
         began = perf_counter()
@@ -203,7 +203,8 @@ class Collator:
 
     def _decoded(self, item: MediumItem, requests: Mapping[Modality, Request | None]) -> Media:
         if isinstance(item.media, Path | StoredFile):
-            return read_media(item.media, item.modality, self.limits, request=requests.get(item.modality))
+            request = requests.get(item.modality)
+            return read_media(item.media, item.modality, self.limits, request=request, rate=item.rate)
         assert item.media is not None, "the schema gives every input medium a file"
         return item.media
 

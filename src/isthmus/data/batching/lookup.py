@@ -16,8 +16,8 @@ from isthmus.types import Encoded, Media
 class MediumLookup(Protocol):
     """Looks up the cached features of one modality's media, before they are decoded."""
 
-    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits) -> Encoded:
-        """The cache entry of a medium; its ``tokens`` are None if it must be encoded."""
+    def find(self, medium: Media | Path | StoredFile, limits: MediaLimits, rate: float | None = None) -> Encoded:
+        """The cache entry of a medium; its ``tokens`` are None if it must be encoded. ``rate``: of such a file."""
 
     @property
     def count(self) -> Callable[[Mapping[str, Tensor]], int]:

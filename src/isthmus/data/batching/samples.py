@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from isthmus.data.errors import DataError, Fault
-from isthmus.types import IGNORED, MEDIA, Batch, Encoded, MediaBatch, Modality, SignalBatch
+from isthmus.modalities import known_media
+from isthmus.types import IGNORED, Batch, Encoded, MediaBatch, Modality, SignalBatch
 
 
 @dataclass
@@ -81,8 +82,8 @@ def stack(samples: Sequence[Sample]) -> Batch:
         ids,
         mask,
         labels,
-        {m: _media_batch(own) for m in MEDIA if (own := [pair for pair in media if pair[1].modality is m])},
-        {m: _signal_batch(done) for m in MEDIA if (done := [pair for pair in runs if pair[1].modality is m])},
+        {m: _media_batch(own) for m in known_media() if (own := [pair for pair in media if pair[1].modality is m])},
+        {m: _signal_batch(done) for m in known_media() if (done := [pair for pair in runs if pair[1].modality is m])},
         [sample.details for sample in samples],
         [sample.text for sample in samples],
         left_out=[sample.left_out for sample in samples] if any(sample.left_out for sample in samples) else [],

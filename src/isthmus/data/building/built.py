@@ -16,7 +16,7 @@ from isthmus.data.building.templates import read_templates
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.sampling.seeds import derive_seed, permuted
-from isthmus.types import MEDIA, Modality
+from isthmus.modalities import Modality, is_medium
 
 TEXT = "text"
 
@@ -127,7 +127,7 @@ class BuiltDialogues(ConversationSource):
 
     def _outputs(self, asked: Sequence[str] | None) -> tuple[Modality, ...]:
         there = self.pool.by_modality
-        if unknown := [name for name in asked or () if name not in MEDIA or Modality(name) not in there]:
+        if unknown := [name for name in asked or () if not is_medium(name) or Modality(name) not in there]:
             raise ValueError(
                 f"built.outputs: found {unknown[0]!r}; expected some of {', '.join(there)}, of which there are "
                 "captioned media. Fix: remove it."

@@ -68,7 +68,7 @@ class Writing:
 
     def words(self, modality: Modality, prefix: str = "") -> dict[str, Filling]:
         """The fillings of a modality's name."""
-        word = self.script.templates.words[modality]
+        word = self.script.templates.word(modality)
         return {f"{prefix}word": word, f"a_{prefix}word": with_article(word)}
 
     def unknown(self) -> dict[str, Filling]:
@@ -78,7 +78,7 @@ class Writing:
 
     def makeable(self) -> dict[str, Filling]:
         """The filling that lists the output modalities."""
-        made = [with_article(self.script.templates.words[modality]) for modality in self.outputs]
+        made = [with_article(self.script.templates.word(modality)) for modality in self.outputs]
         listed = " or ".join(part for part in (", ".join(made[:-1]), made[-1]) if part)
         return {"makeable": listed}
 

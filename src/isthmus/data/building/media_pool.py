@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, data_faults
-from isthmus.types import MEDIA, Modality
+from isthmus.modalities import Modality, known_media
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class MediaPool:
                 f"{', '.join(sets)}: found no conversation of one medium with a {concept!r}; expected it in some, "
                 "to find media of the same content. Fix: name another field, or none to compare captions."
             )
-        self.by_modality = {modality: self.by_modality[modality] for modality in MEDIA if modality in self.by_modality}
+        self.by_modality = {m: self.by_modality[m] for m in known_media() if m in self.by_modality}
         self.shared = [by_modality for by_modality in self._alike.values() if len(by_modality) > 1]
 
     def counts(self) -> dict[str, int]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
+from isthmus.modalities import MEDIA, Modality, known_media
 from isthmus.paths import user_path
-from isthmus.types import MEDIA, Modality
 
 EARLIER = 2
 """The most turns between a medium and the turn that refers to it."""
@@ -69,7 +69,7 @@ class Templates:
     """The texts of dialogues.
 
     Attributes:
-        words: the name of a medium of each modality.
+        words: the name of a medium by modality, where it isn't the specification's word.
         ordinals: words for the first, second, ... medium.
         unknown: things that can't be made.
         shares: of each kind.
@@ -81,6 +81,10 @@ class Templates:
     unknown: tuple[str, ...]
     shares: dict[str, float]
     turns: dict[str, dict[str, tuple[str, ...]]]
+
+    def word(self, modality: Modality) -> str:
+        """What a medium is called."""
+        return self.words.get(modality, modality.spec.word)
 
 
 def read_templates(path: str | Path | None = None) -> Templates:
@@ -99,7 +103,7 @@ def read_templates(path: str | Path | None = None) -> Templates:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{where}: it can't be read ({error}); expected templates in YAML. Fix: correct it.") from None
     _keys(raw, where, ("words", "ordinals", "unknown", "kinds"))
-    _keys(raw["words"], f"{where}: words", MEDIA)
+    _keys(raw["words"], f"{where}: words", MEDIA, others=known_media())
     _keys(raw["kinds"], f"{where}: kinds", tuple(PLACES))
     words = {Modality(name): _text(word, f"{where}: words.{name}") for name, word in raw["words"].items()}
     shares, turns = {}, {}
@@ -146,11 +150,11 @@ def _wordings(raw: Any, where: str, known: frozenset[str], needed: frozenset[str
     return wordings
 
 
-def _keys(raw: Any, where: str, known: tuple[str, ...]) -> None:
+def _keys(raw: Any, where: str, known: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
     expected = ", ".join(known)
     if not isinstance(raw, Mapping):
         raise ValueError(f"{where}: found {type(raw).__name__}; expected a mapping with {expected}. Fix: write one.")
-    if unknown := [key for key in raw if key not in known]:
+    if unknown := [key for key in raw if key not in (*known, *others)]:
         raise ValueError(f"{where}: found {unknown[0]!r}; expected {expected}. Fix: rename it, or remove it.")
     if missing := [key for key in known if key not in raw]:
         raise ValueError(f"{where}: found no '{missing[0]}'; expected {expected}. Fix: add it.")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.media.remarks import Remark, remark
-from isthmus.types import MEDIA
+from isthmus.modalities import MEDIA
 
-_MARK = re.compile(rf"```.*?(?:```|\Z)|``.+?``|`[^`\n]+`|<({'|'.join(MEDIA)})>", re.DOTALL)
+_MARK = r"```.*?(?:```|\Z)|``.+?``|`[^`\n]+`|<({})>"
 """Code between backquotes, which is passed over, or a mark."""
 
 
-def marks(text: str) -> Iterator[re.Match[str]]:
-    """The marks of a text outside of code, each with its modality as first group."""
-    return (found for found in _MARK.finditer(text) if found[1])
+def marks(text: str, others: Collection[str] = ()) -> Iterator[re.Match[str]]:
+    """The marks of a text outside of code, each with its modality as first group.
+
+    They are those of :data:`~isthmus.modalities.MEDIA`, which other formats write, and of the ``others`` that a record
+    gives.
+    """
+    kinds = dict.fromkeys((*map(str, MEDIA), *sorted(others)))
+    return (found for found in re.finditer(_MARK.format("|".join(kinds)), text, re.DOTALL) if found[1])
 
 
 def told(conversation: Conversation, where: str) -> Conversation:

@@ -11,8 +11,9 @@ from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
 from isthmus.data.errors import DataError, Fault, data_faults
 from isthmus.data.sampling.orders import Chunks
+from isthmus.modalities import is_medium, known_media
 from isthmus.paths import user_path
-from isthmus.types import MEDIA, Modality
+from isthmus.types import Modality
 
 TEXT = str(Modality.TEXT)
 
@@ -73,9 +74,11 @@ class ConversationSource:
             return TEXT
 
 
-def media_label(modalities: Collection[Modality]) -> str:
+def media_label(modalities: Collection[str]) -> str:
     """The media that are given or made in a conversation, as ``image`` or ``image+audio``; ``text`` where none is."""
-    return "+".join(modality for modality in MEDIA if modality in modalities) or TEXT
+    order = [str(modality) for modality in known_media()]
+    known = [name for name in order if name in modalities]
+    return "+".join([*known, *sorted(str(name) for name in modalities if name not in order)]) or TEXT
 
 
 def media_named(messages: Any) -> set[Modality]:
@@ -85,7 +88,7 @@ def media_named(messages: Any) -> set[Modality]:
         content = message.get("content") if isinstance(message, Mapping) else None
         for item in content if isinstance(content, list | tuple) else ():
             kind = item.get("type") if isinstance(item, Mapping) else None
-            if isinstance(kind, str) and kind in MEDIA:
+            if is_medium(kind):
                 found.add(Modality(kind))
     return found
 
@@ -155,7 +158,7 @@ def _with_listed(raw: Any, where: str) -> Any:
     """
     if not isinstance(raw, Mapping):
         return raw
-    names = {str(kind): kind if kind == "points" else f"{kind}s" for kind in MEDIA}
+    names = {str(kind): kind.spec.listed for kind in known_media()}
     waiting = {kind: list(raw[name]) for kind, name in names.items() if isinstance(raw.get(name), list)}
     turns = raw.get("messages")
     if not waiting or not isinstance(turns, list):

@@ -6,8 +6,7 @@ from typing import Any
 
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import JsonSource
-from isthmus.data.formats.fields import given, mapping, placed, text, texts, unplaced
-from isthmus.types import MEDIA
+from isthmus.data.formats.fields import mapping, placed, text, unplaced, waiting_media
 
 
 class Alpaca(JsonSource):
@@ -31,9 +30,7 @@ class Alpaca(JsonSource):
         given_input = text(pair, ["input"], where, default="")
         output = text(pair, ["output"], where)
         asked = f"{instruction}\n\n{given_input}" if given_input.strip() else instruction
-        waiting = {
-            str(kind): [given(kind, name) for name in texts(record, [f"{kind}s", kind], where)] for kind in MEDIA
-        }
+        waiting = waiting_media(record, lambda kind: [f"{kind}s", kind], where)
         # Without media a "<video>" is a piece of HTML.
         shown = any(waiting.values())
         content = placed(asked, waiting, where) if shown and "<" in asked else [{"type": "text", "text": asked}]

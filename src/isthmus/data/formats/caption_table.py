@@ -12,7 +12,7 @@ from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import details
 from isthmus.data.formats.filters import kept_records
-from isthmus.types import MEDIA, Modality
+from isthmus.modalities import Modality, is_medium, known_media
 
 
 class CaptionTable(RecordSource):
@@ -44,7 +44,7 @@ class CaptionTable(RecordSource):
     def __init__(
         self,
         path: str | Path,
-        modality: Modality,
+        modality: str,
         file: str,
         caption: str = "caption",
         columns: Sequence[str] | None = None,
@@ -60,8 +60,11 @@ class CaptionTable(RecordSource):
         splits: Sequence[str] | None = None,
         target_files: bool = True,
     ) -> None:
-        if modality not in MEDIA:
-            raise ValueError(f"modality: found {modality!r}; expected one of {', '.join(MEDIA)}. Fix: choose one.")
+        if not is_medium(modality):
+            raise ValueError(
+                f"modality: found {modality!r}; expected one of {', '.join(known_media())}. Fix: choose one, or load "
+                "what brings it, such as a config or a model with its encoder."
+            )
         records = CsvRecords(path, delimiter, columns, quoted, quote, escape)
         super().__init__(records, root, target_files, kept_records(records, {"split": splits}))
         self.modality = Modality(modality)

@@ -8,33 +8,30 @@ from typing import Any, Literal, get_args
 from isthmus.data.errors import fault
 from isthmus.data.formats.fields import Item, made
 from isthmus.data.sampling.seeds import derive_seed
-from isthmus.types import MEDIA
+from isthmus.modalities import Modality
 
 Direction = Literal["describe", "draw", "both"]
 """The medium is given and described; or its caption is given and it is made; or each goes one way by its number."""
 
-_WORDS = {"image": "image", "video": "video", "audio": "recording", "points": "3D shape"}
+DESCRIBE = (
+    "Describe the {word}.",
+    "What does this {word} {seems}?",
+    "Write a caption for the {word}.",
+    "Say in a few words what is in the {word}.",
+)
+DRAW = (
+    "Make {a_word}: {{caption}}",
+    "Give me {a_word} of this: {{caption}}",
+    "I would like {a_word}. {{caption}}",
+    "{{caption}} Make that into {a_word}.",
+)
 
-DESCRIBE = {
-    modality: (
-        f"Describe the {word}.",
-        f"What does this {word} {'sound like' if modality == 'audio' else 'show'}?",
-        f"Write a caption for the {word}.",
-        f"Say in a few words what is in the {word}.",
-    )
-    for modality, word in _WORDS.items()
-}
-DRAW = {
-    modality: (
-        f"Make {article} {word}: {{caption}}",
-        f"Give me {article} {word} of this: {{caption}}",
-        f"I would like {article} {word}. {{caption}}",
-        f"{{caption}} Make that into {article} {word}.",
-    )
-    for modality, word, article in (
-        (modality, word, "an" if word == "image" else "a") for modality, word in _WORDS.items()
-    )
-}
+
+def instructions(modality: str, way: Literal["describe", "draw"]) -> tuple[str, ...]:
+    """What is asked of a modality's media, each to be made with ``{caption}``, in its specification's words."""
+    spec = Modality(modality).spec
+    words = {"word": spec.word, "a_word": f"{spec.article} {spec.word}", "seems": spec.seems}
+    return tuple(template.format(**words) for template in (DESCRIBE if way == "describe" else DRAW))
 
 
 class Captions:
@@ -42,8 +39,8 @@ class Captions:
 
     Args:
         direction: which way.
-        describe: instructions instead of :data:`DESCRIBE`'s.
-        draw: instructions instead of :data:`DRAW`'s, each with ``{caption}``.
+        describe: instructions instead of :data:`DESCRIBE`.
+        draw: instructions instead of :data:`DRAW`, each with ``{caption}``.
         seed: of the choice among them; the same for an index each time.
 
     Raises:
@@ -71,8 +68,7 @@ class Captions:
                     "caption belongs."
                 )
         self.direction = direction
-        self.describe = dict.fromkeys(map(str, MEDIA), tuple(describe)) if describe else DESCRIBE
-        self.draw = dict.fromkeys(map(str, MEDIA), tuple(draw)) if draw else DRAW
+        self.own = {"describe": tuple(describe or ()), "draw": tuple(draw or ())}
         self.seed = seed
 
     def chat(
@@ -104,8 +100,8 @@ class Captions:
         way = self.direction
         if way == "both":
             way = "draw" if derive_seed("direction", self.seed, index) % 2 else "describe"
-        instructions = (self.draw if way == "draw" else self.describe)[modality]
-        instruction = instructions[derive_seed("instruction", self.seed, index) % len(instructions)]
+        chosen = self.own[way] or instructions(modality, way)
+        instruction = chosen[derive_seed("instruction", self.seed, index) % len(chosen)]
         if way == "draw":
             user: list[Item] = [{"type": "text", "text": instruction.replace("{caption}", said)}]
             assistant: list[Item] = [{**made(modality, said), modality: medium}]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from isthmus.data.conversations.marks import marks
 from isthmus.data.errors import fault
-from isthmus.types import MEDIA
+from isthmus.modalities import MEDIA, Modality, known_media
 
 Item = dict[str, Any]
 """An item of the chat-content convention."""
@@ -129,6 +130,28 @@ def made(modality: str, caption: str, name: str | None = None, folder: str = "")
     return item if name is None else {**given(modality, name, folder), **item}
 
 
+def waiting_media(
+    record: Mapping[str, Any], fields: Callable[[Modality], Sequence[str]], where: str
+) -> dict[str, list[Item]]:
+    """The media that a record lists, by modality, until marks such as ``<image>`` place them.
+
+    Of modalities beyond :data:`~isthmus.modalities.MEDIA` only those that a mark or a part asks for: their fields may
+    mean something else (``depth: 3``).
+
+    Args:
+        record: of a set.
+        fields: modality -> the names of its field, of which the first that is there counts.
+        where: the record's file and line.
+    """
+    kinds = [
+        kind
+        for kind in known_media()
+        if kind in MEDIA
+        or (any(name in record for name in fields(kind)) and re.search(rf"<{kind}>|'type': '{kind}", str(record)))
+    ]
+    return {str(kind): [given(kind, name) for name in texts(record, fields(kind), where)] for kind in kinds}
+
+
 def placed(words: str, waiting: Mapping[str, list[Item]], where: str) -> list[Item]:
     """A text with marks such as ``<image>`` -> its pieces and media in order; those are taken out of ``waiting``.
 
@@ -137,7 +160,7 @@ def placed(words: str, waiting: Mapping[str, list[Item]], where: str) -> list[It
     """
     items: list[Item] = []
     last = 0
-    for mark in marks(words):
+    for mark in marks(words, waiting):
         left = waiting.get(mark[1]) or []
         if not left:
             raise fault(
@@ -154,7 +177,7 @@ def unplaced(waiting: Mapping[str, list[Item]], marked: bool, where: str) -> lis
     Raises:
         DataError: some were placed by marks, and these are too many.
     """
-    rest = [item for modality in MEDIA for item in waiting.get(modality, [])]
+    rest = [item for modality in known_media() for item in waiting.get(modality, [])]
     if rest and marked:
         found = f"found {len(rest)} more media than marks such as <{rest[0]['type']}>"
         raise fault(where, found, "one mark a medium", "add the mark where the medium belongs")
@@ -171,9 +194,9 @@ def details(raw: Mapping[str, Any], but: Collection[str] = ()) -> dict[str, Any]
     }
 
 
-def has_mark(words: str) -> bool:
-    """Whether a text says where media belong."""
-    return any(True for _ in marks(words))
+def has_mark(words: str, waiting: Collection[str] = ()) -> bool:
+    """Whether a text says where media belong: those that every vocabulary has, or are ``waiting``."""
+    return any(True for _ in marks(words, waiting))
 
 
 def _piece(words: str) -> list[Item]:

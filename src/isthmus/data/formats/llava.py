@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.data.formats.base import JsonSource
-from isthmus.data.formats.fields import given, has_mark, mapping, placed, text, texts, turns, unplaced
-from isthmus.types import MEDIA
+from isthmus.data.formats.fields import has_mark, mapping, placed, text, turns, unplaced, waiting_media
 
 
 class Llava(JsonSource):
@@ -21,7 +20,7 @@ class Llava(JsonSource):
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = named = mapping(raw, where)
-        waiting = {str(kind): [given(kind, name) for name in texts(record, [kind], where)] for kind in MEDIA}
+        waiting = waiting_media(record, lambda kind: [kind], where)
         messages, marked = [], False
         if "text" in record and not {"conversations", "conversation"} & record.keys():
             record = {"conversations": [{"from": "human", "value": text(record, ["text"], where)}]}
@@ -29,7 +28,7 @@ class Llava(JsonSource):
             said = text(turn, ["value", "content"], place)
             # The assistant of these sets makes no media: a mark there is text.
             content = [{"type": "text", "text": said}] if role == "assistant" else placed(said, waiting, place)
-            marked = marked or (role != "assistant" and has_mark(said))
+            marked = marked or (role != "assistant" and has_mark(said, waiting))
             messages.append({"role": role, "content": content})
         rest = unplaced(waiting, marked, where)
         first = next((message for message in messages if message["role"] == "user"), messages[0])

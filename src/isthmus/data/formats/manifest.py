@@ -21,8 +21,9 @@ from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.locations import resolve_path
 from isthmus.data.media.points.columns import float32_cloud
 from isthmus.data.media.points.files import read_rows
+from isthmus.modalities import CLIP, CLOUD, is_medium, known_media
 from isthmus.paths import user_path
-from isthmus.types import MEDIA, Media, Modality
+from isthmus.types import Media, Modality
 
 Answer = Literal["caption", "label"]
 
@@ -74,9 +75,10 @@ class ManifestSource(ConversationSource):
     ) -> None:
         if answer not in get_args(Answer):
             raise ValueError(f"answer: found {answer!r}; expected {' or '.join(get_args(Answer))}. Fix: choose one.")
-        if unknown := [name for name in modalities or () if name not in MEDIA]:
+        if unknown := [name for name in modalities or () if not is_medium(name)]:
             raise ValueError(
-                f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(MEDIA)}. Fix: rename it."
+                f"{path}: modalities: found {unknown[0]!r}; expected some of {', '.join(known_media())}. Fix: rename "
+                "it, or load what brings it, such as a config or a model with its encoder."
             )
         self.records = JsonRecords(path)
         self.root = self.records.path.parent if root is None else user_path(root)
@@ -125,8 +127,8 @@ class ManifestSource(ConversationSource):
     def _modality(self, record: Any, where: str) -> Modality:
         said = text(record, ["modality"], where).lower()
         name = _ALIASES.get(said, said)
-        if name not in MEDIA:
-            raise fault(f"{where}: modality", f"found {said!r}", f"one of {', '.join(MEDIA)}", "rename it")
+        if not is_medium(name):
+            raise fault(f"{where}: modality", f"found {said!r}", f"one of {', '.join(known_media())}", "rename it")
         return Modality(name)
 
     def _row(self, record: Any, modality: Modality, name: str, where: str) -> Media:
@@ -136,9 +138,9 @@ class ManifestSource(ConversationSource):
         path = resolve_path(name, self.root, where)
         self.limits.check(path, bytes=path.stat().st_size)
         ending = path.suffix.lower()
-        if modality is Modality.VIDEO and ending == ".jsonl":
+        if modality.kind is CLIP and ending == ".jsonl":
             return self.strokes.read(path, row, where)
-        if modality is Modality.POINTS and ending in (".npz", ".npy"):
+        if modality.kind is CLOUD and ending in (".npz", ".npy"):
             rows = _rows(path, path.stat().st_mtime_ns, self.limits)
             if row >= len(rows):
                 raise fault(f"{where}: row", f"found {row} of {len(rows)} in {path}", "a row that is there", "fix it")

@@ -12,7 +12,7 @@ from isthmus.data.errors import fault
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.formats.fields import Item, given, made, mapping, text, turns
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
-from isthmus.types import MEDIA
+from isthmus.modalities import is_medium, known_media
 
 _NAMES = ("mm_name", "image_name", "video_name", "audio_name", "image", "video", "audio")
 _TAG = re.compile(r"<(Image|Video|Audio)>(.*?)</\1>", re.DOTALL)
@@ -51,8 +51,9 @@ class NextGPTInstructions(RecordSource):
         super().__init__(JsonRecords(path), root, target_files)
         self.folders = dict(folders or {})
         for kind in self.folders:
-            if kind not in MEDIA:
-                raise ValueError(f"folders: found {kind!r}; expected one of {', '.join(MEDIA)}. Fix: rename it.")
+            if not is_medium(kind):
+                known = ", ".join(known_media())
+                raise ValueError(f"folders: found {kind!r}; expected one of {known}. Fix: rename it.")
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)
@@ -73,8 +74,9 @@ class NextGPTInstructions(RecordSource):
             content: list[Item] = [{"type": "text", "text": re.sub(r"<(image|video|audio)>\n?", "", said)}]
             field = "output_modality" if role == "assistant" else "input_modality"
             kind = text(turn, [field], place, default="text")
-            if kind not in (*MEDIA, "text"):
-                raise fault(f"{place}.{field}", f"found {kind!r}", f"text, {', '.join(MEDIA)}", "rename the modality")
+            if kind != "text" and not is_medium(kind):
+                known = ", ".join(("text", *known_media()))
+                raise fault(f"{place}.{field}", f"found {kind!r}", known, "rename the modality")
             folder = self.folders.get(kind, "")
             if kind != "text" and role == "assistant":
                 content.append(made(kind, text(turn, ["caption"], place), name or None, folder))

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.fields import Item, given, has_mark, made, placed, text, texts, turns, unplaced
-from isthmus.types import MEDIA
+from isthmus.data.formats.fields import (
+    Item,
+    given,
+    has_mark,
+    made,
+    placed,
+    text,
+    texts,
+    turns,
+    unplaced,
+)
+from isthmus.modalities import MEDIA, known_media
 
 
 def marked_dialogue(record: Mapping[str, Any], where: str, folders: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -19,12 +29,17 @@ def marked_dialogue(record: Mapping[str, Any], where: str, folders: Mapping[str,
     Raises:
         DataError: captions and outputs that differ in number, or marks and media that do.
     """
-    at = {str(kind): (folders or {}).get(kind, "") for kind in MEDIA}
+    at = {str(kind): (folders or {}).get(kind, "") for kind in known_media()}
     inputs: dict[str, list[Item]] = {
         kind: [given(kind, name, folder) for name in texts(record, [f"input_{kind}"], where)]
         for kind, folder in at.items()
+        if kind in MEDIA or f"input_{kind}" in record
     }
-    outputs = {kind: _outputs(record, kind, folder, where) for kind, folder in at.items()}
+    outputs = {
+        kind: _outputs(record, kind, folder, where)
+        for kind, folder in at.items()
+        if kind in MEDIA or f"{kind}_captions" in record or f"output_{kind}" in record
+    }
     dialogue = turns(record, ("conversations", "conversation"), where)
     words = [text(turn, ["value", "content"], place) for turn, _, place in dialogue]
     contents = []
@@ -32,7 +47,7 @@ def marked_dialogue(record: Mapping[str, Any], where: str, folders: Mapping[str,
         contents.append(placed(said, outputs if role == "assistant" else inputs, place))
     for role, waiting in (("user", inputs), ("assistant", outputs)):
         mine = [i for i, (_, speaker, _) in enumerate(dialogue) if speaker == role]
-        rest = unplaced(waiting, any(has_mark(words[i]) for i in mine), where)
+        rest = unplaced(waiting, any(has_mark(words[i], waiting) for i in mine), where)
         if rest and not mine:
             raise fault(where, f"found media of the {role} and no turn", f"a turn of the {role}", "add the turn")
         if rest and role == "user":

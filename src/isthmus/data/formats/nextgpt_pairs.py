@@ -13,7 +13,7 @@ from isthmus.data.formats.captions import Captions, Direction
 from isthmus.data.formats.fields import mapping, text
 from isthmus.data.formats.filters import kept_records
 from isthmus.data.formats.nextgpt_marked import marked_dialogue
-from isthmus.types import MEDIA
+from isthmus.modalities import known_media
 
 
 class NextGPTPairs(RecordSource):
@@ -58,7 +58,7 @@ class NextGPTPairs(RecordSource):
         record = mapping(raw, where)
         if "conversations" in record or "conversation" in record:
             return marked_dialogue(record, where)
-        modality = next((kind for kind in MEDIA if f"{kind}_name" in record), None)
+        modality = next((kind for kind in known_media() if f"{kind}_name" in record), None)
         if modality is None:
             names = ", ".join(map(str, list(record)[:8])) or "nothing"
             raise fault(where, f"found the fields {names}", "image_name, video_name or audio_name", "name the file so")

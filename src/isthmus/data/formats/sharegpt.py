@@ -7,8 +7,8 @@ from typing import Any
 
 from isthmus.data.errors import fault
 from isthmus.data.formats.base import JsonSource
-from isthmus.data.formats.fields import Item, given, has_mark, mapping, placed, text, texts, traits, turns, unplaced
-from isthmus.types import MEDIA
+from isthmus.data.formats.fields import Item, has_mark, mapping, placed, text, traits, turns, unplaced, waiting_media
+from isthmus.modalities import is_medium, known_media
 
 
 class ShareGPT(JsonSource):
@@ -25,11 +25,7 @@ class ShareGPT(JsonSource):
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record = mapping(raw, where)
-        names = {kind: "points" if kind == "points" else f"{kind}s" for kind in MEDIA}
-        waiting = {
-            str(kind): [given(kind, name) for name in texts(record, [field, str(kind)], where)]
-            for kind, field in names.items()
-        }
+        waiting = waiting_media(record, lambda kind: [kind.spec.listed, str(kind)], where)
         shown = any(waiting.values())
         messages: list[dict[str, Any]] = []
         marked: list[str] = []  # answers with marks
@@ -46,7 +42,7 @@ class ShareGPT(JsonSource):
                 said = text(turn, ["content", "value"], place)
                 # Without media a "<video>" is a piece of HTML.
                 is_text = role == "assistant" or not shown
-                marked += [place] if role == "assistant" and has_mark(said) else []
+                marked += [place] if role == "assistant" and has_mark(said, waiting) else []
                 content = [{"type": "text", "text": said}] if is_text else placed(said, waiting, place)
             messages.append({**own, "content": content})
         if rest := unplaced(waiting, False, where):
@@ -62,8 +58,8 @@ def _listed(raw: Any, waiting: Mapping[str, list[Item]], where: str) -> Item:
     """A part of a content; one that names no file takes the record's next of its kind."""
     item = mapping(raw, where)
     kind = text(item, ["type"], where).removesuffix("_url")
-    if kind not in (*MEDIA, "text"):
-        raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(MEDIA)}", "rename the type")
+    if kind != "text" and not is_medium(kind):
+        raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(known_media())}", "rename the type")
     if waiting.get(kind) and item.get("value") is None and item.get(kind) is None:
         return waiting[kind].pop(0)
     return {"type": kind, kind: text(item, ["value", kind], where)}

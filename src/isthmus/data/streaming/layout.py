@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 
+from isthmus.data.conversations.sources import media_label
 from isthmus.data.streaming.storage import Storage
+from isthmus.modalities import MEDIA
 
 MANIFEST = "shards.json"
 INDEX = "index.npy"
 VERSION = 1
 
 ENTRY = np.dtype([("offset", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("media", "u1")])
-"""A conversation in its shard: first byte, number of bytes, their CRC-32, and a bit for each kind of media."""
+"""A conversation in its shard: first byte, number of bytes, their CRC-32, and a bit for each modality."""
 
+BITS = 8 * ENTRY["media"].itemsize
 Entries = np.ndarray[Any, Any]
 _FIX = "Fix: convert the set again, or copy it anew"
 
@@ -42,12 +45,32 @@ class Manifest:
         complete: whether these are all.
         index: the digest of ``index.npy``; empty until the set is complete.
         conversion: the conversion's job and progress.
+        media: the modalities that the bits of entries stand for, the lowest first.
     """
 
     shards: list[ShardFile] = field(default_factory=list)
     complete: bool = False
     index: str = ""
     conversion: dict[str, Any] = field(default_factory=dict)
+    media: list[str] = field(default_factory=lambda: list(map(str, MEDIA)))
+
+    def bits(self, media: Collection[str]) -> int:
+        """The bits of these modalities; a new one takes the next bit.
+
+        Raises:
+            ValueError: there is none left.
+        """
+        self.media += sorted({str(modality) for modality in media} - set(self.media))
+        if len(self.media) > BITS:
+            raise ValueError(
+                f"shards: found the modalities {', '.join(self.media)}; expected at most {BITS} in a set. Fix: convert "
+                "the rarer ones to a set of their own."
+            )
+        return sum(1 << bit for bit, modality in enumerate(self.media) if modality in media)
+
+    def label(self, bits: int) -> str:
+        """The modalities of these bits, as :func:`~isthmus.data.conversations.sources.media_label` writes them."""
+        return media_label([modality for bit, modality in enumerate(self.media) if bits >> bit & 1])
 
     def write(self, storage: Storage) -> None:
         """Writes ``shards.json``."""
@@ -76,7 +99,8 @@ def read_manifest(storage: Storage) -> Manifest | None:
         conversion = content["conversion"]
         if not isinstance(conversion, Mapping) or len(set(names)) != len(names):
             raise ValueError("a shard is there twice, or the conversion isn't an object")
-        return Manifest(shards, bool(content["complete"]), str(content["index"]), dict(conversion))
+        media = [str(modality) for modality in content.get("media", MEDIA)]  # sets of earlier versions have these alone
+        return Manifest(shards, bool(content["complete"]), str(content["index"]), dict(conversion), media)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{where}: found no description of shards ({error}); expected one of version {VERSION}. {_FIX}."

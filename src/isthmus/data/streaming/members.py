@@ -15,7 +15,7 @@ from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.stored import StoredFile
 from isthmus.data.streaming.records import Record
-from isthmus.types import MEDIA
+from isthmus.modalities import is_medium
 
 END = bytes(2 * tarfile.BLOCKSIZE)
 """The end of a tar archive."""
@@ -90,7 +90,7 @@ def _with_files(raw: Any, stored: dict[str, StoredFile], where: str) -> Any:
         content = message.get("content") if isinstance(message, dict) else None
         for item in content if isinstance(content, list) else ():
             kind = item.get("type") if isinstance(item, dict) else None
-            if kind not in list(MEDIA) or item.get(kind) is None:
+            if not is_medium(kind) or item.get(kind) is None:
                 continue
             name = item[kind]
             if not isinstance(name, str) or name not in stored:

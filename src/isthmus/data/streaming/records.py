@@ -12,10 +12,9 @@ from typing import Any
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.data.errors import DataError, Fault, fault
-from isthmus.data.media.files import save_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
-from isthmus.types import MEDIA, Media, Modality
+from isthmus.types import Media, Modality
 
 
 @dataclass
@@ -25,12 +24,12 @@ class Record:
     Attributes:
         raw: the conversation in the chat-content convention, with indices into ``files`` for media.
         files: suffix and bytes of each medium's file; a file that occurs twice is stored once.
-        media: a bit for each of :data:`isthmus.types.MEDIA` that occurs in it.
+        media: the modalities that occur in it.
     """
 
     raw: dict[str, Any]
     files: list[tuple[str, bytes]] = field(default_factory=list)
-    media: int = 0
+    media: frozenset[Modality] = frozenset()
 
     def named(self, names: Sequence[str]) -> dict[str, Any]:
         """The conversation with file names instead of indices."""
@@ -56,7 +55,7 @@ def as_record(conversation: Conversation, where: str, limits: MediaLimits) -> Re
         raise fault(
             f"{where}: details", f"found what JSON can't hold ({error})", "plain values", "leave it out"
         ) from error
-    record = Record({"messages": []}, media=media_bits(conversation))
+    record = Record({"messages": []}, media=media_in(conversation))
     if details:
         record.raw["details"] = details
     places: dict[str, int] = {}
@@ -71,6 +70,8 @@ def as_record(conversation: Conversation, where: str, limits: MediaLimits) -> Re
                 written[str(item.modality)] = _place(item, record, places, where, limits)
             if item.caption is not None:
                 written["caption"] = item.caption
+            if item.rate is not None:
+                written["rate"] = item.rate
             content.append(written)
         written_turn: dict[str, Any] = {"role": message.role, "content": content}
         if message.calls:
@@ -83,19 +84,10 @@ def as_record(conversation: Conversation, where: str, limits: MediaLimits) -> Re
     return record
 
 
-def media_bits(conversation: Conversation) -> int:
-    """A bit for each of :data:`isthmus.types.MEDIA` that occurs in the conversation."""
-    bits = 0
-    for message in conversation.messages:
-        for item in message.content:
-            if isinstance(item, MediumItem):
-                bits |= 1 << MEDIA.index(item.modality)
-    return bits
-
-
-def modalities(media: int) -> tuple[Modality, ...]:
-    """The media whose bits are set."""
-    return tuple(modality for bit, modality in enumerate(MEDIA) if media >> bit & 1)
+def media_in(conversation: Conversation) -> frozenset[Modality]:
+    """The modalities that are given or made."""
+    items = (item for message in conversation.messages for item in message.content)
+    return frozenset(item.modality for item in items if isinstance(item, MediumItem))
 
 
 def _place(item: MediumItem, record: Record, places: dict[str, int], where: str, limits: MediaLimits) -> int:
@@ -129,19 +121,13 @@ def _ending(suffix: str) -> str:
 
 def _written(medium: Media) -> tuple[str, bytes]:
     """A decoded medium as a losslessly encoded file."""
-    ending = {Modality.IMAGE: ".png", Modality.VIDEO: ".mkv", Modality.AUDIO: ".wav"}.get(medium.modality, ".npy")
+    ending = medium.modality.spec.exact_ending
     with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
         path = Path(folder) / f"medium{ending}"
-        if medium.modality is Modality.AUDIO:
-            import soundfile
-
-            assert medium.rate is not None  # Media refuses audio without one
-            soundfile.write(str(path), medium.array, round(medium.rate), subtype="FLOAT", format="WAV")
-        else:
-            save_media(medium, path)
+        medium.modality.spec.write_exactly(medium, path)
         return ending, path.read_bytes()
 
 
 def _named(item: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     kind = item["type"]
-    return {**item, kind: names[item[kind]]} if kind in list(MEDIA) and kind in item else item
+    return {**item, kind: names[item[kind]]} if kind in item and kind != "text" else item

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.schema import Conversation
-from isthmus.data.conversations.sources import ConversationSource, media_label
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.files import DEFAULT_LIMITS
 from isthmus.data.media.limits import MediaLimits
@@ -18,7 +18,6 @@ from isthmus.data.sampling.orders import Chunks
 from isthmus.data.streaming.copies import LocalCopies
 from isthmus.data.streaming.layout import INDEX, MANIFEST, check_sizes, read_index, read_manifest
 from isthmus.data.streaming.members import unpack
-from isthmus.data.streaming.records import modalities
 from isthmus.data.streaming.storage import Storage
 
 
@@ -125,5 +124,5 @@ class Shards(ConversationSource):
         return self._chunks
 
     def labels(self) -> Sequence[str]:
-        named = {bits: media_label(modalities(int(bits))) for bits in set(self._entries["media"].tolist())}
+        named = {bits: self.manifest.label(int(bits)) for bits in set(self._entries["media"].tolist())}
         return [named[bits] for bits in self._entries["media"].tolist()]

@@ -21,7 +21,7 @@ from isthmus.data.streaming.layout import (
     write_index,
 )
 from isthmus.data.streaming.members import END, pack, unpack
-from isthmus.data.streaming.records import Record, media_bits
+from isthmus.data.streaming.records import Record, media_in
 from isthmus.data.streaming.storage import Storage
 
 LARGEST = 256 << 20
@@ -85,7 +85,7 @@ class ShardWriter:
         data = pack(f"{self._count:09d}", record)
         if self._parts and self._bytes + len(data) > self.largest:
             self._finish_shard()
-        self._open.append((self._bytes, len(data), zlib.crc32(data), record.media))
+        self._open.append((self._bytes, len(data), zlib.crc32(data), self.manifest.bits(record.media)))
         self._parts.append(data)
         self._bytes += len(data)
         self._count += 1
@@ -126,7 +126,7 @@ class ShardWriter:
         found = []
         for begin, end in zip(begins, [*begins[1:], len(data) - len(END)], strict=True):
             part = data[begin:end]
-            found.append((begin, len(part), zlib.crc32(part), media_bits(unpack(part, where))))
+            found.append((begin, len(part), zlib.crc32(part), self.manifest.bits(media_in(unpack(part, where)))))
         if len(found) != shard.conversations:
             raise _damaged(where, f"{len(found)} conversations", shard)
         return np.array(found, ENTRY)

@@ -1,4 +1,4 @@
-"""Images, videos and audio -> tokens (Girdhar et al., arXiv 2305.05665)."""
+"""Images, videos, audio, depth, thermal pictures and IMU recordings -> tokens (Girdhar et al., arXiv 2305.05665)."""
 
 from isthmus.encoders.imagebind.encoder import ImageBind
 

@@ -133,7 +133,7 @@ class ImageBindConfig:
         return replace(self, modalities=tuple(name for name in TOWERS if name in towers))
 
     def grid(self, name: str) -> tuple[int, int]:
-        """(rows, columns) of patches in the vision, audio, depth or thermal tower: of an image, or of one clip."""
+        """(rows, columns) of patches in a tower: of an image, of one clip, or of an IMU recording in one row."""
         match name:
             case "vision":
                 side = self.image_size // self.vision_patch_size
@@ -145,5 +145,7 @@ class ImageBindConfig:
                 return self.image_size // self.depth_kernel_size, self.image_size // self.depth_kernel_size
             case "thermal":
                 return self.image_size // self.thermal_kernel_size, self.image_size // self.thermal_kernel_size
+            case "imu":
+                return 1, self.imu_length // self.imu_kernel_size
             case _:
                 raise AssertionError(f"{name} has no grid")

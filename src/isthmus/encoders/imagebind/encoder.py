@@ -1,4 +1,4 @@
-"""ImageBind as a frozen expert: images, videos and audio -> tokens (Girdhar et al., arXiv 2305.05665)."""
+"""ImageBind as a frozen expert: images, videos, audio, depth, thermal and IMU -> tokens (arXiv 2305.05665)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from isthmus.encoders.image_transform import image_view
 from isthmus.encoders.imagebind.audio_clips import audio_views
 from isthmus.encoders.imagebind.config import TOWERS, ImageBindConfig
 from isthmus.encoders.imagebind.model import ImageBindModel
+from isthmus.encoders.imagebind.sensors import Array, DepthSettings, depth_view, motion_view, thermal_view
 from isthmus.encoders.imagebind.video_frames import seen_frames, video_views
 from isthmus.encoders.mel import WINDOW_SECONDS
 from isthmus.encoders.truncation import Truncation
+from isthmus.modalities import DEPTH, IMU, THERMAL
 from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.precision import Dtype, torch_dtype
@@ -26,28 +28,39 @@ from isthmus.published import read_published
 from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
 
-TOWER_OF = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+TOWER_OF = {
+    Modality.IMAGE: "vision",
+    Modality.VIDEO: "vision",
+    Modality.AUDIO: "audio",
+    DEPTH: "depth",
+    THERMAL: "thermal",
+    IMU: "imu",
+}
+IN_CLIPS = (Modality.VIDEO, Modality.AUDIO)
+"""Media of which several clips are looked at."""
 
 
 class ImageBind(Encoder):
-    """One encoder for images, videos and audio.
+    """One encoder for images, videos, audio, depth maps, thermal pictures and IMU recordings.
 
     Args:
         checkpoint: ``imagebind_huge.pth``, or a folder of ``config.json`` (a section ``imagebind`` with any fields of
             :class:`ImageBindConfig`) and a weights file. Texts need CLIP's tokenizer in ``tokenizer/`` beside it.
-        modalities: which of image, video and audio to serve; only their towers are built.
+        modalities: which of image, video, audio, depth, thermal and imu to serve; only their towers are built.
         tokens: ``pooled``, one token for each medium: its unit-length embeddings averaged over its clips, as in
             NExT-GPT, without audio's logit scale. ``patch``: the trunk's output, clip by clip, with class tokens.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
+        depth: what depth maps hold, and the camera that they are of; a Kinect's metres if None.
+        imu_seconds: how long a stretch of an IMU recording the tower's steps are spread over.
 
     Raises:
         ValueError: an unknown modality or a checkpoint whose sizes can't be read.
     """
 
     card = PartCard(
-        takes="image, video, audio",
+        takes="image, video, audio, depth, thermal, imu",
         gives="F (B, N, D): 1 token, or patches",
-        widths="1024 pooled; patches 1280, audio 768",
+        widths="1024 pooled; patches 1280, audio and thermal 768, IMU 512, depth 384",
         weights="CC-BY-NC-SA 4.0",
         checkpoint="imagebind_huge.pth, or a folder of config.json and weights",
     )
@@ -61,8 +74,12 @@ class ImageBind(Encoder):
         modalities: Sequence[str] = ("image", "video", "audio"),
         tokens: Literal["pooled", "patch"] = "pooled",
         dtype: Dtype = "float32",
+        depth: DepthSettings | None = None,
+        imu_seconds: float = 5.0,
     ) -> None:
         super().__init__()
+        if not imu_seconds > 0:
+            raise ValueError(f"imu_seconds: found {imu_seconds}; expected a number above 0. Fix: raise it.")
         self.dtype = torch_dtype(dtype)
         unknown = [name for name in modalities if name not in TOWER_OF]
         if unknown or not modalities:
@@ -75,6 +92,11 @@ class ImageBind(Encoder):
         self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())
         self.truncation = Truncation(f"ImageBind {checkpoint}")
         self._require_towers([TOWER_OF[modality] for modality in self.modalities])
+        # Settings name what a cache holds: those of media that aren't served would have it computed anew for nothing.
+        if DEPTH in self.modalities:
+            self.depth = depth or DepthSettings()
+        if IMU in self.modalities:
+            self.imu_seconds = imu_seconds
 
     def _require_towers(self, towers: Sequence[str]) -> None:
         absent = sorted(set(towers) - set(self.config.modalities))
@@ -111,6 +133,7 @@ class ImageBind(Encoder):
     def preprocess(self, medium: Media) -> dict[str, Tensor]:
         """Image -> vision (3, H, W); video -> vision (views, 3, frames, H, W); audio -> audio (clips, 1, bins, frames).
 
+        Depth -> depth (1, H, W), thermal -> thermal (1, H, W), IMU -> imu (channels, length).
         Clips are spread evenly over a recording. Recordings longer than all clips together are counted, with a warning.
 
         Raises:
@@ -120,7 +143,13 @@ class ImageBind(Encoder):
         try:
             if medium.modality is Modality.IMAGE:
                 return {tower: image_view(medium.array, self.config.image_size)}
+            if medium.modality is DEPTH:
+                return {tower: depth_view(medium.array, self.depth, self.config.image_size)}
+            if medium.modality is THERMAL:
+                return {tower: thermal_view(medium.array, self.config.image_size)}
             assert medium.rate is not None
+            if medium.modality is IMU:
+                return {tower: self._motion(medium.array, medium.rate, medium.source)}
             if medium.modality is Modality.VIDEO:
                 return {tower: video_views(medium, self.config)}
             views = audio_views(medium.array, medium.rate, self.config)
@@ -133,9 +162,16 @@ class ImageBind(Encoder):
             self.truncation(medium.source, seconds, part, fix)
         return {tower: views}
 
+    def _motion(self, motion: Array, rate: float, source: str) -> Tensor:
+        seconds = motion.shape[1] / rate
+        if seconds >= self.imu_seconds + 1:
+            fix = "Cut recordings into pieces"
+            self.truncation(source, seconds, f"the middle {self.imu_seconds:g} s are", fix)
+        return motion_view(motion, rate, self.imu_seconds, self.config)
+
     def request(self, modality: Modality) -> Request | None:
         """The frames of a video's clips, and images at no more than the resolution that is used."""
-        if modality is Modality.AUDIO:
+        if modality not in (Modality.IMAGE, Modality.VIDEO):
             return None
         frames = partial(seen_frames, self.config) if modality is Modality.VIDEO else None
         return Request(frames, self.config.image_size)
@@ -145,7 +181,7 @@ class ImageBind(Encoder):
         tower = self._tower(modality)
         if self.tokens == "pooled":
             return 1
-        clips = 1 if modality is Modality.IMAGE else inputs[tower].shape[0]
+        clips = inputs[tower].shape[0] if modality in IN_CLIPS else 1
         rows, columns = self.config.grid(tower)
         return int(clips) * (1 + rows * columns)
 
@@ -159,7 +195,7 @@ class ImageBind(Encoder):
         media = media.to(next(self.model.parameters()).dtype)
         if self.tokens == "pooled":
             tokens = self.model.embed(tower, media).unsqueeze(1)
-        elif modality is Modality.IMAGE:
+        elif modality not in IN_CLIPS:
             tokens = self.model.trunk(tower, self.model.stem(tower, media))
         else:
             hidden = self.model.trunk(tower, self.model.stem(tower, media.flatten(0, 1)))

@@ -158,8 +158,8 @@ def _item(conversation: Conversation, where: str) -> tuple[Modality, _Item]:
         match message.content[0]:
             case TextItem(text):
                 return Modality.TEXT, _Item(text, expected, text)
-            case MediumItem(modality, media, caption) if media is not None and caption is not None:
-                real = media if isinstance(media, Media) else read_media(media, modality)
+            case MediumItem(modality, media, caption, rate) if media is not None and caption is not None:
+                real = media if isinstance(media, Media) else read_media(media, modality, rate=rate)
                 return modality, _Item(caption, expected, real)
     raise ValueError(
         f"{where}: found no reference; expected an answer of one text, or of one medium with its file and caption, and "

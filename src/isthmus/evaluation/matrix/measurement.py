@@ -17,6 +17,7 @@ from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.scoring import BEFORE, Expectation, Verdict, judge_replies
 from isthmus.evaluation.matrix.table import matrix_report
 from isthmus.evaluation.matrix.tally import Place, Tally
+from isthmus.modalities import is_medium, known_media
 from isthmus.model import AnyToAny, Reply
 from isthmus.types import Batch, Modality
 
@@ -49,8 +50,9 @@ class Measurement:
     """
 
     def __init__(self, judges: Mapping[str, Judge], values: Mapping[str, int], samples: int = 0) -> None:
-        if unknown := [name for name in judges if name not in list(Modality)]:
-            raise ValueError(f"judges: found '{unknown[0]}'; expected {', '.join(Modality)}. Fix: rename it.")
+        if unknown := [name for name in judges if name != "text" and not is_medium(name)]:
+            known = ", ".join(("text", *known_media()))
+            raise ValueError(f"judges: found '{unknown[0]}'; expected {known}. Fix: rename it.")
         attributes = [name for judge in judges.values() for name in judge.attributes]
         for name in attributes:
             if values.get(name, 0) < 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.evaluation.matrix.judge import Judge, Reading
+from isthmus.modalities import known_media
 from isthmus.model.reply import Reply
 from isthmus.types import Media, Modality
 
@@ -47,9 +48,10 @@ class Expectation:
                 f"{name}: details.task: found {task!r}; expected {', '.join(TASKS)}. Fix: test on a source that gives "
                 "expected answers, or remove the evaluation callback."
             )
-        if output not in list(Modality):
+        modalities = (Modality.TEXT, *known_media())
+        if output not in modalities:
             raise ValueError(
-                f"{name}: details.output: found {output!r}; expected {', '.join(Modality)}. Fix: name one."
+                f"{name}: details.output: found {output!r}; expected {', '.join(modalities)}. Fix: name one."
             )
         if task == "text_only":
             if not isinstance(details.get("answer"), str):
@@ -62,7 +64,7 @@ class Expectation:
                 "Fix: say what the answer must show."
             )
         cell = str(details.get("cell"))
-        if task == "matrix" and cell not in [f"{given}->{output}" for given in Modality]:
+        if task == "matrix" and cell not in [f"{given}->{output}" for given in modalities]:
             raise ValueError(
                 f"{name}: details.cell: found {cell!r}; expected such as 'image->{output}'. Fix: join the input's and "
                 "the output's modality by an arrow."
@@ -108,7 +110,7 @@ def judge_replies(
     """
     requested = [_requested(expected, reply) for expected, reply in zip(expectations, replies, strict=True)]
     readings: list[Reading] = [{} for _ in replies]
-    for modality in Modality:
+    for modality in (Modality.TEXT, *known_media()):
         rows = [row for row, own in enumerate(expectations) if own.output is modality and own.task != "text_only"]
         for row in rows:
             _check(expectations[row], judges)

@@ -10,6 +10,7 @@ from isthmus.evaluation.matrix.ceilings import Ceiling
 from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.matrix.tally import Count, Place
+from isthmus.modalities import MEDIA, known_media
 from isthmus.types import Modality
 
 DIGITS = 4
@@ -35,7 +36,11 @@ def matrix_report(
         values: the number of values of each attribute; its reciprocal is the chance level.
         ceilings: by modality.
     """
-    outputs = [modality for modality in Modality if any(place[1].endswith(f"->{modality}") for place in cells)]
+    modalities = (Modality.TEXT, *known_media())
+    outputs = [modality for modality in modalities if any(place[1].endswith(f"->{modality}") for place in cells)]
+    # A row of what every model may take, measured or not; of other modalities where they were measured.
+    common = (Modality.TEXT, *MEDIA)
+    inputs = [m for m in modalities if m in common or any(place[1].startswith(f"{m}->") for place in cells)]
 
     def entry(task: str, cell: str, output: Modality) -> dict[str, Any] | None:
         count = cells.get((task, cell))
@@ -46,11 +51,11 @@ def matrix_report(
     report: dict[str, Any] = {
         "cells": {
             f"{given}->{output}": entry("matrix", f"{given}->{output}", output)
-            for given in Modality
+            for given in inputs
             for output in outputs
         },
         "arithmetic": {
-            str(output): entry("arithmetic", output, output) for output in Modality if ("arithmetic", output) in cells
+            str(output): entry("arithmetic", output, output) for output in modalities if ("arithmetic", output) in cells
         },
         "text_only": {},
         "confidence": CONFIDENCE,

@@ -10,17 +10,22 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE, Verdict
+from isthmus.modalities import known_media
 from isthmus.types import Modality
 
 Place = tuple[str, str]
 """A task and one of its cells."""
 
-PLACES: tuple[Place, ...] = (
-    *(("matrix", f"{given}->{output}") for given in Modality for output in Modality),
-    *(("arithmetic", str(output)) for output in Modality),
-    ("text_only", BEFORE),
-    ("text_only", AFTER),
-)
+
+def all_places() -> tuple[Place, ...]:
+    """Every cell there can be, of the modalities that are known by now."""
+    modalities = (Modality.TEXT, *known_media())
+    return (
+        *(("matrix", f"{given}->{output}") for given in modalities for output in modalities),
+        *(("arithmetic", str(output)) for output in modalities),
+        ("text_only", BEFORE),
+        ("text_only", AFTER),
+    )
 
 
 @dataclass
@@ -54,13 +59,14 @@ class Tally(Metric):
     def __init__(self, attributes: Sequence[str]) -> None:
         super().__init__()
         self.attributes = (*dict.fromkeys(attributes), ANSWER)
+        self.places = all_places()
         self.counts: Tensor
-        self.add_state("counts", torch.zeros(len(PLACES), 3 + 2 * len(self.attributes), dtype=torch.int64), "sum")
+        self.add_state("counts", torch.zeros(len(self.places), 3 + 2 * len(self.attributes), dtype=torch.int64), "sum")
 
     def update(self, verdicts: Sequence[Verdict]) -> None:
         """Adds scored replies."""
         for verdict in verdicts:
-            row = PLACES.index((verdict.expectation.task, verdict.expectation.cell))
+            row = self.places.index((verdict.expectation.task, verdict.expectation.cell))
             columns = [0, *([1] if verdict.emitted else []), *([2] if verdict.unrequested else [])]
             for name, is_right in verdict.right.items():
                 column = 3 + 2 * self.attributes.index(name)
@@ -74,7 +80,7 @@ class Tally(Metric):
     def cells(self) -> dict[Place, Count]:
         """The cells that had prompts; all processes must call it."""
         found: dict[Place, Count] = {}
-        for place, row in zip(PLACES, self.compute().tolist(), strict=True):
+        for place, row in zip(self.places, self.compute().tolist(), strict=True):
             if row[0]:
                 pairs = dict(zip(self.attributes, zip(row[3::2], row[4::2], strict=True), strict=True))
                 scored = {name: scored for name, (scored, _) in pairs.items() if scored}

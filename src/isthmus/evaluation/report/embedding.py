@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.types import Media, Modality
+from isthmus.modalities import CLIP, CLOUD, RASTER, SIGNAL
+from isthmus.types import Media
 
 LARGEST = 256
 """Longer side of embedded images, pixels: a page with videos of full size would have hundreds of megabytes."""
@@ -87,20 +88,32 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def embedded(medium: Media) -> dict[str, str]:
-    """A medium for a page: ``kind`` and ``uri`` or ``points``, and for audio its ``spectrum``."""
-    array, rate = medium.array, medium.rate
-    match medium.modality:
-        case Modality.IMAGE:
-            return {"kind": "image", "uri": data_uri("image/png", image_png(array))}
-        case Modality.VIDEO:
-            assert rate is not None  # Media ensures it for videos
-            return {"kind": "video", "uri": data_uri("image/webp", video_webp(array, rate))}
-        case Modality.AUDIO:
-            assert rate is not None
-            spectrum = data_uri("image/png", spectrogram_png(array))
-            return {"kind": "audio", "uri": data_uri("audio/wav", audio_wav(array, rate)), "spectrum": spectrum}
-        case _:
-            return {"kind": "points", "points": b64encode(points_bytes(array)).decode("ascii")}
+    """What a page needs to show a medium: ``kind`` and ``uri`` or ``points``, and of a sound its ``spectrum``.
+
+    What a browser has no way to show is shown by a picture, film, sound or cloud of it, as its modality says.
+    """
+    shown: Media = medium.modality.spec.function("view")(medium)
+    array, rate, name = shown.array, shown.rate, str(medium.modality)
+    if shown.modality.kind is RASTER:
+        return {"kind": "image", "name": name, "uri": data_uri("image/png", image_png(array))}
+    if shown.modality.kind is CLIP:
+        assert rate is not None, "a clip has a rate"
+        return {"kind": "video", "name": name, "uri": data_uri("image/webp", video_webp(array, rate))}
+    if shown.modality.kind is SIGNAL:
+        assert rate is not None, "a signal has a rate"
+        spectrum = data_uri("image/png", spectrogram_png(array))
+        return {
+            "kind": "audio",
+            "name": name,
+            "uri": data_uri("audio/wav", audio_wav(array, rate)),
+            "spectrum": spectrum,
+        }
+    if shown.modality.kind is CLOUD:
+        return {"kind": "points", "name": name, "points": b64encode(points_bytes(array)).decode("ascii")}
+    raise ValueError(
+        f"modality {name}: its view gives {shown.modality}, a {shown.modality.kind.name}; expected a raster, clip, "
+        "signal or cloud, which a page can show. Fix: give the specification another view."
+    )
 
 
 def _fitted(array: Array) -> Any:

@@ -14,7 +14,7 @@ from isthmus.data.media.files import read_media
 from isthmus.evaluation.matrix.measurement import JudgedReply
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.matrix.table import attribute_names
-from isthmus.evaluation.matrix.tally import PLACES
+from isthmus.evaluation.matrix.tally import all_places
 from isthmus.evaluation.report.embedding import embedded
 from isthmus.types import Media
 from isthmus.writing import write_file
@@ -111,7 +111,7 @@ def _groups(samples: Sequence[JudgedReply]) -> list[dict[str, Any]]:
     """The conversations of each cell, in the matrix's order."""
     titles = {"matrix": "{}", "arithmetic": "sum of image and audio -> {}", "text_only": "text only, {} tuning"}
     groups = []
-    for task, cell in PLACES:
+    for task, cell in all_places():
         own = [
             sample
             for sample in samples
@@ -148,9 +148,9 @@ def _piece(item: ContentItem) -> dict[str, str]:
             return _text(text)
         case MediumItem(modality, None, caption):
             return _text(f"({modality}: {caption or 'not kept'})")
-        case MediumItem(modality, media, _):
+        case MediumItem(modality, media, _, rate):
             assert media is not None
-            return embedded(media if isinstance(media, Media) else read_media(media, modality))
+            return embedded(media if isinstance(media, Media) else read_media(media, modality, rate=rate))
 
 
 def _text(text: str) -> dict[str, str]:

@@ -22,10 +22,11 @@ from isthmus.evaluation.retrieval.similarities import (
     likelihood_similarity,
     medium_of,
 )
+from isthmus.modalities import known_media
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
 from isthmus.training.module import training_module
-from isthmus.types import MEDIA, Modality
+from isthmus.types import Modality
 
 FILE = "retrieval.json"
 Similar = Callable[[AnyToAny, Modality, Sequence[Conversation], Sequence[str]], Tensor]
@@ -85,7 +86,7 @@ class RetrievalEvaluation(pl.Callback):
         new = new_among(captions, self.training, self.reference, self.twins)
         modalities = [medium_of(one).modality for one in conversations]
         self.report = {}
-        for modality in (Modality(name) for name in MEDIA if name in modalities):
+        for modality in (m for m in known_media() if m in modalities):
             own = [one for one, its in zip(conversations, modalities, strict=True) if its == modality]
             self.report[modality] = self._measured(model, modality, own, new)
         print(f"\n{retrieval_table(self.report)}\n")

@@ -89,7 +89,7 @@ def likelihood_similarity(
         assert item.media is not None
         encoder, medium = side.encoder(modality), item.media
         if not isinstance(medium, Media):
-            medium = read_media(medium, modality, request=encoder.request(modality))
+            medium = read_media(medium, modality, request=encoder.request(modality), rate=item.rate)
         # The medium is read and preprocessed once for all captions.
         inputs = encoder.preprocess(medium)
         collator.preprocess[modality] = partial(_known, inputs)

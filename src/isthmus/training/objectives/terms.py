@@ -11,8 +11,9 @@ from torch import Tensor
 
 from isthmus.layout import on_device
 from isthmus.losses import AlignmentForm
+from isthmus.modalities import is_medium, known_media
 from isthmus.training.objectives.teaching import Imitation, Teaching
-from isthmus.types import MEDIA, Batch, Modality
+from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
 
 TERMS = ("text", "alignment", "denoising", "teaching", "imitation")
@@ -55,10 +56,10 @@ class LossWeights:
         if self.alignment_form not in ("mse", "norm"):
             raise ValueError(f"losses.alignment_form: found '{self.alignment_form}'; expected mse or norm")
         for modality, factor in self.modalities.items():
-            if modality not in MEDIA or factor < 0:
+            if not is_medium(modality) or factor < 0:
                 raise ValueError(
                     f"losses.modalities: found {modality}: {factor}; "
-                    f"expected a factor of at least 0 for {', '.join(MEDIA)}"
+                    f"expected a factor of at least 0 for {', '.join(known_media())}"
                 )
 
     @property

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import struct
-import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from isthmus.data.errors import DataError
+from isthmus.data.media.arrays.npy import Check, read_npy, read_npz
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.data.media.points import meshes as mesh_files
 from isthmus.data.media.points.columns import FIX, cloud_of, float32_cloud, unit_colours
@@ -20,9 +18,6 @@ from isthmus.data.media.points.ply import read_ply
 from isthmus.types import Media, Modality
 
 Array = np.ndarray[Any, Any]
-
-_LONGEST_HEADER = 10_000
-"""Bytes of an npy header: numpy's own limit for untrusted files."""
 
 PLACES = ("points", "xyz")
 """Keys of coordinates in an npz."""
@@ -90,55 +85,30 @@ def read_rows(path: Path, limits: MediaLimits) -> Array:
     return array
 
 
-def _declared(file: BinaryIO, path: Path, limits: MediaLimits) -> None:
-    """Checks an npy header against the limits; afterwards the file is positioned behind it."""
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        # numpy allocates this declared length before it compares it with its own limit.
-        start = file.tell()
-        (length,) = struct.unpack("<I", file.read(4))
-        file.seek(start)
-        if length > _LONGEST_HEADER:
-            raise ValueError(f"its header declares a length of {length} bytes")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpickled")
-    limits.check(path, points=shape[0] if shape else 0, bytes=math.prod(shape) * max(dtype.itemsize, 4))
+def _check(path: Path, limits: MediaLimits) -> Check:
+    def check(shape: tuple[int, ...], size: int) -> None:
+        limits.check(path, points=shape[0] if shape else 0, bytes=size)
+
+    return check
 
 
 def _read_npy(path: Path, limits: MediaLimits) -> Array:
-    with path.open("rb") as file:
-        _declared(file, path, limits)
-        file.seek(0)
-        array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    return array
+    return read_npy(path, _check(path, limits))
 
 
 def _read_npz(path: Path, limits: MediaLimits) -> Array:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            with archive.open(member) as file:
-                _declared(file, path, limits)  # type: ignore[arg-type]  # a ZipExtFile reads like a binary file
-    with np.load(path, allow_pickle=False) as arrays:
-        keys = ", ".join(arrays.files) or "none"
-        place = next((key for key in PLACES if key in arrays), None)
-        if place is None:
-            raise ValueError(
-                f"its arrays are {keys}; expected one called {' or '.join(PLACES)}, and its colours, if any, under "
-                f"{' or '.join(COLOURS)}"
-            )
-        xyz: Array = arrays[place]
-        colour = next((key for key in COLOURS if key in arrays), None)
-        if colour is None or xyz.shape[-1:] != (3,):
-            return xyz
-        rgb = arrays[colour]
-        if rgb.shape != xyz.shape:
-            raise ValueError(f"its {place!r} is {xyz.shape} and its {colour!r} {rgb.shape}; expected equal shapes")
-        return np.concatenate([xyz.astype(np.float64), unit_colours(rgb)], axis=-1)
-
-
-def write_points(media: Media, path: Path) -> None:
-    """Writes (P, 3 or 6) float32 as npy."""
-    with path.open("wb") as file:
-        np.save(file, media.array, allow_pickle=False)
+    arrays, names = read_npz(path, _check(path, limits), (*PLACES, *COLOURS))
+    place = next((key for key in PLACES if key in arrays), None)
+    if place is None:
+        raise ValueError(
+            f"its arrays are {', '.join(names) or 'none'}; expected one called {' or '.join(PLACES)}, and its colours, "
+            f"if any, under {' or '.join(COLOURS)}"
+        )
+    xyz: Array = arrays[place]
+    colour = next((key for key in COLOURS if key in arrays), None)
+    if colour is None or xyz.shape[-1:] != (3,):
+        return xyz
+    rgb = arrays[colour]
+    if rgb.shape != xyz.shape:
+        raise ValueError(f"its {place!r} is {xyz.shape} and its {colour!r} {rgb.shape}; expected equal shapes")
+    return np.concatenate([xyz.astype(np.float64), unit_colours(rgb)], axis=-1)

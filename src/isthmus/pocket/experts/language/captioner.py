@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.random import Generator as Random
 
-from isthmus.data.formats.captions import DESCRIBE
+from isthmus.data.formats.captions import instructions
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.pocket.experts.fitting import fit, parameter_count
 from isthmus.pocket.experts.language.llama import Chat, ChatLoss, build_llm, build_tokenizer, reply
@@ -29,7 +29,8 @@ def drawn_chat(captions: dict[Modality, tuple[str, ...]], random: Random) -> Cha
     words = caption.split()
     kept = random.random(len(words)) >= random.uniform(0, LEFT_OUT)
     prompt_words = [words[place] for place in random.permutation(len(words)) if kept[place]]
-    instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
+    asked = instructions(modality, "describe")
+    instruction = asked[random.integers(len(asked))]
     return _chat([*prompt_words, instruction], caption)
 
 
@@ -62,7 +63,7 @@ def train(
     """
     torch.manual_seed(seed)
     captions = {modality: captioned.captions(modality) for modality in captioned.modalities}
-    asked = [line for modality in captions for line in DESCRIBE[modality]]
+    asked = [line for modality in captions for line in instructions(modality, "describe")]
     tokenizer = build_tokenizer(words_of([*asked, *(one for own in captions.values() for one in own)]))
     llm = build_llm(tokenizer)
     fitted = fit(
@@ -82,7 +83,8 @@ def train(
     random = np.random.default_rng(derive_seed("repeated", seed))
     for modality in captions:
         for caption in captioned.pool(modality, "test").captions[: max(int(200 * min(effort, 1.0)), 10)]:
-            instruction = DESCRIBE[modality][random.integers(len(DESCRIBE[modality]))]
+            asked = instructions(modality, "describe")
+            instruction = asked[random.integers(len(asked))]
             prompts.append(_chat([*caption.split(), instruction], "")[:1])
             expected.append(" ".join(caption.lower().split()))
     right = sum(own == one for own, one in zip(reply(llm, tokenizer, prompts), expected, strict=True))
