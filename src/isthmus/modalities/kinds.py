@@ -41,7 +41,7 @@ class Kind:
         fits: an array that isn't empty -> whether its shape and type are the kind's.
         has_rate: whether a medium needs a rate: frames or samples a second.
         is_real: whether float64 in memory is taken as float32.
-        read: file, :class:`~isthmus.data.media.readers.Asked` -> :class:`~isthmus.types.Media`.
+        read: file, :class:`~isthmus.data.readers.Asked` -> :class:`~isthmus.types.Media`.
         write: medium, path: writes a file that ``read`` reads.
         endings: of the files that ``write`` writes.
         view: medium -> the image, video, audio or points by which a page shows it.
@@ -82,7 +82,7 @@ def _seconds(array: Array, rate: float | None) -> dict[str, float]:
     return {"seconds": array.shape[1] / rate, "bytes": float(array.nbytes)}
 
 
-_READERS, _WRITERS, _LINT = "isthmus.data.media.readers", "isthmus.data.media.writers", "isthmus.data.lint_media"
+_READERS, _WRITERS, _LINT = "isthmus.data.readers", "isthmus.data.writers", "isthmus.data.lint_media"
 
 RASTER = Kind(
     "raster",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from isthmus.modalities.kinds import CLIP, CLOUD, GRID, RASTER, SERIES, SIGNAL
 from isthmus.modalities.names import Modality, Spec
 
-_READERS, _WRITERS, _LINT = "isthmus.data.media.readers", "isthmus.data.media.writers", "isthmus.data.lint_media"
+_READERS, _WRITERS, _LINT = "isthmus.data.readers", "isthmus.data.writers", "isthmus.data.lint_media"
 
 Modality.IMAGE = Modality.define(
     Spec("image", RASTER, "image", 4, doubts=f"{_LINT}:turned", traits=f"{_LINT}:transparency")

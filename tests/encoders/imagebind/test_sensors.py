@@ -72,9 +72,9 @@ def test_the_expert_gives_the_originals_stored_embeddings(
     save_checkpoint(tmp_path, "imagebind", replace(ImageBindConfig(), **sizes), golden.state)
     inputs = {name: golden.inputs[name]}
     found = ImageBind(tmp_path, [name])(Modality(name), inputs).tokens[:, 0]
-    assert_close(found, torch.nn.functional.normalize(golden.outputs[f"{name}.head"], dim=-1))
+    assert_close(found, torch.nn.functional.normalize(golden.outputs[f"{name}.head"], dim=-1), name)
     patches = ImageBind(tmp_path, [name], "patch")(Modality(name), inputs).tokens
-    assert_close(patches, golden.outputs[f"{name}.trunk"])
+    assert_close(patches, golden.outputs[f"{name}.trunk"], name)
 
 
 def test_metres_become_the_cameras_disparities() -> None:

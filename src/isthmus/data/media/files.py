@@ -8,8 +8,8 @@ from pathlib import Path
 from isthmus.data.errors import DataError, data_faults
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.locations import resolve_path
-from isthmus.data.media.readers import Asked
 from isthmus.data.media.stored import StoredFile
+from isthmus.data.readers import Asked
 from isthmus.data.retries import DISK
 from isthmus.modalities import CLIP
 from isthmus.paths import user_path

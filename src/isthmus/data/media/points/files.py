@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.arrays.npy import Check, read_npy, read_npz
 from isthmus.data.errors import DataError
-from isthmus.data.media.arrays.npy import Check, read_npy, read_npz
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.data.media.points import meshes as mesh_files
 from isthmus.data.media.points.columns import FIX, cloud_of, float32_cloud, unit_colours

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.arrays.npy import read_npy, read_npz
 from isthmus.data.errors import DataError
-from isthmus.data.media.arrays.npy import read_npy, read_npz
 from isthmus.data.media.limits import MediaLimits, corrupt
 
 Array = np.ndarray[Any, Any]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.data.arrays.npy import read_npy
 from isthmus.data.errors import DataError
-from isthmus.data.media.arrays.npy import read_npy
 from isthmus.data.media.limits import MediaLimits, corrupt
 
 Array = np.ndarray[Any, Any]

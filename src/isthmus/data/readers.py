@@ -59,28 +59,28 @@ def points(path: Path, asked: Asked) -> Media:
 
 def grid(path: Path, asked: Asked) -> Media:
     """Values on a plane, (H, W) float32, as they stand in an ``npy``, a ``csv`` or a grey picture."""
-    from isthmus.data.media.arrays.grids import read_grid
+    from isthmus.data.arrays.grids import read_grid
 
     return Media(asked.modality, read_grid(path, asked.limits), source=str(path))
 
 
 def depth(path: Path, asked: Asked) -> Media:
     """As :func:`grid`; a picture of whole numbers holds millimetres, and gives metres."""
-    from isthmus.data.media.arrays.grids import read_grid
+    from isthmus.data.arrays.grids import read_grid
 
     return Media(asked.modality, read_grid(path, asked.limits, unit=1000.0), source=str(path))
 
 
 def thermal(path: Path, asked: Asked) -> Media:
     """As :func:`grid`; a picture gives its grey values from 0 to 1."""
-    from isthmus.data.media.arrays.grids import read_grid
+    from isthmus.data.arrays.grids import read_grid
 
     return Media(asked.modality, read_grid(path, asked.limits, unit=None), source=str(path))
 
 
 def series(path: Path, asked: Asked) -> Media:
     """Channels over time, (channels, samples) float32 and their rate, of an ``npz``, an ``npy`` or a ``csv``."""
-    from isthmus.data.media.arrays.series import read_series
+    from isthmus.data.arrays.series import read_series
 
     array, rate = read_series(path, asked.limits, asked.rate)
     return Media(asked.modality, array, rate=rate, source=str(path))
