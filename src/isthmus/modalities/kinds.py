@@ -59,7 +59,7 @@ class Kind:
     measures: Reference
     has_rate: bool = False
     is_real: bool = False
-    view: Reference = "isthmus.evaluation.report.views:itself"
+    view: Reference = "isthmus.evaluation.views:itself"
     sizes: Callable[[Array, float | None], dict[str, float]] = _none
 
     def accepts(self, array: Array, rate: float | None) -> bool:
@@ -133,7 +133,7 @@ GRID = Kind(
     endings=(".npy",),
     measures=f"{_LINT}:grid",
     is_real=True,
-    view="isthmus.evaluation.report.views:grid",
+    view="isthmus.evaluation.views:grid",
     sizes=_pixels,
 )
 """One value a place, on a plane: depths, temperatures, pressures."""
@@ -147,7 +147,7 @@ SERIES = Kind(
     measures=f"{_LINT}:series",
     has_rate=True,
     is_real=True,
-    view="isthmus.evaluation.report.views:series",
+    view="isthmus.evaluation.views:series",
     sizes=_seconds,
 )
 """Several channels over time: accelerations and turns of a body, for one."""

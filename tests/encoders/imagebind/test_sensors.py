@@ -16,7 +16,7 @@ from isthmus.encoders.checkpoint import save_checkpoint
 from isthmus.encoders.imagebind.config import ImageBindConfig
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.imagebind.model import ImageBindModel
-from isthmus.encoders.imagebind.sensors import DepthSettings, depth_view, motion_view, thermal_view
+from isthmus.encoders.sensors import DepthSettings, depth_view, motion_view, thermal_view
 from isthmus.modalities import DEPTH, IMU, THERMAL, Modality
 from isthmus.types import Media
 
@@ -102,12 +102,12 @@ def test_thermal_pictures_are_resized_as_pillow_does() -> None:
 
 def test_a_recordings_middle_is_spread_over_the_towers_steps() -> None:
     ramp = np.repeat(np.arange(80, dtype=np.float32)[None], 6, axis=0)
-    steps = motion_view(ramp, 10.0, 4.8, CONFIG)  # 8 s at 10 a second, 4.8 s in 48 steps: from 1.6 s on, one a sample
+    steps = motion_view(ramp, 10.0, 4.8, 6, 48)  # 8 s at 10 a second, 4.8 s in 48 steps: from 1.6 s on, one a sample
     torch.testing.assert_close(steps, torch.arange(16.0, 64).repeat(6, 1))
-    short = motion_view(ramp[:, :24], 10.0, 4.8, CONFIG)
+    short = motion_view(ramp[:, :24], 10.0, 4.8, 6, 48)
     torch.testing.assert_close(short[0], torch.cat([torch.arange(24.0), torch.zeros(24)]))
     with pytest.raises(ValueError, match="found 3 channels; expected 6"):
-        motion_view(ramp[:3], 10.0, 4.8, CONFIG)
+        motion_view(ramp[:3], 10.0, 4.8, 6, 48)
 
 
 def test_what_is_longer_is_counted(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:

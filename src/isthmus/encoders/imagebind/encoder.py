@@ -16,9 +16,9 @@ from isthmus.encoders.image_transform import image_view
 from isthmus.encoders.imagebind.audio_clips import audio_views
 from isthmus.encoders.imagebind.config import TOWERS, ImageBindConfig
 from isthmus.encoders.imagebind.model import ImageBindModel
-from isthmus.encoders.imagebind.sensors import Array, DepthSettings, depth_view, motion_view, thermal_view
 from isthmus.encoders.imagebind.video_frames import seen_frames, video_views
 from isthmus.encoders.mel import WINDOW_SECONDS
+from isthmus.encoders.sensors import Array, DepthSettings, depth_view, motion_view, thermal_view
 from isthmus.encoders.truncation import Truncation
 from isthmus.modalities import DEPTH, IMU, THERMAL
 from isthmus.part_card import PartCard
@@ -167,7 +167,7 @@ class ImageBind(Encoder):
         if seconds >= self.imu_seconds + 1:
             fix = "Cut recordings into pieces"
             self.truncation(source, seconds, f"the middle {self.imu_seconds:g} s are", fix)
-        return motion_view(motion, rate, self.imu_seconds, self.config)
+        return motion_view(motion, rate, self.imu_seconds, self.config.imu_channels, self.config.imu_length)
 
     def request(self, modality: Modality) -> Request | None:
         """The frames of a video's clips, and images at no more than the resolution that is used."""

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from isthmus.encoders.image_transform import square
-from isthmus.encoders.imagebind.config import ImageBindConfig
 
 Array = np.ndarray[Any, Any]
 Unit = Literal["metres", "disparity"]
@@ -82,19 +81,19 @@ def thermal_view(grey: Array, size: int) -> Tensor:
     return torch.from_numpy(cropped.astype(np.float32) / np.float32(255))[None]
 
 
-def motion_view(motion: Array, rate: float, seconds: float, config: ImageBindConfig) -> Tensor:
+def motion_view(motion: Array, rate: float, seconds: float, channels: int, length: int) -> Tensor:
     """(channels, samples) -> (channels, length) float32: the middle ``seconds``, interpolated; zeros behind the end.
 
     Raises:
         ValueError: another number of channels than the tower has.
     """
-    if len(motion) != config.imu_channels:
+    if len(motion) != channels:
         raise ValueError(
-            f"found {len(motion)} channels; expected {config.imu_channels}. Fix: give an encoder with as many, or "
+            f"found {len(motion)} channels; expected {channels}. Fix: give an encoder with as many, or "
             "choose the channels."
         )
     begin = max(motion.shape[1] / rate - seconds, 0.0) / 2
-    places = (begin + np.arange(config.imu_length) * (seconds / config.imu_length)) * rate
+    places = (begin + np.arange(length) * (seconds / length)) * rate
     known = np.arange(motion.shape[1])
     rows = [np.interp(places, known, channel, right=0.0) for channel in motion]
     return torch.from_numpy(np.stack(rows).astype(np.float32))
