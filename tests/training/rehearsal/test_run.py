@@ -171,7 +171,7 @@ class Elsewhere(Linear):
         pytest.param(
             Elsewhere,
             rf"{WHERE} \(Elsewhere\): found a device that doesn't fit.* Fix: create",
-            marks=pytest.mark.skipif(torch.version.cuda is None, reason="this torch isn't built for CUDA"),
+            marks=pytest.mark.skip(reason="fake tensors of a GPU aren't rehearsed yet"),
         ),
     ],
 )

@@ -67,7 +67,7 @@ class Rehearsed(ConversationSource):
         self.combinations = [*along, *every]
         self.media = {modality: medium(modality) for modality in {*given, *(made if files else [])}}
         self.words = words
-        self.files = files
+        self.with_content = files
         self.pairs = pairs
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Rehearsed(ConversationSource):
         text = " ".join([str(index), *["word"] * (self.words - 1)])  # a caption that was met before costs nothing
         content: list[ContentItem] = [TextItem(text)]
         if made is not None:
-            content.append(MediumItem(made, self.media[made] if self.files else None, text))
+            content.append(MediumItem(made, self.media[made] if self.with_content else None, text))
         return Message("assistant", tuple(content))
 
 
