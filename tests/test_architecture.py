@@ -20,14 +20,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-LONGEST_FILE = 390
+LONGEST_FILE = 350
 FULLEST_FOLDER = 16
 LONGEST_MEDIAN = 150
 
 # Floor by floor: a room may import from the floors below it and from itself, never from its neighbours.
 FLOORS: list[set[str]] = [
     {"layout", "exports", "moved", "part_card", "modalities"},
-    {"types", "paths"},
+    {"types", "paths", "frozen"},
     {"vocabulary", "losses", "compiling", "precision", "writing", "published", "request"},
     {"batch_layout"},
     {"data", "encoders", "input_projectors", "backbones", "output_projectors", "generators"},

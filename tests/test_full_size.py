@@ -13,12 +13,12 @@ from torch import nn
 
 from isthmus.cli import main
 from isthmus.cli.training import Command
+from isthmus.frozen import shapes_only
 from isthmus.model import AnyToAny
 from isthmus.training import StageSwitch
 from isthmus.training.rehearsal.published_modern import MODERN
 from isthmus.training.rehearsal.published_nextgpt import NEXTGPT
 from isthmus.training.trainable import set_trainable
-from isthmus.types import shapes_only
 
 pytestmark = pytest.mark.slow  # two sets, of 10 and 20 billion parameters, are built layer by layer
 STAGES = ("encoder_alignment", "decoder_alignment", "instruction_tuning")

@@ -13,7 +13,7 @@ from tiny_world import tiny_experts, tiny_model
 
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.encoder import PointBert
-from isthmus.types import FrozenExpert, is_shapes_only, shapes_only
+from isthmus.frozen import FrozenExpert, is_shapes_only, shapes_only
 
 MAKERS: dict[str, Callable[[Path], FrozenExpert]] = {
     "imagebind": ImageBind,

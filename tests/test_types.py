@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from isthmus.frozen import FrozenExpert
 from isthmus.modalities import known_media
-from isthmus.types import IGNORED, MEDIA, Batch, FrozenExpert, Media, MediaBatch, Modality, SignalBatch
+from isthmus.types import IGNORED, MEDIA, Batch, Media, MediaBatch, Modality, SignalBatch
 
 GOOD: dict[Modality, tuple[tuple[int, ...], Any, float | None]] = {
     Modality.IMAGE: ((4, 5, 3), np.uint8, None),

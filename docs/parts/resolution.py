@@ -17,7 +17,8 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig
 from isthmus.encoders.vision.frequency_encoder import FrequencyEncoder
 from isthmus.encoders.vision.tiles_encoder import LLAVA_NEXT, TilesEncoder
 from isthmus.encoders.vision.transformers_vision import TransformersVision
-from isthmus.types import Media, Modality, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Media, Modality
 
 SCREENSHOT, PAGE = (800, 1300), (2560, 2560)
 """Height and width, pixels."""

@@ -9,7 +9,7 @@ import pytest
 from transformers import CohereConfig, GlmConfig, LlamaConfig, OPTConfig, Qwen2Config, Qwen3Config, T5Config
 
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
-from isthmus.types import shapes_only
+from isthmus.frozen import shapes_only
 
 LLAMA = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
 T5_11B = {"vocab_size": 32128, "d_model": 4096, "tie_word_embeddings": False, "decoder_start_token_id": 0}

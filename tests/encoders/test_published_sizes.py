@@ -24,7 +24,8 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.speech.hubert import Hubert
 from isthmus.encoders.speech.whisper import Whisper
 from isthmus.encoders.vision.transformers_vision import TransformersVision
-from isthmus.types import Modality, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Modality
 
 VIT_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}

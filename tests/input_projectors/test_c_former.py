@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import BertModel
 
+from isthmus.frozen import shapes_only
 from isthmus.input_projectors import CFormerProjector
-from isthmus.types import Features, shapes_only
+from isthmus.types import Features
 
 SIZES: dict[str, Any] = {"width": 12, "layers": 2, "heads": 2, "feed_forward": 16, "max_positions": 64}
 SPEECH, LLM = 6, 8

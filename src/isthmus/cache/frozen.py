@@ -19,10 +19,11 @@ from isthmus.cache.identity import identity
 from isthmus.cache.media import MediumCache
 from isthmus.cache.store import Tensors, TensorStore
 from isthmus.encoders.base import Encoder
+from isthmus.frozen import FrozenExpert
 from isthmus.generators.base import Generator
 from isthmus.layout import on_device
 from isthmus.paths import user_path
-from isthmus.types import Condition, Features, FrozenExpert, MediaBatch, Modality
+from isthmus.types import Condition, Features, MediaBatch, Modality
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from isthmus.cache.fingerprint import WEIGHTS, fingerprint
-from isthmus.types import FrozenExpert
+from isthmus.frozen import FrozenExpert
 
 VERSION = 1
 """To be increased when an expert's preprocessing or arithmetic changes, so that earlier cache entries aren't found."""

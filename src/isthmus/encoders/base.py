@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from isthmus.frozen import FrozenExpert
 from isthmus.precision import own_precision
 from isthmus.request import Request
-from isthmus.types import Features, FrozenExpert, Media, Modality
+from isthmus.types import Features, Media, Modality
 
 
 class Encoder(FrozenExpert):

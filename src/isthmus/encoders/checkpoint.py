@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from isthmus.types import is_shapes_only
+from isthmus.frozen import is_shapes_only
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTINGS = ("state_dict", "model")
@@ -72,7 +72,7 @@ def _as_typed(file: Path, name: str, value: Any, kind: type) -> Any:
 
 
 def weights_file(checkpoint: Path) -> Path:
-    """The checkpoint's weights file; within :func:`isthmus.types.shapes_only` none is looked for.
+    """The checkpoint's weights file; within :func:`isthmus.frozen.shapes_only` none is looked for.
 
     Raises:
         ValueError: there is none, or a folder has several.
@@ -111,7 +111,7 @@ def read_stored(file: Path) -> Any:
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a file, on the CPU, without outer keys (:data:`NESTINGS`) and without DDP's prefix ``module.``.
 
-    Within :func:`isthmus.types.shapes_only` the result is empty.
+    Within :func:`isthmus.frozen.shapes_only` the result is empty.
 
     Raises:
         ValueError: the file can't be read as weights.
@@ -141,7 +141,7 @@ def load_weights(
 ) -> None:
     """Loads weights, as ``dtype``, into a model that may be on the meta device; every key and shape must match.
 
-    Within :func:`isthmus.types.shapes_only` the model is only converted to ``dtype``.
+    Within :func:`isthmus.frozen.shapes_only` the model is only converted to ``dtype``.
 
     Raises:
         ValueError: keys are missing or unexpected, or shapes differ.

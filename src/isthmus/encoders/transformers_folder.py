@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from isthmus.frozen import is_shapes_only
 from isthmus.published import on_meta, read_published
-from isthmus.types import is_shapes_only
 
 _NUMBER = re.compile(r"\d+")
 SHOWN = 3
@@ -66,7 +66,7 @@ def read_model(
 ) -> Any:
     """The model of class ``kind`` with all of its weights.
 
-    Within :func:`isthmus.types.shapes_only` it is built from its configuration instead.
+    Within :func:`isthmus.frozen.shapes_only` it is built from its configuration instead.
 
     Args:
         folder: that of :func:`read_settings`.

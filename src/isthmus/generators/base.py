@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from isthmus.frozen import FrozenExpert
 from isthmus.request import Request
-from isthmus.types import Condition, FrozenExpert, Media, Modality
+from isthmus.types import Condition, Media, Modality
 
 
 class Generator(FrozenExpert):

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from isthmus.frozen import is_shapes_only
 from isthmus.paths import user_path
 from isthmus.published import on_meta, read_published
-from isthmus.types import is_shapes_only
 
 
 @contextmanager
@@ -106,7 +106,7 @@ class PipelineFolder:
     def read(self, part: str, kind: Any, **options: Any) -> Any:
         """The part of class ``kind`` in the subfolder ``part``, with its weights.
 
-        Within :func:`isthmus.types.shapes_only` a model is built from its configuration instead.
+        Within :func:`isthmus.frozen.shapes_only` a model is built from its configuration instead.
 
         Raises:
             ValueError: its files are missing, truncated, or don't fit its configuration.

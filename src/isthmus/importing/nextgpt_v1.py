@@ -16,11 +16,11 @@ import torch
 import yaml
 
 from isthmus.backbones import CausalBackbone
+from isthmus.frozen import shapes_only
 from isthmus.importing.nextgpt_delta import EMBEDDING, HEAD, Delta, State, read_delta
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import compose
 from isthmus.model.relocation import relocated
-from isthmus.types import shapes_only
 from isthmus.writing import whole_folder, write_file
 
 SIGNALS = {"image": 4, "video": 24, "audio": 8}

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus.frozen import is_shapes_only
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.part_card import PartCard
 from isthmus.paths import user_path
 from isthmus.published import read_published
-from isthmus.types import Features, is_shapes_only
+from isthmus.types import Features
 
 SIZES = {
     "width": "hidden_size",

@@ -14,12 +14,13 @@ from isthmus.backbones.base import Sampling
 from isthmus.backbones.named_rows import joined, named
 from isthmus.backbones.owned_state import State, check_state, copy_state, state_of, whole_of
 from isthmus.cache.frozen import CacheSettings
+from isthmus.frozen import is_shapes_only
 from isthmus.model.backbone import Backbone
 from isthmus.model.bundle import check_fits, composed, read_components, read_manifest, write_bundle
 from isthmus.model.input_side import InputSide
 from isthmus.model.output_side import OutputSide
 from isthmus.paths import user_path
-from isthmus.types import Modality, is_shapes_only
+from isthmus.types import Modality
 
 
 class Composed(pl.LightningModule):
@@ -64,7 +65,7 @@ class Composed(pl.LightningModule):
     def configure_model(self, later: bool = False) -> None:
         """Builds all that is trained, and the LLM; frozen experts load on first use.
 
-        Lightning calls it; twice is once. Within :func:`isthmus.types.shapes_only` no weights are read.
+        Lightning calls it; twice is once. Within :func:`isthmus.frozen.shapes_only` no weights are read.
 
         Args:
             later: the LLM's layers are on the meta device, to be sharded before ``language_model.fill`` reads them.

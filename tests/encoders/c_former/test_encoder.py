@@ -18,7 +18,8 @@ from isthmus.encoders.c_former.encoder import SAMPLE_RATE, CFormer, speech_banks
 from isthmus.encoders.c_former.losses import speech_losses
 from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel, frame_counts
 from isthmus.encoders.checkpoint import save_checkpoint
-from isthmus.types import Media, Modality, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Media, Modality
 
 CONFIG = CFormerConfig(
     bins=16, bank_mean=-9.0, bank_deviation=4.0, width=16, layers=2, heads=2, feed_forward=24, kernel=5, channels=4,

@@ -23,7 +23,8 @@ from tiny_vision import picture, stacked
 from torch import Tensor
 
 from isthmus.encoders.vision.timm_vision import TimmVision
-from isthmus.types import Media, Modality, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Media, Modality
 
 HAS_TIMM = importlib.util.find_spec("timm") is not None
 needs_timm = [

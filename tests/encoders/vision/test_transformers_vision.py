@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from isthmus.encoders.vision.transformers_vision import TransformersVision
-from isthmus.types import Media, Modality, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Media, Modality
 
 IMAGES = [picture(50, 70), picture(32, 32, seed=1), picture(3, 90, seed=2)]
 PATCHES = (SIDE // PATCH) ** 2

@@ -12,9 +12,10 @@ import torch
 from generators.conftest import changed_copy
 from tiny_shap_e import WIDTH, write_shap_e
 
+from isthmus.frozen import shapes_only
 from isthmus.generators.points.mesh_surface import surface_points
 from isthmus.generators.points.shap_e import ShapE, linear_to_srgb
-from isthmus.types import Condition, Media, Modality, shapes_only
+from isthmus.types import Condition, Media, Modality
 
 CAPTIONS = ["cat", "a dog", "mouse"]
 

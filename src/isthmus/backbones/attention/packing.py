@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isthmus.backbones.attention.opaque import number_layers
 from isthmus.backbones.attention.packed import IMPLEMENTATION, PackedPass, register
-from isthmus.types import is_shapes_only
+from isthmus.frozen import is_shapes_only
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def _transform(llm: Any, embeddings: Tensor, packed: PackedPass) -> Tensor:
 def _can_pack(llm: Any) -> bool:
     """Replaces the LLM's attention and compares its output for two rows; if it differs, restores the original.
 
-    Within :func:`isthmus.types.shapes_only` there is nothing to compare: an LLM that runs them is taken to be right.
+    Within :func:`isthmus.frozen.shapes_only` there is nothing to compare: an LLM that runs them is taken to be right.
     """
     words = llm.get_input_embeddings()
     device, count = words.weight.device, len(words.weight)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.base import Sampling
-from isthmus.types import is_shapes_only
+from isthmus.frozen import is_shapes_only
 
 
 class Sampler:

@@ -13,7 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._pytree import tree_leaves
 
 from isthmus.data.module import ConversationDataModule
-from isthmus.types import Batch, shapes_only
+from isthmus.frozen import shapes_only
+from isthmus.types import Batch
 
 aten = torch.ops.aten
 PRODUCTS = {aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.linear, aten.convolution}

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from isthmus.backbones.base import Sampling
 from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
+from isthmus.frozen import shapes_only
 from isthmus.losses import torch_cross_entropy
 from isthmus.model import AnyToAny
 from isthmus.training.module import TrainingModule
@@ -25,7 +26,7 @@ from isthmus.training.rehearsal.report import Report
 from isthmus.training.rehearsal.trial import Measure, costs_of, note_parts, step_of, trainer_on
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
-from isthmus.types import Condition, Media, shapes_only
+from isthmus.types import Condition, Media
 
 TOKENS = 8
 """Words of the answer that is rehearsed."""
