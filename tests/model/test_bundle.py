@@ -167,7 +167,7 @@ def test_a_model_that_was_composed_in_python_says_how_to_go_on(folder: Path) -> 
         ("\udcff", "manifest.json: damaged"),
         ('{"stage": "x"}', r"manifest.json: damaged \('format'\)"),
         ('{"format": 1, "components": {}, "stage": "x"}', r"damaged \(found no configuration, experts\); copy"),
-        ('{"format": 2, "parts": []}', "manifest.json: found format 2; this version reads 1: install a fitting one"),
+        ('{"format": 3, "parts": []}', "manifest.json: found format 3; this version reads 1 and 2: install a fitt"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_refused(model: AnyToAny, folder: Path, text: str, message: str) -> None:
