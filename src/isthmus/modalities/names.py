@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 import yaml
 
@@ -224,6 +224,6 @@ def known_media() -> tuple[Modality, ...]:
     return tuple(_MEDIA)
 
 
-def is_medium(name: object) -> bool:
+def is_medium(name: object) -> TypeGuard[str]:
     """Whether a word names a medium."""
     return isinstance(name, str) and name in _SPECS

@@ -207,7 +207,7 @@ def _item(raw: Any, where: str, role: str, root: Path | None, captions_required:
     if kind != "text" and not is_medium(kind):
         fix = "rename the type, or load what brings it, such as a config or a model with its encoder"
         raise fault(f"{where}.type", f"found {kind!r}", f"one of {', '.join(('text', *known_media()))}", fix)
-    if kind == Modality.TEXT:
+    if not is_medium(kind):
         _known_keys(raw, ("type", "text"), where)
         if not isinstance(raw.get("text"), str):
             raise fault(f"{where}.text", f"found {_kind(raw.get('text'))}", "a string", "give the text under 'text'")

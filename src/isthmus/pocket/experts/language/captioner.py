@@ -83,8 +83,8 @@ def train(
     random = np.random.default_rng(derive_seed("repeated", seed))
     for modality in captions:
         for caption in captioned.pool(modality, "test").captions[: max(int(200 * min(effort, 1.0)), 10)]:
-            asked = instructions(modality, "describe")
-            instruction = asked[random.integers(len(asked))]
+            wordings = instructions(modality, "describe")
+            instruction = wordings[random.integers(len(wordings))]
             prompts.append(_chat([*caption.split(), instruction], "")[:1])
             expected.append(" ".join(caption.lower().split()))
     right = sum(own == one for own, one in zip(reply(llm, tokenizer, prompts), expected, strict=True))
