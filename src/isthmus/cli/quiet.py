@@ -15,6 +15,8 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     # No validation data is a valid choice.
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    # The console script hands its arguments over.
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # Between Lightning and torch.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     logging.getLogger("pytorch_lightning").addFilter(lambda record: "Tip:" not in record.getMessage())

@@ -21,9 +21,9 @@ FLASH_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_back
 class Costs(TorchDispatchMode):
     """Counts while it is entered.
 
-    ``torch.distributed._tools.MemTracker`` and ``FlopCounterMode`` tell parts apart by hooks on autograd's graph, which
-    fail where a frozen part runs without it; here forward hooks say which part runs, and what runs in none of them
-    belongs to the step itself: its backward pass and its optimizer.
+    ``torch.distributed._tools.MemTracker`` registers a gradient hook on every parameter, which a frozen one refuses.
+    Here forward hooks say which part runs, and what runs in none of them belongs to the step itself: its backward pass
+    and its optimizer.
 
     Args:
         parts: by module, its name; of nested ones the innermost counts.
