@@ -16,10 +16,13 @@ class Request:
             ``i / rate`` seconds after the first. What is decoded finds them by :meth:`isthmus.types.Media.rows`.
         side: of images and frames: the pixels that their shorter side is scaled to. A reader may shrink what is more
             than :data:`MARGIN` times as large to that margin; None keeps every pixel.
+        seconds: of a recording, how many from its beginning are encoded; None: all. A reader may give more, and reads
+            a recording of float samples whole, since their largest is what they are divided by.
     """
 
     frames: Callable[[int, float], Iterable[int]] | None = None
     side: int | None = None
+    seconds: float | None = None
 
 
 MARGIN = 4

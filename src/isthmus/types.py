@@ -40,7 +40,8 @@ class Media:
         details: what else its maker says of it (a generator's seed, the caption it was asked for).
         times: (F,) float64, of a video that isn't an even row of all its frames: the seconds from its beginning at
             which each frame is first shown, rising. None: frame i is shown at ``i / rate``.
-        total: how many frames such a video has as a whole, at ``rate``.
+        total: how many frames such a video has as a whole, at ``rate``; or how many samples a recording has of which
+            only the beginning is here.
 
     Raises:
         ValueError: the array's shape, type or rate isn't the modality's.
@@ -55,7 +56,7 @@ class Media:
     total: int | None = None
 
     def __post_init__(self) -> None:
-        assert (self.times is None) == (self.total is None), "times and total belong together"
+        assert self.times is None or self.total is not None, "times are of a video whose total is known"
         if not is_medium(self.modality):
             raise ValueError(f"{self.source}: {self.modality} isn't a medium; media are {', '.join(known_media())}")
         spec = Modality(self.modality).spec
@@ -68,7 +69,7 @@ class Media:
 
     @property
     def frame_count(self) -> int:
-        """How many frames the whole video has at ``rate``, however many of them are here."""
+        """How many frames or samples the whole medium has at ``rate``, however many of them are here."""
         return len(self.array) if self.total is None else self.total
 
     @property

@@ -47,7 +47,8 @@ def audio(path: Path, asked: Asked) -> Media:
     """A recording, (L,) float32."""
     from isthmus.data.media.audio.files import read_audio
 
-    return _as(read_audio(path, asked.limits, asked.sample_rate), asked)
+    seconds = None if asked.request is None else asked.request.seconds
+    return _as(read_audio(path, asked.limits, asked.sample_rate, seconds), asked)
 
 
 def points(path: Path, asked: Asked) -> Media:

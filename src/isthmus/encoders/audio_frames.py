@@ -20,6 +20,7 @@ from isthmus.encoders.mel import resampled
 from isthmus.encoders.truncation import Truncation
 from isthmus.layout import on_device
 from isthmus.precision import Dtype, lifted, torch_dtype
+from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -96,15 +97,20 @@ class AudioFrameEncoder(Encoder):
             )
         whole = resampled(medium.array, medium.rate, self.sample_rate)
         waveform = whole[: self.longest]
-        if whole.shape[0] - self.longest >= self.shortest:
+        seconds = medium.frame_count / medium.rate
+        if round(seconds * self.sample_rate) - self.longest >= self.shortest:
             part = f"the first {self.longest / self.sample_rate:g} s are"
-            self.truncation(medium.source, whole.shape[0] / self.sample_rate, part, self.fix)
+            self.truncation(medium.source, seconds, part, self.fix)
         if waveform.shape[0] < self.shortest:
             raise ValueError(
                 f"{medium.source}: audio of {waveform.shape[0]} samples at {self.sample_rate} Hz; expected at least "
                 f"{self.shortest}, {1000 * self.shortest / self.sample_rate:g} ms: give a longer recording"
             )
         return self.inputs_of(waveform)
+
+    def request(self, modality: Modality) -> Request | None:
+        """The recording's beginning."""
+        return Request(seconds=self.longest / self.sample_rate)
 
     def _check(self, modality: Modality) -> None:
         if modality is not Modality.AUDIO:

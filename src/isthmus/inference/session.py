@@ -63,7 +63,8 @@ class Session:
     ) -> None:
         self.pipeline = pipeline
         self.limits = limits
-        self.requests = requests or {}
+        # Pictures and recordings are kept whole, since a saved conversation has them; films would be too large for it.
+        self.requests = {name: of for name, of in (requests or {}).items() if of is not None and of.frames is not None}
         self.messages: list[dict[str, Any]] = []
         self.left_out = 0
         self.memory = Memory()

@@ -15,9 +15,11 @@ from data.made_media import encode, tone
 
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.audio.files import read_audio
+from isthmus.data.media.files import read_media
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.remarks import Remark, remarks
-from isthmus.types import Media
+from isthmus.request import Request
+from isthmus.types import Media, Modality
 
 LIMITS = MediaLimits()
 Array = np.ndarray[Any, Any]
@@ -156,3 +158,35 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> 
     soundfile.write(tmp_path / "a.wav", wave, 48000, subtype="FLOAT")
     with pytest.raises(DataError, match="samples that aren't finite"):
         read_audio(tmp_path / "a.wav", LIMITS)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.m4a", "a.webm", "a.mka"])
+def test_of_a_long_recording_only_its_beginning_is_decoded(tmp_path: Path, name: str) -> None:
+    path, waves = tmp_path / name, tone(20.0)
+    if name.endswith(("m4a", "webm", "mka")):
+        encode(path, {"m4a": "aac", "webm": "libopus", "mka": "pcm_s16le"}[path.suffix[1:]], waves)
+    else:
+        soundfile.write(path, waves, 48000)
+    whole = read_media(path, Modality.AUDIO, sample_rate=16000)
+    found = read_media(path, Modality.AUDIO, sample_rate=16000, request=Request(seconds=2.0))
+    assert 3 * 16000 <= len(found.array) < 3.2 * 16000
+    assert abs(found.frame_count - len(whole.array)) <= 0.1 * 16000
+    np.testing.assert_allclose(found.array[: 2 * 16000], whole.array[: 2 * 16000], atol=1e-5)
+    limits = MediaLimits(seconds=10)
+    assert read_media(path, Modality.AUDIO, limits, request=Request(seconds=2.0)).frame_count > 10 * 48000
+    with pytest.raises(DataError, match="seconds"):
+        read_media(path, Modality.AUDIO, limits)
+
+
+def test_float_samples_are_divided_by_the_largest_of_the_whole_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.concatenate([0.5 * tone(5.0), [4.0]]), 48000, subtype="FLOAT")
+    found = read_media(path, Modality.AUDIO, request=Request(seconds=1.0))
+    assert len(found.array) == found.frame_count == 5 * 48000 + 1
+    assert np.abs(found.array[:48000]).max() < 0.2
+
+
+def test_a_short_recording_is_whole_whatever_is_asked_for(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(0.5), 48000)
+    found = read_media(tmp_path / "a.wav", Modality.AUDIO, request=Request(seconds=30.0))
+    assert len(found.array) == 24000 and found.total is None

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from isthmus.data.errors import DataError
-from isthmus.data.media.audio.streams import Sound, container_of, read_stream
+from isthmus.data.media.audio.streams import Sound, container_of, read_stream, samples_of
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.data.media.remarks import Remark, remark
 from isthmus.types import Media, Modality
@@ -26,16 +26,24 @@ _CANCELLED = 0.05
 """The least share of the channels' RMS that a mono mix should keep: below it, channels cancel each other."""
 
 
-def read_audio(path: Path, limits: MediaLimits, sample_rate: float | None = None) -> Media:
+def read_audio(
+    path: Path, limits: MediaLimits, sample_rate: float | None = None, seconds: float | None = None
+) -> Media:
     """A file -> (L,) float32 in [-1, 1], channels averaged, at its own rate or at ``sample_rate``.
 
     Float samples beyond 1 are divided by the largest; overshoots of lossy codecs are clipped.
+
+    Args:
+        path: the file.
+        limits: caps on what is decoded.
+        sample_rate: hertz, to which it is resampled.
+        seconds: how many from the beginning will be used; a little more is decoded, and the rest isn't.
 
     Raises:
         DataError: the file exceeds a limit, or isn't readable audio.
     """
     try:
-        sound = _sound(path, limits)
+        sound = _sound(path, limits, seconds)
         mono = sound.samples.mean(axis=1, dtype=np.float32)
         if not np.isfinite(mono).all():
             raise ValueError("it holds samples that aren't finite")
@@ -48,36 +56,37 @@ def read_audio(path: Path, limits: MediaLimits, sample_rate: float | None = None
     if peak > 1 and sound.is_exact:
         remark(Remark.LOUD_AUDIO, path, f"its samples reach to {peak:g}; they are divided by that")
         mono /= np.float32(peak)
-    media = Media(Modality.AUDIO, np.clip(mono, -1.0, 1.0), rate=sound.rate, source=str(path))
+    media = Media(Modality.AUDIO, np.clip(mono, -1.0, 1.0), rate=sound.rate, source=str(path), total=sound.total)
     return media if sample_rate is None else resample(media, sample_rate)
 
 
-def _sound(path: Path, limits: MediaLimits) -> Sound:
+def _sound(path: Path, limits: MediaLimits, seconds: float | None) -> Sound:
     container = container_of(path)
     if container is not None:
-        return read_stream(path, container, limits)
-    is_mp3, declared = False, 0
+        return read_stream(path, container, limits, seconds)
+    is_mp3, declared, wanted = False, 0, 0
     try:
         with soundfile.SoundFile(str(path)) as file:
             rate, declared, is_mp3 = file.samplerate, file.frames, file.format in ("MP3", "MPEG")
-            limits.check(path, seconds=declared / rate, bytes=4 * declared * file.channels)
+            is_exact = file.subtype in ("FLOAT", "DOUBLE")
+            wanted = declared if is_exact else min(declared, samples_of(seconds, rate))
+            limits.check(path, seconds=wanted / rate, bytes=4 * wanted * file.channels)
             _check_length(file.extra_info)
-            samples = file.read(dtype="float32", always_2d=True)
+            samples = file.read(wanted, dtype="float32", always_2d=True)
             if file.format == "OGG":
                 _check_last_page(path)
-            is_exact = file.subtype in ("FLOAT", "DOUBLE")
     except soundfile.LibsndfileError:
         if not is_mp3:
             raise
         return _with_broken_frames(path, declared, limits)
-    if is_mp3 and len(samples) < declared:
+    if is_mp3 and len(samples) < wanted:
         return _with_broken_frames(path, declared, limits)
     if not declared:
         raise ValueError("its header declares no samples: writing it was interrupted")
     # For truncated compressed data, libsndfile returns silence or fewer samples.
-    if len(samples) == 0 or len(samples) < 0.9 * declared:
-        raise ValueError(f"{len(samples)} of {declared} samples could be decoded")
-    return Sound(samples, float(rate), is_exact)
+    if len(samples) == 0 or len(samples) < 0.9 * wanted:
+        raise ValueError(f"{len(samples)} of {wanted} samples could be decoded")
+    return Sound(samples, float(rate), is_exact, declared if wanted < declared else None)
 
 
 def _with_broken_frames(path: Path, declared: int, limits: MediaLimits) -> Sound:
@@ -131,10 +140,14 @@ def resample(media: Media, sample_rate: float) -> Media:
     """The same audio at another rate."""
     import soxr
 
+    assert media.rate is not None  # Media refuses audio without one
     if media.rate == sample_rate:
         return media
     samples = np.clip(soxr.resample(media.array, media.rate, sample_rate), -1.0, 1.0).astype(np.float32)
-    return Media(Modality.AUDIO, samples, rate=float(sample_rate), source=media.source, details=media.details)
+    total = None if media.total is None else round(media.total * sample_rate / media.rate)
+    return Media(
+        Modality.AUDIO, samples, rate=float(sample_rate), source=media.source, details=media.details, total=total
+    )
 
 
 def write_audio(media: Media, path: Path) -> None:

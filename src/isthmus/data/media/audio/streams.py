@@ -6,6 +6,8 @@ other files or addresses, is never opened as a recording.
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,18 @@ class Sound:
         samples: (L, channels) float32, as decoded: they may be outside of [-1, 1].
         rate: samples per second.
         is_exact: whether the samples are the stored ones, so that values beyond 1 aren't overshoots of a lossy codec.
+        total: how many samples the file has, if only those at its beginning were decoded.
     """
 
     samples: Array
     rate: float
     is_exact: bool
+    total: int | None = None
+
+
+def samples_of(seconds: float | None, rate: float) -> int:
+    """How many samples to decode where so many seconds will be used: resampling reads a little beyond their end."""
+    return sys.maxsize if seconds is None else math.ceil((seconds + 1) * rate)
 
 
 def container_of(path: Path) -> str | None:
@@ -53,10 +62,16 @@ def container_of(path: Path) -> str | None:
     return next((name for start, name in starts.items() if head.startswith(start)), None)
 
 
-def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
+def read_stream(path: Path, container: str, limits: MediaLimits, seconds: float | None = None) -> Sound:
     """The first sound track of a file, from its first sample on.
 
     Up to ``limits.broken_frames`` frames that can't be decoded are skipped, with a remark.
+
+    Args:
+        path: the file.
+        container: see :func:`container_of`.
+        limits: caps on what is decoded.
+        seconds: how many from the beginning will be used; None: all.
 
     Raises:
         DataError: it exceeds a limit, by its header or while decoding.
@@ -80,12 +95,15 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
             declared = (opened.duration or 0) / av.time_base
         if container in ("aac", "mp3"):
             declared = 0.0  # raw frames declare no duration: FFmpeg estimates it from the bit rate
-        numbers = declared * stream.rate * stream.channels
-        limits.check(path, seconds=declared, bytes=4 * numbers)
         is_exact = stream.codec_context.name.startswith(("pcm_f32", "pcm_f64"))
+        wanted = samples_of(None if is_exact else seconds, stream.rate)
+        decoded = min(declared, wanted / stream.rate) if stream.rate else declared
+        limits.check(path, seconds=decoded, bytes=4 * decoded * stream.rate * stream.channels)
         # FFmpeg copies the samples: the planes of a damaged stream may be shorter than PyAV assumes.
         converter = AudioResampler(format="flt")
         for packet in opened.demux(stream):
+            if length >= wanted:
+                break
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
@@ -106,8 +124,9 @@ def read_stream(path: Path, container: str, limits: MediaLimits) -> Sound:
                     pieces.append(piece.to_ndarray().reshape(-1, width))
                     length += len(pieces[-1])
                     limits.check(path, seconds=length / rate, bytes=4 * length * pieces[-1].shape[1])
-    if not length or length < 0.9 * declared * rate:
+    if not length or length < 0.9 * min(declared * rate, wanted):
         raise ValueError(f"{length} of {round(declared * rate)} samples could be decoded")
     if broken:
         remark(Remark.BROKEN_FRAMES, path, f"{broken} of its frames are broken and left out")
-    return Sound(np.concatenate(pieces), rate, is_exact)
+    total = max(round(declared * rate), length) if length >= wanted else None
+    return Sound(np.concatenate(pieces)[:wanted], rate, is_exact, total)
