@@ -123,7 +123,7 @@ def read_stream(path: Path, container: str, limits: MediaLimits, seconds: float 
                 for piece in converter.resample(frame):
                     pieces.append(piece.to_ndarray().reshape(-1, width))
                     length += len(pieces[-1])
-                    limits.check(path, seconds=length / rate, bytes=4 * length * pieces[-1].shape[1])
+                    limits.check(path, seconds=min(length, wanted) / rate, bytes=4 * length * pieces[-1].shape[1])
     if not length or length < 0.9 * min(declared * rate, wanted):
         raise ValueError(f"{length} of {round(declared * rate)} samples could be decoded")
     if broken:
