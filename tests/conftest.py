@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported: results must not depend on how many cores a machine has, nor a test on a network.
@@ -51,3 +53,10 @@ def _same_randomness() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_handlers_of_commands() -> Iterator[None]:
+    """A command that a test ran writes its messages to the error stream of that test, which is closed after it."""
+    yield
+    logging.getLogger("isthmus").handlers.clear()

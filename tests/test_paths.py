@@ -80,6 +80,7 @@ INSIDE = {
     "TableRows": "MediaFolder hands it a path",
     "TarRecords": "WebDataset hands it paths",
     "TarSamples": "WebDataset hands it paths",
+    "Rehearsal": "its folder is a temporary one",
     "BuiltDialogues": "read_templates reads them, which is below",
     "DiffusionGenerator": "generators are its subclasses",
     "FramesEncoder": "it wants an image encoder first; the scan of the source below reads it",

@@ -76,10 +76,10 @@ def test_every_stage_finds_its_parts(name: str, monkeypatch: pytest.MonkeyPatch)
         assert isinstance(model.input_side.encoder(Modality.AUDIO), CFormer)
         assert isinstance(model.input_side.projector(Modality.AUDIO), CFormerProjector)
         return
-    assert isinstance(model.teacher, PFormer) and switch.names == ["teaching", "encoder_alignment"]
+    assert isinstance(model.input_side.teacher, PFormer) and switch.names == ["teaching", "encoder_alignment"]
     for modality in model.inputs:
         projector = model.input_side.projector(modality)
-        assert isinstance(projector, QFormer) and projector.positions(1) == model.teacher.positions
+        assert isinstance(projector, QFormer) and projector.positions(1) == model.input_side.teacher.positions
     assert switch.stages["teaching"].losses.is_text_alone
     assert switch.stages["encoder_alignment"].losses.imitation == 10
 

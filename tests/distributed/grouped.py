@@ -59,13 +59,13 @@ class Recorder(pl.Callback):
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         self.steps[-1]["gradients"] = {
-            name: own.grad.clone() for name, own in pl_module.named_owned() if own.grad is not None
+            name: own.grad.clone() for name, own in pl_module.model.named_owned() if own.grad is not None
         }
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         mixed = [] if batch.mixed is None else [own["id"] for own in batch.mixed.details]
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        weights = {name: own.detach().clone() for name, own in pl_module.named_owned() if own.requires_grad}
+        weights = {name: own.detach().clone() for name, own in pl_module.model.named_owned() if own.requires_grad}
         self.steps[-1] |= {"loss": float(outputs["loss"]), "mixed": mixed, "logged": logged, "weights": weights}
         self.steps.append({"answers": []})
 

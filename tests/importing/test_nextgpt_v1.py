@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.published_folders import NEXTGPT
 from tiny_nextgpt import CONDITIONS, WIDTH, delta, write_release
 from tiny_world import tiny_experts
 
@@ -18,6 +17,7 @@ from isthmus.importing.nextgpt_delta import delta_of, read_delta
 from isthmus.importing.nextgpt_v1 import Source, fitted, import_nextgpt_v1
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import read_manifest
+from isthmus.training.rehearsal.published_nextgpt import NEXTGPT
 from isthmus.types import Modality
 
 LLM = "llama_model.base_model.model."

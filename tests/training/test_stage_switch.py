@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
 from tiny_world import tiny_model
 
+from isthmus.backbones.named_rows import named
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import read_components
 from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
@@ -37,7 +38,8 @@ def test_each_stage_moves_what_it_trains_and_nothing_else(experts: dict[str, Pat
     folder, _, _ = whole
     fresh = tiny_model(experts)
     fresh.configure_model()
-    before = {part: {k: v.clone() for k, v in own.items()} for part, own in fresh.owned_state().items()}
+    state = named(fresh.owned_state(), fresh.backbone.language_model.vocabulary)
+    before = {part: {k: v.clone() for k, v in own.items()} for part, own in state.items()}
     for name in NAMES:
         after = read_components(folder / name)
         moved = {
