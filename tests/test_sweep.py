@@ -24,8 +24,7 @@ from tiny_pipelines import KINDS
 from tiny_world import SIGNALS
 
 from isthmus import input_projectors, output_projectors
-from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, FusionSettings, LoraSettings
-from isthmus.backbones.named_rows import named
+from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, FusionSettings, LoraSettings, named_rows
 from isthmus.cli.parts import Part, all_parts
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
@@ -212,7 +211,7 @@ def sweep(parts: Parts, folder: Path) -> AnyToAny:
     output_side = OutputSide([parts["generator"]], {made: parts["bridge_out"]})
     model = AnyToAny(Backbone(parts["backbone"], 1024), input_side, output_side)
     model.configure_model()
-    state = named(model.owned_state(), model.backbone.language_model.vocabulary)
+    state = named_rows.named(model.owned_state(), model.backbone.language_model.vocabulary)
     before = {part: {name: t.clone() for name, t in own.items()} for part, own in state.items()}
     known, diary = stages("fusion" in model.parts()), Diary()
     trainer = pl.Trainer(
