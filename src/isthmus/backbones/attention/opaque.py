@@ -47,7 +47,9 @@ def packed_attention(
     query: Tensor, key: Tensor, value: Tensor, handle: Tensor, layer: Tensor, scale: float, window: int | None
 ) -> Tensor:
     """(1, H, N, D), (1, H', N, D) twice -> (1, N, H, D), by the pass of this handle."""
-    found: Tensor = _PASSES[int(handle)].attend((query, key, value), int(layer), scale, window)
+    attention_pass = _PASSES[int(handle)]
+    attention_pass.is_compiled = True
+    found: Tensor = attention_pass.attend((query, key, value), int(layer), scale, window)
     return found.clone(memory_format=torch.contiguous_format)  # not a view of the pass's tensors
 
 

@@ -36,6 +36,7 @@ class PackedPass:
         rows: (N,), the row of each packed position.
         positions: (N,), its position in this row.
         handle: by which compiled layers refer to it.
+        is_compiled: whether any has, so that their backward pass needs it too.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PackedPass:
         self.rows = torch.cat([block.rows + first for block, first in zip(self.blocks, [0, *cuts], strict=True)])
         self.positions = torch.cat([block.positions for block in self.blocks])
         self.handle = opaque.handle_of(self)
+        self.is_compiled = False
 
     def attend(self, states: tuple[Tensor, Tensor, Tensor], layer: int, scale: float, window: int | None) -> Tensor:
         """Queries, keys and values (1, H, N, D) of a layer -> (1, N, H, D)."""

@@ -92,7 +92,7 @@ class Packer:
         found = torch.cat(states)
         empty = found.new_zeros(rows * total, found.shape[1])
         whole = empty.index_copy(0, torch.cat(places), found)
-        if whole.grad_fn is not None:
+        if whole.grad_fn is not None and any(own.is_compiled for own in passes):
             metadata: dict[str, Any] = whole.grad_fn.metadata  # type: ignore[assignment]  # annotated as a method
             metadata["passes"] = passes  # needed by the backward pass of compiled layers
         return whole.view(rows, total, -1)
