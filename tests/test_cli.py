@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path, capsys: pyt
     last.write_bytes(last.read_bytes()[:5000])
     arguments = ("fit", "-c", "stage1.yaml", f"--training.folder={tmp_path}", "--ckpt_path=last")
     said = refused(capsys, *arguments)
-    assert said.startswith(f"error: {last}: damaged") and f"go on with --ckpt_path {last.with_stem('step=1')}" in said
+    assert f"error: {last}: damaged" in said and f"go on with --ckpt_path {last.with_stem('step=1')}" in said
 
 
 def test_what_a_run_logs(trained: Path) -> None:
