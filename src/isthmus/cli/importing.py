@@ -34,8 +34,9 @@ def nextgpt_parser() -> ArgumentParser:
         says = f"its {modality} generator's folder; checkpoints/{folder} if not given, and left out if that isn't there"
         options.add_argument(f"--{name}", type=user_path, help=says)
     options.add_argument("--lora_alpha", type=float, default=32.0, help="that it was trained with; no tensor tells")
-    for modality, count in (("image", 4), ("video", 24), ("audio", 8)):
-        options.add_argument(f"--{modality}_signals", type=int, default=count, help="signal tokens that it was given")
+    for modality in PIPELINES:
+        says = "signal tokens that it was given, if not as many as the release has"
+        options.add_argument(f"--{modality}_signals", type=int, help=says)
     return options
 
 
@@ -46,7 +47,7 @@ def run_nextgpt(options: Namespace) -> None:
         ValueError: a file is missing or doesn't fit, or ``--out`` isn't new.
     """
     from isthmus.cli.quiet import hush
-    from isthmus.importing.nextgpt_v1 import Source, import_nextgpt_v1
+    from isthmus.importing.nextgpt_v1 import SIGNALS, Source, import_nextgpt_v1
 
     hush()
     folders = {modality: options[name] or Path("checkpoints", own) for modality, (name, own) in PIPELINES.items()}
@@ -60,7 +61,7 @@ def run_nextgpt(options: Namespace) -> None:
         options.imagebind,
         {modality: folder for modality, folder in folders.items() if folder.is_dir()},
         options.lora_alpha,
-        {modality: options[f"{modality}_signals"] for modality in PIPELINES},
+        {modality: options[f"{modality}_signals"] or count for modality, count in SIGNALS.items()},
     )
     imported = import_nextgpt_v1(source, options.out)
     print(f"imported: text, image, video, audio -> {', '.join(['text', *imported.outputs])}")

@@ -41,9 +41,12 @@ class Kind:
         fits: an array that isn't empty -> whether its shape and type are the kind's.
         has_rate: whether a medium needs a rate: frames or samples a second.
         is_real: whether float64 in memory is taken as float32.
+        asks: the field of a :class:`~isthmus.request.Request` by which ``read`` decodes a part of a file, if any: the
+            size of the file is no limit then.
         read: file, :class:`~isthmus.data.readers.Asked` -> :class:`~isthmus.types.Media`.
         write: medium, path: writes a file that ``read`` reads.
         endings: of the files that ``write`` writes.
+        example: the shape and the rate of an ordinary medium, as a rehearsal takes one.
         view: medium -> the image, video, audio or points by which a page shows it.
         measures: medium -> pairs of a name and a number, which ``isthmus data lint`` reports.
         sizes: array and rate -> by name in :class:`~isthmus.data.media.limits.MediaLimits` what is held against it
@@ -57,8 +60,10 @@ class Kind:
     write: Reference
     endings: tuple[str, ...]
     measures: Reference
+    example: tuple[tuple[int, ...], float | None]
     has_rate: bool = False
     is_real: bool = False
+    asks: str | None = None
     view: Reference = "isthmus.evaluation.views:itself"
     sizes: Callable[[Array, float | None], dict[str, float]] = _none
 
@@ -92,6 +97,7 @@ RASTER = Kind(
     write=f"{_WRITERS}:image",
     endings=(".png",),
     measures=f"{_LINT}:raster",
+    example=((256, 256, 3), None),
 )
 CLIP = Kind(
     "clip",
@@ -101,7 +107,9 @@ CLIP = Kind(
     write=f"{_WRITERS}:video",
     endings=(".mp4", ".mkv", ".gif"),
     measures=f"{_LINT}:clip",
+    example=((16, 256, 256, 3), 8.0),
     has_rate=True,
+    asks="frames",
 )
 SIGNAL = Kind(
     "signal",
@@ -111,7 +119,9 @@ SIGNAL = Kind(
     write=f"{_WRITERS}:audio",
     endings=(".wav",),
     measures=f"{_LINT}:signal",
+    example=((32_000,), 16_000.0),
     has_rate=True,
+    asks="seconds",
     is_real=True,
 )
 CLOUD = Kind(
@@ -122,6 +132,7 @@ CLOUD = Kind(
     write=f"{_WRITERS}:array",
     endings=(".npy",),
     measures=f"{_LINT}:cloud",
+    example=((8192, 6), None),
     is_real=True,
 )
 GRID = Kind(
@@ -132,6 +143,7 @@ GRID = Kind(
     write=f"{_WRITERS}:array",
     endings=(".npy",),
     measures=f"{_LINT}:grid",
+    example=((256, 256), None),
     is_real=True,
     view="isthmus.evaluation.views:grid",
     sizes=_pixels,
@@ -145,6 +157,7 @@ SERIES = Kind(
     write=f"{_WRITERS}:series",
     endings=(".npz",),
     measures=f"{_LINT}:series",
+    example=((6, 2_000), 400.0),
     has_rate=True,
     is_real=True,
     view="isthmus.evaluation.views:series",

@@ -171,10 +171,10 @@ class Composed(pl.LightningModule):
         if state is None:
             owned = self.owned_state().items()
             state = {part: {name: whole_of(own) for name, own in names.items()} for part, names in owned}
-        state = named(state, self.backbone.language_model.vocabulary)
-        lora = getattr(self.backbone.language_model, "lora", None)
         if not writes:
             return folder
+        state = named(state, self.backbone.language_model.vocabulary)
+        lora = getattr(self.backbone.language_model, "lora", None)
         return write_bundle(folder, stage, state, self.experts(), lora, self.configuration, data)
 
     def load(self, folder: Path, strict: bool = True) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import random
@@ -17,6 +18,7 @@ import pyarrow.parquet
 import pytest
 from data.formats.tables import TEXT, blip3o, cauldron, onevision, picture, plain, saved, sound, stored
 from datasets import Dataset, DatasetDict, Features, Value
+from PIL import Image
 
 from isthmus.data.errors import DataError
 from isthmus.data.formats import HuggingFace, table_files
@@ -144,6 +146,20 @@ def test_columns_are_named_where_a_guess_fails(tmp_path: Path) -> None:
         HuggingFace(path, columns={"picture": "left"})
     with pytest.raises(ValueError, match="columns: found 'middle'; expected one of the set's columns: left, right"):
         HuggingFace(path, columns={"image": "middle", "caption": "alt"})
+
+
+def test_a_column_may_be_of_any_modality_and_only_the_four_are_guessed(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 5), 2500, np.uint16)).save(file, "PNG")
+    row = {"depth": {"bytes": file.getvalue(), "path": "a.png"}, "caption": "a wall"}
+    with pytest.raises(ValueError, match="found the columns depth, caption; expected a dialogue"):
+        HuggingFace(table(tmp_path, [row]))
+    source = HuggingFace(table(tmp_path, [row]), columns={"depth": "depth"})
+    (found,) = stored(source, 0)
+    assert source[0].details["modality"] == "depth"
+    np.testing.assert_allclose(read_media(found, Modality("depth")).array, np.full((4, 5), 2.5))
+    numbers = {"depth": 3, "image": {"bytes": picture(0), "path": None}, "caption": "a cat"}
+    assert [one.data for one in stored(HuggingFace(table(tmp_path, [numbers], name="b")), 0)] == [picture(0)]
 
 
 FAULTS: list[tuple[dict[str, Any], str]] = [

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from isthmus.data.module import ConversationDataModule
 from isthmus.input_projectors import Linear
 from isthmus.input_projectors.base import InputProjector
+from isthmus.modalities import known_media
 from isthmus.model import AnyToAny
 from isthmus.training import GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
 from isthmus.training.rehearsal import Report, rehearse
-from isthmus.training.rehearsal.conversations import conversations_of
-from isthmus.training.rehearsal.trial import trainer_on
+from isthmus.training.rehearsal.conversations import conversations_of, medium
+from isthmus.training.rehearsal.trial import trainer_of
 from isthmus.training.rewards import Brevity
 from isthmus.types import Features
 
@@ -114,7 +115,7 @@ def test_it_costs_what_a_real_step_costs(name: str, paths: dict[str, Path], bare
     model, real = tiny_model(paths, *media), Real()
     data = ConversationDataModule({name: conversations_of(model, STAGES[name], WORDS)}, batch_size=ROWS)
     own = replace(STAGES[name], data={name: 1.0}, steps=2)
-    trainer = trainer_on(torch.device("cpu"), configured(), [StageSwitch({name: own}), real])
+    trainer = trainer_of(configured(), [StageSwitch({name: own}), real])
     trainer.fit(TrainingModule(model), datamodule=data)
     assert report.stages[name].peak == pytest.approx(real.memory.peak + real.held, rel=0.03)
     side = model.input_side
@@ -154,25 +155,12 @@ class Reading(Linear):
         return super().forward(features)
 
 
-class Elsewhere(Linear):
-    """A fault: a tensor is left on the CPU."""
-
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        tokens, mask = super().forward(features)
-        return tokens + torch.ones(tokens.shape[-1], device="cpu"), mask
-
-
 @pytest.mark.parametrize(
     ("projector", "said"),
     [
         (Widened, r"stage 'reads'.*found a shape that doesn't fit.* Fix: make the sizes"),
         (Halved, rf"{WHERE} \(Halved\): found a type that doesn't fit.* Fix: let the part"),
         (Reading, rf"{WHERE} \(Reading\): found a value that is read.* Fix: let the data's workers"),
-        pytest.param(
-            Elsewhere,
-            rf"{WHERE} \(Elsewhere\): found a device that doesn't fit.* Fix: create",
-            marks=pytest.mark.skip(reason="fake tensors of a GPU aren't rehearsed yet"),
-        ),
     ],
 )
 def test_a_fault_is_found_and_named(projector: type[InputProjector], said: str, bare: dict[str, Path]) -> None:
@@ -198,3 +186,8 @@ def test_modules_move_again_afterwards(bare: dict[str, Path]) -> None:
     own = nn.Module._apply
     rehearsed(tiny_model(bare, inputs=("image",), outputs=()), "reads")
     assert nn.Module._apply is own and type(torch.ones(1)) is Tensor
+
+
+def test_every_modality_has_a_medium_to_rehearse_with() -> None:
+    for modality in known_media():
+        assert medium(modality).modality is modality

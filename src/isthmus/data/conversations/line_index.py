@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from isthmus.data.derived import cache_folder
+
 LARGE = 1 << 25
 """Bytes from which on an index is kept: a smaller file is passed through in a tenth of a second."""
 
@@ -60,9 +62,8 @@ class KeptIndex:
     def of(cls, path: Path, form: str) -> KeptIndex:
         """The index of a file; ``form`` says by what rule it is cut into records."""
         facts = path.stat()
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         name = blake2b(f"{path.resolve()}\n{form}".encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-        return cls(root / "isthmus" / "lines" / f"{name}.npy", facts.st_size, facts.st_mtime_ns)
+        return cls(cache_folder() / "lines" / f"{name}.npy", facts.st_size, facts.st_mtime_ns)
 
     def read(self) -> Lines | None:
         """What was written when the file had this size and time of change; None where nothing was."""

@@ -15,10 +15,11 @@ import numpy as np
 
 from isthmus.data.errors import fault
 from isthmus.data.formats.captions import Captions
-from isthmus.data.formats.endings import ending_of, modality_endings
+from isthmus.data.formats.endings import ending_of, endings_of
 from isthmus.data.formats.fields import Item, details, given, has_mark, mapping, placed, text, traits, turns, unplaced
 from isthmus.data.media.stored import StoredFile
-from isthmus.types import MEDIA, Media
+from isthmus.modalities import MEDIA, known_media
+from isthmus.types import Media
 
 Names = str | Sequence[str]
 """A field, or several whose media follow one another."""
@@ -34,21 +35,22 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 MORE: dict[str, tuple[str, ...]] = {"system": ("system",), "id": ("id", "__key__"), "split": ("split",)}
 
-SHOWN: dict[str, tuple[str, ...]] = {
-    str(kind): (str(kind), f"{kind}s", *more, *modality_endings(kind))
-    for kind, more in zip(MEDIA, (("img", "picture"), (), (), ("pointcloud", "point_cloud")), strict=True)
-}
-"""Media by modality, and under which names."""
+OTHERS = {"image": ("images", "img", "picture"), "points": ("pointcloud", "point_cloud")}
+"""Further names of media, beside the modality's own and the endings of its files."""
 
-ROLES = (*WORDS, *MORE, *SHOWN)
+
+def shown_names() -> dict[str, tuple[str, ...]]:
+    """Media by modality, of all that are known, and under which names."""
+    names = {one: (str(one), one.spec.listed, *OTHERS.get(one, ()), *endings_of(one)) for one in known_media()}
+    return {str(one): tuple(dict.fromkeys(own)) for one, own in names.items()}
 
 
 class Columns:
     """What each field of a set means.
 
     Args:
-        chosen: role (:data:`ROLES`) -> the field that has it, where a guess fails. Where one role of words is named, no
-            other words are looked for, and likewise with media.
+        chosen: role (of :data:`WORDS`, :data:`MORE`, or a modality) -> the field that has it, where a guess fails.
+            Where one role of words is named, no other words are looked for, and likewise with media.
         captions: makes instructions of captioned media.
         names: the set's fields, where all records have the same.
         labels: field -> the names that its numbers stand for.
@@ -69,9 +71,11 @@ class Columns:
         self.captions = captions
         self.labels = dict(labels or {})
         own = {role: [of] if isinstance(of, str) else list(of) for role, of in (chosen or {}).items()}
-        if unknown := [role for role in own if role not in ROLES]:
+        self.shown = shown_names()
+        known = (*WORDS, *MORE, *self.shown)
+        if unknown := [role for role in own if role not in known]:
             raise ValueError(
-                f"{where}: columns: found {unknown[0]!r}; expected some of {', '.join(ROLES)}. Fix: write "
+                f"{where}: columns: found {unknown[0]!r}; expected some of {', '.join(known)}. Fix: write "
                 "'role: column', as 'caption: alt_text'."
             )
         told = ", ".join(names or ())[:300]
@@ -81,12 +85,13 @@ class Columns:
             )
         self.roles: dict[str, tuple[Sequence[str], bool]] = {}
         """Role -> its fields, and whether all of them count (else the first that is there)."""
-        for kin in (WORDS, MORE, SHOWN):
+        for kin in (WORDS, MORE, self.shown):
             guessed = kin if kin is MORE or not own.keys() & kin.keys() else {}
             for role in kin:
                 if role in own:
                     self.roles[role] = own[role], True
-                elif role in guessed:
+                elif role in guessed and (kin is not self.shown or role in MEDIA):
+                    # A field called depth may be a number: only the four media of every model are guessed.
                     self.roles[role] = kin[role], False
         if names is not None and not self._can_serve(names):
             raise ValueError(
@@ -112,13 +117,13 @@ class Columns:
         for name, listed in self.labels.items():
             if isinstance(number := there.get(name), int):
                 there[name] = listed[number] if 0 <= number < len(listed) else str(number)
-        media = {kind: self._media(kind, there, where) for kind in SHOWN}
-        if (told := there.get("modality")) in SHOWN and not media[told]:
+        media = {kind: self._media(kind, there, where) for kind in self.shown}
+        if (told := there.get("modality")) in media and not media[told]:
             # An ending may be that of several kinds: a GIF is a picture, unless its record says that it is a video.
             media = {told: [{"type": told, told: item[item["type"]]} for of in media.values() for item in of]}
         said = {role: field for role in WORDS if (field := self._said(role, there)) is not None}
         # Names such as __key__ and __url__ are those of whoever read the set before.
-        shown = {name for kind in SHOWN for name in self.roles.get(kind, ((), False))[0]}
+        shown = {name for kind in media for name in self.roles.get(kind, ((), False))[0]}
         known = details(there, {*shown, *(name for name in there if name.startswith("__"))})
         own = {role: self.field(role, there) for role in ("id", "split", "label")}
         known |= {role: there[field] for role, field in own.items() if field is not None}
@@ -145,8 +150,8 @@ class Columns:
         return {**known, **tools, "messages": messages}
 
     def _can_serve(self, names: Collection[str]) -> bool:
-        has = {role for role in (*WORDS, *SHOWN) if self.field(role, names) is not None}
-        pair = bool(has & {"caption", "label"}) and bool(has & SHOWN.keys())
+        has = {role for role in (*WORDS, *self.shown) if self.field(role, names) is not None}
+        pair = bool(has & {"caption", "label"}) and bool(has & self.shown.keys())
         return "messages" in has or {"question", "answer"} <= has or pair
 
     def _said(self, role: str, there: Mapping[str, Any]) -> str | None:
@@ -234,8 +239,8 @@ def _part(raw: Any, waiting: Mapping[str, list[Item]], where: str) -> Item:
     kind = text(part, ["type"], where).removesuffix("_url")
     if kind == "text":
         return {"type": "text", "text": text(part, ["text", "content", "value"], where)}
-    if kind not in SHOWN:
-        raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(SHOWN)}", "rename the type")
+    if kind not in waiting:
+        raise fault(f"{where}.type", f"found {kind!r}", f"text, {', '.join(waiting)}", "rename the type")
     caption = {"caption": part["caption"]} if "caption" in part else {}
     own = next((part[key] for key in (kind, f"{kind}_url", "value", "path", "bytes") if key in part), None)
     if own is not None:

@@ -38,9 +38,9 @@ _BEGINNINGS = (
 )
 
 
-def modality_endings(modality: str) -> tuple[str, ...]:
-    """A modality's endings."""
-    return ENDINGS[Modality(modality)]
+def endings_of(modality: Modality) -> tuple[str, ...]:
+    """The endings that tell a modality; none of one whose files end as those of others do, such as a depth map's."""
+    return ENDINGS.get(modality, ())
 
 
 def modality_of(name: str) -> Modality | None:

@@ -28,16 +28,16 @@ class HuggingFace(RecordSource):
         {"images": [{"bytes": ...}], "texts": [{"user": "What?", "assistant": "A cat."}]}
         {"jpg": {"bytes": ...}, "txt": "a cat"}
 
-    Columns are found by their names (:data:`~isthmus.data.formats.columns.WORDS` and ``SHOWN`` there), or named in
-    ``columns``. Media are bytes in a row (features ``Image``, ``Audio`` and ``Video``), paths below ``root``, or clouds
-    as lists of numbers; they are read by this package's own readers, under its limits. Needs the extra ``datasets``.
+    Columns are found by their names (see :mod:`isthmus.data.formats.columns`), or named in ``columns``. Media are
+    bytes in a row (features ``Image``, ``Audio`` and ``Video``), paths below ``root``, or clouds as lists of numbers;
+    they are read by this package's own readers, under its limits. Needs the extra ``datasets``.
 
     Args:
         path: a folder of ``save_to_disk``; a Parquet or Arrow file, a folder of such or a pattern, as
             ``data/*.parquet``; or with ``hub`` a set's name, as ``HuggingFaceM4/the_cauldron``.
         root: the folder that paths of media are relative to and can't leave; the tables' own where none is given.
         columns: role -> column, as ``{caption: alt_text}``, where a guess fails. Roles: messages, question, answer,
-            caption, label, system, id, split, image, video, audio, points.
+            caption, label, system, id, split, and media: image, video, audio, points, or one that a part brings.
         splits: only these: of a saved ``DatasetDict`` or a set on the hub by their names, else by the column of splits,
             else by words of the files' names, as ``train-00000-of-00010.parquet``.
         hub: whether ``path`` is a set's name, which may then be fetched by the library. Nothing else is ever fetched.

@@ -88,7 +88,7 @@ class TableFiles:
         return self.ends[-1] if self.ends else 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_opened", "_held", "_sizes", "_large")}
+        return {key: value for key, value in vars(self).items() if key not in ("_opened", "_held", "_large")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -154,7 +154,7 @@ class TableFiles:
                     self._large.add(key)
                     break
             else:
-                return self._hold(key, pyarrow.Table.from_batches(batches), size), place
+                return self._hold(key, pyarrow.Table.from_batches(batches)), place
         form = f"row group {group}: {', '.join(self.read)}"
         path = derived_file(self.files[number], form, lambda aside: self._unpack(number, group, aside))
         with pyarrow.OSFile(str(path)) as file:
@@ -162,15 +162,17 @@ class TableFiles:
             rows = int(reader.schema.metadata[b"rows"])
             return reader.get_batch(place // rows), place % rows
 
-    def _hold(self, key: tuple[int, int], table: Any, size: int) -> Any:
-        self._held[key], self._sizes[key] = table, size
+    def _hold(self, key: tuple[int, int], table: Any) -> Any:
+        self._held[key] = table
         while len(self._held) > 1 and self._is_full():
-            del self._sizes[self._held.popitem(last=False)[0]]
+            self._held.popitem(last=False)
         return table
 
     def _is_full(self) -> bool:
         # Workers run ahead into the next window while the last batches of this one are made.
-        return sum(self._sizes.values()) > HELD if self.window is None else len(self._held) > 2 * self.window
+        if self.window is not None:
+            return len(self._held) > 2 * self.window
+        return sum(int(table.nbytes) for table in self._held.values()) > HELD
 
     def _batches(self, number: int, group: int, rows: int) -> Iterator[Any]:
         yield from self._parquet(number).iter_batches(rows, row_groups=[group], columns=self.read, use_threads=False)
@@ -236,7 +238,6 @@ class TableFiles:
     def _forget(self) -> None:
         self._opened: OrderedDict[int, Any] = OrderedDict()
         self._held: OrderedDict[tuple[int, int], Any] = OrderedDict()
-        self._sizes: dict[tuple[int, int], int] = {}
         self._large: set[tuple[int, int]] = set()
 
 

@@ -11,7 +11,6 @@ from isthmus.data.media.locations import resolve_path
 from isthmus.data.media.stored import StoredFile
 from isthmus.data.readers import Asked
 from isthmus.data.retries import DISK
-from isthmus.modalities import CLIP, SIGNAL
 from isthmus.paths import user_path
 from isthmus.request import Request
 from isthmus.types import Media, Modality
@@ -52,8 +51,7 @@ def read_media(
 
 def _read(resolved: Path, asked: Asked) -> Media:
     spec, request = asked.modality.spec, asked.request
-    asks = {CLIP: "frames", SIGNAL: "seconds"}.get(spec.kind)
-    if request is None or asks is None or getattr(request, asks) is None:
+    if request is None or spec.kind.asks is None or getattr(request, spec.kind.asks) is None:
         asked.limits.check(resolved, bytes=resolved.stat().st_size)
     media: Media = spec.function("read")(resolved, asked)
     asked.limits.check(resolved, **spec.kind.sizes(media.array, media.rate))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from isthmus.encoders.imagebind.config import ImageBindConfig, TowerSize
 from isthmus.encoders.imagebind.stems import TextStem, build_stem, table
+from isthmus.encoders.mlp import Mlp
 from isthmus.encoders.stochastic_depth import StochasticDepth, rising_rates
 
 NORM_EPS = 1e-6
@@ -53,20 +54,6 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         projected: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return projected
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them; the hidden width is four times as large."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        mixed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
-        return mixed
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isthmus.encoders.mlp import Mlp
 from isthmus.encoders.point_bert.sampling import group_points
 from isthmus.encoders.stochastic_depth import StochasticDepth, rising_rates
 
@@ -114,20 +115,6 @@ class Attention(nn.Module):
         """(B, N, D) -> (B, N, D)."""
         queries, keys, values = self.qkv(tokens).reshape(*tokens.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed: Tensor = self.proj(F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2))
-        return mixed
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them; the hidden width is four times as large."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) -> (B, N, D)."""
-        mixed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
         return mixed
 
 

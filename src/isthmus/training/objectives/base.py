@@ -55,8 +55,9 @@ class Learner:
 
     def in_turn(self, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:
         """See :func:`~isthmus.training.objectives.micro_batches.in_turn`."""
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return in_turn(trained, losses, self.micro_batches > 1)
+        divided = self.micro_batches > 1
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad] if divided else []
+        return in_turn(trained, losses, divided)
 
 
 @dataclass

@@ -15,26 +15,20 @@ from isthmus.training.objectives.preference import Preference
 from isthmus.training.stage import Stage
 from isthmus.types import Media, Modality
 
-SECONDS = 2.0
-"""How long videos and recordings are."""
 LENGTH = 1 << 16
 """Of a set: more conversations than two batches have."""
-FRAME_RATE, SAMPLE_RATE, SIDE, POINTS = 8, 16_000, 256, 8192
 
 
 def medium(modality: Modality) -> Media:
-    """A medium of noise."""
-    noise = np.random.default_rng(0)
-    match modality:
-        case Modality.IMAGE:
-            return Media(modality, noise.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
-        case Modality.VIDEO:
-            frames = noise.integers(0, 256, (round(FRAME_RATE * SECONDS), SIDE, SIDE, 3), np.uint8)
-            return Media(modality, frames, FRAME_RATE)
-        case Modality.AUDIO:
-            return Media(modality, noise.uniform(-1, 1, round(SAMPLE_RATE * SECONDS)).astype(np.float32), SAMPLE_RATE)
-        case _:
-            return Media(modality, noise.uniform(0, 1, (POINTS, 6)).astype(np.float32))
+    """A medium of noise, of the modality's kind.
+
+    Raises:
+        ValueError: the modality accepts no such medium.
+    """
+    kind, noise = modality.kind, np.random.default_rng(0)
+    shape, rate = kind.example
+    array = noise.random(shape, np.float32) if kind.is_real else noise.integers(0, 256, shape, np.uint8)
+    return Media(modality, array, rate)
 
 
 class Rehearsed(ConversationSource):

@@ -1,4 +1,4 @@
-"""Tensors without numbers: shapes, types and devices alone, in which a model of any size fits a laptop."""
+"""Tensors without numbers: shapes and types alone, in which a model of any size fits a laptop."""
 
 from __future__ import annotations
 
@@ -38,35 +38,28 @@ class Fakes:
     """Fake tensors of one kind: they can't be mixed with those of another mode."""
 
     mode: FakeTensorMode
-    device: torch.device
 
     def fake(self, tensor: Tensor) -> Tensor:
         """One like it."""
-        return self.mode.from_tensor(tensor, static_shapes=True).to(self.device)
+        return self.mode.from_tensor(tensor, static_shapes=True)
 
     def place(self, module: nn.Module) -> None:
         """Puts fakes in the place of all parameters and buffers; tied ones stay tied."""
         _apply(module, self._like)
 
     def _like(self, tensor: Tensor) -> Tensor:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=self.device)
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
 @contextmanager
-def fake_tensors(device: torch.device) -> Iterator[Fakes]:
-    """Within the block every tensor is a fake one, on this device unless it is told another; no weights are read.
-
-    On a GPU's device torch must be built for CUDA; the GPU itself needn't be there. Forward passes run there, backward
-    passes don't.
-    """
-    if device.type == "cuda":
-        torch._C._ensureCUDADeviceGuardSet()
+def fake_tensors() -> Iterator[Fakes]:
+    """Within the block every tensor is a fake one of the CPU; no weights are read."""
     mode = _Mode(allow_non_fake_inputs=True)
     own = nn.Module._apply
     nn.Module._apply = _apply  # type: ignore[method-assign]
     try:
-        with mode, shapes_only(str(device)):
-            yield Fakes(mode, device)
+        with mode, shapes_only("cpu"):
+            yield Fakes(mode)
     finally:
         nn.Module._apply = own  # type: ignore[method-assign]
 

@@ -9,12 +9,8 @@ from types import TracebackType
 from torch import nn
 
 FAULTS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError)
-"""What code raises where shapes, types or devices don't fit each other."""
+"""What code raises where shapes or types don't fit each other."""
 KINDS = {
-    "device": (
-        ("found two different devices", "same device", "on cpu", "device propagation"),
-        "create that tensor on the device of the part's input (tensor.new_zeros, device=tensor.device)",
-    ),
     "type": (
         ("dtype", "same type", "scalar type", "expected m1 and m2"),
         "let the part give the type that it is given, or set its dtype (docs/precision.md)",
@@ -67,7 +63,7 @@ def _kind(error: BaseException) -> str:
 
 def _fix(error: BaseException) -> str:
     text = str(error)
-    if "Fix: " in text or "Fix: " in text:
+    if "Fix: " in text:
         return ""
     if type(error).__name__ in READS:
         return "Fix: let the data's workers count it, and keep the count on the CPU."

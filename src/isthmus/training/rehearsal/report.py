@@ -42,7 +42,6 @@ class Report:
     parts: dict[str, Part] = field(default_factory=dict)
     stages: dict[str, Step] = field(default_factory=dict)
     answer: Step | None = None
-    devices: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
@@ -72,7 +71,7 @@ class Report:
                 if step.flops.get(own, 0) >= 1e9 or step.at_peak.get(own, 0) >= 1e6
             ]
             blocks.append(_table(rows))
-        blocks.append("\n".join([f"rehearsed on fake tensors of: {', '.join(self.devices)}", *self.notes]))
+        blocks.append("\n".join(self.notes))
         return "\n\n".join(blocks)
 
 

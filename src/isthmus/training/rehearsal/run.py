@@ -23,7 +23,7 @@ from isthmus.training.rehearsal.conversations import conversations_of, medium
 from isthmus.training.rehearsal.fakes import FakeData, Fakes, fake_tensors
 from isthmus.training.rehearsal.faults import told
 from isthmus.training.rehearsal.report import Report
-from isthmus.training.rehearsal.trial import Measure, costs_of, note_parts, step_of, trainer_on
+from isthmus.training.rehearsal.trial import Measure, costs_of, note_parts, step_of, trainer_of
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
 from isthmus.types import Condition, Media
@@ -55,32 +55,25 @@ def rehearse(model: AnyToAny, switch: StageSwitch, configured: pl.Trainer, batch
     model.backbone.language_model.cross_entropy = torch_cross_entropy  # type: ignore[assignment]
     with shapes_only(), told("building", model):
         model.configure_model()
-    # Lightning's loop asks for a driver where tensors are a GPU's, so fake ones of a GPU aren't used.
-    devices = ["cpu"]
     report.notes.append("not rehearsed: devices; a tensor that is left on the CPU shows on a GPU alone")
     report.notes.append("not rehearsed: drawing's sampler and the decoding of latents, which read numbers")
-    for device in devices:
-        with fake_tensors(torch.device(device)) as fakes, torch.compiler.set_stance("force_eager"):
-            fakes.place(model)
-            run = _Run(model, stages, configured, fakes, report)
-            run.train(batch_size, words)
-            run.answer(words)
-        report.devices.append(device)
+    with fake_tensors() as fakes, torch.compiler.set_stance("force_eager"):
+        fakes.place(model)
+        run = _Run(model, stages, configured, fakes, report)
+        run.train(batch_size, words)
+        run.answer(words)
     return report
 
 
 class _Run:
-    """All of it on one device. On a GPU's there is no backward pass, and nothing is counted."""
+    """A model, its stages, and what is found of them."""
 
     def __init__(
         self, model: AnyToAny, stages: dict[str, Stage], configured: pl.Trainer, fakes: Fakes, report: Report
     ) -> None:
         self.model, self.stages, self.configured, self.fakes, self.report = model, stages, configured, fakes, report
-        self.counts = fakes.device.type == "cpu"
         self.module = TrainingModule(model)
         self.module.log = self.module.log_dict = _nothing  # type: ignore[method-assign]  # figures are values
-        if not self.counts:
-            self.module.backward = _nothing  # type: ignore[method-assign]
 
     def train(self, batch_size: int, words: int) -> None:
         """Two steps of each stage."""
@@ -88,9 +81,9 @@ class _Run:
             switch = StageSwitch({name: stage})
             data = FakeData({name: conversations_of(self.model, stage, words)}, batch_size=batch_size)
             data.fakes = self.fakes
-            callbacks: list[pl.Callback] = [switch, *([Measure(name, self.report)] if self.counts else [])]
+            trainer = trainer_of(self.configured, [switch, Measure(name, self.report)])
             with told(f"stage '{name}'", self.model):
-                trainer_on(self.fakes.device, self.configured, callbacks).fit(self.module, datamodule=data)
+                trainer.fit(self.module, datamodule=data)
 
     @torch.no_grad()
     def answer(self, words: int) -> None:
@@ -103,15 +96,14 @@ class _Run:
             with unset_fake_temporarily():
                 prompt = model.prompt_collator()([Conversation((Message("user", tuple(content)),))])
             for generator in generators:
-                generator.load(self.fakes.device)
+                generator.load(torch.device("cpu"))
                 generator.generate = partial(_draw, generator, self.fakes)
             batch = prompt.apply(self.fakes.fake)
             costs = costs_of(model, batch)
             with costs():
                 model.answer(batch, Sampling(TOKENS), required=[model.outputs])
-        if self.counts:
-            self.report.answer = step_of(costs, batch)
-            note_parts(self.report, model)
+        self.report.answer = step_of(costs, batch)
+        note_parts(self.report, model)
         if model.input_side is not None:
             model.input_side.release()
         if side is not None:

@@ -7,10 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.plugins import MixedPrecision
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from isthmus.model import AnyToAny
@@ -21,26 +18,17 @@ from isthmus.types import Batch
 BACKWARD = "backward and optimizer"
 
 
-class FakeDevice(CPUAccelerator):
-    """Any device, though it isn't there."""
-
-    def setup_device(self, device: torch.device) -> None:
-        """Nothing: fake tensors need none."""
-
-
-def trainer_on(device: torch.device, configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A trainer of two batches a stage on this device, with what the configured one decides of a step."""
+def trainer_of(configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """A trainer of two batches a stage, with what the configured one decides of a step."""
     precision: Any = configured.precision
     plugins: list[Any] = []
-    if precision in (
-        "bf16-mixed",
-        "16-mixed",
-    ):  # Lightning's own choice brings a loss scaler, which reads
-        mixed = MixedPrecision("bf16-mixed", device.type)
+    if precision in ("bf16-mixed", "16-mixed"):
+        # Lightning's own choice for the latter brings a loss scaler, which reads gradients' values.
+        mixed = MixedPrecision("bf16-mixed", "cpu")
         mixed.precision, precision, plugins = precision, None, [mixed]
     return pl.Trainer(
-        accelerator=FakeDevice(),
-        strategy=SingleDeviceStrategy(device=device),
+        accelerator="cpu",
+        devices=1,
         precision=precision,
         plugins=plugins,
         gradient_clip_val=configured.gradient_clip_val,
