@@ -90,3 +90,12 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
         MediaFolder(folder(tmp_path / "none", {"a.txt": "x"}))
     with pytest.raises(ValueError, match="found no folder; expected one of media"):
         MediaFolder(tmp_path / "absent")
+
+
+def test_no_picture_is_left_out_for_its_name(tmp_path: Path) -> None:
+    """The library of Hugging Face keeps tables under such names, and no media."""
+    place = folder(tmp_path / "set", {"cat/cache-1.png": picture(0), "cat/1.png": picture(1), "cat/.hidden.png": b""})
+    assert [MediaFolder(place)[index].details["id"] for index in range(len(MediaFolder(place)))] == [
+        "cat/1.png",
+        "cat/cache-1.png",
+    ]

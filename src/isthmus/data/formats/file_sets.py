@@ -28,8 +28,8 @@ def listed_files(path: str | Path, endings: Sequence[str]) -> list[Path]:
         found = [one for name in names for one in place.parent.glob(name)]
     else:
         found = [one for one in place.parent.glob(place.name) if one.is_file()]
-    # A name that begins with a dot is no file of a set; the library of Hugging Face keeps results under cache-*.
-    return sorted(one for one in found if not one.name.startswith((".", "cache-")))
+    # A name that begins with a dot is no file of a set; nor is a table in which Hugging Face's library keeps results.
+    return sorted(one for one in found if not one.name.startswith(".") and not one.match("cache-*.arrow"))
 
 
 def of_splits(files: Sequence[Path], splits: Sequence[str], root: Path) -> list[Path]:
