@@ -195,7 +195,7 @@ class StageSwitch(pl.Callback):
         self._resumption.compare()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Mends the loops where a checkpoint was written at a stage's very last batch."""
+        """Repairs the loops where a checkpoint was written at a stage's very last batch."""
         self.breaking_off.begin(trainer)
         self._resumption.compare()  # sharding strategies read their checkpoint after on_fit_start
         self._resumption.apply(trainer)
