@@ -1,4 +1,4 @@
-"""The plain commands and their options: ``isthmus generate``, ``chat``, ``parts`` and ``data``."""
+"""The plain commands and their options: ``isthmus generate``, ``chat``, ``parts``, ``experts`` and ``data``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from isthmus.cli import data_build, data_convert, data_lint, importing
+from isthmus.cli import data_build, data_convert, data_lint, experts, importing
 from isthmus.modalities import known_media
 from isthmus.paths import user_path
 
@@ -146,6 +146,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
+    "experts": Command("list published experts, and fetch them", experts.parser, experts.run),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
     "import": Command("make a model of what others have trained", importing.parser, _import, IMPORTS),
 }
