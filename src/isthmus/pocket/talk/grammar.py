@@ -1,0 +1,70 @@
+"""Sentences by composition: templates with alternatives, some of which are kept for validation and for test."""
+
+from __future__ import annotations
+
+import re
+
+from numpy.random import Generator as Random
+
+from isthmus.pocket.dialogues import pick
+from isthmus.pocket.world import Split
+
+PRONOUNS = ("it", "this", "that")
+_GROUP = re.compile(r"\[([^\[\]]*)\]")
+_ARTICLE = re.compile(r"\b([Aa]) (?=(?!one\b|uni|eu|us)[aeiou]|8\b|11\b|18\b)")
+
+
+def expand(random: Random, template: str) -> str:
+    """The template with one alternative of each ``[a|b|]`` chosen, innermost groups first."""
+    while match := _GROUP.search(template):
+        choice = pick(random, tuple(match[1].split("|")))
+        template = template[: match.start()] + choice + template[match.end() :]
+    return " ".join(template.split())
+
+
+def with_articles(text: str) -> str:
+    """The text with "an" for "a" before a vowel's sound: "an eight", but "a one"."""
+    return _ARTICLE.sub(lambda found: found[1] + "n ", text)
+
+
+class Choices:
+    """The templates that can stand in one place of a sentence, written one after the other: "draw {} / paint {}".
+
+    One that is written twice is chosen twice as often.
+
+    Args:
+        train: those that training draws from.
+        validation: those that only validation draws from.
+        test: those that only the test draws from.
+    """
+
+    def __init__(self, train: str, validation: str = "", test: str = "") -> None:
+        self.reserved: dict[Split, tuple[str, ...]] = {
+            "train": _listed(train),
+            "validation": _listed(validation),
+            "test": _listed(test),
+        }
+
+    def own(self, random: Random, split: Split) -> str:
+        """A template of this split alone: at least one place of a held-out sentence is chosen by this."""
+        return expand(random, pick(random, self.reserved[split]))
+
+    def any(self, random: Random, split: Split) -> str:
+        """A template of this split or of training."""
+        own = () if split == "train" else self.reserved[split]
+        return expand(random, pick(random, self.reserved["train"] + own))
+
+
+def _listed(templates: str) -> tuple[str, ...]:
+    return tuple(words for template in " ".join(templates.split()).split(" / ") if (words := template.strip()))
+
+
+def put(template: str, words: str) -> str:
+    """The template with its ``{}`` replaced by words, which may hold a ``{}`` themselves.
+
+    "draw me {}" loses its "me" before a pronoun: "draw it".
+    """
+    assert template.count("{}") == 1, template
+    if words in PRONOUNS or re.match(r"it\b", words):
+        template = template.replace(" me {}", " {}")
+    return template.replace("{}", words)

@@ -1,0 +1,104 @@
+"""Requests for media by composition: a way of asking, around a verb or a noun of the medium, around what it shows."""
+
+from __future__ import annotations
+
+from numpy.random import Generator as Random
+
+from isthmus.pocket.dialogues import pick
+from isthmus.pocket.talk.grammar import Choices, put
+from isthmus.pocket.world import Split
+from isthmus.types import Modality
+
+ORDERS = Choices(
+    """{} / {} / {} / {} / please {} / {} please / {}, please / can you {}? / [can|could] you please {}? / could
+    you {}? / will you {}? / would you {}? / can you {} for me? / {} for me / [hi|hey|hello][,|!] {} /
+    [hi|hey|hello][,|!|.] can you {}? / [now|ok,|okay,|so,|and now] {} / I want you to {} / I'd like you to {} /
+    {}, [thanks|thank you] / {} [now|at once|quickly]""",
+    """okay then, {} / would you please {}? / go ahead and {} / I'd love it if you could {} / try to {} / please {}
+    for me""",
+    """kindly {} / do me a [favor|favour] and {} / I was wondering if you could {} / {} if you can / be so kind as
+    to {} / I need you to {} / are you able to {}? / for my homework, {} / my son says: {}""",
+)
+"""Around an imperative."""
+
+WISHES = Choices(
+    """I want {} / I'd like {} / I would like {} / I need {} / [can|could|may] I have {}? / [can|could] I get {}? /
+    [can|may] I see {}? / {} / {} please / {}, please / I'd like to have {}[ please|] / do you have {}? /
+    [how|what] about {}?""",
+    "I wish for {} / could we have {}? / {} would be [nice|great] / I would love {}",
+    """I could use {} / is it possible to get {}? / I'm looking for {} / any chance of {}? / what I need is {} / we
+    want {} for the [wall|class|kids] / next I want {} / time for {}""",
+)
+"""Around a noun."""
+
+VERBS: dict[Modality, Choices] = {
+    Modality.IMAGE: Choices(
+        "draw {} / draw {} / draw me {} / paint {} / paint me {} / sketch {} / draw a picture of {}",
+        "doodle {} / put {} on paper",
+        "illustrate {} / sketch out {} / scribble {} / do a drawing of {}",
+    ),
+    Modality.VIDEO: Choices(
+        "film {} / film {} / film me {} / animate {} / shoot a video of {} / record a video of {}",
+        "shoot a clip of {} / make a movie with {}",
+        "video {} / make an animated version of {} / show {} in motion on video",
+    ),
+    Modality.AUDIO: Choices(
+        "play {} / play me {} / dial {} / press {} / beep {} / let me hear {} / let me hear what {} sounds like",
+        "sound {} / let me listen to {}",
+        "play back {} / ring {} / punch in {}",
+    ),
+    Modality.POINTS: Choices(
+        """model {} in 3D / sculpt {} / carve {} / build {} in 3D / make {} in 3D / make {} three-dimensional /
+        carve me {}""",
+        "shape {} in 3D / construct {} as a solid",
+        "render {} as a solid body / chisel {} / build {} as a three-dimensional thing",
+    ),
+}
+"""Imperatives whose verb names the medium."""
+
+NOUNS: dict[Modality, Choices] = {
+    Modality.IMAGE: Choices(
+        """a picture of {} / an image of {} / a drawing of {} / a painting of {} / a sketch of {} / a picture
+        [showing|with] {} / {} as [a picture|an image|a drawing]""",
+        "a pic of {} / a doodle of {} / a small picture of {}",
+        "an illustration of {} / some art showing {} / a nice drawing of {} / {} in a picture",
+    ),
+    Modality.VIDEO: Choices(
+        """a video of {} / a clip of {} / a short video of {} / a video clip of {} / an animation of {} / a film of
+        {} / a movie of {} / a video [showing|with] {} / {} as [a video|a clip|an animation]""",
+        "a vid of {} / a moving picture of {} / {} on video",
+        "some footage of {} / a brief clip of {} / a video in which you see {} / a little animation showing {}",
+    ),
+    Modality.AUDIO: Choices(
+        """the tone of {} / the tone for {} / the sound of {} / the key tone of {} / the phone tone for {} / the
+        beep of {} / the audio of {} / {} as [a sound|a tone|audio] / a recording of the tone of {}""",
+        "the dialling tone of {} / the sound that {} makes / the phone's beep for {}",
+        "the touch tone for {} / the noise of {} on the phone / an audio clip of {} / the keypad sound for {}",
+    ),
+    Modality.POINTS: Choices(
+        """a 3D model of {} / a 3d model of {} / a point cloud of {} / a solid model of {} / a sculpture of {} / a
+        3D shape of {} / a three-dimensional model of {} / {} as [a 3D model|a point cloud|a solid|a sculpture]
+        / {} in 3D""",
+        "a 3-D object of {} / {} as a 3D object / a figure in 3D of {}",
+        "a statue of {} / a 3D version of {} / {} in three dimensions / a 3D cloud of points of {}",
+    ),
+}
+"""Nouns that name the medium."""
+
+SHOW = ("make {}", "create {}", "generate {}", "show me {}", "give me {}", "make me {}", "produce {}", "let me see {}")
+PLAY = ("play {}", "make {}", "generate {}", "give me {}", "play me {}", "produce {}", "let me hear {}", "send me {}")
+"""Imperatives that need a noun to name the medium."""
+
+
+def action(random: Random, output: Modality, split: Split) -> str:
+    """An imperative for a medium, with ``{}`` for what it shows: "draw {}", "make a picture of {}"."""
+    if random.random() < 0.55:
+        return VERBS[output].any(random, split)
+    return put(pick(random, PLAY if output is Modality.AUDIO else SHOW), NOUNS[output].any(random, split))
+
+
+def request(random: Random, output: Modality, split: Split) -> str:
+    """A request for a medium, with ``{}`` for what it shows."""
+    if random.random() < 0.65:
+        return put(ORDERS.own(random, split), action(random, output, split))
+    return put(WISHES.own(random, split), NOUNS[output].any(random, split))

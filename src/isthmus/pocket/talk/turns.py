@@ -1,0 +1,258 @@
+"""Requests around a medium or a concept that is there already: in another medium, changed, or again in a later turn."""
+
+from __future__ import annotations
+
+from numpy.random import Generator as Random
+
+from isthmus.pocket.dialogues import DONE, Exchange, Shown, askable, pick
+from isthmus.pocket.talk import questions
+from isthmus.pocket.talk.answers import attribute_told, described, given, given_each
+from isthmus.pocket.talk.grammar import Choices, expand, put, with_articles
+from isthmus.pocket.talk.numbers import NAMES
+from isthmus.pocket.talk.requests import ORDERS, WISHES, action, request
+from isthmus.pocket.talk.things import WAYS, named, number
+from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
+from isthmus.types import Modality
+
+MADE: tuple[Modality, ...] = tuple(DONE)
+IT = Choices(
+    """it / it / it / this / this [digit|number] / that / the [digit|number] in the <noun> / what you <perceive> /
+    what the <noun> shows""",
+    "this one / the thing in the <noun>",
+    "that one / the <noun>'s digit / what is in there",
+)
+TURNED = Choices(
+    """turn [it|this] into <a noun> / convert [it|this] to <a noun> / [make|create] <a noun> [out of it|of
+    this|from this] / <a noun> of this[ please|] / now as <a noun>""",
+    "change this to <a noun>",
+    "transform it into <a noun> / I'd rather have it as <a noun> / do you have that as <a noun>?",
+)
+A_NOUN: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("a picture", "an image", "a drawing", "a painting"),
+    Modality.VIDEO: ("a video", "a clip", "an animation", "a film"),
+    Modality.AUDIO: ("a sound", "a tone", "audio", "a beep"),
+    Modality.POINTS: ("a 3D model", "a point cloud", "a sculpture", "a solid"),
+}
+IN_COLOUR = Choices(
+    "{} in {c} / {} in {c} / {} but in {c} / {} [colored|coloured] {c} / {} in {c} instead",
+    "{} but {c}",
+    "{}, only {c} / {} with {c} as its [color|colour]",
+)
+MOVING_SO = Choices(
+    "{} moving {m} / {} going {m} / {} but moving {m}",
+    "{} as it goes {m}",
+    "{} on its way {m} / {} while it floats {m}",
+)
+NEXT = (
+    "its successor",
+    "the next [digit|number]",
+    "the [digit|number] after [it|that]",
+    "the [digit|number] that comes next",
+)
+
+
+def _referred(random: Random, shown: Shown, split: Split) -> str:
+    """What a request calls the medium beside it."""
+    perceived = "hear" if shown.modality is Modality.AUDIO else "see"
+    words = IT.any(random, split).replace("<noun>", pick(random, questions.NOUN[shown.modality]))
+    words = words.replace("shows", "plays") if shown.modality is Modality.AUDIO else words
+    return words.replace("<perceive>", perceived)
+
+
+def _as(random: Random, output: Modality, split: Split) -> str:
+    return TURNED.own(random, split).replace("<a noun>", pick(random, A_NOUN[output]))
+
+
+def converted(random: Random, shown: Shown, output: Modality, split: Split) -> Exchange:
+    """Asks for what a medium shows in another, or in the same anew."""
+    if random.random() < 0.3:
+        words = _as(random, output, split)
+    else:
+        words = put(request(random, output, split), _referred(random, shown, split))
+    return Exchange(questions.beside(random, shown, words), given(random, shown.known, output))
+
+
+def changed(random: Random, shown: Shown, output: Modality, split: Split) -> Exchange:
+    """Asks for it as an image, a video or a model, in a colour or a direction that the request names."""
+    known, words = shown.known, _referred(random, shown, split)
+    if output is Modality.VIDEO and random.random() < 0.5:
+        motion = pick(random, tuple(MOTIONS))
+        known = Concept(known.digit, known.colour, motion)
+        words = put(MOVING_SO.any(random, split).replace("{m}", pick(random, WAYS[motion])), words)
+    else:
+        colour = pick(random, COLOURS)
+        known = Concept(known.digit, colour, known.motion)
+        words = put(IN_COLOUR.any(random, split).replace("{c}", colour), words)
+    words = put(ORDERS.own(random, split), put(action(random, output, split), words))
+    return Exchange(questions.beside(random, shown, words), given(random, known, output))
+
+
+def successor(random: Random, shown: Shown, output: Modality, split: Split) -> Exchange:
+    """Asks for the digit after it, which keeps its colour and motion; it isn't a nine."""
+    known = Concept(shown.concept.digit + 1, shown.known.colour, shown.known.motion)
+    words = put(request(random, output, split), expand(random, pick(random, NEXT)))
+    return Exchange(questions.beside(random, shown, words), given(random, known, output))
+
+
+def two_media(random: Random, concept: Concept, first: str, split: Split, shown: Shown | None = None) -> Exchange:
+    """Asks for one concept in two or three media at once.
+
+    Args:
+        random: of all choices.
+        concept: what they show.
+        first: how the request names it the first time.
+        split: of the wordings.
+        shown: the medium that it refers to, if any.
+    """
+    count = 2 if random.random() < 0.8 else 3
+    outputs = [MADE[place] for place in random.permutation(len(MADE))[:count]]
+    if random.random() < 0.4:
+        nouns = [pick(random, A_NOUN[output]) for output in outputs]
+        thing = f"{', '.join(nouns[:-1])} and {nouns[-1]} of {first}"
+        words = put(WISHES.own(random, split), thing)
+        if random.random() < 0.5:
+            words = put(ORDERS.own(random, split), f"{pick(random, ('make', 'give me', 'create', 'show me'))} {thing}")
+    else:
+        verbs = [put(action(random, outputs[0], split), first)]
+        verbs += [put(action(random, output, split), "it") for output in outputs[1:]]
+        listed = ", ".join(verbs[:-1]) + pick(random, (" and ", ", and ", ", then ", " and then ")) + verbs[-1]
+        words = put(ORDERS.own(random, split), listed)
+    said = given(random, concept, *outputs)
+    return Exchange(questions.beside(random, shown, words) if shown else (words,), said)
+
+
+def two_concepts(random: Random, split: Split) -> Exchange:
+    """Asks for two digits at once, in one medium or in two."""
+    outputs = [MADE[place] for place in random.integers(len(MADE), size=2)]
+    media = [Shown(output, drawn(random, output)) for output in outputs]
+    verbs = [
+        put(action(random, shown.modality, split), named(random, shown.concept, shown.modality, split))
+        for shown in media
+    ]
+    words = put(ORDERS.own(random, split), f"{verbs[0]}{pick(random, (' and ', ', then ', ' and also '))}{verbs[1]}")
+    return Exchange((words,), given_each(random, media))
+
+
+def drawn(random: Random, output: Modality) -> Concept:
+    """A concept as a request may name it for this medium: often without colour or motion."""
+    concept = Concept(
+        int(random.integers(10)),
+        pick(random, COLOURS) if random.random() < 0.75 else None,
+        pick(random, tuple(MOTIONS)) if random.random() < 0.75 else None,
+    )
+    return concept.restricted(output)
+
+
+AGAIN = Choices(
+    """[once more|again|one more time][ please|] / [do|make] that again / that one again / the same again / another
+    one like that / repeat that""",
+    "encore",
+    "I'd like to have that once more / same thing again please / can you repeat it?",
+)
+LOUDER = Choices(
+    """that one again but [louder|quieter|longer|slower|faster] / [louder|quieter|slower|faster|longer] please /
+    can you make it [louder|quieter|longer]?""",
+    "a bit [louder|quieter]",
+    "turn [up|down] the volume a bit: [louder|quieter] please / I could hardly hear it, [louder] please",
+)
+NOW_COLOUR = Choices(
+    """now in {c} / [and|now] [the same|that one|it] in {c} / make it {c} / in {c} please / [can|could] [you make
+    it|I have it in] {c}? / {c} instead / the same but {c} / change the [color|colour] to {c}""",
+    "{c} would be better",
+    "I prefer it in {c} / how about {c}? / try {c} / recolor it {c} / same one, {c} this time",
+)
+NOW_MOTION = Choices(
+    """now moving {m} / [and|now] [the same|it] moving {m} / let it move {m} / make it [go|move] {m} / the same but
+    moving {m} / make it move {m}""",
+    "it should go {m}",
+    "have it drift {m} instead / reverse it, I want it to go {m} / same one going {m} this time",
+)
+NOW_DIGIT = Choices(
+    """now a {n} / now the number {n} / [and|now] the same with a {n} / and a {n}? / the same for {n} / make it a
+    {n} / {n} instead / do the same for a {n}""",
+    "next, a {n}",
+    "let's have a {n} this time / how about a {n}? / swap the number for a {n}",
+)
+NOW_MEDIUM = Choices(
+    """[the same|same one|that one|it] as <a noun>[ please|] / now as <a noun> / and as <a noun>? / [can|could] I
+    have that as <a noun>? / and now <a noun> of it""",
+    "<a noun> of the same, please",
+    "I want <a noun> of that one too / same thing, but <a noun> / what about <a noun> of it?",
+)
+NOW_NEXT = Choices(
+    """[and|now] the next [digit|number] / the next one please / and [the one|what comes] after that? / the
+    following [digit|number]""",
+    "one higher, please",
+    "go one up / continue with the next number / increase it by one",
+)
+PLUS = Choices(
+    """and what is it plus {b}? / what is it plus {b}? / add {b} to it, what do you get? / plus {b}? / and if you
+    add {b}?""",
+    "what would it be plus {b}?",
+    "how much is that number plus {b}? / increase the number by {b}: what is it?",
+)
+
+
+def follow(random: Random, last: Shown, is_made: bool, split: Split) -> tuple[Exchange, Shown]:
+    """A later turn about the last medium, and the medium that is the last one then.
+
+    Args:
+        random: of all choices.
+        last: the medium that is spoken of.
+        is_made: whether the last answer made it: "again" would mean something else after an answer in words.
+        split: of the wordings.
+    """
+    known = last.known
+    kinds = ["medium", "medium", "question", "question"]
+    if is_made:
+        kinds += ["again", "digit", "plus", *(["next"] if known.digit < 9 else [])]
+        kinds += ["louder"] if last.modality is Modality.AUDIO else ["colour", "colour"]
+        kinds += ["motion", "motion"] if last.modality is Modality.VIDEO else []
+    kind = pick(random, tuple(kinds))
+    if kind == "question":
+        return _asked_about(random, last, split), last
+    if kind == "plus":
+        other = int(random.integers(10))
+        words = PLUS.own(random, split).replace("{b}", number(random, other))
+        return Exchange((words,), (f"That makes {NAMES[known.digit + other]}.",)), last
+    if kind == "louder":
+        words = LOUDER.own(random, split)
+        how = next(word for word in ("louder", "quieter", "longer", "slower", "faster") if word in words)
+        sentence, medium = given(random, known, last.modality)
+        return Exchange((words,), (f"I can't make it {how}. {sentence}", medium)), last
+    new, words, output = known, "", last.modality
+    if kind == "again":
+        words = AGAIN.own(random, split)
+    elif kind == "digit":
+        new = Concept(int(random.integers(10)), known.colour, known.motion)
+        words = with_articles(NOW_DIGIT.own(random, split).replace("{n}", number(random, new.digit)))
+    elif kind == "next":
+        new = Concept(known.digit + 1, known.colour, known.motion)
+        words = NOW_NEXT.own(random, split)
+    elif kind == "colour":
+        new = Concept(known.digit, pick(random, COLOURS), known.motion)
+        words = NOW_COLOUR.own(random, split).replace("{c}", str(new.colour))
+    elif kind == "motion":
+        new = Concept(known.digit, known.colour, pick(random, tuple(MOTIONS)))
+        words = NOW_MOTION.own(random, split).replace("{m}", pick(random, WAYS[str(new.motion)]))
+    else:
+        output = MADE[random.integers(len(MADE))]
+        if random.random() < 0.5:
+            words = NOW_MEDIUM.own(random, split).replace("<a noun>", pick(random, A_NOUN[output]))
+        else:
+            words = put(request(random, output, split), pick(random, ("it", "it", "that", "the same", "that one")))
+    shown = Shown(output, new.restricted(output))
+    return Exchange((words,), given_each(random, [shown])), shown
+
+
+def _asked_about(random: Random, last: Shown, split: Split) -> Exchange:
+    """A question in words about the last medium."""
+    if random.random() < 0.4:
+        return Exchange(
+            (questions.question(random, questions.GENERAL, last.modality, split),), (described(random, last),)
+        )
+    names = askable(last.known)
+    name = names[random.integers(len(names))]
+    return Exchange(
+        (questions.question(random, questions.ASPECTS[name], last.modality, split),), (attribute_told(last, name),)
+    )

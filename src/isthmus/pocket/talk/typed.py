@@ -1,0 +1,65 @@
+"""How people type: capitals, full stops and apostrophes that come and go, and a slip of the finger now and then."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from numpy.random import Generator as Random
+
+from isthmus.pocket.dialogues import Part, pick
+
+SLIPS = 0.06
+"""The share of turns with a mistyped word."""
+_LONG_WORD = re.compile(r"\b[a-z]{5,}\b")
+
+
+def typed(random: Random, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """A turn as someone may type it. Media stay where they are; what they and the words say stays the same."""
+    texts = [place for place, part in enumerate(parts) if isinstance(part, str) and part.strip()]
+    written: list[Part] = list(parts)
+    if not texts:
+        return tuple(written)
+    first, last = texts[0], texts[-1]
+    written[first] = _begun(random, str(written[first]))
+    # Words before a medium at the end of a turn end as they are: "what is this? <image>".
+    if last == len(parts) - 1:
+        written[last] = _ended(random, str(written[last]))
+    manner = random.random()
+    if manner < SLIPS:
+        place = texts[random.integers(len(texts))]
+        written[place] = _slipped(random, str(written[place]))
+    elif manner < 0.12:
+        written = [part.replace("'", "") if isinstance(part, str) else part for part in written]
+    elif manner < 0.14:
+        written = [part.upper() if isinstance(part, str) else part for part in written]
+    return tuple(written)
+
+
+def _begun(random: Random, text: str) -> str:
+    """With a capital letter in most turns."""
+    head = len(text) - len(text.lstrip())
+    return text[:head] + text[head].upper() + text[head + 1 :] if random.random() < 0.6 else text
+
+
+def _ended(random: Random, text: str) -> str:
+    """With the mark that belongs there in most turns, without any in others."""
+    if text.endswith("?"):
+        return text if random.random() < 0.75 else text[:-1]
+    return text if text[-1] in ".!" else text + pick(random, (".", ".", ".", ".", "", "", "", "", "!", "..."))
+
+
+def _slipped(random: Random, text: str) -> str:
+    """With one longer word mistyped: two letters changed over, one left out or one doubled, never the first."""
+    words = list(_LONG_WORD.finditer(text))
+    if not words:
+        return text
+    word = words[random.integers(len(words))]
+    letters = word[0]
+    place = int(random.integers(1, len(letters) - 1))
+    slip = (
+        letters[:place] + letters[place + 1] + letters[place] + letters[place + 2 :],
+        letters[:place] + letters[place + 1 :],
+        letters[:place] + letters[place] + letters[place:],
+    )[random.integers(3)]
+    return text[: word.start()] + slip + text[word.end() :]
