@@ -76,14 +76,7 @@ class Pipeline:
         Raises:
             ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch doesn't know the device.
         """
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            target = torch.device(chosen)
-        except RuntimeError as error:
-            raise ValueError(f"device: found '{device}'; expected auto, cpu, cuda or cuda:N") from error
-        if target.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"device: found '{device}', but this machine has no usable GPU; expected auto or cpu")
-        return cls(AnyToAny.from_checkpoint(folder, target, allow), sampling, steps, guidance)
+        return cls(AnyToAny.from_checkpoint(folder, chosen_device(device), allow), sampling, steps, guidance)
 
     @property
     def outputs(self) -> list[Modality]:
@@ -141,6 +134,22 @@ class Pipeline:
         """A new conversation."""
         side = self.model.input_side
         return Session(self, requests={} if side is None else side.requests())
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device of that name; ``auto`` is the GPU where there is one.
+
+    Raises:
+        ValueError: torch doesn't know it, or this machine has none.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        target = torch.device(chosen)
+    except RuntimeError as error:
+        raise ValueError(f"device: found '{device}'; expected auto, cpu, cuda or cuda:N") from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: found '{device}', but this machine has no usable GPU; expected auto or cpu")
+    return target
 
 
 def _medium(name: str) -> Modality:
