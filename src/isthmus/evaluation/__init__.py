@@ -4,5 +4,6 @@ from isthmus.evaluation.captions.evaluation import CaptionEvaluation
 from isthmus.evaluation.matrix.evaluation import MatrixEvaluation
 from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.retrieval.evaluation import RetrievalEvaluation
+from isthmus.evaluation.talk.evaluation import TalkEvaluation
 
-__all__ = ["CaptionEvaluation", "MatrixEvaluation", "Measurement", "RetrievalEvaluation"]
+__all__ = ["CaptionEvaluation", "MatrixEvaluation", "Measurement", "RetrievalEvaluation", "TalkEvaluation"]

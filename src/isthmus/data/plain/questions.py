@@ -28,9 +28,8 @@ class PlainQuestion:
     kind: str
 
     def is_answered_by(self, text: str) -> bool:
-        """Whether an answer states the fact: one of the accepted answers, in whole words, whatever their case."""
-        found = f" {' '.join(_words(text))} "
-        return any(f" {' '.join(_words(answer))} " in found for answer in self.answers)
+        """Whether an answer states the fact: one of the accepted answers."""
+        return any(states(text, answer) for answer in self.answers)
 
 
 @cache
@@ -52,6 +51,11 @@ def held_out(prompt: str) -> bool:
     """Whether a prompt has all words of a question's subject, and so may train what the question tests."""
     words = set(_words(prompt))
     return any(question.subject <= words for question in plain_questions())
+
+
+def states(text: str, words: str) -> bool:
+    """Whether a text has these words, whole and one after the other, whatever their case and what stands between."""
+    return f" {' '.join(_words(words))} " in f" {' '.join(_words(text))} "
 
 
 def _words(text: str) -> list[str]:

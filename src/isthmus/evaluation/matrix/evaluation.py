@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from isthmus.data.batching.loader import ConversationLoader
-from isthmus.data.conversations.schema import Message
 from isthmus.data.conversations.sources import ConversationSource
-from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation.matrix.ceilings import measure_ceilings
 from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.matrix.table import matrix_table
+from isthmus.evaluation.prompts import batch_messages
 from isthmus.evaluation.report.gallery import write_gallery
 from isthmus.evaluation.report.report_file import write_report
 from isthmus.model import Reply
@@ -84,7 +82,7 @@ class MatrixEvaluation(pl.Callback):
         """Scores the batch's replies."""
         model = training_module(pl_module).model
         replies: Sequence[Reply] = outputs
-        self.measurement.add(model, batch, replies, _conversations(trainer, batch_idx))
+        self.measurement.add(model, batch, replies, batch_messages(trainer, batch_idx))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Sums over processes, measures the ceilings, prints the matrix and writes it."""
@@ -102,17 +100,3 @@ class MatrixEvaluation(pl.Callback):
             folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
             gallery = write_gallery(folder / GALLERY, self.measurement.samples, self.report)
             log.info("the gallery is in %s; it opens in any browser, without a network", gallery)
-
-
-def _conversations(trainer: pl.Trainer, batch_idx: int) -> Callable[[int], Sequence[Message]] | None:
-    """Row of this process's batch -> its messages, read again from their source: a batch holds only tensors."""
-    loader = trainer.test_dataloaders
-    data: Any = getattr(trainer, "datamodule", None)
-    if not isinstance(loader, ConversationLoader) or not isinstance(data, ConversationDataModule):
-        return None
-    references = loader.schedule.batch(batch_idx)[trainer.global_rank :: trainer.world_size]
-
-    def messages(row: int) -> Sequence[Message]:
-        return data.test[references[row].source][references[row].index].prompt().messages
-
-    return messages

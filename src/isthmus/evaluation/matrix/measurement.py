@@ -14,7 +14,7 @@ from isthmus.data.conversations.schema import Message
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.evaluation.matrix.ceilings import Ceiling
 from isthmus.evaluation.matrix.judge import Judge
-from isthmus.evaluation.matrix.scoring import BEFORE, Expectation, Verdict, judge_replies
+from isthmus.evaluation.matrix.scoring import BEFORE, TALK_TASKS, Expectation, Verdict, judge_replies
 from isthmus.evaluation.matrix.table import matrix_report
 from isthmus.evaluation.matrix.tally import Place, Tally
 from isthmus.modalities import is_medium, known_media
@@ -85,7 +85,7 @@ class Measurement:
         """Scores the replies to a batch of prompts, whose ``details`` hold the expected attributes.
 
         Text-only prompts are also answered with the LLM's adapters off and no media allowed: the LLM before tuning.
-        Prompts that pad a batch (``details["repeated"]``) aren't counted.
+        Prompts that pad a batch (``details["repeated"]``) aren't counted, nor those that a talk test measures.
 
         Args:
             model: the model that replied.
@@ -97,7 +97,9 @@ class Measurement:
             ValueError: details are incomplete, or a judge is missing.
         """
         assert len(replies) == len(batch.details), "one reply for each prompt"
-        rows = [row for row, details in enumerate(batch.details) if not details.get("repeated")]
+        rows = [row for row, details in enumerate(batch.details) if self._counts_in(details)]
+        if not rows:
+            return []
         expectations = [Expectation.of(batch.details[row]) for row in rows]
         verdicts = judge_replies(expectations, [replies[row] for row in rows], self.judges)
         for row, verdict in zip(rows, verdicts, strict=True):
@@ -106,10 +108,14 @@ class Measurement:
         if text_only:
             before = [replace(expectations[index], cell=BEFORE) for index in text_only]
             with model.backbone.language_model.adapters_disabled():
-                untuned = model.answer(_of_text(batch, [rows[index] for index in text_only]), allowed=())
+                untuned = model.answer(of_text(batch, [rows[index] for index in text_only]), allowed=())
             self.tally.update(judge_replies(before, untuned, self.judges))
         self.tally.update(verdicts)
         return verdicts
+
+    @staticmethod
+    def _counts_in(details: Mapping[str, Any]) -> bool:
+        return not details.get("repeated") and details.get("task") not in TALK_TASKS
 
     def _keep(self, verdict: Verdict, reply: Reply, messages: Callable[[], Sequence[Message]]) -> None:
         """Keeps a cell's conversations with the lowest random numbers so far."""
@@ -136,7 +142,7 @@ class Measurement:
         return matrix_report(cells, self.judges, self.values, ceilings or {})
 
 
-def _of_text(batch: Batch, rows: list[int]) -> Batch:
+def of_text(batch: Batch, rows: list[int]) -> Batch:
     """These rows of the batch, which have no media."""
     for modality, own in batch.media.items():
         assert not set(own.rows.tolist()) & set(rows), f"a text-only prompt with {modality}"
