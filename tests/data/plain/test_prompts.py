@@ -39,9 +39,9 @@ def test_the_first_questions_are_of_every_kind() -> None:
 
 def test_a_fact_is_read_in_whole_words() -> None:
     by_text = {question.text: question for question in plain_questions()}
-    france, dozen = by_text["What is the capital of France?"], by_text["What is 7 plus 6?"]
+    france, total = by_text["What is the capital of France?"], by_text["What is 20 plus 30?"]
     assert france.is_answered_by("It's PARIS.") and not france.is_answered_by("A parisian cafe")
-    assert dozen.is_answered_by("7 plus 6 is thirteen!") and not dozen.is_answered_by("That makes 130.")
+    assert total.is_answered_by("20 plus 30 is fifty!") and not total.is_answered_by("That makes 500.")
     hours = by_text["How many hours are in a day?"]
     assert hours.is_answered_by("Twenty-four hours.") and not hours.is_answered_by("twenty, or four")
     assert not [question for question in plain_questions() if question.is_answered_by(question.text)]
