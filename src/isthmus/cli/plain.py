@@ -10,7 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from isthmus.cli import data_build, data_convert, data_lint, data_replay, experts, importing
+from isthmus.cli import experts, importing
+from isthmus.cli.sets import build, convert, lint, replay
 from isthmus.modalities import known_media
 from isthmus.paths import user_path
 
@@ -135,10 +136,10 @@ def _pipeline(options: Namespace) -> Any:
 
 
 DATA: dict[str, Command] = {
-    "lint": Command("report what is in a set, and its faults", data_lint.parser, data_lint.run),
-    "build": Command("write dialogues over captioned media", data_build.parser, data_build.run),
-    "convert": Command("write sets as shards or JSON lines", data_convert.parser, data_convert.run),
-    "replay": Command("record an LLM's own answers to plain prompts", data_replay.parser, data_replay.run),
+    "lint": Command("report what is in a set, and its faults", lint.parser, lint.run),
+    "build": Command("write dialogues over captioned media", build.parser, build.run),
+    "convert": Command("write sets as shards or JSON lines", convert.parser, convert.run),
+    "replay": Command("record an LLM's own answers to plain prompts", replay.parser, replay.run),
 }
 IMPORTS: dict[str, Command] = {
     "nextgpt-v1": Command("NExT-GPT's first release", importing.nextgpt_parser, importing.run_nextgpt),

@@ -139,7 +139,7 @@ def test_real_sets_load(shared: Path, name: str, size: int, kinds: set[str]) -> 
 
 
 def test_modalities_are_named_as_in_a_config(manifest: Path) -> None:
-    from isthmus.cli.data_sets import open_sets
+    from isthmus.cli.sets.opening import open_sets
 
     (source,) = open_sets([str(manifest)], "ManifestSource", None, ["modalities=[image]"]).values()
     assert list(source.labels()) == ["image"]

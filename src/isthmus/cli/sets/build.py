@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli.brought import BRINGS
-from isthmus.cli.data_lint import FAIL_ON, bar, fails
+from isthmus.cli.sets.lint import FAIL_ON, bar, fails
 from isthmus.paths import user_path
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run(options: Namespace) -> None:
         SystemExit: with code 1, where there are findings of the chosen severity; the set is whole all the same.
         ValueError: a set that can't be opened or has no captions, bad templates, or a folder that holds a set.
     """
-    from isthmus.cli.data_sets import open_sets
+    from isthmus.cli.sets.opening import open_sets
     from isthmus.data.building import BuiltDialogues
     from isthmus.data.lint import Linter
     from isthmus.data.streaming.convert import convert

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.cli import main
-from isthmus.cli.data_sets import PAIRS
+from isthmus.cli.sets.opening import PAIRS
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def run(options: Namespace) -> None:
         SystemExit: with code 1, where there are findings of the chosen severity.
         ValueError: a set that can't be opened.
     """
-    from isthmus.cli.data_sets import open_sets
+    from isthmus.cli.sets.opening import open_sets
     from isthmus.data.lint import Linter, lint_all
 
     sets = open_sets(options.specs, options.format, options.root, options.option, options.brings)

@@ -1,0 +1,1 @@
+"""The commands under ``isthmus data``: they look after sets of conversations."""
