@@ -28,7 +28,7 @@ LONGEST_MEDIAN = 150
 FLOORS: list[set[str]] = [
     {"layout", "exports", "moved", "part_card", "modalities"},
     {"types", "paths", "frozen"},
-    {"vocabulary", "losses", "compiling", "precision", "writing", "published", "request"},
+    {"vocabulary", "losses", "compiling", "precision", "writing", "published", "request", "display"},
     {"batch_layout"},
     {"data", "encoders", "input_projectors", "backbones", "output_projectors", "generators"},
     {"cache"},

@@ -47,8 +47,11 @@ MOVED = {
         },
     }.items()
     for old, new in names.items()
+} | {
+    "isthmus.evaluation.report.embedding": "isthmus.display.embedding",
+    "isthmus.evaluation.views": "isthmus.display.views",
 }
-"""Modules whose classes a configuration could name, by their names of 0.1."""
+"""Modules that a configuration, a modality's specification or a notebook could name, by their names of 0.1."""
 
 
 class MovedFinder(MetaPathFinder):

@@ -13,8 +13,8 @@ import torch
 from tiny_world import tiny_experts, tiny_model
 
 from isthmus.backbones.base import Sampling
+from isthmus.data.media.reply_files import as_content
 from isthmus.inference.pipeline import Pipeline
-from isthmus.inference.replies import as_content
 from isthmus.inference.session import Session
 from isthmus.model import AnyToAny
 from isthmus.pocket.world import Concept, draw

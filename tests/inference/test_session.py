@@ -14,8 +14,9 @@ from isthmus.backbones.base import Sampling
 from isthmus.data.conversations.schema import parse_conversation
 from isthmus.data.media.files import read_media
 from isthmus.data.media.limits import MediaLimits
+from isthmus.data.media.reply_files import as_content
 from isthmus.inference.pipeline import Pipeline
-from isthmus.inference.replies import as_content, printable, save_reply
+from isthmus.inference.printable import printable
 from isthmus.inference.session import Session
 from isthmus.model import Reply
 from isthmus.model.memory import Memory
@@ -103,7 +104,7 @@ def test_a_reply_as_files(tmp_path: Path) -> None:
     image = Media(Modality.IMAGE, np.full((4, 4, 3), 9, np.uint8))
     sound = Media(Modality.AUDIO, np.zeros(800, np.float32), 8000.0)
     reply = Reply(["here: ", image, "and", sound], forced=[Modality.AUDIO], ended="length", tokens=9)
-    paths = save_reply(reply, tmp_path / "out")
+    paths = reply.save(tmp_path / "out")
     assert [path.name for path in paths] == ["1_image.png", "3_audio.wav"] and all(path.is_file() for path in paths)
     record = json.loads((tmp_path / "out" / "reply.json").read_text())
     assert record == {
@@ -128,7 +129,7 @@ def reply_of(shade: int) -> Reply:
 def test_an_earlier_reply_in_the_folder_stays_whole(tmp_path: Path) -> None:
     (tmp_path / "003_1_image.png").write_bytes(b"somebody's")
     for shade in (1, 2, 3):
-        save_reply(reply_of(shade), tmp_path)
+        reply_of(shade).save(tmp_path)
     for name, shade in (("reply-001", 1), ("reply-002", 2), ("reply", 3)):
         record = json.loads((tmp_path / f"{name}.json").read_text())
         picture = tmp_path / record["content"][1]["image"]
@@ -145,7 +146,7 @@ def test_an_earlier_reply_in_the_folder_stays_whole(tmp_path: Path) -> None:
 def test_a_medium_that_can_not_be_written_leaves_no_empty_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isthmus.data.media.images.files.write_image", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        save_reply(reply_of(1), tmp_path)
+        reply_of(1).save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from jsonargparse import ArgumentParser
-
+from isthmus import __version__
 from isthmus.cli.brought import bring_model
 from isthmus.cli.errors import reader_may_leave, user_errors
-from isthmus.cli.plain import COMMANDS
+from isthmus.cli.parsing.parser import Parser
+from isthmus.cli.plain import COMMANDS, IMPORTS
 
 TRAINING = {
     "fit": "train stages: isthmus fit -c stage1.yaml",
@@ -43,14 +43,20 @@ def main(args: list[str] | None = None) -> None:
 
             rehearse(args[1:])
         return
+    if args[:1] == ["import"] and (system := IMPORTS.get("".join(args[1:2]))) is not None:
+        importer = system.parser()
+        importer.prog = f"isthmus import {args[1]}"
+        with user_errors():
+            system.run(importer.parse_args(args[2:]))
+        return
     with user_errors():
         bring_model(args)
-    parser = ArgumentParser(prog="isthmus", description="Any-to-any multimodal language models.")
+    parser = Parser(prog="isthmus", description="Any-to-any multimodal language models.", version=__version__)
     commands = parser.add_subcommands()
     for name, says in TRAINING.items():
-        commands.add_subcommand(name, ArgumentParser(), help=says)
-    commands.add_subcommand("cache", ArgumentParser(), help="compute what stages need of frozen parts, ahead of fit")
-    commands.add_subcommand("rehearse", ArgumentParser(), help="try every stage and an answer without weights or a GPU")
+        commands.add_subcommand(name, Parser(), help=says)
+    commands.add_subcommand("cache", Parser(), help="compute what stages need of frozen parts, ahead of fit")
+    commands.add_subcommand("rehearse", Parser(), help="try every stage and an answer without weights or a GPU")
     for name, command in COMMANDS.items():
         command.add_to(commands, name)
     chosen = parser.parse_args(args)

@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # exported, but not in its __all__
 
+from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -51,4 +52,7 @@ class NamedConfigFile(ActionConfigFile):
     """``-c``: as jsonargparse's own, after :func:`find_config`."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, cfg, find_config(values), option_string)  # type: ignore[no-untyped-call]
+        file = find_config(values)
+        if isinstance(parser, Parser):
+            parser.read.append(file)
+        super().__call__(parser, cfg, file, option_string)  # type: ignore[no-untyped-call]

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 HEADINGS = ("expert", "is", "licence", "size", "")
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The options of ``isthmus experts``."""
-    made = ArgumentParser(
-        description="Lists published experts, or fetches them: nothing is fetched that isn't asked for."
-    )
+    made = Parser(description="Lists published experts, or fetches them: nothing is fetched that isn't asked for.")
     made.add_argument("names", nargs="*", help="of published experts; all of them if none is named")
     made.add_argument("--fetch", action="store_true", help="fetch those that aren't there")
     made.add_argument("--folder", type=user_path, default=Path("checkpoints/published"), help="where to")

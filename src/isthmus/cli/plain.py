@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
-from isthmus.cli import experts, importing
+from isthmus.cli import experts
+from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.parser import Parser
+from isthmus.cli.runs import comparing, listing
 from isthmus.cli.sets import build, convert, lint, replay
+from isthmus.cli.sharing import bundles, nextgpt
 from isthmus.modalities import known_media
 from isthmus.paths import user_path
 
@@ -28,7 +32,7 @@ class Command:
     """A command: what it does, its options, the function that runs it, and the commands below it."""
 
     says: str
-    parser: Callable[[], ArgumentParser]
+    parser: Callable[[], Parser]
     run: Callable[[Namespace], None]
     below: Mapping[str, Command] = field(default_factory=dict)
 
@@ -42,8 +46,8 @@ class Command:
                 command.add_to(inner, below)
 
 
-def _common(says: str) -> ArgumentParser:
-    parser = ArgumentParser(description=says)
+def _common(says: str) -> Parser:
+    parser = Parser(description=says)
     parser.add_argument(
         "--model",
         type=user_path,
@@ -64,11 +68,12 @@ def _common(says: str) -> ArgumentParser:
     parser.add_argument(
         "--allow", action="append", default=[], help="a package of yours whose classes the folder may name; repeatable"
     )
+    add_experts(parser)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     return parser
 
 
-def _generate_parser() -> ArgumentParser:
+def _generate_parser() -> Parser:
     parser = _common("Answers one request; the pieces of it in the order in which they are given.")
     pieces = {"text": "words"} | {str(m): f"the file of {m.spec.article} {m.spec.word}" for m in known_media()}
     for modality, says in pieces.items():
@@ -80,7 +85,7 @@ def _generate_parser() -> ArgumentParser:
     return parser
 
 
-def _chat_parser() -> ArgumentParser:
+def _chat_parser() -> Parser:
     parser = _common("A conversation over several turns; /help lists what can be typed.")
     parser.add_argument("--out", type=user_path, default=Path("runs/chat"), help="folder for the media of the answers")
     return parser
@@ -101,8 +106,8 @@ def _chat(options: Namespace) -> None:
     Chat(_pipeline(options).session(), options.out).run(typed_lines(sys.stdin))
 
 
-def _parts_parser() -> ArgumentParser:
-    parser = ArgumentParser(description="Lists every part that a config can name.")
+def _parts_parser() -> Parser:
+    parser = Parser(description="Lists every part that a config can name.")
     parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
     return parser
 
@@ -113,16 +118,12 @@ def _parts(options: Namespace) -> None:
     print((as_json if options.json else as_text)((*all_parts(), *all_sets())))
 
 
-def _data_parser() -> ArgumentParser:
-    return ArgumentParser(description="Looks after sets of conversations.")
+def _data_parser() -> Parser:
+    return Parser(description="Looks after sets of conversations.")
 
 
 def _data(options: Namespace) -> None:
     DATA[options.subcommand].run(options[options.subcommand])
-
-
-def _import(options: Namespace) -> None:
-    IMPORTS[options.subcommand].run(options[options.subcommand])
 
 
 def _pipeline(options: Namespace) -> Any:
@@ -132,7 +133,16 @@ def _pipeline(options: Namespace) -> Any:
 
     hush()
     sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed, options.context)
-    return Pipeline.open(options.model, options.device, sampling, options.steps, options.guidance, options.allow)
+    return Pipeline.open(
+        options.model,
+        options.device,
+        sampling,
+        options.steps,
+        options.guidance,
+        options.allow,
+        expert_paths(options.experts),
+        options.experts_root,
+    )
 
 
 DATA: dict[str, Command] = {
@@ -142,13 +152,17 @@ DATA: dict[str, Command] = {
     "replay": Command("record an LLM's own answers to plain prompts", replay.parser, replay.run),
 }
 IMPORTS: dict[str, Command] = {
-    "nextgpt-v1": Command("NExT-GPT's first release", importing.nextgpt_parser, importing.run_nextgpt),
+    "nextgpt-v1": Command("NExT-GPT's first release", nextgpt.nextgpt_parser, nextgpt.run_nextgpt),
 }
+"""What ``isthmus import`` takes by a name in the place of a file."""
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
     "experts": Command("list published experts, and fetch them", experts.parser, experts.run),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
-    "import": Command("make a model of what others have trained", importing.parser, _import, IMPORTS),
+    "runs": Command("list runs with their stages, data, steps and figures", listing.parser, listing.run),
+    "compare": Command("how two runs' configs and figures differ", comparing.parser, comparing.run),
+    "export": Command("hand a trained model on, as one folder or file", bundles.export_parser, bundles.run_export),
+    "import": Command("take a model that others have trained", bundles.import_parser, bundles.run_import),
 }

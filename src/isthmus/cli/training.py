@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -20,9 +18,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from isthmus.cli.configs import NamedConfigFile, default_config
+from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
+from isthmus.model.relocation import place
 from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
 from isthmus.training.running.checkpoints import latest
@@ -43,46 +44,9 @@ UNFINISHED, INTERRUPTED, TERMINATED = 3, 130, 143
 # A modality may be the default of an argument that takes names: saved configs hold its name.
 yaml.SafeDumper.add_multi_representer(StrEnum, lambda dumper, value: dumper.represent_str(value.value))
 
-UNKNOWN = re.compile(r"(?:Option '|does not accept option '|unrecognized arguments: --)([\w.]+)")
-"""How jsonargparse and argparse name an option that there isn't."""
 
-RENAMED = {"precision": "dtype"}
-"""Options' earlier names, and those that they have now."""
-GONE = {"recompute": "it spared 1 % of the memory with bfloat16 and LoRA. Take it out; checkpointed_layers spares more"}
-"""Options that there were, and why there are none."""
-
-
-class Parser(LightningArgumentParser):
-    """Lightning's, which also says what an unknown option may have been meant to be."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exits with code 2; see jsonargparse."""
-        unknown = UNKNOWN.search(message)
-        if unknown and (new := RENAMED.get(unknown[1].rpartition(".")[2])):
-            message += f"\n  It is called {new} now."
-        elif unknown and (why := GONE.get(unknown[1].rpartition(".")[2])):
-            message += f"\n  It is gone: {why}."
-        elif unknown and "Did you mean" not in message:  # the parser of an inner class may have said it
-            parser = getattr(ex, "subcommand_parser", None) or self
-            known = parser.option_names() if isinstance(parser, Parser) else []
-            near = [
-                each for part in unknown[1].split(".") if part not in known for each in get_close_matches(part, known)
-            ]
-            message += f"\n  Did you mean {', '.join(near)}?" if near else ""
-        super().error(message, ex)
-
-    def option_names(self) -> list[str]:
-        """Every option's own name, at any depth, as far as the default config fills it in."""
-        names = {part for action in self._actions for part in action.dest.split(".")}
-        for file in default_config():
-            names |= _keys(yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-        return sorted(names)
-
-
-def _keys(value: Any) -> set[str]:
-    if isinstance(value, dict):
-        return {str(key) for key in value}.union(*map(_keys, value.values()))
-    return set().union(*map(_keys, value)) if isinstance(value, list) else set()
+class RunParser(Parser, LightningArgumentParser):
+    """Lightning's, which says a mistake in one message."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -103,7 +67,8 @@ class RunConfig(SaveConfigCallback):
         assert trainer.state.fn is not None
         name = "config.yaml" if stage == "fit" else f"{trainer.state.fn.value}.yaml"
         config = self.config.clone()
-        config.pop("overwrite", None)  # who repeats a run from its config hasn't asked for it
+        for said_once in ("overwrite", "experts", "experts_root"):  # the model's paths are those of the experts
+            config.pop(said_once, None)
         text = self.parser.dump(config, skip_none=False)
         write_file(user_path(config.training.folder) / name, text.encode())
 
@@ -121,7 +86,7 @@ class Command(LightningCLI):
             save_config_callback=RunConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=RunParser,
             parser_kwargs={name: {"default_config_files": default_config()} for name in self.subcommands()},
             args=args,
             auto_configure_optimizers=False,
@@ -154,8 +119,9 @@ class Command(LightningCLI):
         )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Lightning's, and for ``fit`` the option to begin anew in a used folder."""
+        """Lightning's, and where experts lie; for ``fit`` also the option to begin anew in a used folder."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        add_experts(parser)
         if subcommand == "fit":
             parser.add_argument(
                 "--overwrite",
@@ -169,8 +135,9 @@ class Command(LightningCLI):
         """Nothing: our checkpoints hold no configuration, and are read once, where damage is told."""
 
     def before_instantiate_classes(self) -> None:
-        """Puts the home folder in the place of ``~``, and refuses a checkpoint that isn't there."""
+        """Puts the home folder in the place of ``~``, places experts, and refuses a checkpoint that isn't there."""
         config = self.config[self.subcommand]
+        place(config.model, expert_paths(config.experts), config.experts_root)
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
         # Not all of Lightning's loggers and callbacks know what ~ means; our own parts do.
         config.trainer = _at_home(config.trainer)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from isthmus.inference.replies import Content, as_content, printable
+from isthmus.data.media.reply_files import Content, as_content
+from isthmus.inference.printable import printable
 from isthmus.inference.session import Session
 from isthmus.modalities import is_medium, known_media
 from isthmus.model.reply import Reply

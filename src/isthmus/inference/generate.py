@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from isthmus.data.media.reply_files import Content
 from isthmus.inference.pipeline import Pipeline
-from isthmus.inference.replies import Content, printable, save_reply
+from isthmus.inference.printable import printable
 from isthmus.inference.session import read_content
 
 
@@ -34,7 +35,6 @@ def generate(pipeline: Pipeline, request: Content, require: Sequence[str], out: 
         ValueError: the request can't be answered.
     """
     reply = pipeline.session().say(request, require)
-    paths = save_reply(reply, out)
-    for line in [printable(reply.text), *map(str, paths)]:
+    for line in [printable(reply.text), *map(str, reply.save(out))]:
         if line:
             print(line)

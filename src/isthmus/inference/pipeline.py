@@ -14,10 +14,11 @@ from isthmus.data.conversations.schema import parse_conversation
 from isthmus.inference.session import Session
 from isthmus.modalities import is_medium, known_media
 from isthmus.model import AnyToAny, Reply
+from isthmus.model.any_to_any import turns
 from isthmus.model.memory import Memory
 from isthmus.types import Modality
 
-Messages = Sequence[Mapping[str, Any]]
+Messages = str | Sequence[Mapping[str, Any]]
 
 
 class Pipeline:
@@ -62,6 +63,8 @@ class Pipeline:
         steps: int | None = None,
         guidance: float | None = None,
         allow: Sequence[str] = (),
+        experts: Mapping[str, str | Path] | None = None,
+        experts_root: str | Path | None = None,
     ) -> Pipeline:
         """The pipeline of a folder that training wrote.
 
@@ -72,11 +75,14 @@ class Pipeline:
             steps: of the generators; each one's own if None.
             guidance: likewise.
             allow: packages besides this one whose classes the folder may name; their code is run.
+            experts: where experts lie, by role: see :meth:`isthmus.model.AnyToAny.from_checkpoint`.
+            experts_root: a folder with the other experts.
 
         Raises:
             ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch doesn't know the device.
         """
-        return cls(AnyToAny.from_checkpoint(folder, chosen_device(device), allow), sampling, steps, guidance)
+        model = AnyToAny.from_checkpoint(folder, chosen_device(device), allow, experts, experts_root)
+        return cls(model, sampling, steps, guidance)
 
     @property
     def outputs(self) -> list[Modality]:
@@ -111,7 +117,7 @@ class Pipeline:
             raise ValueError(f"memory: found {len(requests)} requests; a memory is of one conversation. Leave it out.")
         required = [[_medium(name) for name in names] for names in name_lists]
         conversations = [
-            parse_conversation({"messages": list(messages)}, f"requests[{i}]", captions_required=False)
+            parse_conversation({"messages": turns(messages)}, f"requests[{i}]", captions_required=False)
             for i, messages in enumerate(requests)
         ]
         first = self.sampling.seed if seed is None else seed

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from isthmus.data.media.files import DEFAULT_LIMITS, read_media
 from isthmus.data.media.limits import MediaLimits
-from isthmus.inference.replies import Content, MediaFolder, as_content, claim, write_record
+from isthmus.data.media.reply_files import Content, MediaFolder, as_content, claim, write_record
 from isthmus.modalities import is_medium
 from isthmus.model.memory import Memory
 from isthmus.model.reply import Reply

@@ -64,7 +64,7 @@ class Kind:
     has_rate: bool = False
     is_real: bool = False
     asks: str | None = None
-    view: Reference = "isthmus.evaluation.views:itself"
+    view: Reference = "isthmus.display.views:itself"
     sizes: Callable[[Array, float | None], dict[str, float]] = _none
 
     def accepts(self, array: Array, rate: float | None) -> bool:
@@ -145,7 +145,7 @@ GRID = Kind(
     measures=f"{_LINT}:grid",
     example=((256, 256), None),
     is_real=True,
-    view="isthmus.evaluation.views:grid",
+    view="isthmus.display.views:grid",
     sizes=_pixels,
 )
 """One value a place, on a plane: depths, temperatures, pressures."""
@@ -160,7 +160,7 @@ SERIES = Kind(
     example=((6, 2_000), 400.0),
     has_rate=True,
     is_real=True,
-    view="isthmus.evaluation.views:series",
+    view="isthmus.display.views:series",
     sizes=_seconds,
 )
 """Several channels over time: accelerations and turns of a body, for one."""

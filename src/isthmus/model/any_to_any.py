@@ -27,6 +27,11 @@ Projected = Mapping[Modality, tuple[Tensor, Tensor]]
 """By modality P (n, M, E) and its mask (n, M)."""
 
 
+def turns(messages: str | Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A conversation's turns; words alone are one of the user's."""
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+
+
 class AnyToAny(Composed):
     """F = Encoder(media), P = InputProjector(F), text, S = LLM(P, text), H = OutputProjector(S), media = Generator(H).
 
@@ -140,7 +145,7 @@ class AnyToAny(Composed):
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        messages: str | Sequence[Mapping[str, Any]],
         require: Sequence[str] = (),
         sampling: Sampling | None = None,
         steps: int | None = None,
@@ -151,8 +156,9 @@ class AnyToAny(Composed):
         Where it exceeds the LLM's context, whole oldest exchanges are left out: ``Reply.left_out``.
 
         Args:
-            messages: ``{"role", "content"}``; content is a string or a list of text and media, which are paths, arrays,
-                pictures or :class:`~isthmus.types.Media`. Media of earlier answers go back in as they came.
+            messages: words, or turns ``{"role", "content"}``; content is a string or a list of text and media, which
+                are paths, arrays, pictures or :class:`~isthmus.types.Media`. Media of earlier answers go back in as
+                they came.
             require: media that the reply must hold, such as ``["image"]``.
             sampling: how text is drawn; its seed fixes the media too.
             steps: of the generators.
@@ -164,7 +170,7 @@ class AnyToAny(Composed):
         sampling = sampling or self.sampling
         if unknown := [name for name in require if not is_medium(name)]:
             raise ValueError(f"require: found '{unknown[0]}'; expected media: {', '.join(known_media())}")
-        conversation = parse_conversation({"messages": list(messages)}, "messages", captions_required=False)
+        conversation = parse_conversation({"messages": turns(messages)}, "messages", captions_required=False)
         required = [[Modality(name) for name in require]]
         batch = self.prompts([conversation], sampling, required)
         (reply,) = self.answer(batch, sampling, required, None, [sampling.seed], steps, guidance)

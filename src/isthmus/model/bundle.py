@@ -21,7 +21,7 @@ from isthmus.backbones.owned_state import State
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
-from isthmus.model.relocation import relocated
+from isthmus.model.relocation import place, relocated, require_there
 from isthmus.writing import PREVIOUS, write_folder
 
 M = TypeVar("M")
@@ -104,10 +104,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         else:
             hint = f"did you mean {near[0]}?" if near else "train first, or fix the path"
         raise ValueError(f"{folder}: found no {MANIFEST}, so no trained model; {hint}")
+    return parse_manifest(path.read_bytes(), path)
+
+
+def parse_manifest(content: bytes, path: Path) -> dict[str, Any]:
+    """The manifest in a file's content.
+
+    Args:
+        content: of the file.
+        path: of the file, for errors.
+
+    Raises:
+        ValueError: it isn't one of ours.
+    """
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(content)
         found = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error}); copy the folder anew") from error
     if found not in READS:
         raise ValueError(
@@ -116,6 +129,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     absent = {"stage", "experts", "components", "configuration"} - manifest.keys()
     if absent:
         raise ValueError(f"{path}: damaged (found no {', '.join(sorted(absent))}); copy the folder anew")
+    kinds = {"experts": dict, "components": dict, "configuration": dict | None, "stage": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(manifest[name], kind)]:
+        raise ValueError(f"{path}: damaged (found another {', '.join(wrong)} than is written); copy the folder anew")
     result: dict[str, Any] = manifest
     return result
 
@@ -131,14 +147,28 @@ def read_components(folder: Path) -> dict[str, dict[str, Tensor]]:
         path = folder / f"{component}.safetensors"
         if path.parent != folder or not path.is_file():
             raise ValueError(f"{path}: the manifest names it, but it isn't there; copy the folder anew")
-        data = path.read_bytes()
-        if sha256(data).hexdigest() != digest:
-            raise ValueError(f"{path}: its content isn't what the manifest says; copy the folder anew")
-        try:
-            state[component] = load(data)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file ({error}); copy the folder anew") from error
+        state[component] = parse_component(path.read_bytes(), digest, path)
     return state
+
+
+def parse_component(content: bytes, digest: str, path: Path) -> dict[str, Tensor]:
+    """The tensors in a file's content.
+
+    Args:
+        content: of the file.
+        digest: that the manifest has.
+        path: of the file, for errors.
+
+    Raises:
+        ValueError: it isn't what was written.
+    """
+    if sha256(content).hexdigest() != digest:
+        raise ValueError(f"{path}: its content isn't what the manifest says; copy the folder anew")
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error}); copy the folder anew") from error
+    return tensors
 
 
 def check_fits(
@@ -182,16 +212,42 @@ def _configured_lora(configuration: Any) -> dict[str, Any] | None:
     return configuration if isinstance(configuration, dict) else None
 
 
-def composed(cls: type[M], folder: Path, allow: Sequence[str] = ()) -> tuple[M, dict[str, Any]]:
+def composed(
+    cls: type[M],
+    folder: Path,
+    allow: Sequence[str] = (),
+    experts: Mapping[str, str | Path] | None = None,
+    experts_root: str | Path | None = None,
+) -> tuple[M, dict[str, Any]]:
     """The model that a bundle's configuration describes, not built yet, and that configuration.
 
     Args:
         cls: the model's class.
         folder: the bundle.
         allow: packages whose classes it may name, beside this one.
+        experts: where experts lie, by role; see :func:`isthmus.model.relocation.place`.
+        experts_root: a folder with the others.
 
     Raises:
-        ValueError: it names another package's class, or can't be composed.
+        ValueError: it names another package's class, an expert isn't there, or it can't be composed.
+    """
+    configuration, found = located(folder, allow, experts, experts_root)
+    require_there(found, folder)
+    return compose(cls, found, folder), configuration
+
+
+def located(
+    folder: Path,
+    allow: Sequence[str] = (),
+    experts: Mapping[str, str | Path] | None = None,
+    experts_root: str | Path | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A bundle's configuration under today's names, and the same with its experts' paths on this machine.
+
+    The former has the paths that the bundle has, those that were given excepted: it is what is saved with the model.
+
+    Raises:
+        ValueError: see :func:`composed`.
     """
     configuration = read_manifest(folder)["configuration"]
     if configuration is None:
@@ -200,7 +256,9 @@ def composed(cls: type[M], folder: Path, allow: Sequence[str] = ()) -> tuple[M, 
             "compose it again and call its load(folder)"
         )
     require_allowed(configuration, allow, folder / MANIFEST)
-    return compose(cls, relocated(renamed(configuration), folder), folder), configuration
+    configuration = renamed(configuration)
+    place(configuration, experts, experts_root)
+    return configuration, relocated(configuration, folder)
 
 
 def compose(cls: type[M], configuration: Any, where: Path) -> M:

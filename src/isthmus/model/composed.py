@@ -196,7 +196,14 @@ class Composed(pl.LightningModule):
         return manifest
 
     @classmethod
-    def from_checkpoint(cls, folder: str | Path, device: str | torch.device = "cpu", allow: Sequence[str] = ()) -> Self:
+    def from_checkpoint(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        allow: Sequence[str] = (),
+        experts: Mapping[str, str | Path] | None = None,
+        experts_root: str | Path | None = None,
+    ) -> Self:
         """A model, built and ready to answer, from a folder that training wrote.
 
         Args:
@@ -204,13 +211,17 @@ class Composed(pl.LightningModule):
             device: where to.
             allow: packages whose classes the folder may name beside this one's, as ``["my_package"]``: opening it runs
                 their code.
+            experts: where experts lie on this machine, by role: ``{"backbone": "/models/vicuna-7b"}``. Roles are
+                ``backbone``, ``encoder.MODALITY`` and ``generator.MODALITY``.
+            experts_root: a folder with the other experts, under their configured paths or the ends of these. What is
+                in neither is sought below the folders above ``folder``, and from the present one.
 
         Raises:
-            ValueError: the folder isn't one, is damaged, names a class that isn't allowed, or its experts aren't those
-                that it was trained beside.
+            ValueError: the folder isn't one, is damaged, names a class that isn't allowed, or its experts aren't there
+                or aren't those that it was trained beside, by their fingerprints.
         """
         path = user_path(folder)
-        model, configuration = composed(cls, path, allow)
+        model, configuration = composed(cls, path, allow, experts, experts_root)
         model.configuration = configuration
         model.configure_model()
         model.load(path)

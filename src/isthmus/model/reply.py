@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from isthmus.data.media.reply_files import save_pieces
+from isthmus.display.pages import fragment
+from isthmus.paths import user_path
 from isthmus.types import Media, Modality
 
 
 @dataclass
 class Reply:
-    """What the model says and makes.
+    """What the model says and makes. A notebook shows it: words, pictures, films, sounds to play, turning clouds.
 
     Attributes:
         content: pieces of text and media in the order in which they were given.
@@ -37,3 +41,25 @@ class Reply:
         """The media, or those of one modality."""
         media = [piece for piece in self.content if isinstance(piece, Media)]
         return media if modality is None else [medium for medium in media if medium.modality is modality]
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Writes ``reply.json`` and each medium into a folder, and returns the paths of the media.
+
+        ``reply.json`` holds ``content`` in the chat-content convention, with file names, and what else is known of the
+        reply. Nothing is overwritten: an earlier reply's record becomes ``reply-001.json``, and its media keep their
+        names.
+
+        Raises:
+            ValueError: a file can't be written.
+        """
+        facts = {"forced": self.forced, "ended": self.ended, "tokens": self.tokens, "left_out": self.left_out}
+        return save_pieces(self.content, facts, user_path(folder))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the pieces in order. All text is escaped, and nothing is fetched."""
+        notes = [f"The {modality} was required; the model didn't give it by itself." for modality in self.forced]
+        if self.ended == "length":
+            notes.append("The text was cut off at its limit of tokens.")
+        if self.left_out:
+            notes.append(f"{self.left_out} messages at the beginning weren't read.")
+        return fragment(self.content, notes)

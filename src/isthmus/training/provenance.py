@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.licences import CARDS, stated_licences
 
-CARDS = ("README.md", "dataset_info.json")
-"""Where sets say their licence: in the front matter of a dataset card, or under ``license``."""
 ABOVE = 2
 """Folders above a file's own in which a card is looked for: sets keep their tables in ``data/train``."""
 
@@ -39,7 +35,7 @@ def _described(source: ConversationSource) -> dict[str, Any]:
     files = [file for file in source.files if file.exists()]
     if files:
         found |= {"files": [str(file) for file in files], "content": _content(files)}
-    if licences := sorted({licence for folder in _folders(files) for licence in _licences(folder)}):
+    if licences := sorted({licence for folder in _folders(files) for licence in stated_licences(folder)}):
         found["licence"] = ", ".join(licences)
     return found
 
@@ -64,19 +60,3 @@ def _folders(files: Sequence[Path]) -> set[Path]:
         near = (place for place in (folder, *folder.parents[:ABOVE]) if any((place / card).is_file() for card in CARDS))
         found |= set(islice(near, 1))
     return found
-
-
-def _licences(folder: Path) -> list[str]:
-    """What the cards of a folder say; nothing where they can't be read, as a licence is no reason to end a run."""
-    found: list[Any] = []
-    for card in CARDS:
-        try:
-            told = (folder / card).read_text(encoding="utf-8")
-            begun, _, rest = told.partition("---\n")
-            plain = json.loads(told) if card.endswith(".json") else yaml.safe_load(rest.partition("\n---")[0])
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if isinstance(plain, Mapping) and (card.endswith(".json") or not begun.strip()):
-            licence = plain.get("license")
-            found += licence if isinstance(licence, list) else [licence]
-    return [licence for licence in found if isinstance(licence, str) and licence]

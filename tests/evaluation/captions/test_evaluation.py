@@ -88,7 +88,7 @@ def test_groups_have_figures_of_their_own(tmp_path: Path) -> None:
     evaluation = CaptionEvaluation(folder=tmp_path, by="modality", training=training, twins=["image1"])
     said = {"image": [("a dog", "a dog"), ("a cow", "a red hen")], "video": [("a hat", "a hat"), ("a cat", "a dog")]}
     ids = torch.zeros((2, 1), dtype=torch.int64)
-    trainer: Any = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path, fast_dev_run=False)
+    trainer: Any = SimpleNamespace(is_global_zero=True, default_root_dir=tmp_path, fast_dev_run=True)
     evaluation.on_test_epoch_start(trainer, trainer)
     for modality, pairs in said.items():
         details = [{"id": f"{modality}{n}", "caption": one, "modality": modality} for n, (_, one) in enumerate(pairs)]

@@ -28,7 +28,11 @@ def run(tiny_experts_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFa
 
 def test_the_matrix_is_written_as_it_was_measured(run: MatrixEvaluation) -> None:
     written = json.loads((run.folder / "matrix.json").read_text(encoding="utf-8"))
+    protocol = written.pop("protocol")
     assert written == run.report
+    assert protocol["judges"] == {name: type(judge).__name__ for name, judge in run.judges.items()}
+    assert protocol["sampling"]["seed"] == 0 and protocol["generators"].keys() <= {"image", "video", "audio", "points"}
+    assert all(one["conversations"] for one in protocol["test"].values())
     assert set(written) == {"cells", "arithmetic", "text_only", "confidence"}
     assert list(written["cells"])[:3] == ["text->text", "text->image", "image->text"]
     assert all(entry["n"] == 3 for entry in [*written["cells"].values(), *written["arithmetic"].values()])
@@ -81,7 +85,8 @@ def test_two_processes_measure_what_one_measures(
         check=False,
     )
     assert finished.returncode == 0, finished.stderr.decode()[-3000:]
-    assert json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8")) == run.report
+    written = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
+    assert written == run.report | {"protocol": written["protocol"]}
     assert finished.stdout.decode().count("input -> output") == 1, "one process prints"
     assert len(SOURCE) % 4 == 1, "the second process had nothing of its own in the last batch"
 

@@ -18,10 +18,7 @@ from PIL import Image
 from scipy.io import wavfile
 
 from isthmus.data.conversations.schema import MediumItem, Message, TextItem
-from isthmus.evaluation import Measurement
-from isthmus.evaluation.matrix.measurement import JudgedReply
-from isthmus.evaluation.matrix.scoring import Expectation, Verdict
-from isthmus.evaluation.report.embedding import (
+from isthmus.display.embedding import (
     audio_wav,
     embedded,
     image_png,
@@ -29,6 +26,9 @@ from isthmus.evaluation.report.embedding import (
     spectrogram_png,
     video_webp,
 )
+from isthmus.evaluation import Measurement
+from isthmus.evaluation.matrix.measurement import JudgedReply
+from isthmus.evaluation.matrix.scoring import Expectation, Verdict
 from isthmus.evaluation.report.gallery import write_gallery
 from isthmus.model import Reply
 from isthmus.pocket.cells import MatrixCells

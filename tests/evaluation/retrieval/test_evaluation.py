@@ -99,6 +99,8 @@ def test_a_test_run_reports_both_judges(
     data = ConversationDataModule({}, test={"set": media}, batch_size=5)
     trainer.test(TrainingModule(embedded), datamodule=data, verbose=False)
     written = json.loads((tmp_path / "retrieval.json").read_text(encoding="utf-8"))
+    protocol = written.pop("protocol")
+    assert protocol["media"]["conversations"] == len(evaluation.media) and protocol["answers"] == evaluation.answers
     assert written == json.loads(json.dumps(evaluation.report)) and list(written) == ["image", "video"]
     for modality in (Modality.IMAGE, Modality.VIDEO):
         conversations = of(manifest, modality)

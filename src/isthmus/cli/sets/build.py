@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from isthmus.cli.brought import BRINGS
+from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.sets.lint import FAIL_ON, bar, fails
 from isthmus.paths import user_path
 
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from isthmus.data.streaming.convert import Converted
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = ArgumentParser(description="Writes dialogues over captioned media: JSON lines, and the media beside them.")
+    made = Parser(description="Writes dialogues over captioned media: JSON lines, and the media beside them.")
     made.add_argument("specs", nargs="+", help="captioned media: files of one format, or configs with data")
     made.add_argument("out", type=user_path, help="a folder without a set")
     made.add_argument("--format", type=str, default="ManifestSource", help="of the files: see `isthmus data lint`")

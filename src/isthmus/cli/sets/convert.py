@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from isthmus.cli.brought import BRINGS
+from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.sets.lint import FAIL_ON, as_text, bar, fails
 from isthmus.paths import user_path
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 KINDS = ("shards", "jsonl")
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = ArgumentParser(description="Writes sets anew, as shards or as JSON lines; media are copied as they are.")
+    made = Parser(description="Writes sets anew, as shards or as JSON lines; media are copied as they are.")
     made.add_argument("specs", nargs="+", help="files of one format, or configs with data")
     made.add_argument("out", type=str, help="an empty folder or none; for shards also a URL, as s3://bucket/set")
     made.add_argument("--to", choices=KINDS, default="shards", help="tar files with an index, or lines and files")

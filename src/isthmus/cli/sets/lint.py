@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from isthmus.cli.brought import BRINGS
+from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 if TYPE_CHECKING:
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
 FAIL_ON = ("error", "warning", "never")
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = ArgumentParser(description="Reads sets as training would, and reports what would be skipped and why.")
+    made = Parser(description="Reads sets as training would, and reports what would be skipped and why.")
     made.add_argument("specs", nargs="+", help="files of one format, or configs with data")
     made.add_argument(
         "--format", type=str, default="JsonLines", help="of the files: a class of isthmus.data.formats or .preferences"
@@ -38,6 +40,7 @@ def parser() -> ArgumentParser:
         help="a trained model's folder: its template, lengths, modalities and preprocessing count",
     )
     made.add_argument("--allow", action="append", default=[], help="a package of yours that it may name")
+    add_experts(made)
     made.add_argument("--fail_on", choices=FAIL_ON, default="error", help="the least severity that exits with code 1")
     made.add_argument("--json", action="store_true", help="an object by set instead of text")
     return made
@@ -56,7 +59,7 @@ def run(options: Namespace) -> None:
     sets = open_sets(options.specs, options.format, options.root, options.option, options.brings)
     linter = Linter(longest=options.longest, decode=not options.quick)
     if options.model is not None:
-        linter.prepare = preparing(options.model, options.allow)
+        linter.prepare = preparing(options.model, options.allow, expert_paths(options.experts), options.experts_root)
     reports = lint_all(sets, linter, options.sample, bar)
     told = as_json(reports) if options.json else as_text(reports)
     print(told.encode("utf-8", "backslashreplace").decode("utf-8"))  # a file's name needn't be UTF-8
@@ -64,7 +67,12 @@ def run(options: Namespace) -> None:
         raise SystemExit(1)
 
 
-def preparing(folder: Path, allow: Sequence[str] = ()) -> Callable[[Conversation], None]:
+def preparing(
+    folder: Path,
+    allow: Sequence[str] = (),
+    experts: Mapping[str, str | Path] | None = None,
+    experts_root: Path | None = None,
+) -> Callable[[Conversation], None]:
     """What a trained model does with a conversation before it learns it: plan, preprocess and count.
 
     Raises:
@@ -73,7 +81,7 @@ def preparing(folder: Path, allow: Sequence[str] = ()) -> Callable[[Conversation
     from isthmus.data.batching.pairs import Pair
     from isthmus.model import AnyToAny
 
-    model = AnyToAny.from_checkpoint(folder, allow=allow)
+    model = AnyToAny.from_checkpoint(folder, allow=allow, experts=experts, experts_root=experts_root)
     learnt, asked = model.collator(), model.prompt_collator()
 
     def prepare(conversation: Conversation) -> None:

@@ -12,6 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from isthmus.cli.brought import bring, class_paths
 from isthmus.cli.configs import find_config
+from isthmus.cli.parsing.faults import read_fault
+from isthmus.cli.parsing.words import worded
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.paths import user_path
 
@@ -100,7 +102,7 @@ def _build(described: Any, where: str) -> ConversationSource:
     try:
         config = parser.parse_object({"source": described})
     except ArgumentError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}: {worded(read_fault(str(error)), {})}") from error
     with warnings.catch_warnings():
         # The newer name of this call isn't in the least version that is required.
         warnings.simplefilter("ignore", DeprecationWarning)

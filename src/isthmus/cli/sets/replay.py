@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 if TYPE_CHECKING:
@@ -19,14 +21,15 @@ if TYPE_CHECKING:
 COUNT = 3000
 
 
-def parser() -> ArgumentParser:
+def parser() -> Parser:
     """The command's options."""
-    made = ArgumentParser(description="Records an LLM's own answers to plain prompts: JSON lines of conversations.")
+    made = Parser(description="Records an LLM's own answers to plain prompts: JSON lines of conversations.")
     made.add_argument("out", type=user_path, help="the file of conversations, such as replay.jsonl")
     made.add_argument("--checkpoint", type=user_path, help="the LLM: a folder saved with save_pretrained; or")
     made.add_argument("--from_config", type=str, help="a config, whose backbone answers without its LoRA; or")
     made.add_argument("--model", type=user_path, help="a trained model's folder, whose LLM answers without its LoRA")
     made.add_argument("--allow", action="append", default=[], help="a package of yours that --model's folder may name")
+    add_experts(made)
     made.add_argument("--prompts", type=user_path, help="a file of yours, one prompt a line, or JSON lines of prompts")
     made.add_argument("--count", type=int, help=f"of prompts; {COUNT} of the built-in set, or all of --prompts")
     made.add_argument(
@@ -102,7 +105,9 @@ def _language_model(options: Namespace) -> LanguageModel:
     if options.model is not None:
         from isthmus.model import AnyToAny
 
-        return AnyToAny.from_checkpoint(options.model, device, options.allow).backbone.language_model
+        experts = expert_paths(options.experts)
+        model = AnyToAny.from_checkpoint(options.model, device, options.allow, experts, options.experts_root)
+        return model.backbone.language_model
     made = _of_checkpoint(options) if options.from_config is None else _of_config(options.from_config)
     made.materialize()
     return made.to(device)

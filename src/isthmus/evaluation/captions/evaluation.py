@@ -121,7 +121,8 @@ class CaptionEvaluation(pl.Callback):
         chosen = predictions[::step][: self.samples]
         examples = [{"id": name, "said": text, "references": own} for name, text, own, _ in chosen]
         print(f"\n{caption_table(self.report)}\n")
-        write_report(trainer, self.folder, FILE, self.report | {"samples": examples}, "the caption metrics")
+        how = {"reference": self.reference, "by": self.by, "twins": len(self.twins)}
+        write_report(trainer, self.folder, FILE, self.report | {"samples": examples}, "the caption metrics", how)
 
 
 def caption_table(report: dict[str, Any]) -> str:

@@ -95,7 +95,8 @@ class MatrixEvaluation(pl.Callback):
         if not trainer.is_global_zero:
             return
         print(f"\n{matrix_table(self.report)}\n")
-        write_report(trainer, self.folder, MATRIX, self.report, "the matrix's figures")
+        how = {"judges": {name: type(judge).__name__ for name, judge in self.judges.items()}}
+        write_report(trainer, self.folder, MATRIX, self.report, "the matrix's figures", how)
         if self.samples and not is_trial:
             folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
             gallery = write_gallery(folder / GALLERY, self.measurement.samples, self.report)

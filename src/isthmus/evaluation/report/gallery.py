@@ -11,11 +11,14 @@ from typing import Any
 
 from isthmus.data.conversations.schema import ContentItem, MediumItem, TextItem
 from isthmus.data.media.files import read_media
+from isthmus.display.embedding import embedded
+from isthmus.display.pages import script as clouds_script
+from isthmus.display.pages import shown_text, templates
+from isthmus.display.pages import style as media_style
 from isthmus.evaluation.matrix.measurement import JudgedReply
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.matrix.table import attribute_names
 from isthmus.evaluation.matrix.tally import all_places
-from isthmus.evaluation.report.embedding import embedded
 from isthmus.types import Media
 from isthmus.writing import write_file
 
@@ -33,14 +36,11 @@ def write_gallery(path: Path, samples: Sequence[JudgedReply], matrix: Mapping[st
         samples: conversations, which are grouped by cell.
         matrix: from :func:`isthmus.evaluation.matrix.table.matrix_report`.
     """
-    from jinja2 import Environment, StrictUndefined
-
     here = files(__package__)
     shades = "\n".join(f".shade-{level} {{ --share: {level / LEVELS:.0%}; }}" for level in range(LEVELS + 1))
-    style = here.joinpath("gallery.css").read_text(encoding="utf-8") + shades
-    script = here.joinpath("gallery.js").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(here.joinpath("gallery.html.jinja").read_text(encoding="utf-8"))
+    style = media_style() + here.joinpath("gallery.css").read_text(encoding="utf-8") + shades
+    script = clouds_script()
+    template = templates().from_string(here.joinpath("gallery.html.jinja").read_text(encoding="utf-8"))
     policy = (
         f"default-src 'none'; img-src data:; media-src data:; style-src '{_digest(style)}'; "
         f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
@@ -128,8 +128,8 @@ def _conversation(sample: JudgedReply) -> dict[str, Any]:
     turns = [
         {"role": message.role, "pieces": [_piece(item) for item in message.content]} for message in sample.messages
     ]
-    made = [embedded(piece) if isinstance(piece, Media) else _text(piece) for piece in sample.reply.content]
-    turns.append({"role": "assistant", "pieces": made or [_text("(nothing)")]})
+    made = [embedded(piece) if isinstance(piece, Media) else shown_text(piece) for piece in sample.reply.content]
+    turns.append({"role": "assistant", "pieces": made or [shown_text("(nothing)")]})
     verdict = sample.verdict
     chips = []
     for name, is_right in verdict.right.items():
@@ -145,13 +145,9 @@ def _conversation(sample: JudgedReply) -> dict[str, Any]:
 def _piece(item: ContentItem) -> dict[str, str]:
     match item:
         case TextItem(text):
-            return _text(text)
+            return shown_text(text)
         case MediumItem(modality, None, caption):
-            return _text(f"({modality}: {caption or 'not kept'})")
+            return shown_text(f"({modality}: {caption or 'not kept'})")
         case MediumItem(modality, media, _, rate):
             assert media is not None
             return embedded(media if isinstance(media, Media) else read_media(media, modality, rate=rate))
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"kind": "text", "text": text.strip()}

@@ -26,6 +26,7 @@ from isthmus.modalities import known_media
 from isthmus.model import AnyToAny
 from isthmus.paths import user_path
 from isthmus.training.module import training_module
+from isthmus.training.provenance import provenance
 from isthmus.types import Modality
 
 FILE = "retrieval.json"
@@ -90,7 +91,10 @@ class RetrievalEvaluation(pl.Callback):
             own = [one for one, its in zip(conversations, modalities, strict=True) if its == modality]
             self.report[modality] = self._measured(model, modality, own, new)
         print(f"\n{retrieval_table(self.report)}\n")
-        write_report(trainer, self.folder, FILE, self.report, "the retrieval figures")
+        (media,) = provenance({"media": self.media}).values()
+        how = {"media": {key: media[key] for key in media.keys() - {"files"}}, "answers": self.answers}
+        how |= {"reference": self.reference, "twins": len(self.twins)}
+        write_report(trainer, self.folder, FILE, self.report, "the retrieval figures", how)
 
     def _named(self, index: int) -> Conversation:
         """A conversation with an id in its details: its record's own, or its index."""

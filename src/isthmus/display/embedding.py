@@ -22,16 +22,16 @@ SPECTROGRAM = (128, 64)
 Array = np.ndarray[Any, Any]
 
 
-def image_png(array: Array) -> bytes:
-    """(H, W, 3) uint8 -> a PNG file."""
+def image_png(array: Array, largest: int = LARGEST) -> bytes:
+    """(H, W, 3) uint8 -> a PNG file, whose longer side is at most ``largest``."""
     file = io.BytesIO()
-    _fitted(array).save(file, format="PNG")
+    _fitted(array, largest).save(file, format="PNG")
     return file.getvalue()
 
 
-def video_webp(array: Array, rate: float) -> bytes:
-    """(F, H, W, 3) uint8 at ``rate`` frames a second -> an animated WebP file that loops."""
-    frames = [_fitted(frame) for frame in array]
+def video_webp(array: Array, rate: float, largest: int = LARGEST) -> bytes:
+    """(F, H, W, 3) uint8 at ``rate`` frames a second -> an animated WebP file that loops; ``largest`` as above."""
+    frames = [_fitted(frame, largest) for frame in array]
     file = io.BytesIO()
     frames[0].save(
         file,
@@ -87,7 +87,7 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
 
 
-def embedded(medium: Media) -> dict[str, str]:
+def embedded(medium: Media, largest: int = LARGEST) -> dict[str, str]:
     """What a page needs to show a medium: ``kind`` and ``uri`` or ``points``, and of a sound its ``spectrum``.
 
     What a browser has no way to show is shown by a picture, film, sound or cloud of it, as its modality says.
@@ -95,10 +95,10 @@ def embedded(medium: Media) -> dict[str, str]:
     shown: Media = medium.modality.spec.function("view")(medium)
     array, rate, name = shown.array, shown.rate, str(medium.modality)
     if shown.modality.kind is RASTER:
-        return {"kind": "image", "name": name, "uri": data_uri("image/png", image_png(array))}
+        return {"kind": "image", "name": name, "uri": data_uri("image/png", image_png(array, largest))}
     if shown.modality.kind is CLIP:
         assert rate is not None, "a clip has a rate"
-        return {"kind": "video", "name": name, "uri": data_uri("image/webp", video_webp(array, rate))}
+        return {"kind": "video", "name": name, "uri": data_uri("image/webp", video_webp(array, rate, largest))}
     if shown.modality.kind is SIGNAL:
         assert rate is not None, "a signal has a rate"
         spectrum = data_uri("image/png", spectrogram_png(array))
@@ -116,9 +116,9 @@ def embedded(medium: Media) -> dict[str, str]:
     )
 
 
-def _fitted(array: Array) -> Any:
+def _fitted(array: Array, largest: int) -> Any:
     from PIL import Image
 
     picture = Image.fromarray(array)
-    picture.thumbnail((LARGEST, LARGEST))
+    picture.thumbnail((largest, largest))
     return picture

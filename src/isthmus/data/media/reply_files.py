@@ -11,7 +11,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from isthmus.data.media.files import save_media
-from isthmus.model.reply import Reply
 from isthmus.paths import user_path
 from isthmus.types import Media
 from isthmus.writing import write_file
@@ -29,11 +28,6 @@ def as_content(pieces: Sequence[str | Media]) -> Content:
         for piece in pieces
     ]
     return content or [{"type": "text", "text": ""}]
-
-
-def printable(text: str) -> str:
-    """The text without control characters, by which an LLM's output could control a terminal."""
-    return "".join(character for character in text if character.isprintable() or character in "\n\t").strip()
 
 
 class MediaFolder:
@@ -105,13 +99,12 @@ def write_record(record: Mapping[str, Any], path: Path) -> None:
     write_file(path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def save_reply(reply: Reply, folder: Path) -> list[Path]:
+def save_pieces(pieces: Sequence[str | Media], facts: Mapping[str, Any], folder: Path) -> list[Path]:
     """Writes ``reply.json`` and each medium into a folder, and returns the paths of the media.
 
-    ``reply.json`` holds ``content`` in the chat-content convention, with file names, and facts about decoding:
-    ``forced`` (media that the request required and the LLM didn't emit), ``ended``, ``tokens`` and ``left_out``.
-    Earlier replies in the folder are kept: their records are renamed to ``reply-001.json``, ``reply-002.json`` and so
-    on, and their media keep their names. Media of the second reply begin with ``002_``.
+    ``reply.json`` holds ``content`` in the chat-content convention, with file names, and the facts. Earlier replies in
+    the folder are kept: their records are renamed to ``reply-001.json``, ``reply-002.json`` and so on, and their media
+    keep their names. Media of the second reply begin with ``002_``.
     """
     newest = folder / "reply.json"
     number = 1 + highest(folder, r"reply-(\d+)\.json")
@@ -119,7 +112,6 @@ def save_reply(reply: Reply, folder: Path) -> list[Path]:
         newest.replace(claim(folder / f"reply-{number:03}.json"))
         number += 1
     folder.mkdir(parents=True, exist_ok=True)
-    content = MediaFolder(folder).save(as_content(reply.content), f"{number:03}_" if number > 1 else "")
-    how = {"forced": reply.forced, "ended": reply.ended, "tokens": reply.tokens, "left_out": reply.left_out}
-    write_record({"content": content, **how}, newest)
+    content = MediaFolder(folder).save(as_content(pieces), f"{number:03}_" if number > 1 else "")
+    write_record({"content": content, **facts}, newest)
     return [folder / item[item["type"]] for item in content if item["type"] != "text"]

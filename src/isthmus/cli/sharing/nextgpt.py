@@ -1,11 +1,12 @@
-"""``isthmus import``: what others have trained, as folders of this package."""
+"""``isthmus import nextgpt-v1``: what NExT-GPT's first release has trained, as a folder of this package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
+from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 PIPELINES = {
@@ -16,14 +17,9 @@ PIPELINES = {
 """By modality, the option that gives its generator's folder, and where it lies otherwise, below ``checkpoints``."""
 
 
-def parser() -> ArgumentParser:
-    """Of ``isthmus import``, which has the systems below it."""
-    return ArgumentParser(description="Turns what others have trained into a model to chat with and to train further.")
-
-
-def nextgpt_parser() -> ArgumentParser:
+def nextgpt_parser() -> Parser:
     """The options of ``isthmus import nextgpt-v1``."""
-    options = ArgumentParser(description="Imports what NExT-GPT's first release has trained (docs/importing.md).")
+    options = Parser(description="Imports what NExT-GPT's first release has trained (docs/importing.md).")
     options.add_argument("--delta", type=user_path, required=True, help="its pytorch_model.pt")
     options.add_argument(
         "--vicuna", type=user_path, required=True, help="the folder of the LLM that it was trained over"

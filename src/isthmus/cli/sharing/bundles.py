@@ -1,0 +1,74 @@
+"""``isthmus export`` and ``isthmus import FILE``: a trained model on its way to others, and theirs to us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.parser import Parser
+from isthmus.paths import user_path
+
+
+def export_parser() -> Parser:
+    """The options of ``isthmus export``."""
+    made = Parser(description="Writes a trained model as one folder or file: weights, config, fingerprints, a card.")
+    made.add_argument("model", type=user_path, help="a trained stage's folder")
+    made.add_argument("out", type=user_path, help="a new folder, or a new file that ends in .zip")
+    made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
+    return made
+
+
+def run_export(options: Namespace) -> None:
+    """Exports, and says what is in it.
+
+    Raises:
+        ValueError: see :func:`isthmus.model.sharing.export.export`.
+    """
+    from isthmus.cli.parts import all_parts
+    from isthmus.cli.runs.results import figures_of
+    from isthmus.model.bundle import read_manifest
+    from isthmus.model.sharing.export import export
+
+    published = {part.name: part.card.weights for part in all_parts()}
+    figures = [f"{name}: {told}" for name, told in figures_of(options.model.parent).items()]
+    out = export(options.model, options.out, options.license, figures, published)
+    files = [out] if out.is_file() else list(out.iterdir())
+    size = sum(file.stat().st_size for file in files) / 1e6
+    parts = len(read_manifest(options.model)["components"])
+    print(f"exported: {out} ({size:.1f} MB): {parts} parts, the config, fingerprints and a card (README.md)")
+    if options.license is None:
+        print("licence:  the card says that none is stated; --license states yours")
+    print(f"import:   isthmus import {out} --experts_root FOLDER")
+
+
+def import_parser() -> Parser:
+    """The options of ``isthmus import FILE``."""
+    made = Parser(
+        description="Imports what `isthmus export` wrote. `isthmus import nextgpt-v1 --help`: NExT-GPT's first release."
+    )
+    made.add_argument("file", type=user_path, help="a file or folder that `isthmus export` wrote")
+    made.add_argument("--out", type=user_path, help="a new folder; runs/NAME where not given")
+    add_experts(made)
+    made.add_argument("--allow", action="append", default=[], help="a package of yours that it may name; repeatable")
+    made.add_argument("--largest", type=float, default=4.0, help="gigabytes that the file may unpack to")
+    return made
+
+
+def run_import(options: Namespace) -> None:
+    """Imports, and says how to go on.
+
+    Raises:
+        ValueError: see :func:`isthmus.model.sharing.opening.open_export`.
+    """
+    from isthmus.model.sharing.opening import open_export
+
+    out = options.out or Path("runs", options.file.stem if options.file.suffix == ".zip" else options.file.name)
+    experts = expert_paths(options.experts)
+    opened = open_export(options.file, out, experts, options.experts_root, options.allow, options.largest)
+    print(f"imported: {opened.folder}, stage {opened.stage}")
+    for role, told in opened.experts.items():
+        print(f"expert:   {role}: {told}{' (not found here)' if role in opened.absent else ''}")
+    how = " --experts_root FOLDER" if opened.absent else ""
+    print(f"chat:     isthmus chat --model {opened.folder}{how}")

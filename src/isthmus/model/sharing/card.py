@@ -1,0 +1,82 @@
+"""The card of a trained model that is handed on: a README.md as Hugging Face has them, made of its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from isthmus import __version__
+
+UNSTATED = "not stated"
+
+
+def model_card(
+    name: str,
+    manifest: Mapping[str, Any],
+    state: Mapping[str, Mapping[str, Tensor]],
+    licences: Mapping[str, str],
+    license: str | None = None,
+    figures: Sequence[str] = (),
+) -> str:
+    """The card's text.
+
+    Args:
+        name: of the model.
+        manifest: as it is handed on.
+        state: what was learnt, by component.
+        licences: by role, of the experts' weights.
+        license: of what was learnt, as ``apache-2.0``; None if whoever hands it on doesn't say.
+        figures: lines of what was measured.
+    """
+    roles = list(manifest["experts"])
+    takes, gives = (
+        ", ".join(["text", *(role.partition(".")[2] for role in roles if role.startswith(f"{kind}."))])
+        for kind in ("encoder", "generator")
+    )
+    front = {"license": license or "other", "library_name": "isthmus", "pipeline_tag": "any-to-any"}
+    parts = [
+        [component, str(len(tensors)), f"{sum(own.numel() for own in tensors.values()):,}"]
+        for component, tensors in state.items()
+    ]
+    experts = [
+        [role, one["class"], one["checkpoint"], one["fingerprint"], licences.get(role, UNSTATED)]
+        for role, one in manifest["experts"].items()
+    ]
+    data = [
+        [source, one["class"], str(one["conversations"]), one.get("content", ""), one.get("licence", UNSTATED)]
+        for source, one in manifest.get("data", {}).items()
+    ]
+    blocks = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {name}",
+        f"It takes {takes}, and answers with {gives}. These are the parts that were learnt, up to the stage "
+        f"`{manifest['stage']}`, by isthmus {__version__}; the frozen experts that they "
+        "were learnt beside are named below, and come from their own publishers.",
+        "## Use",
+        "FOLDER is where your experts are; `--experts backbone=PATH` names one by itself. An expert other than the one "
+        "below is told by its fingerprint, and refused.",
+        f"```\nisthmus import {name}.zip --experts_root FOLDER\nisthmus chat --model runs/{name}\n```",
+        "## What was learnt",
+        _table(["part", "tensors", "parameters"], parts),
+        "## Experts",
+        _table(["role", "class", "checkpoint", "fingerprint", "licence of its weights"], experts),
+        "## Learnt from",
+        _table(["source", "class", "conversations", "hash of its files", "licence"], data) if data else f"{UNSTATED}.",
+        *(["## Figures", "\n".join(f"- {line}" for line in figures)] if figures else []),
+        "## Licences",
+        f"What was learnt: {license or f'{UNSTATED}; ask whoever made it'}. The licences of the experts and of the "
+        "data bind beside it.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).replace("|", "\\|").split()) or "-"

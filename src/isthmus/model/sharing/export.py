@@ -1,0 +1,112 @@
+"""``isthmus export``: a trained stage's folder -> one folder or file for others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+from isthmus.data.licences import stated_licences
+from isthmus.model.bundle import MANIFEST, read_components, read_manifest
+from isthmus.model.relocation import CHECKPOINT, ELSEWHERE, held, relocated
+from isthmus.model.sharing.archive import ENDING, pack
+from isthmus.model.sharing.card import model_card
+from isthmus.paths import user_path
+from isthmus.writing import write_folder
+
+CARD = "README.md"
+
+
+def export(
+    folder: Path,
+    out: Path,
+    license: str | None = None,
+    figures: Sequence[str] = (),
+    published: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes what others need of a trained model: weights, configuration, fingerprints, and a card with licences.
+
+    Absolute paths of this machine, which would tell of whose it is, are cut to what tells the experts apart.
+
+    Args:
+        folder: the trained stage's.
+        out: a new folder, or a new file that ends in ``.zip``.
+        license: of what was learnt, for the card.
+        figures: lines of what was measured, for the card.
+        published: by class, the licence of its published weights, for experts whose folder doesn't state one.
+
+    Raises:
+        ValueError: the folder isn't a trained model's or is damaged, or ``out`` is there already or can't be written.
+    """
+    state = read_components(folder)  # damage shows here, and not at whoever gets it
+    manifest = read_manifest(folder)
+    licences = _licences(folder, manifest, published or {})
+    manifest = without_paths(manifest)
+    name = out.stem if out.suffix == ENDING else out.name
+    if out.exists() or (out.suffix and out.suffix != ENDING):
+        found = "something of that name" if out.exists() else f"the ending {out.suffix}"
+        raise ValueError(
+            f"{out}: found {found}; expected a new folder, or a new file NAME{ENDING}. Fix: choose another."
+        )
+    files = {f"{component}.safetensors": (folder / f"{component}.safetensors").read_bytes() for component in state}
+    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    files[CARD] = model_card(name, manifest, state, licences, license, figures).encode()
+    if out.suffix == ENDING:
+        pack(files, out)
+    else:
+        write_folder(out, files)
+    return out
+
+
+def without_paths(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a manifest without absolute paths, names of data files and the cache's folder."""
+    shared: dict[str, Any] = deepcopy(dict(manifest))
+    parts = list(held(shared["configuration"]))
+    holders = [*(part.settings for part in parts), *shared["experts"].values()]
+    shorter = _shorter({str(one[CHECKPOINT]) for one in holders})
+    for one in holders:
+        one[CHECKPOINT] = shorter[str(one[CHECKPOINT])]
+    if shared["configuration"] is not None:
+        shared["configuration"]["cache"] = None
+    for source in shared.get("data", {}).values():
+        if "files" in source:
+            source["files"] = [Path(file).name for file in source["files"]]
+    return shared
+
+
+def _shorter(checkpoints: set[str]) -> dict[str, str]:
+    """Each checkpoint -> itself, if relative; else a relative one of these that it ends in, or what tells it apart."""
+    own = {each: user_path(each) for each in checkpoints if ELSEWHERE not in each}
+    relative = {path for path in own.values() if not path.is_absolute()}
+    absolute = {path for path in own.values() if path.is_absolute()}
+    root = Path(commonpath([path.parent for path in absolute])) if absolute else Path("/")
+    found = {}
+    for each in checkpoints:
+        path = own.get(each)
+        if path is None or path in relative:
+            found[each] = each
+        else:
+            ends = [one for one in relative if path.parts[-len(one.parts) :] == one.parts]
+            found[each] = str(max(ends, key=lambda one: len(one.parts), default=path.relative_to(root)))
+    return found
+
+
+def _licences(folder: Path, manifest: Mapping[str, Any], published: Mapping[str, str]) -> dict[str, str]:
+    """By role what the expert's own card says, if it is there, or what is known of its class's published weights."""
+    there = {
+        Path(part.checkpoint).name: Path(part.checkpoint)
+        for part in held(relocated(manifest["configuration"], folder))
+        if not part.is_absent()
+    }
+    found = {}
+    for role, one in manifest["experts"].items():
+        path = there.get(Path(one[CHECKPOINT]).name, Path(one[CHECKPOINT]))
+        stated = stated_licences(path if path.is_dir() else path.parent)
+        if stated:
+            found[role] = ", ".join(stated)
+        elif one["class"] in published:
+            found[role] = f"{published[one['class']]} (of the published weights)"
+    return found

@@ -1,0 +1,217 @@
+"""A trained model on its way to others: packed, unpacked and used in another layout; and what may come in its place."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from model.test_bundle import CHAT, CONFIGURATION, rewrite
+
+from isthmus.model import AnyToAny
+from isthmus.model.sharing.archive import NAME, unpack
+from isthmus.model.sharing.export import export, without_paths
+from isthmus.model.sharing.opening import open_export
+
+
+@pytest.fixture
+def stage(clone: Path) -> Path:
+    """A bundle that says what it was learnt from."""
+    folder = clone / "runs" / "stage"
+    source = {"class": "isthmus.data.JsonLines", "conversations": 7, "files": ["/home/me/secret/mine.jsonl"]}
+    rewrite(folder, data={"mine": source | {"licence": "cc-by-4.0"}})
+    (clone / "experts/image/README.md").write_text("---\nlicense: openrail\n---\n")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["handed.zip", "handed"])
+def test_a_model_is_handed_on_and_answers_the_same_in_another_layout(
+    name: str, stage: Path, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = AnyToAny.from_checkpoint(stage).chat(CHAT, require=["image"])
+    out = export(stage, tmp_path / name, "apache-2.0", ["matrix.json: digit 0.9"])
+    assert out.is_file() == name.endswith(".zip")
+    models = (clone / "experts").rename(tmp_path / "models")
+    opened = open_export(out, tmp_path / "theirs", experts_root=models)
+    assert (opened.stage, opened.absent) == ("some_stage", [])
+    reply = AnyToAny.from_checkpoint(tmp_path / "theirs").chat(CHAT, require=["image"])
+    assert reply.text == expected.text
+    for mine, theirs in zip(reply.media(), expected.media(), strict=True):
+        assert (mine.array == theirs.array).all()
+
+
+def test_the_card_says_what_it_is_and_under_which_licences(stage: Path, tmp_path: Path) -> None:
+    out = export(stage, tmp_path / "handed", "apache-2.0", ["matrix.json: digit 0.9"], {"ImageBind": "CC-BY-NC-SA 4.0"})
+    card = (out / "README.md").read_text(encoding="utf-8")
+    _, front, text = card.split("---\n", 2)
+    assert yaml.safe_load(front)["license"] == "apache-2.0"
+    assert "takes text, image, and answers with text, image, audio" in text and "- matrix.json: digit 0.9" in text
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    assert "openrail" in rows["| generator.image"] and "not stated" in rows["| generator.audio"]
+    assert "CC-BY-NC-SA 4.0 (of the published weights)" in rows["| encoder.image"]
+    assert "cc-by-4.0" in rows["| mine"] and "| lora" in rows
+    unstated = export(stage, tmp_path / "other").joinpath("README.md").read_text(encoding="utf-8")
+    assert "license: other" in unstated and "What was learnt: not stated; ask whoever made it." in unstated
+
+
+def test_nothing_of_this_machine_is_handed_on(clone: Path, stage: Path, tmp_path: Path) -> None:
+    """Absolute paths are cut to what tells the experts apart; relative ones stay."""
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    language_model = configuration["backbone"]["init_args"]["language_model"]["init_args"]
+    language_model["checkpoint"] = str(clone / "experts/llama")
+    for generator in configuration["output_side"]["init_args"]["generators"]:
+        generator["init_args"]["checkpoint"] = str(clone / generator["init_args"]["checkpoint"])
+    configuration["cache"] = {"folder": str(clone / "cache")}
+    manifest = json.loads((stage / "manifest.json").read_text()) | {"configuration": configuration}
+    manifest["experts"]["encoder.image"]["checkpoint"] = str(clone / "experts/imagebind")
+    shared = without_paths(manifest)
+    assert str(tmp_path) not in json.dumps(shared) and "/home/me" not in json.dumps(shared)
+    assert shared["experts"]["encoder.image"]["checkpoint"] == "experts/imagebind"
+    assert (
+        shared["configuration"]["backbone"]["init_args"]["language_model"]["init_args"]["checkpoint"] == "experts/llama"
+    )
+    generators = shared["configuration"]["output_side"]["init_args"]["generators"]
+    assert [one["init_args"]["checkpoint"] for one in generators] == ["experts/image", "experts/audio"]
+    alone = {"configuration": {"a": {"checkpoint": "/x/y/a"}, "b": {"checkpoint": "/x/z/b"}}, "experts": {}}
+    assert without_paths(alone)["configuration"] == {
+        "a": {"checkpoint": "y/a"},
+        "b": {"checkpoint": "z/b"},
+        "cache": None,
+    }
+    assert shared["data"]["mine"]["files"] == ["mine.jsonl"] and str(tmp_path) in json.dumps(manifest)
+
+
+def test_the_same_model_gives_the_same_file(stage: Path, tmp_path: Path) -> None:
+    first, second = export(stage, tmp_path / "a" / "m.zip"), export(stage, tmp_path / "b" / "m.zip")
+    assert first.read_bytes() == second.read_bytes()
+    for taken in (stage, first):
+        with pytest.raises(ValueError, match="found something of that name; expected a new folder, or a new file"):
+            export(stage, taken)
+    with pytest.raises(ValueError, match=r"found the ending .tar; expected .* a new file NAME.zip"):
+        export(stage, tmp_path / "m.tar")
+
+
+def test_a_bundle_of_before_renames_is_handed_on_and_used(clone: Path, stage: Path, tmp_path: Path) -> None:
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    configuration["backbone"]["init_args"]["language_model"]["init_args"]["recompute"] = False
+    for generator in configuration["output_side"]["init_args"]["generators"]:
+        generator["init_args"]["precision"] = "float32"
+    rewrite(stage, configuration=configuration)
+    out = export(stage, tmp_path / "old.zip")
+    open_export(out, tmp_path / "theirs", experts_root=clone)
+    manifest = json.loads((tmp_path / "theirs/manifest.json").read_text())
+    assert "recompute" not in json.dumps(manifest) and "precision" not in json.dumps(manifest)
+    assert AnyToAny.from_checkpoint(tmp_path / "theirs").outputs == ["image", "audio"]
+
+
+def test_an_import_without_experts_says_which_are_absent(clone: Path, stage: Path, tmp_path: Path) -> None:
+    out = export(stage, tmp_path / "m.zip")
+    (clone / "experts").rename(tmp_path / "hidden")
+    opened = open_export(out, tmp_path / "theirs")
+    assert opened.absent == ["backbone", "encoder.image", "generator.image", "generator.audio"]
+
+
+def test_another_expert_is_refused_at_the_import(clone: Path, stage: Path, tmp_path: Path) -> None:
+    out = export(stage, tmp_path / "m.zip")
+    with pytest.raises(ValueError, match=r"backbone was CausalBackbone experts/llama with .* found .*imagebind with"):
+        open_export(out, tmp_path / "theirs", experts={"backbone": clone / "experts/imagebind"})
+    assert not (tmp_path / "theirs").exists()
+
+
+def packed(path: Path, entries: list[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../lora.safetensors",
+        "/tmp/lora.safetensors",
+        "below/lora.safetensors",
+        "..\\lora.safetensors",
+        "C:lora.safetensors",
+        ".hidden.safetensors",
+        "run.py",
+        "manifest.json/",
+        "lora.safetensors\0.py",
+    ],
+)
+def test_a_name_that_could_leave_the_folder_or_run_is_refused(name: str, tmp_path: Path) -> None:
+    archive = packed(tmp_path / "evil.zip", [("manifest.json", b"{}"), (name, b"x")])
+    if NAME.fullmatch(name.partition("\0")[0]):  # zipfile cuts names at a null byte
+        name = name.partition("\0")[0]
+        assert set(unpack(archive)) == {"manifest.json", name}
+        return
+    with pytest.raises(ValueError, match=r"evil.zip: found '.*' in it; expected manifest.json, README.md and weights"):
+        open_export(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.zip"]
+
+
+def test_what_unpacks_to_more_than_is_allowed_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    bomb = packed(tmp_path / "bomb.zip", [("manifest.json", b"{}"), ("lora.safetensors", bytes(1 << 26))])
+    assert bomb.stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match=r"bomb.zip: its files have 0.1 GB together; expected at most 0.01"):
+        open_export(bomb, tmp_path / "out", largest=0.01)
+
+
+def test_a_size_that_lies_is_an_error(tmp_path: Path) -> None:
+    """An entry that says that it is small unpacks to no more than it says, and then its checksum differs."""
+    bomb = packed(tmp_path / "bomb.zip", [("lora.safetensors", bytes(1 << 20))])
+    content = bomb.read_bytes()
+    bomb.write_bytes(content.replace((1 << 20).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match=r"bomb.zip: it can't be read as an archive"):
+        unpack(bomb)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda files: files.pop("manifest.json"), "found no manifest.json, so no trained model"),
+        (lambda files: files.pop("lora.safetensors"), r"expected the \d that its manifest names; they differ in lora"),
+        (lambda files: files.update({"more.safetensors": b"x"}), "differ in more.safetensors"),
+        (lambda files: files.update({"lora.safetensors": b"x"}), "lora.safetensors: its content isn't what the manif"),
+        (lambda files: files.update({"manifest.json": b"["}), "manifest.json: damaged"),
+        (lambda files: files.update({"manifest.json": b"[" * 100_000}), "manifest.json: damaged"),
+    ],
+)
+def test_what_is_not_whole_is_refused_and_nothing_is_written(
+    damage: Callable[[dict[str, bytes]], Any], message: str, stage: Path, tmp_path: Path
+) -> None:
+    files = unpack(export(stage, tmp_path / "m.zip"))
+    damage(files)
+    with pytest.raises(ValueError, match=message):
+        open_export(packed(tmp_path / "damaged.zip", list(files.items())), tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_components_cannot_name_other_files(stage: Path, tmp_path: Path) -> None:
+    files = unpack(export(stage, tmp_path / "m.zip"))
+    manifest = json.loads(files["manifest.json"])
+    manifest["components"]["../../secret"] = "0" * 64
+    files["manifest.json"] = json.dumps(manifest).encode()
+    with pytest.raises(ValueError, match=r"they differ in \.\./\.\./secret.safetensors"):
+        open_export(packed(tmp_path / "evil.zip", list(files.items())), tmp_path / "out")
+
+
+def test_classes_of_other_packages_are_refused_at_the_import(stage: Path, tmp_path: Path) -> None:
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    configuration["input_side"]["init_args"]["encoders"][0]["class_path"] = "os.system"
+    rewrite(stage, configuration=configuration)
+    files = unpack(export(stage, tmp_path / "m.zip"))
+    with pytest.raises(ValueError, match=r"found 'os.system'; expected a class of isthmus"):
+        open_export(packed(tmp_path / "evil.zip", list(files.items())), tmp_path / "out", experts_root=tmp_path)
+
+
+def test_no_archive_at_all(tmp_path: Path) -> None:
+    (tmp_path / "words.zip").write_text("words")
+    for name in ("words.zip", "gone.zip"):
+        with pytest.raises(ValueError, match=f"{name}: it can't be read as an archive"):
+            open_export(tmp_path / name, tmp_path / "out")
