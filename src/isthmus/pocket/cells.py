@@ -84,14 +84,19 @@ class MatrixCells(PocketSource):
         else:
             given, output = self.cells[place]
             random = self.random(index)
+            digit = number % 10
             if given is None:
-                dialogue, details = self._sum(output, number % 10, random)
+                dialogue, expected = self.summed(output, digit, random), Concept(digit)
+                details = _details("arithmetic", f"image+audio->{output}", output, expected, dialogue)
             else:
-                dialogue, details = self._cell(given, output, number % 10, random)
+                dialogue, expected = self.asked(given, output, digit, random)
+                details = _details("matrix", f"{given}->{output}", output, expected, dialogue)
         whole = conversation(dialogue, self.split, random, world=self.world)
         return Conversation(whole.prompt().messages, details)
 
-    def _cell(self, given: Modality, output: Modality, digit: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
+    def asked(self, given: Modality, output: Modality, digit: int, random: Random) -> tuple[Dialogue, Concept]:
+        """A prompt of a cell about a digit, with its answer, and the attributes that both modalities have."""
+
         def drawn() -> Dialogue:
             if given is Modality.TEXT and output is not Modality.TEXT:
                 return (text_request(random, output, digit, self.world),)
@@ -100,16 +105,16 @@ class MatrixCells(PocketSource):
         dialogue = self.held_out(drawn, random)
         # A caption holds the attributes that both modalities have; for text to text these are all that the text names.
         shown = next(part for part in (*dialogue[0].assistant, *dialogue[0].user) if isinstance(part, Shown))
-        return dialogue, _details("matrix", f"{given}->{output}", output, shown.known, dialogue)
+        return dialogue, shown.known
 
-    def _sum(self, output: Modality, total: int, random: Random) -> tuple[Dialogue, dict[str, Any]]:
+    def summed(self, output: Modality, total: int, random: Random) -> Dialogue:
+        """A prompt for the sum of an image's and a tone's digits, with its answer."""
         first = int(random.integers(total + 1))
         places = (
             draw_shown(random, first, Modality.IMAGE, self.world),
             draw_shown(random, total - first, Modality.AUDIO, self.world),
         )
-        dialogue = (dialogues.add(random, *places, total, output),)
-        return dialogue, _details("arithmetic", f"image+audio->{output}", output, Concept(total), dialogue)
+        return (dialogues.add(random, *places, total, output),)
 
 
 def _details(task: str, cell: str, output: Modality, expected: Concept | None, dialogue: Dialogue) -> dict[str, Any]:

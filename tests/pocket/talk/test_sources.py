@@ -12,11 +12,11 @@ import pytest
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket.dialogues import Dialogue, Shown
-from isthmus.pocket.talk import AnyToAny, Arithmetic, Chat, Describe, Draw
-from isthmus.pocket.talk.answers import HERE
-from isthmus.pocket.talk.grammar import Choices, expand, put, with_articles
-from isthmus.pocket.talk.things import told
-from isthmus.pocket.talk.typed import typed
+from isthmus.pocket.talk import AnyToAny, Arithmetic, Chat, Describe, Draw, MatrixCells
+from isthmus.pocket.talk.exchanges.answers import HERE
+from isthmus.pocket.talk.wording.grammar import Choices, expand, put, with_articles
+from isthmus.pocket.talk.wording.things import told
+from isthmus.pocket.talk.wording.typed import typed
 from isthmus.pocket.tasks import PocketSource
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import MEDIA, Modality
@@ -153,3 +153,21 @@ def test_typing_keeps_media_and_their_order() -> None:
     endings = Counter(str(turn[1])[-1] for turn in turns)
     assert endings["."] > endings["!"] > 0
     assert any(str(turn[1]).isupper() for turn in turns)
+
+
+def test_matrix_cells_ask_in_the_splits_words_and_expect_what_both_modalities_show() -> None:
+    cells = MatrixCells(per_cell=10)
+    assert len(cells) == 10 * (25 + 3)
+    for index in range(len(cells)):
+        prompt = cells[index]
+        details = prompt.details
+        assert prompt.messages[-1].role == "user"
+        given, _, output = details["cell"].partition("->")
+        media = [i.modality for i in prompt.messages[0].content if isinstance(i, MediumItem)]
+        assert media == [Modality(name) for name in given.split("+") if name != "text"]
+        assert details["expect"]["digit"] == index % 10
+        if {"audio"} & {given, output} or details["task"] == "arithmetic":
+            assert details["expect"] == {"digit": index % 10, "colour": None, "motion": None}
+        elif given == output == "video":
+            assert None not in details["expect"].values()
+        assert ("answer" in details) == (output == "text")

@@ -13,15 +13,12 @@ from numpy.random import Generator as Random
 from isthmus.pocket.conversations import checked
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Exchange, Shown, draw_pair
 from isthmus.pocket.language import draw_shown
-from isthmus.pocket.talk import numbers, questions, turns
-from isthmus.pocket.talk.answers import given
-from isthmus.pocket.talk.asking import ask_back
-from isthmus.pocket.talk.declining import decline
-from isthmus.pocket.talk.grammar import put
-from isthmus.pocket.talk.requests import request
-from isthmus.pocket.talk.things import named
-from isthmus.pocket.talk.typed import typed
-from isthmus.pocket.talk.words_only import in_words
+from isthmus.pocket.talk.exchanges import numbers, questions, turns
+from isthmus.pocket.talk.exchanges.asking import ask_back
+from isthmus.pocket.talk.exchanges.declining import decline
+from isthmus.pocket.talk.exchanges.words_only import in_words
+from isthmus.pocket.talk.wording.things import named
+from isthmus.pocket.talk.wording.typed import typed
 from isthmus.pocket.tasks import MADE, SUMS, GivenAndAsked, PocketSource
 from isthmus.pocket.world import Split
 from isthmus.pocket.worlds import World
@@ -31,13 +28,6 @@ from isthmus.types import MEDIA, Modality
 def as_typed(random: Random, dialogue: Dialogue) -> Dialogue:
     """The dialogue with the user's turns as someone may type them."""
     return tuple(Exchange(typed(random, exchange.user), exchange.assistant) for exchange in dialogue)
-
-
-def order(random: Random, output: Modality, split: Split) -> Exchange:
-    """A request in words for one medium of a digit that it names."""
-    concept = turns.drawn(random, output)
-    words = put(request(random, output, split), named(random, concept, output, split))
-    return Exchange((words,), given(random, concept, output))
 
 
 def words_about(random: Random, split: Split) -> Dialogue:
@@ -110,7 +100,7 @@ class Draw(PocketSource):
         self.with_content = with_content
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
-        return as_typed(random, (order(random, self.modalities[index % len(self.modalities)], self.split),))
+        return as_typed(random, (turns.order(random, self.modalities[index % len(self.modalities)], self.split),))
 
 
 class AnyToAny(GivenAndAsked):
@@ -149,7 +139,7 @@ class AnyToAny(GivenAndAsked):
             return (turns.two_concepts(random, self.split),)
         if style < 0.24:
             return (numbers.sum_made(random, output, self.split),)
-        first = order(random, output, self.split)
+        first = turns.order(random, output, self.split)
         (last,) = (part for part in first.assistant if isinstance(part, Shown))
         return self._followed(first, last, random) if style > 0.65 else (first,)
 

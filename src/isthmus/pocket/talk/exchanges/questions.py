@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Exchange, Part, Shown, askable, attribute, fill, pick
-from isthmus.pocket.talk.answers import attribute_told, described
-from isthmus.pocket.talk.grammar import Choices
+from isthmus.pocket.talk.exchanges.answers import attribute_told, described
+from isthmus.pocket.talk.wording.grammar import Choices
 from isthmus.pocket.world import COLOURS, MOTIONS, Split
 from isthmus.types import Modality
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Exchange, pick
-from isthmus.pocket.talk.grammar import Choices, expand, put
-from isthmus.pocket.talk.knowledge import ASKED, MEANT
-from isthmus.pocket.talk.things import named, told
+from isthmus.pocket.talk.wording.grammar import Choices, expand, put
+from isthmus.pocket.talk.wording.knowledge import ASKED, MEANT
+from isthmus.pocket.talk.wording.things import named, told
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
 from isthmus.types import Modality
 
@@ -108,13 +108,15 @@ def about_itself(random: Random, split: Split) -> Exchange:
     return Exchange((choices.own(random, split),), (said,))
 
 
-def imagined(random: Random, split: Split) -> Exchange:
-    """A digit in words, where media are named and not wanted."""
+def imagined(random: Random, split: Split, digit: int | None = None) -> tuple[Exchange, Concept]:
+    """A digit in words, where media are named and not wanted; and what the words are to say. The digit may be given."""
     concept = Concept(
-        int(random.integers(10)), pick(random, COLOURS), pick(random, tuple(MOTIONS)) if random.random() < 0.4 else None
+        int(random.integers(10)) if digit is None else digit,
+        pick(random, COLOURS),
+        pick(random, tuple(MOTIONS)) if random.random() < 0.4 else None,
     )
     words = put(IMAGINED.own(random, split), named(random, concept, Modality.VIDEO, split))
-    return Exchange((words,), (f"It would show {told(concept, Modality.VIDEO)}.",))
+    return Exchange((words,), (f"It would show {told(concept, Modality.VIDEO)}.",)), concept
 
 
 def colours_known(random: Random, split: Split) -> Exchange:
@@ -128,5 +130,7 @@ def colours_known(random: Random, split: Split) -> Exchange:
 
 def in_words(random: Random, split: Split) -> Exchange:
     """One of these."""
-    kinds = (meaning, asked, asked, about_itself, about_itself, imagined, colours_known)
-    return kinds[random.choice(len(kinds), p=(0.2, 0.2, 0.15, 0.2, 0.05, 0.15, 0.05))](random, split)
+    if random.random() < 0.15:
+        return imagined(random, split)[0]
+    kinds = (meaning, asked, about_itself, colours_known)
+    return kinds[random.choice(len(kinds), p=(0.24, 0.4, 0.3, 0.06))](random, split)

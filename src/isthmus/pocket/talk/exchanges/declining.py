@@ -5,10 +5,10 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import DONE, Exchange, pick
-from isthmus.pocket.talk.grammar import put, with_articles
-from isthmus.pocket.talk.requests import ORDERS, request
-from isthmus.pocket.talk.subjects import COLOURS, KINDS, NUMBERS, SOUNDS, THINGS, WORK
-from isthmus.pocket.talk.things import number
+from isthmus.pocket.talk.wording.grammar import put, with_articles
+from isthmus.pocket.talk.wording.requests import ORDERS, request
+from isthmus.pocket.talk.wording.subjects import COLOURS, KINDS, NUMBERS, SOUNDS, THINGS, WORK
+from isthmus.pocket.talk.wording.things import number
 from isthmus.pocket.world import COLOURS as KNOWN_COLOURS
 from isthmus.pocket.world import Split
 from isthmus.types import Modality

@@ -5,11 +5,11 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import DONE, Exchange, pick
-from isthmus.pocket.talk.answers import given
-from isthmus.pocket.talk.declining import VERB
-from isthmus.pocket.talk.grammar import Choices, put
-from isthmus.pocket.talk.requests import request
-from isthmus.pocket.talk.things import named, told
+from isthmus.pocket.talk.exchanges.answers import given
+from isthmus.pocket.talk.exchanges.declining import VERB
+from isthmus.pocket.talk.wording.grammar import Choices, put
+from isthmus.pocket.talk.wording.requests import request
+from isthmus.pocket.talk.wording.things import named, told
 from isthmus.pocket.world import COLOURS, Concept, Split
 from isthmus.types import Modality
 

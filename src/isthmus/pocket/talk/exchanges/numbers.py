@@ -5,11 +5,11 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import DONE, Exchange, Part, Shown, draw_pair, fill, pick
-from isthmus.pocket.talk.answers import given
-from isthmus.pocket.talk.declining import CAN, VERB
-from isthmus.pocket.talk.grammar import Choices, put, with_articles
-from isthmus.pocket.talk.requests import ORDERS, request
-from isthmus.pocket.talk.things import number
+from isthmus.pocket.talk.exchanges.answers import given
+from isthmus.pocket.talk.exchanges.declining import CAN, VERB
+from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
+from isthmus.pocket.talk.wording.requests import ORDERS, request
+from isthmus.pocket.talk.wording.things import number
 from isthmus.pocket.world import DIGITS, Concept, Split
 from isthmus.types import Modality
 

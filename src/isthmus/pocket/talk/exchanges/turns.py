@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import DONE, Exchange, Shown, askable, pick
-from isthmus.pocket.talk import questions
-from isthmus.pocket.talk.answers import attribute_told, described, given, given_each
-from isthmus.pocket.talk.grammar import Choices, expand, put, with_articles
-from isthmus.pocket.talk.numbers import NAMES
-from isthmus.pocket.talk.requests import ORDERS, WISHES, action, request
-from isthmus.pocket.talk.things import WAYS, named, number
+from isthmus.pocket.talk.exchanges import questions
+from isthmus.pocket.talk.exchanges.answers import attribute_told, described, given, given_each
+from isthmus.pocket.talk.exchanges.numbers import NAMES
+from isthmus.pocket.talk.wording.grammar import Choices, expand, put, with_articles
+from isthmus.pocket.talk.wording.requests import ORDERS, WISHES, action, request
+from isthmus.pocket.talk.wording.things import WAYS, named, number
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
 from isthmus.types import Modality
 
@@ -131,6 +133,14 @@ def two_concepts(random: Random, split: Split) -> Exchange:
     ]
     words = put(ORDERS.own(random, split), f"{verbs[0]}{pick(random, (' and ', ', then ', ' and also '))}{verbs[1]}")
     return Exchange((words,), given_each(random, media))
+
+
+def order(random: Random, output: Modality, split: Split, digit: int | None = None) -> Exchange:
+    """A request in words for one medium of a digit that it names; the digit may be given."""
+    concept = drawn(random, output)
+    concept = concept if digit is None else replace(concept, digit=digit)
+    words = put(request(random, output, split), named(random, concept, output, split))
+    return Exchange((words,), given(random, concept, output))
 
 
 def drawn(random: Random, output: Modality) -> Concept:

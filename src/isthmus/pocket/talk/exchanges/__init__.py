@@ -1,0 +1,1 @@
+"""Requests with their answers, by what is asked for."""

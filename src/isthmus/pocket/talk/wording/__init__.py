@@ -1,0 +1,1 @@
+"""How people put things: templates, what they name, and how they type."""
