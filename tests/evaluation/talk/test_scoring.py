@@ -66,8 +66,8 @@ def test_several_media_are_matched_in_their_order(judged: Any) -> None:
         ({"kind": "sum", "answer": "five"}, "Two plus three is Five.", True),
         ({"kind": "sum", "answer": "five"}, "Twenty-five apples and fiver", True),
         ({"kind": "sum", "answer": "five"}, "Two plus three is six.", False),
-        ({"kind": "spoken digit", "expect": [{"digit": 7}]}, "You said seven.", True),
-        ({"kind": "spoken digit", "expect": [{"digit": 7}]}, "You said seven or two.", False),
+        ({"kind": "digit", "expect": [{"digit": 7}]}, "You said seven.", True),
+        ({"kind": "digit", "expect": [{"digit": 7}]}, "You said seven or two.", False),
     ],
 )
 def test_words_where_words_were_asked_for(details: dict[str, Any], said: str, right: bool, judged: Any) -> None:

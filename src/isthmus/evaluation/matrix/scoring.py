@@ -12,7 +12,7 @@ from isthmus.model.reply import Reply
 from isthmus.types import Media, Modality
 
 TASKS = ("matrix", "arithmetic", "text_only")
-TALK_TASKS = ("natural", "plain")
+TALK_TASKS = ("natural", "spoken", "plain")
 """Tasks that :class:`isthmus.evaluation.TalkEvaluation` measures in the same run."""
 BEFORE, AFTER = "before", "after"
 """The cells of ``text_only``: the LLM without adapters, and the tuned model."""

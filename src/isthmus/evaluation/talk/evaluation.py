@@ -18,7 +18,7 @@ from isthmus.evaluation.processes import from_all, process_place
 from isthmus.evaluation.prompts import batch_messages
 from isthmus.evaluation.report.report_file import write_report
 from isthmus.evaluation.talk.perplexity import TextLoss, text_losses
-from isthmus.evaluation.talk.report import talk_report, talk_table
+from isthmus.evaluation.talk.report import REQUESTS, talk_report, talk_table
 from isthmus.evaluation.talk.scoring import Judged, Wanted, judge_natural
 from isthmus.model import AnyToAny, Reply
 from isthmus.paths import user_path
@@ -31,10 +31,11 @@ TALK = "talk.json"
 class TalkEvaluation(pl.Callback):
     """Scores replies in plain conversation, prints the figures, and writes ``talk.json`` with every prompt and reply.
 
-    Two kinds of prompts of ``data.test`` are its own, by ``task`` in their details; others are left to other callbacks.
+    Of ``data.test`` three kinds of prompts are its own, by ``task`` in their details; it leaves others to others.
 
-    - ``natural``: requests in natural wordings. The reply must hold exactly the media asked for (*intent*), and they
-      must show what was asked for (*attributes*, by the judges); words are read where words were asked for.
+    - ``natural`` and ``spoken``: requests in natural wordings, written or spoken. The reply must hold exactly the media
+      asked for (*intent*), and they must show what was asked for (*attributes*, by the judges); words are read where
+      words were asked for.
     - ``plain``: questions with exact facts (:class:`isthmus.data.plain.PlainQuestions`), answered in words. The LLM as
       it was before tuning (no adapters, no media) answers them too, so that what it knew is compared with itself.
 
@@ -81,11 +82,12 @@ class TalkEvaluation(pl.Callback):
         def asked(row: int) -> str:
             return "" if messages is None else _transcript(messages(row))
 
-        natural, plain = rows_of("natural"), rows_of("plain")
-        wanted = [Wanted.of(batch.details[row]) for row in natural]
-        judged = judge_natural(wanted, [replies[row] for row in natural], self.judges)
-        for row, own in zip(natural, judged, strict=True):
-            self._samples.append(_natural_sample(own, batch.details[row], asked(row), replies[row]))
+        requests = [row for task in REQUESTS for row in rows_of(task)]
+        wanted = [Wanted.of(batch.details[row]) for row in requests]
+        judged = judge_natural(wanted, [replies[row] for row in requests], self.judges)
+        for row, own in zip(requests, judged, strict=True):
+            self._samples.append(_sample(own, batch.details[row], asked(row), replies[row]))
+        plain = rows_of("plain")
         if plain:
             before = _untuned(training_module(pl_module).model, batch, plain)
             for row, earlier in zip(plain, before, strict=True):
@@ -129,9 +131,9 @@ def _untuned(model: AnyToAny, batch: Batch, rows: list[int]) -> list[Reply]:
         return model.answer(of_text(batch, rows), allowed=())
 
 
-def _natural_sample(judged: Judged, details: Mapping[str, Any], asked: str, reply: Reply) -> dict[str, Any]:
+def _sample(judged: Judged, details: Mapping[str, Any], asked: str, reply: Reply) -> dict[str, Any]:
     return {
-        "task": "natural",
+        "task": details["task"],
         "id": details.get("id"),
         "kind": judged.wanted.kind,
         "asked": asked,

@@ -10,6 +10,8 @@ from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval, wilson_
 from isthmus.evaluation.talk.perplexity import TextLoss
 
 DIGITS = 4
+REQUESTS = ("natural", "spoken")
+"""Tasks whose replies are scored by intent, attributes and words."""
 Sample = Mapping[str, Any]
 """A scored reply as plain data, see :mod:`isthmus.evaluation.talk.evaluation`."""
 
@@ -28,23 +30,22 @@ def share(flags: Iterable[bool]) -> dict[str, Any] | None:
 
 
 def talk_report(samples: Sequence[Sample], losses: Mapping[str, Sequence[TextLoss]]) -> dict[str, Any]:
-    """The figures: ``natural`` by kind of request, ``plain`` questions, and ``perplexity``.
+    """The figures: ``natural`` and ``spoken`` requests by kind, ``plain`` questions, and ``perplexity``.
 
     Args:
         samples: the scored replies, of all processes.
         losses: of plain texts, by the name of their set.
     """
-    natural = [sample for sample in samples if sample["task"] == "natural"]
-    plain = [sample for sample in samples if sample["task"] == "plain"]
+    tasks = _grouped(samples, lambda sample: sample["task"])
     return {
-        "natural": _natural(natural),
-        "plain": _plain(plain),
+        **{task: _requests(tasks.get(task, [])) for task in REQUESTS},
+        "plain": _plain(tasks.get("plain", [])),
         "perplexity": {name: _perplexity(own) for name, own in losses.items() if own},
         "confidence": CONFIDENCE,
     }
 
 
-def _natural(samples: Sequence[Sample]) -> dict[str, Any]:
+def _requests(samples: Sequence[Sample]) -> dict[str, Any]:
     """Over all, by kind of request, and of what was made by modality."""
     with_media = [sample for sample in samples if sample["media"]]
     return {
@@ -111,18 +112,17 @@ def _grouped(samples: Iterable[Sample], key: Callable[[Sample], str]) -> dict[st
 def talk_table(report: Mapping[str, Any]) -> str:
     """The report as aligned lines of text."""
     rows: list[tuple[str, Mapping[str, Any] | None]] = []
-    natural, plain = report["natural"], report["plain"]
-    for title, figures in (("natural requests", {"": natural["all"]}), ("", natural["kinds"]), ("", natural["made"])):
-        for name, own in figures.items():
-            label = f"{title}{'  ' if name else ''}{name}"
-            rows += [(f"{label}: {measure}", own[measure]) for measure in ("intent", "attributes", "right")]
+    for task in REQUESTS:
+        for figures in ({"requests": report[task]["all"]}, report[task]["kinds"], report[task]["made"]):
+            for name, own in figures.items():
+                rows += [(f"{task} {name}: {measure}", own[measure]) for measure in ("intent", "attributes", "right")]
     for name, says in (
         ("no_medium", "answered without a medium"),
         ("knew", "facts right before tuning"),
         ("knows", "facts right now"),
         ("kept", "of those right before, right now"),
     ):
-        rows.append((f"plain questions: {says}", plain.get(name)))
+        rows.append((f"plain questions: {says}", report["plain"].get(name)))
     shown = [(label, own) for label, own in rows if own is not None]
     width = max((len(label) for label, _ in shown), default=0)
     lines = [

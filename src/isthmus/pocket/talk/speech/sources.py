@@ -77,7 +77,7 @@ class SpokenDigits(Speech):
         digit = index % 10
         words = with_articles(put(SAID.any(random, self.split), DIGITS[digit]))
         question = ASKED.own(random, self.split)
-        details = {"task": "natural", "kind": "spoken digit", "media": [], "expect": [{"digit": digit}]}
+        details = {"task": "spoken", "kind": "digit", "media": [], "expect": [{"digit": digit}]}
         return words, question[0].upper() + question[1:], (f"You said {DIGITS[digit]}.",), details
 
 
@@ -110,8 +110,8 @@ class SpokenRequests(Speech):
         asked: Exchange = order(random, output, self.split)
         media = [part for part in asked.assistant if isinstance(part, Shown)]
         details = {
-            "task": "natural",
-            "kind": "spoken request",
+            "task": "spoken",
+            "kind": "request",
             "media": [str(shown.modality) for shown in media],
             "expect": [_attributes(shown.known) for shown in media],
         }
