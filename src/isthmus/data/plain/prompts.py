@@ -126,7 +126,7 @@ def _composed(seed: int) -> Iterator[PlainPrompt]:
 def _new(templates: Sequence[str], lists: Mapping[str, Sequence[Any]], seen: set[str], random: Random) -> str | None:
     """A prompt that isn't seen yet, or None if the templates seem to give no other."""
     for _ in range(TRIES):
-        text = _filled(templates[random.integers(len(templates))], lists, random)
+        text = _filled(templates[int(random.integers(len(templates)))], lists, random)
         if text not in seen and not held_out(text):
             return text
     return None
