@@ -71,6 +71,8 @@ ARGUMENTS: dict[str, Any] = {
 INSIDE = {
     "AudioFrameEncoder": "Whisper and HuBERT hand it a path",
     "ClipConditioned": "generators are its subclasses",
+    "Entry": "the experts command reads its path",
+    "PublishedExpert": "what writes it is handed paths",
     "Delta": "the import command reads it",
     "Imported": "it says where things were written",
     "SortedFiles": "MediaFolder hands it a path",
@@ -143,6 +145,17 @@ def test_every_constructor_knows_the_home_folder(owner: type, name: str, home: P
         arguments[other] = JsonRecords("lines.jsonl") if other == "records" else ARGUMENTS[other]
     said = told(owner, arguments)
     assert f"{home}/absent/{name}" in said and "~" not in said
+
+
+HUB_CASES = [(owner, name) for owner, name in CASES if name in ("checkpoint", "t5")]
+
+
+@pytest.mark.parametrize(("owner", "name"), HUB_CASES, ids=[f"{owner.__name__}.{name}" for owner, name in HUB_CASES])
+def test_every_constructor_that_takes_a_checkpoint_takes_one_of_the_hub(owner: type, name: str) -> None:
+    needed = {each for each, it in inspect.signature(owner).parameters.items() if it.default is inspect.Parameter.empty}
+    arguments: dict[str, Any] = {other: ARGUMENTS[other] for other in needed - {name}}
+    said = told(owner, {**arguments, name: "hf://no-organisation/no-model"})
+    assert said.startswith("hf://no-organisation/no-model@main: it isn't whole in the hub's cache"), said
 
 
 def test_functions_and_addresses_know_the_home_folder(home: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import torch
 
+from isthmus.hub.address import pinned
+
 _SHAPES_ONLY = ContextVar("shapes_only", default=False)
 
 
@@ -58,7 +60,8 @@ class FrozenExpert(torch.nn.Module):
         self.is_loaded = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _constructed, (type(self), *self.__dict__["_arguments"])
+        # An address on the hub is then that of the commit which was loaded, and needs no hub.
+        return _constructed, (type(self), *pinned(list(self.__dict__["_arguments"])))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = memo[id(self)] = type(self).__new__(type(self))

@@ -1,7 +1,9 @@
-"""Reads an LLM's folder without its weights: configuration and tokenizer; and finds damaged files."""
+"""Reads an LLM's folder or ``.gguf`` file without its weights: configuration and tokenizer; finds damaged files."""
 
 from __future__ import annotations
 
+import struct
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +14,63 @@ from isthmus.published import read_published
 
 STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types by their names in safetensors."""
+GGUF = ".gguf"
+"""The ending of a file that holds configuration, tokenizer and weights of an LLM."""
+
+
+def read_llm(kind: Any, checkpoint: Path, **options: Any) -> Any:
+    """What ``kind`` reads of a folder, or of a ``.gguf`` file.
+
+    Args:
+        kind: a class of ``transformers``.
+        checkpoint: the folder, or the file.
+        options: of ``from_pretrained``.
+    """
+    if checkpoint.suffix != GGUF:
+        return read_published(kind, checkpoint, **options)
+    return read_published(kind, checkpoint.parent, gguf_file=checkpoint.name, **options)
+
+
+def _check_gguf(file: Path) -> None:
+    if not file.is_file():
+        raise ValueError(f"backbone checkpoint {file}: found no such file; expected an LLM's .gguf. Fix: correct it.")
+    if find_spec("gguf") is None:
+        raise ValueError(
+            f"backbone checkpoint {file}: found no package gguf, by which transformers reads it; expected it. Fix: "
+            "pip install 'isthmus[gguf]'"
+        )
 
 
 def read_config(folder: Path) -> Any:
     """The text model's configuration.
 
     Raises:
-        ValueError: the folder or its ``config.json`` is missing.
+        ValueError: the folder or its ``config.json`` is missing; the file is, or isn't GGUF, or needs the extra.
     """
     from transformers import AutoConfig
 
+    if folder.suffix == GGUF:
+        _check_gguf(folder)
+        try:
+            return read_llm(AutoConfig, folder).get_text_config()
+        except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+            raise ValueError(
+                f"backbone checkpoint {folder}: it can't be read as GGUF ({error}); expected a file of an LLM that "
+                "transformers knows. Fix: download it again, or take the model's folder."
+            ) from error
     if not (folder / "config.json").is_file():
         found = "no such folder" if not folder.is_dir() else "a folder without config.json"
         raise ValueError(
             f"backbone checkpoint {folder}: found {found}; expected an LLM saved with save_pretrained. "
-            "Download the model into a folder (`hf download NAME --local-dir FOLDER`) and give that folder."
+            "Give its address on the hub, as hf://org/name, or download it into a folder."
         )
     return read_published(AutoConfig, folder).get_text_config()
 
 
 def own_dtype(folder: Path, config: Any) -> torch.dtype:
     """The type that a checkpoint's weights were saved in: that of ``config.json``, or else of the first weights.
+
+    A ``.gguf`` file's are unpacked to float32.
 
     Args:
         folder: the checkpoint.
@@ -64,7 +102,7 @@ def read_tokenizer(folder: Path, vocabulary_size: int, chat_template: str | None
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = read_published(AutoTokenizer, folder)
+        tokenizer = read_llm(AutoTokenizer, folder)
     except (OSError, ValueError) as error:
         raise ValueError(f"backbone checkpoint {folder}: its tokenizer can't be read: {error}") from error
     if not tokenizer.is_fast:
@@ -130,3 +168,14 @@ def damaged_weights(folder: Path) -> list[Path]:
         except SafetensorError:
             damaged.append(file)
     return damaged
+
+
+def unpacked() -> dict[str, Any]:
+    """Options by which ``from_pretrained`` of a ``.gguf`` file gives plain layers, which adapters know, and no kernels.
+
+    Versions of the library without this choice do so in any case.
+    """
+    import transformers
+
+    settings = getattr(transformers, "GgufConfig", None)
+    return {} if settings is None else {"quantization_config": settings(dequantize=True)}

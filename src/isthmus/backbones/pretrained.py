@@ -21,7 +21,16 @@ from isthmus.backbones.adapters.lora import (
 )
 from isthmus.backbones.adapters.quantization import QuantizationSettings, library_config
 from isthmus.backbones.base import LanguageModel, PromptLimits, Sampling
-from isthmus.backbones.checkpoint import damaged_weights, own_dtype, read_config, read_ends, read_tokenizer
+from isthmus.backbones.checkpoint import (
+    GGUF,
+    damaged_weights,
+    own_dtype,
+    read_config,
+    read_ends,
+    read_llm,
+    read_tokenizer,
+    unpacked,
+)
 from isthmus.backbones.cross_entropies import Library, chosen_cross_entropy
 from isthmus.backbones.decoding.answer_writer import AnswerWriter
 from isthmus.backbones.decoding.limits import answer_limits, check_requests, context_of, prompt_limits
@@ -30,9 +39,8 @@ from isthmus.backbones.owned_state import keep_to_owned
 from isthmus.backbones.sharded_weights import StoredWeights, fill, stand_ins, without_weights
 from isthmus.backbones.template_probe import probe_template
 from isthmus.layout import Layout
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype, torch_dtype
-from isthmus.published import read_published
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -43,7 +51,8 @@ class PretrainedLanguageModel(LanguageModel):
     The constructor reads configuration and tokenizer; :meth:`materialize` builds the LLM and the trained parts.
 
     Args:
-        checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer.
+        checkpoint: a folder saved with ``save_pretrained``: LLM and tokenizer; or a ``.gguf`` file of both, whose
+            weights are unpacked to ``dtype`` (extra ``gguf``).
         signals: signal tokens for each modality; absent ones take their specification's.
         lora: the LLM's adapters; none if None.
         dtype: type of the frozen weights; the checkpoint's own if None. Trained parameters are always float32.
@@ -75,7 +84,7 @@ class PretrainedLanguageModel(LanguageModel):
     ) -> None:
         super().__init__()
         self.cross_entropy = chosen_cross_entropy(cross_entropy)
-        self.checkpoint = user_path(checkpoint)
+        self.checkpoint = checkpoint_path(checkpoint)
         self.config = read_config(self.checkpoint)
         self._check_kind()
         self.vocabulary = Vocabulary(self.config.vocab_size, signals, nextgpt_v1_tokens)
@@ -88,6 +97,11 @@ class PretrainedLanguageModel(LanguageModel):
         self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}", self.stops)
         # OPT-350m's embedding and head are narrower than its layers.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
+        if quantization is not None and self.checkpoint.suffix == GGUF:
+            raise ValueError(
+                f"backbone quantization: found one beside {self.checkpoint}, whose weights are unpacked; expected a "
+                "folder of safetensors. Fix: take it out, or give the model's folder."
+            )
         self.lora = lora
         self.dtype = own_dtype(self.checkpoint, self.config) if dtype is None else torch_dtype(dtype)
         self.quantization = quantization
@@ -167,13 +181,15 @@ class PretrainedLanguageModel(LanguageModel):
     def _read_weights(self) -> Any:
         from safetensors import SafetensorError
 
-        stored: dict[str, Any] = (
-            {} if self.quantization is None else {"quantization_config": library_config(self.quantization, self.dtype)}
-        )
+        stored: dict[str, Any] = {}
+        if self.checkpoint.suffix == GGUF:
+            stored = unpacked()
+        elif self.quantization is not None:
+            stored = {"quantization_config": library_config(self.quantization, self.dtype)}
         try:
             # The library's initialisation, which is overwritten, must not change the random state of our rows.
             with torch.random.fork_rng(devices=[]):
-                llm, report = read_published(
+                llm, report = read_llm(
                     self._library(), self.checkpoint, dtype=self.dtype, output_loading_info=True, **stored
                 )
         except SafetensorError as error:

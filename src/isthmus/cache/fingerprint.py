@@ -5,6 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from isthmus.hub.selection import read_files
+
 EDGE = 1 << 20
 """Bytes read at each end of a large weights file: reading all of its gigabytes at every start would take minutes."""
 BLOCK, BLOCKS = 1 << 16, 64
@@ -26,7 +28,7 @@ def fingerprint(checkpoint: Path) -> str:
     if checkpoint.is_file():
         files = [checkpoint]
     else:
-        files = sorted(file for file in checkpoint.rglob("*") if file.suffix in WEIGHTS or file.name == "config.json")
+        files = [own for own in read_files(checkpoint) if own.suffix in WEIGHTS or own.name == "config.json"]
     if not files:
         raise ValueError(f"{checkpoint}: found no weights there; download the expert, or fix the path")
     digest = sha256()

@@ -13,6 +13,7 @@ import torch
 
 from isthmus.cache.fingerprint import WEIGHTS, fingerprint
 from isthmus.frozen import FrozenExpert
+from isthmus.hub.selection import read_files
 
 VERSION = 1
 """To be increased when an expert's preprocessing or arithmetic changes, so that earlier cache entries aren't found."""
@@ -71,9 +72,9 @@ def _plain(value: Any) -> Any:
 def _files(path: Path) -> list[str]:
     """The fingerprint of the weights there, and a digest of every smaller file beside them."""
     digest = sha256()
-    others = sorted(path.rglob("*")) if path.is_dir() else []
+    others = read_files(path) if path.is_dir() else []
     for file in others:
-        if file.is_file() and file.suffix not in WEIGHTS and file.stat().st_size <= LARGEST:
+        if file.suffix not in WEIGHTS and file.stat().st_size <= LARGEST:
             digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
             digest.update(file.read_bytes())
     return [fingerprint(path), digest.hexdigest()]

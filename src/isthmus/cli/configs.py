@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionConfigFile  # type: ignore[attr-defined] # exported, but not in its __all__
+from jsonargparse import (
+    ActionConfigFile,  # type: ignore[attr-defined] # exported, but not in its __all__
+    Namespace,
+)
 
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
@@ -46,6 +50,28 @@ def find_config(name: str) -> str:
         f"-c {name}: found no such file, neither here nor under configs/; expected a path or one of: "
         f"{', '.join(known) or 'none, since there is no configs folder here: run from the repository'}"
     )
+
+
+def at_home(value: Any) -> Any:
+    """Configured values, in which ``~/`` at the head of a string is the home folder."""
+    return changed(value, lambda leaf: str(user_path(leaf)) if isinstance(leaf, str) and leaf[:2] == "~/" else leaf)
+
+
+def changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Configured values, in which each string and path is what ``change`` makes of it."""
+    match value:
+        case str() | Path():
+            return change(value)
+        case dict():
+            return {key: changed(each, change) for key, each in value.items()}
+        case list():
+            return [changed(each, change) for each in value]
+        case Namespace():
+            for key, each in list(value.items()):
+                value[key] = changed(each, change)
+            return value
+        case _:
+            return value
 
 
 class NamedConfigFile(ActionConfigFile):

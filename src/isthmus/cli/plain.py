@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from isthmus.cli import experts
+from isthmus.cli.experts import command as experts
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.runs import comparing, listing
@@ -159,7 +159,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
-    "experts": Command("list published experts, and fetch them", experts.parser, experts.run),
+    "experts": Command("list the experts that a config needs, and fetch them", experts.parser, experts.run),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
     "runs": Command("list runs with their stages, data, steps and figures", listing.parser, listing.run),
     "compare": Command("how two runs' configs and figures differ", comparing.parser, comparing.run),

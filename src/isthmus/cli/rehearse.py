@@ -10,6 +10,8 @@ from typing import Any
 from jsonargparse import ActionYesNo, Namespace
 
 from isthmus.cli.training import Command, prepare_logging
+from isthmus.hub.address import is_address
+from isthmus.hub.snapshot import settings_alone
 from isthmus.training import StageSwitch
 from isthmus.training.rehearsal import rehearse
 from isthmus.training.rehearsal.published_modern import MODERN
@@ -51,7 +53,7 @@ class Rehearsal(Command):
         """Walks through what is configured."""
         if isinstance(value, Namespace):
             for name, own in list(vars(value).items()):
-                if name == "checkpoint" and own is not None and not Path(own).exists():
+                if name == "checkpoint" and own is not None and not is_address(own) and not Path(own).exists():
                     setattr(value, name, self._published(Path(own)))
                 elif name == "cross_entropy" and own == "liger":  # its kernel, and the library, need a GPU
                     setattr(value, name, "torch")
@@ -82,7 +84,8 @@ class Rehearsal(Command):
         raise ValueError(
             f"{checkpoint}: found no such checkpoint, and no published configuration of that name is known here (those "
             f"are {', '.join(PUBLISHED)}); expected its configuration files. Fix: fetch them without weights, as by "
-            "hf download NAME --include '*.json' 'tokenizer*' --local-dir FOLDER, and name that folder."
+            "hf download NAME --include '*.json' 'tokenizer*' --local-dir FOLDER, and name that folder; of hf://NAME "
+            "they are fetched by themselves."
         )
 
     def fit(self, **_: Any) -> None:
@@ -107,5 +110,5 @@ def run(args: list[str]) -> None:
     prepare_logging()
     for name in ("isthmus", "pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, settings_alone():
         Rehearsal(["fit", *args], Path(folder))

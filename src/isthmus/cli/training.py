@@ -10,18 +10,19 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import ActionYesNo
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, default_config
+from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_config
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
 from isthmus.data.module import ConversationDataModule
+from isthmus.hub.address import pinned
 from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
 from isthmus.paths import user_path
@@ -140,9 +141,11 @@ class Command(LightningCLI):
         place(config.model, expert_paths(config.experts), config.experts_root)
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
         # Not all of Lightning's loggers and callbacks know what ~ means; our own parts do.
-        config.trainer = _at_home(config.trainer)
+        config.trainer = at_home(config.trainer)
+        # What the run writes down names the commits that it uses, so that it can be repeated.
+        config.model = changed(config.model, pinned)
         config.training.folder = user_path(config.training.folder)
-        config.ckpt_path = path = _at_home(config.ckpt_path)
+        config.ckpt_path = path = at_home(config.ckpt_path)
         if path is not None and str(path) not in CHECKPOINT_WORDS and not Path(path).exists():
             raise ValueError(
                 f"--ckpt_path {path}: found no file; expected a checkpoint to resume from, such as "
@@ -228,23 +231,6 @@ class Command(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Answers the test data's prompts and measures the answers."""
         self.trainer.test(weights_only=True, **self._given(kwargs))
-
-
-def _at_home(value: Any) -> Any:
-    """Configured values, in which ``~/`` at the head of a string is the home folder."""
-    match value:
-        case str() if value.startswith("~/"):
-            return str(user_path(value))
-        case dict():
-            return {key: _at_home(each) for key, each in value.items()}
-        case list():
-            return [_at_home(each) for each in value]
-        case Namespace():
-            for key, each in list(value.items()):
-                value[key] = _at_home(each)
-            return value
-        case _:
-            return value
 
 
 def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:

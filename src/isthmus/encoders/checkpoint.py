@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from isthmus.frozen import is_shapes_only
+from isthmus.hub.selection import read_files
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTINGS = ("state_dict", "model")
@@ -79,7 +80,8 @@ def weights_file(checkpoint: Path) -> Path:
     """
     if checkpoint.is_file() or is_shapes_only():
         return checkpoint
-    found = sorted(file for file in checkpoint.iterdir() if file.suffix in SUFFIXES) if checkpoint.is_dir() else []
+    files = read_files(checkpoint) if checkpoint.is_dir() else []
+    found = [file for file in files if file.suffix in SUFFIXES and file.parent == checkpoint]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise ValueError(

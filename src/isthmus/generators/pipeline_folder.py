@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from isthmus.frozen import is_shapes_only
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.published import on_meta, read_published
 
 
@@ -42,7 +42,7 @@ class PipelineFolder:
     """
 
     def __init__(self, path: str | Path, pipeline: str) -> None:
-        self.path = user_path(path)
+        self.path = checkpoint_path(path)
         if not self.path.is_dir():
             raise ValueError(
                 f"checkpoint {self.path}: no such folder; expected one written by {pipeline}.save_pretrained. "

@@ -12,7 +12,7 @@ from isthmus.frozen import is_shapes_only
 from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.published import read_published
 from isthmus.types import Features
 
@@ -95,7 +95,7 @@ class CFormerProjector(InputProjector):
         self.bert = bert
         self.project_out = nn.Linear(width, out_width)
         if checkpoint is not None and not is_shapes_only():
-            _load_bert(self.bert, user_path(checkpoint))
+            _load_bert(self.bert, checkpoint_path(checkpoint))
 
     def positions(self, tokens: int) -> int:
         """M = N.

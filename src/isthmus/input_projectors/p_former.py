@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.published import read_published
 
 
@@ -66,7 +66,7 @@ class PFormer(nn.Module):
                 "expected a temperature above 0, a share of at least 0 and below 1, and 3 tokens or more"
             )
         self.positions, self.mask_share, self.max_tokens = positions, mask_share, max_tokens
-        self.tokenizer, self.bert = _read(user_path(checkpoint), pretrained)
+        self.tokenizer, self.bert = _read(checkpoint_path(checkpoint), pretrained)
         width: int = self.bert.config.hidden_size
         self.split = nn.Linear(width, positions * width)
         self.pool = nn.Sequential(nn.Linear(width, width), nn.Tanh())

@@ -11,7 +11,7 @@ from isthmus.input_projectors.base import InputProjector
 from isthmus.input_projectors.blip2_weights import load_blip2
 from isthmus.input_projectors.expansion import require_positive
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.types import Features
 
 
@@ -89,7 +89,7 @@ class QFormer(InputProjector):
         self.query_tokens = nn.Parameter(torch.randn(1, queries, width) * config.initializer_range)
         self.language_projection = nn.Linear(width, out_width)
         if checkpoint is not None:
-            load_blip2(self, user_path(checkpoint))
+            load_blip2(self, checkpoint_path(checkpoint))
 
     def positions(self, tokens: int) -> int:
         """M, the number of queries, for any N."""

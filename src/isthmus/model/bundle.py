@@ -19,6 +19,7 @@ from torch import Tensor
 from isthmus.backbones.adapters.lora import LoraSettings
 from isthmus.backbones.owned_state import State
 from isthmus.cache.fingerprint import fingerprint
+from isthmus.hub.address import address_of, pinned
 from isthmus.model.allowed import require_allowed
 from isthmus.model.earlier_names import renamed
 from isthmus.model.relocation import place, relocated, require_there
@@ -66,7 +67,7 @@ def write_bundle(
         "stage": stage,
         "experts": described(experts),
         "components": digests,
-        "configuration": configuration,
+        "configuration": pinned(configuration),
     }
     if data is not None:
         manifest["data"] = dict(data)
@@ -78,14 +79,15 @@ def write_bundle(
 
 
 def described(experts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Role -> class, checkpoint and fingerprint of each frozen expert."""
+    """Role -> class, checkpoint and fingerprint of each frozen expert; one of the hub by its commit."""
     prints: dict[Path, str] = {}
     found = {}
     for role, expert in experts.items():
         path = Path(expert.checkpoint)
         if path not in prints:
             prints[path] = fingerprint(path)
-        found[role] = {"class": type(expert).__name__, "checkpoint": str(path), "fingerprint": prints[path]}
+        named = str(address_of(path) or path)
+        found[role] = {"class": type(expert).__name__, "checkpoint": named, "fingerprint": prints[path]}
     return found
 
 

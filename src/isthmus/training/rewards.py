@@ -12,7 +12,7 @@ import torch
 
 from isthmus.data.conversations.schema import Conversation, TextItem
 from isthmus.model import Reply
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.published import read_published
 from isthmus.types import Modality
 
@@ -70,7 +70,7 @@ class ImageTextScore(Reward):
     """
 
     def __init__(self, checkpoint: str | Path) -> None:
-        self.checkpoint = user_path(checkpoint)
+        self.checkpoint = checkpoint_path(checkpoint)
         if not self.checkpoint.is_dir():
             raise ValueError(
                 f"image_text_score.checkpoint: found no folder {self.checkpoint}; expected a CLIP model's and its "

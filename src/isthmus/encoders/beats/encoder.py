@@ -17,7 +17,7 @@ from isthmus.encoders.beats.model import BeatsModel
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
 
@@ -68,7 +68,7 @@ class Beats(AudioFrameEncoder):
     def __init__(
         self, checkpoint: str | Path, tokens: Tokens = "frame", seconds: float = 10.0, dtype: Dtype = "float32"
     ) -> None:
-        path = user_path(checkpoint)
+        path = checkpoint_path(checkpoint)
         config = read_beats_config(path)
         shortest = _samples(config.input_patch_size)
         super().__init__(path, tokens, SAMPLE_RATE, seconds, shortest, dtype)

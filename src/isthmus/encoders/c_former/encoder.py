@@ -19,7 +19,7 @@ from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel, frame_c
 from isthmus.encoders.checkpoint import load_weights, read_config, read_weights, weights_file
 from isthmus.encoders.mel import HOP_SECONDS, POVEY, WINDOW_SECONDS, filter_banks
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
 
@@ -70,7 +70,7 @@ class CFormer(AudioFrameEncoder):
         max_tokens: int = 128,
         dtype: Dtype = "float32",
     ) -> None:
-        path = user_path(checkpoint)
+        path = checkpoint_path(checkpoint)
         super().__init__(path, tokens, SAMPLE_RATE, seconds, WINDOW, dtype)
         if max_tokens < 1:
             raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1")

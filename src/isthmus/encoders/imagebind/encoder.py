@@ -22,7 +22,7 @@ from isthmus.encoders.sensors import Array, DepthSettings, depth_view, motion_vi
 from isthmus.encoders.truncation import Truncation
 from isthmus.modalities import DEPTH, IMU, THERMAL
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.published import read_published
 from isthmus.request import Request
@@ -86,7 +86,7 @@ class ImageBind(Encoder):
             raise ValueError(f"modalities: found {list(modalities)}; ImageBind serves {', '.join(TOWER_OF)}")
         if tokens not in ("pooled", "patch"):
             raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
-        self.checkpoint = user_path(checkpoint)
+        self.checkpoint = checkpoint_path(checkpoint)
         self.modalities = tuple(Modality(name) for name in modalities)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "imagebind", ImageBindConfig())

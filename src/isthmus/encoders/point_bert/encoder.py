@@ -14,7 +14,7 @@ from isthmus.encoders.checkpoint import load_weights, read_config, read_weights,
 from isthmus.encoders.point_bert.cloud import prepared_points
 from isthmus.encoders.point_bert.model import ULIP1, PointBertConfig, PointBertModel
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Features, Media, Modality
 
@@ -71,7 +71,7 @@ class PointBert(Encoder):
             raise ValueError(f"tokens: found '{tokens}'; expected 'pooled' or 'patch'")
         if published not in PUBLISHED:
             raise ValueError(f"published: found '{published}'; expected one of {', '.join(PUBLISHED)}")
-        self.checkpoint = user_path(checkpoint)
+        self.checkpoint = checkpoint_path(checkpoint)
         self.tokens = tokens
         self.config = read_config(self.checkpoint, "point_bert", PUBLISHED[published])
 

@@ -14,7 +14,7 @@ from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
 from isthmus.layout import on_device
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
 
@@ -53,7 +53,7 @@ class Hubert(AudioFrameEncoder):
     ) -> None:
         from transformers import HubertConfig, Wav2Vec2FeatureExtractor
 
-        path = user_path(checkpoint)
+        path = checkpoint_path(checkpoint)
         config, extractor = read_settings(path, HubertConfig, Wav2Vec2FeatureExtractor, "facebook/hubert-large-ll60k")
         shortest = 1
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):

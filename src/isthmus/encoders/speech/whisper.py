@@ -16,7 +16,7 @@ from torch import Tensor
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 from isthmus.types import Modality
 
@@ -61,7 +61,7 @@ class Whisper(AudioFrameEncoder):
     def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", dtype: Dtype = "float32") -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor
 
-        path = user_path(checkpoint)
+        path = checkpoint_path(checkpoint)
         config, extractor = read_settings(path, WhisperConfig, WhisperFeatureExtractor, "openai/whisper-large-v3")
         made = (extractor.feature_size, extractor.nb_max_frames)
         read = (config.num_mel_bins, FRAMES_PER_TOKEN * config.max_source_positions)

@@ -15,7 +15,7 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import lifted
 from isthmus.request import Request
 from isthmus.types import Features, Media, Modality
@@ -94,7 +94,7 @@ class FramesEncoder(Encoder):
         self.modalities = tuple(Modality(name) for name in modalities)
         self.checkpoint = image_encoder.checkpoint
         self.counts_are_bounds = image_encoder.counts_are_bounds
-        self.t5 = None if t5 is None else user_path(t5)
+        self.t5 = None if t5 is None else checkpoint_path(t5)
         self.t5_class = None if self.t5 is None else self._fitting_class(self.t5)
 
     def _fitting_class(self, folder: Path) -> Any:

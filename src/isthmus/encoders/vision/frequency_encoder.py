@@ -21,7 +21,7 @@ from isthmus.encoders.base import Encoder
 from isthmus.encoders.checkpoint import read_config
 from isthmus.encoders.vision.block_dct import BLOCK, CHROMA_STEPS, LUMA_STEPS, frequencies, zigzag
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.types import Features, Media, Modality
 
 Array = np.ndarray[Any, Any]
@@ -100,7 +100,7 @@ class FrequencyEncoder(Encoder):
 
     def __init__(self, checkpoint: str | Path) -> None:
         super().__init__()
-        self.checkpoint = user_path(checkpoint)
+        self.checkpoint = checkpoint_path(checkpoint)
         self.config = read_config(self.checkpoint, "frequency", FrequencyConfig())
 
     def materialize(self) -> None:

@@ -18,7 +18,7 @@ from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_transform import middle
 from isthmus.encoders.vision.image_encoder import ImageEncoder, Tokens
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 
 Array = np.ndarray[Any, Any]
@@ -71,7 +71,7 @@ class TimmVision(ImageEncoder):
         options: Mapping[str, Any] | None = None,
         dtype: Dtype = "float32",
     ) -> None:
-        super().__init__(user_path(checkpoint), tokens, class_token, dtype)
+        super().__init__(checkpoint_path(checkpoint), tokens, class_token, dtype)
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size: found {image_size}; expected at least 1")
         if crop is not None and not 0 < crop <= 1:

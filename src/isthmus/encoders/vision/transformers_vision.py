@@ -18,7 +18,7 @@ from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.vision.image_encoder import ImageEncoder, Tokens, leading_tokens
 from isthmus.encoders.vision.vision_folder import PictureMaker, read_tower
 from isthmus.part_card import PartCard
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype
 
 Array = np.ndarray[Any, Any]
@@ -63,7 +63,7 @@ class TransformersVision(ImageEncoder):
         image_size: int | None = None,
         dtype: Dtype = "float32",
     ) -> None:
-        super().__init__(user_path(checkpoint), tokens, class_token, dtype)
+        super().__init__(checkpoint_path(checkpoint), tokens, class_token, dtype)
         if layer is not None and tokens == "pooled":
             raise ValueError(f"layer: found {layer} beside tokens 'pooled'; expected it with tokens 'patch' only")
         self.layer = layer

@@ -1,0 +1,84 @@
+"""``isthmus experts`` and ``rehearse`` as a user runs them, with experts on a hub on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from loopback_hub import LoopbackHub, reached
+from tiny_world import tiny_clone
+
+from isthmus.cli import main
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """Has the tiny LLM and ImageBind, without the clone's copies of either."""
+    clone = tiny_clone(tmp_path / "clone")
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr("sys.argv", ["isthmus"])
+    with reached(tmp_path / "cache", monkeypatch) as found:
+        for name in ("llama", "imagebind"):
+            found.add(f"tiny/{name}", clone / "experts" / name, licence={"llama": "apache-2.0"}.get(name, ""))
+            (clone / "checkpoints/pocket" / name).unlink()
+        config = {
+            "model": {
+                "backbone": {"init_args": {"language_model": {"init_args": {"checkpoint": "hf://tiny/llama"}}}},
+                "input_side": {
+                    "init_args": {
+                        "encoders": [
+                            {
+                                "class_path": "isthmus.encoders.ImageBind",
+                                "init_args": {"checkpoint": "hf://tiny/imagebind"},
+                            },
+                            {
+                                "class_path": "isthmus.encoders.PointBert",
+                                "init_args": {"checkpoint": "checkpoints/pocket/point_bert"},
+                            },
+                        ]
+                    }
+                },
+            }
+        }
+        Path("mine.yaml").write_text(yaml.safe_dump(config))
+        yield found
+
+
+def rows(said: str) -> dict[str, str]:
+    return {line.split()[0]: line for line in said.splitlines() if line}
+
+
+def test_what_a_config_needs_is_listed_and_fetched(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["experts", "-c", "stage1.yaml", "-c", "mine.yaml"])
+    said = rows(capsys.readouterr().out)
+    assert "CausalBackbone" in said["hf://tiny/llama"] and "apache-2.0" in said["hf://tiny/llama"]
+    assert "missing: " in said["hf://tiny/llama"] and "not said" in said["hf://tiny/imagebind"]
+    assert said["checkpoints/pocket/point_bert"].endswith("checkpoints/pocket/point_bert")
+    assert said["to"].startswith("to be fetched: 0.") and not hub.fetched()
+
+    main(["experts", "-c", "stage1.yaml", "-c", "mine.yaml", "--fetch"])
+    assert "to be fetched" not in capsys.readouterr().out and "model.safetensors" in hub.fetched()
+    asked = len(hub.fetched())
+    main(["experts", "hf://tiny/llama", "--fetch"])
+    assert "models--tiny--llama/snapshots" in capsys.readouterr().out and len(hub.fetched()) == asked
+
+
+def test_what_nobody_can_fetch_is_told(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.add("tiny/llama", {"config.json": b"{}", "pytorch_model.bin": b"0"})
+    Path("checkpoints/pocket/point_bert").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main(["experts", "-c", "stage1.yaml", "-c", "mine.yaml"])
+    said = capsys.readouterr().err
+    assert "hf://tiny/llama" in said and "pytorch_model.bin alone, which can run code" in said
+    assert "checkpoints/pocket/point_bert: found no such file or folder for" in said and "hf://org/name" in said
+
+
+@pytest.mark.slow
+def test_a_rehearsal_fetches_settings_and_no_weights(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--data.batch_size", "2", "--words", "4"]
+    main(["rehearse", "-c", "stage1.yaml", "-c", "mine.yaml", *small])
+    assert "encoder ImageBind" in capsys.readouterr().out
+    assert {"config.json", "tokenizer.json"} <= set(hub.fetched())
+    assert not [name for name in hub.fetched() if name.endswith(".safetensors")]
