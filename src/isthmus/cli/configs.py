@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import (
-    ActionConfigFile,  # type: ignore[attr-defined] # exported, but not in its __all__
+from jsonargparse import (  # type: ignore[attr-defined] # the first is exported, but not in its __all__
+    ActionConfigFile,
     Namespace,
 )
 

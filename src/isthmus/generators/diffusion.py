@@ -30,7 +30,7 @@ class DiffusionGenerator(PipelineExpert):
     :meth:`load_conditioner` and :meth:`load_denoiser`; :meth:`load` does both.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used.
         steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
         guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
         scheduler: a sampler that replaces the folder's, for fewer steps.

@@ -24,7 +24,7 @@ class PipelineExpert(Generator):
     """The folder and the parts of a text-conditioned pipeline; :class:`DiffusionGenerator` runs them.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used.
         steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
         guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
         scheduler: a sampler that replaces the folder's, for fewer steps.

@@ -31,7 +31,7 @@ def _weight_bars_hidden() -> Iterator[None]:
 
 
 class PipelineFolder:
-    """Reads only json files until a part is requested, and never downloads.
+    """Reads only json files until a part is requested.
 
     Args:
         path: the folder with ``model_index.json``.

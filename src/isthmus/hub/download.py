@@ -23,7 +23,7 @@ def fetch_file(address: Address, name: str, stored: StoredFile) -> None:
     Raises:
         ValueError: the hub can't be reached, or what it sent is not what its listing says.
     """
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # not in its __all__
 
     blob = address.cache_folder / "blobs" / stored.digest
     linked = address.snapshot / name
@@ -45,7 +45,7 @@ def fetch_file(address: Address, name: str, stored: StoredFile) -> None:
 def _download(address: Address, name: str, stored: StoredFile, blob: Path) -> None:
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # likewise
 
     partial = blob.with_name(blob.name + PARTIAL)
     if partial.exists() and partial.stat().st_size > stored.size:

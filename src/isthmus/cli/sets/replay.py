@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
-from isthmus.paths import user_path
+from isthmus.paths import checkpoint_path, user_path
 
 if TYPE_CHECKING:
     from isthmus.backbones.base import LanguageModel
@@ -25,7 +25,7 @@ def parser() -> Parser:
     """The command's options."""
     made = Parser(description="Records an LLM's own answers to plain prompts: JSON lines of conversations.")
     made.add_argument("out", type=user_path, help="the file of conversations, such as replay.jsonl")
-    made.add_argument("--checkpoint", type=user_path, help="the LLM: a folder saved with save_pretrained; or")
+    made.add_argument("--checkpoint", type=str, help="the LLM: a folder, hf://org/name or a .gguf; or")
     made.add_argument("--from_config", type=str, help="a config, whose backbone answers without its LoRA; or")
     made.add_argument("--model", type=user_path, help="a trained model's folder, whose LLM answers without its LoRA")
     made.add_argument("--allow", action="append", default=[], help="a package of yours that --model's folder may name")
@@ -117,9 +117,10 @@ def _of_checkpoint(options: Namespace) -> LanguageModel:
     from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
     from isthmus.backbones.checkpoint import read_config
 
-    is_encoder_decoder = read_config(options.checkpoint).is_encoder_decoder
+    checkpoint = checkpoint_path(options.checkpoint)
+    is_encoder_decoder = read_config(checkpoint).is_encoder_decoder
     make: Any = EncoderDecoderBackbone if is_encoder_decoder else CausalBackbone
-    made: LanguageModel = make(options.checkpoint, dtype=options.dtype)
+    made: LanguageModel = make(checkpoint, dtype=options.dtype)
     return made
 
 

@@ -36,7 +36,7 @@ class ShapE(PipelineExpert):
     colours.
 
     Args:
-        checkpoint: the pipeline's folder. Only its json files are read until a part is used; nothing is downloaded.
+        checkpoint: the pipeline's folder. Only its json files are read until a part is used.
         steps: default number of denoising steps; 64 as in the paper.
         guidance: default scale of classifier-free guidance; up to 1, only the conditional pass runs.
         points: number of points in a cloud.
