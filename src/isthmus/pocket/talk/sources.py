@@ -135,9 +135,11 @@ class AnyToAny(GivenAndAsked):
             concept = turns.drawn(random, Modality.IMAGE)
             words = named(random, concept, Modality.IMAGE, self.split)
             return (turns.two_media(random, concept, words, self.split),)
-        if style < 0.16 and len(self.outputs) == len(OUTPUTS):
+        if style < 0.18 and len(self.outputs) == len(OUTPUTS):
             return (turns.two_concepts(random, self.split),)
-        if style < 0.24:
+        if style < 0.2:
+            return (numbers.counted(random, output, self.split),)
+        if style < 0.27:
             return (numbers.sum_made(random, output, self.split),)
         first = turns.order(random, output, self.split)
         (last,) = (part for part in first.assistant if isinstance(part, Shown))

@@ -7,7 +7,7 @@ from numpy.random import Generator as Random
 from isthmus.pocket.dialogues import DONE, Exchange, pick
 from isthmus.pocket.talk.wording.grammar import put, with_articles
 from isthmus.pocket.talk.wording.requests import ORDERS, request
-from isthmus.pocket.talk.wording.subjects import COLOURS, KINDS, NUMBERS, SOUNDS, THINGS, WORK
+from isthmus.pocket.talk.wording.subjects import COLOURS, KINDS, NUMBERS, PEOPLE, SCENES, SOUNDS, THINGS, WORK
 from isthmus.pocket.talk.wording.things import number
 from isthmus.pocket.world import COLOURS as KNOWN_COLOURS
 from isthmus.pocket.world import Split
@@ -27,7 +27,7 @@ CAN: dict[Modality, str] = {
 }
 SKILLS = "I can draw, film, play and model the digits zero to nine."
 PALETTE = f"My colors are {', '.join(KNOWN_COLOURS[:-1])} and {KNOWN_COLOURS[-1]}."
-POSSESSIVE = {"my ": "your ", "myself": "you", "you": "myself", "your ": "my "}
+POSSESSIVE = {"my ": "your ", "our ": "your ", "myself": "you", "you": "myself", "your ": "my "}
 
 
 def _seen_from_here(words: str) -> str:
@@ -41,7 +41,8 @@ def _seen_from_here(words: str) -> str:
 def unknown_thing(random: Random, split: Split) -> Exchange:
     """Asks for a medium of what isn't a digit."""
     output = tuple(DONE)[random.choice(4, p=(0.45, 0.2, 0.2, 0.15))]
-    thing = (SOUNDS if output is Modality.AUDIO else THINGS).any(random, split)
+    seen = (THINGS, SCENES, SCENES, PEOPLE)[random.integers(4)]
+    thing = with_articles((SOUNDS if output is Modality.AUDIO else seen).any(random, split))
     # Tones belong to keys: nobody asks for "the key tone of a song".
     if output is Modality.AUDIO:
         asked = put(
@@ -56,8 +57,10 @@ def unknown_thing(random: Random, split: Split) -> Exchange:
 def unknown_number(random: Random, split: Split) -> Exchange:
     """Asks for a medium of a number of two digits or more."""
     output = tuple(DONE)[random.integers(4)]
-    words = NUMBERS.any(random, split)
-    asked = put(request(random, output, split), pick(random, ("the number {}", "{}", "the number {}")).format(words))
+    figures = str(random.integers(10, 10 ** random.integers(2, 4)))
+    words = NUMBERS.any(random, split) if random.random() < 0.5 else figures
+    thing = pick(random, ("the number {}", "{}", "a {}", "number {}")).format(words)
+    asked = put(request(random, output, split), with_articles(thing).replace("a a ", "a "))
     return Exchange((asked,), (f"I can't {VERB[output]} {words}. {CAN[output]}",))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import DONE, Exchange, Part, Shown, draw_pair, fill, pick
+from isthmus.pocket.dialogues import Exchange, Part, Shown, draw_pair, fill, pick
 from isthmus.pocket.talk.exchanges.answers import given
 from isthmus.pocket.talk.exchanges.declining import CAN, VERB
 from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
@@ -137,9 +137,8 @@ def add(random: Random, first: Shown, second: Shown, output: Modality, split: Sp
     return Exchange(fill(words, place(first), place(second)), said)
 
 
-def counted_media(random: Random, split: Split) -> Exchange:
+def counted(random: Random, output: Modality, split: Split) -> Exchange:
     """Asks to count a few steps in one medium: three drawings at most."""
-    output = tuple(DONE)[random.integers(4)]
     first = int(random.integers(8))
     last = first + int(random.integers(1, 3))
     parts: list[Part] = []

@@ -6,7 +6,7 @@ from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Exchange, pick
 from isthmus.pocket.talk.wording.grammar import Choices, expand, put
-from isthmus.pocket.talk.wording.knowledge import ASKED, MEANT
+from isthmus.pocket.talk.wording.knowledge import ASKED, MEANT, of_split
 from isthmus.pocket.talk.wording.things import named, told
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
 from isthmus.types import Modality
@@ -92,13 +92,13 @@ IMAGINED = Choices(
 
 def meaning(random: Random, split: Split) -> Exchange:
     """What a medium is."""
-    word = pick(random, tuple(MEANT))
+    word = pick(random, of_split(MEANT, split))
     return Exchange((put(MEANING.own(random, split), word),), (MEANT[word],))
 
 
 def asked(random: Random, split: Split) -> Exchange:
     """A question or a task that speaks of media."""
-    words = pick(random, tuple(ASKED))
+    words = pick(random, of_split(ASKED, split))
     return Exchange((put(ASKING.own(random, split), words),), (ASKED[words],))
 
 

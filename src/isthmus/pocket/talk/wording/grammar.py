@@ -67,4 +67,6 @@ def put(template: str, words: str) -> str:
     assert template.count("{}") == 1, template
     if words in PRONOUNS or re.match(r"it\b", words):
         template = template.replace(" me {}", " {}")
+    if words.startswith("what "):
+        template = template.replace("what {} sounds like", "{}")
     return template.replace("{}", words)

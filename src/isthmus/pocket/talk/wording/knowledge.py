@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from isthmus.pocket.world import Split
+
 MEANT: dict[str, str] = {
     "a drawing": "A drawing is a picture made with lines, usually with a pencil or a pen.",
     "a picture": "A picture is an image of something, such as a drawing, a painting or a photograph.",
@@ -89,3 +93,9 @@ ASKED: dict[str, str] = {
     "translate the word drawing into German": "Zeichnung.",
 }
 """Questions and tasks that speak of media, colours and digits, and are to be answered in words."""
+
+
+def of_split(entries: Collection[str], split: Split) -> tuple[str, ...]:
+    """The entries of a split: every eighth is validation's, the one after it the test's, and the others training's."""
+    kept = {"validation": (6,), "test": (7,)}.get(split, tuple(range(6)))
+    return tuple(entry for place, entry in enumerate(entries) if place % 8 in kept)

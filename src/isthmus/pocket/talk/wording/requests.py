@@ -13,7 +13,8 @@ ORDERS = Choices(
     """{} / {} / {} / {} / please {} / {} please / {}, please / can you {}? / [can|could] you please {}? / could
     you {}? / will you {}? / would you {}? / can you {} for me? / {} for me / [hi|hey|hello][,|!] {} /
     [hi|hey|hello][,|!|.] can you {}? / [now|ok,|okay,|so,|and now] {} / I want you to {} / I'd like you to {} /
-    {}, [thanks|thank you] / {} [now|at once|quickly]""",
+    {}, [thanks|thank you] / {} [now|at once|quickly] / {} for my [son|sister|wall|website|phone|friend] / {}, will
+    you? / would it be possible to {}? / let's {} / you should {} / time to {} / my turn: {}""",
     """okay then, {} / would you please {}? / go ahead and {} / I'd love it if you could {} / try to {} / please {}
     for me""",
     """kindly {} / do me a [favor|favour] and {} / I was wondering if you could {} / {} if you can / be so kind as
@@ -21,10 +22,24 @@ ORDERS = Choices(
 )
 """Around an imperative."""
 
+CONTEXTS = Choices(
+    """I'm learning to count. / my class needs this: / we are doing numbers at school today. / I am making a
+    poster. / it's for a friend. / my little [brother|sister] loves numbers, / here is what I want: / listen, /
+    look, / well, / I've got a request. / I have an idea: / let me think. / quick one: / this is for my
+    [website|blog|mother|wall]. / [good morning|good evening|hello]. / one more thing: / next: / I was told you
+    can do this. / [great|nice|cool]! / sorry to bother you, / my homework is about numbers. / you are so
+    [kind|good at this]!""",
+    "I'm writing a book. / it's my birthday: / okay, here we go:",
+    """we're decorating a room. / it's for an exam, so / I'm bored. / first of all, / my boss asked for it: / if
+    you don't mind,""",
+)
+"""What may stand before a request."""
+
 WISHES = Choices(
     """I want {} / I'd like {} / I would like {} / I need {} / [can|could|may] I have {}? / [can|could] I get {}? /
     [can|may] I see {}? / {} / {} please / {}, please / I'd like to have {}[ please|] / do you have {}? /
-    [how|what] about {}?""",
+    [how|what] about {}? / {} for me / one thing: {} / I want to have {} / it would be nice to have {} / {} is
+    what I want / can we have {}? / all I want is {} / just {} / let's have {}""",
     "I wish for {} / could we have {}? / {} would be [nice|great] / I would love {}",
     """I could use {} / is it possible to get {}? / I'm looking for {} / any chance of {}? / what I need is {} / we
     want {} for the [wall|class|kids] / next I want {} / time for {}""",
@@ -33,7 +48,8 @@ WISHES = Choices(
 
 VERBS: dict[Modality, Choices] = {
     Modality.IMAGE: Choices(
-        "draw {} / draw {} / draw me {} / paint {} / paint me {} / sketch {} / draw a picture of {}",
+        """draw {} / draw {} / draw me {} / paint {} / paint me {} / sketch {} / draw a picture of {} / use your pen to
+        draw {}""",
         "doodle {} / put {} on paper",
         "illustrate {} / sketch out {} / scribble {} / do a drawing of {}",
     ),
@@ -100,5 +116,11 @@ def action(random: Random, output: Modality, split: Split) -> str:
 def request(random: Random, output: Modality, split: Split) -> str:
     """A request for a medium, with ``{}`` for what it shows."""
     if random.random() < 0.65:
-        return put(ORDERS.own(random, split), action(random, output, split))
-    return put(WISHES.own(random, split), NOUNS[output].any(random, split))
+        asked = put(ORDERS.own(random, split), action(random, output, split))
+    else:
+        asked = put(WISHES.own(random, split), NOUNS[output].any(random, split))
+    asked = asked.replace(" for me", "", max(asked.count(" for me") - 1, 0))
+    if random.random() > 0.12:
+        return asked
+    context = CONTEXTS.own(random, split)
+    return f"{context} {asked[0].upper() + asked[1:] if context[-1] in '.!' else asked}"

@@ -29,6 +29,29 @@ THINGS = Choices(
 )
 """What one may ask to have drawn, filmed or modelled."""
 
+SCENES = Choices(
+    """[a|a|my|the|our|one] [big|little|old|happy|funny|beautiful|red|blue|green|yellow|wooden|]
+    [kitten|parrot|goat|camel|
+    crab|whale|turtle|squirrel|donkey|dolphin|barn|palace|cottage|temple|island|lake|farm|park|bus|rocket|motorbike|balloon|
+    kite|doll|violin|trumpet|bowl of
+    fruit|candle|mirror|vase|sword|crown|ring|necklace|policeman|farmer|nurse|singer|clown|
+    ghost|angel|knight|family|girl|boy|couple|grandfather] [in the rain|on a table|under a tree|in space|at
+    night|with a hat| in the snow|by the sea|on a hill||||||]""",
+    "[a|the] [panda|camp|palm tree|submarine] [at sunset|]",
+    "[a|the|his] [zebra|cello|barber|fountain|wheelchair|jellyfish] [full of people|behind a fence|made of glass|]",
+)
+"""More of them, by composition."""
+
+PEOPLE = Choices(
+    """Elvis Presley / Charlie Chaplin / Queen Elizabeth / Abraham Lincoln / Mickey Mouse / Spider-Man / Batman /
+    Marie Curie / Shakespeare / Donald Duck / Taylor Swift / the president / my best friend / my neighbor / my
+    teacher / Paris / New York / London Bridge / the Taj Mahal / Mount Everest / Venice / the Great Wall of
+    China / planet Earth / Mars""",
+    "Gandhi / the Colosseum",
+    "Cleopatra / Harry Potter / Big Ben / the Golden Gate Bridge / Beethoven / Tokyo",
+)
+"""People and places."""
+
 SOUNDS = Choices(
     """a dog barking / a cat meowing / a song / a piano / a guitar / a drum / the rain / thunder / the wind / a
     lullaby / jazz / some music / rock music / a violin / a bird singing / a car engine / applause / laughter /

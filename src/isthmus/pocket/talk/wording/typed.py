@@ -1,4 +1,4 @@
-"""How people type: capitals, full stops and apostrophes that come and go, and a slip of the finger now and then."""
+"""How people type: capitals, full stops and apostrophes that come and go, short forms, and a slip now and then."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Part, pick
+from isthmus.pocket.world import DIGITS
 
+TEXTING = {"you": "u", "are": "r", "please": "pls", "picture": "pic", "thanks": "thx", "I": "i", "what is": "whats"}
+_TEXTED = re.compile(r"\b(?:" + "|".join(sorted(TEXTING, key=len, reverse=True)) + r")\b")
 SLIPS = 0.06
 """The share of turns with a mistyped word."""
 _LONG_WORD = re.compile(r"\b[a-z]{5,}\b")
@@ -31,7 +34,9 @@ def typed(random: Random, parts: Sequence[Part]) -> tuple[Part, ...]:
         written[place] = _slipped(random, str(written[place]))
     elif manner < 0.12:
         written = [part.replace("'", "") if isinstance(part, str) else part for part in written]
-    elif manner < 0.14:
+    elif manner < 0.18:
+        written = [_TEXTED.sub(lambda found: TEXTING[found[0]], p) if isinstance(p, str) else p for p in written]
+    elif manner < 0.2:
         written = [part.upper() if isinstance(part, str) else part for part in written]
     return tuple(written)
 
@@ -51,7 +56,8 @@ def _ended(random: Random, text: str) -> str:
 
 def _slipped(random: Random, text: str) -> str:
     """With one longer word mistyped: two letters changed over, one left out or one doubled, never the first."""
-    words = list(_LONG_WORD.finditer(text))
+    # A slip must not make another word of a digit: "three" is one step from "there".
+    words = [found for found in _LONG_WORD.finditer(text) if found[0] not in DIGITS]
     if not words:
         return text
     word = words[random.integers(len(words))]
