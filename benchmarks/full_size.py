@@ -64,14 +64,14 @@ def peak_tflops(device: torch.device) -> float | None:
 
 def build(paths: dict[str, Path], scale: Scale, stage: int, device: torch.device, **backbone: Any) -> AnyToAny:
     """The system of a stage, its LLM and encoder loaded on the device."""
-    lora = LoraSettings(rank=scale.rank, alpha=scale.rank, dropout=0.0) if stage == 3 else None
+    lora = LoraSettings(r=scale.rank, lora_alpha=scale.rank, lora_dropout=0.0) if stage == 3 else None
     if "checkpointed_layers" in backbone:
         backbone["checkpointed_layers"] = scale.layers
     language_model = CausalBackbone(paths["llama"], lora=lora, dtype="bfloat16", **backbone)
     inputs = InputSide([ReadyFeatures(paths["imagebind"])], dict.fromkeys(("image", "video", "audio"), Linear))
     bridge = partial(TinyTransformer, width=scale.projector_width)
     outputs = OutputSide(generators(paths, device), dict.fromkeys(MAKES, bridge))
-    model = AnyToAny(Backbone(language_model, max_tokens=2048), inputs, outputs)
+    model = AnyToAny(Backbone(language_model, max_length=2048), inputs, outputs)
     model.configure_model()
     set_trainable(model, TRAINS[stage], f"stage {stage}")
     return model.to(device)
@@ -187,12 +187,12 @@ def generator_rows(
         generator.to(device)
         generator.load(device)
         tokens = torch.zeros(1, *generator.condition_shape, device=device)
-        draw = partial(generator.generate, Condition(tokens), [0], guidance=5.0)
+        draw = partial(generator.generate, Condition(tokens), [0], guidance_scale=5.0)
         for steps in scale.steps:
-            draw(steps=steps)
+            draw(num_inference_steps=steps)
         gaps = []
         for _ in range(repetitions):
-            least, most = (timed(partial(draw, steps=steps), device) for steps in (few, many))
+            least, most = (timed(partial(draw, num_inference_steps=steps), device) for steps in (few, many))
             gaps.append((most - least) / (many - few))
         weights = sum(own.numel() for own in getattr(generator, generator.denoiser_part).parameters())
         row = {"generator": type(generator).__name__, "denoiser, M": weights / 1e6}

@@ -53,7 +53,7 @@ def text_works(folder: Path) -> tuple[dict[str, Any], torch.nn.Module]:
     batch = Batch(ids, mask, torch.full_like(ids, -100))
 
     def ours() -> list[list[int]]:
-        return [answer.ids for answer in backbone.generate(batch, {}, Sampling(max_tokens=NEW_TOKENS), allowed=[])]
+        return [answer.ids for answer in backbone.generate(batch, {}, Sampling(max_new_tokens=NEW_TOKENS), allowed=[])]
 
     def bare() -> list[list[int]]:
         found = backbone.llm.generate(ids, attention_mask=mask.long(), max_new_tokens=NEW_TOKENS, do_sample=False)
@@ -68,7 +68,7 @@ def image_works(compiled: bool = False) -> tuple[dict[str, Any], torch.nn.Module
 
     Compiled, ours runs a UNet of its own, and there is none to count.
     """
-    generator = StableDiffusion(POCKET / "stable_diffusion", steps=STEPS, guidance=GUIDANCE, batch_size=DRAWN)
+    generator = StableDiffusion(POCKET / "stable_diffusion", STEPS, GUIDANCE, batch_size=DRAWN)
     generator.load()
     captions = [f"a red {number}" for number in range(DRAWN)]
     with torch.no_grad():

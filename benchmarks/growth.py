@@ -35,7 +35,7 @@ def step(backbone: CausalBackbone, size: int, tokens: int) -> Work:
 
 
 def _backbone(folder: Path, width: int) -> CausalBackbone:
-    backbone = CausalBackbone(write_llm(folder / f"llama-{width}", width, 4), lora=LoraSettings(rank=4, dropout=0.0))
+    backbone = CausalBackbone(write_llm(folder / f"llama-{width}", width, 4), lora=LoraSettings(r=4, lora_dropout=0.0))
     backbone.materialize()
     return backbone
 

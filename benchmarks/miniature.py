@@ -182,7 +182,7 @@ def build(
         size: of the miniature that ``paths`` hold.
         backbone: further arguments of the backbone.
     """
-    settings = LoraSettings(rank=1, alpha=1, dropout=0.0) if lora else None
+    settings = LoraSettings(r=1, lora_alpha=1, lora_dropout=0.0) if lora else None
     language_model = SavingsBackbone(paths["llama"], savings=savings or Savings(), lora=settings, **backbone)
     inputs = InputSide([ReadyFeatures(paths["imagebind"])], dict.fromkeys(("image", "video", "audio"), Linear))
     generators = [
@@ -191,7 +191,7 @@ def build(
         AudioLDM(POCKET / "audioldm"),
     ]
     outputs = OutputSide(generators, dict.fromkeys(MAKES, bridge_out(size)))
-    model = AnyToAny(Backbone(language_model, max_tokens=2048), inputs, outputs)
+    model = AnyToAny(Backbone(language_model, max_length=2048), inputs, outputs)
     model.configure_model()
     return model
 

@@ -26,7 +26,7 @@ NEWER: dict[str, type[DiffusionGenerator]] = {
 SMALL: dict[str, dict[str, Any]] = {
     "audioldm2": {"caption_tokens": 12},
     "sd3": {"caption_tokens": 6},
-    "wan": {"caption_tokens": 10, "frames": 5, "height": 16, "width": 32},
+    "wan": {"caption_tokens": 10, "num_frames": 5, "height": 16, "width": 32},
 }
 """What keeps a kind small where its checkpoint doesn't say."""
 

@@ -102,7 +102,7 @@ def fit(folder: str, *extra: str) -> Path:
             *("fit", "-c", "spectrogram.yaml", f"--training.folder={folder}"),
             "--training.stages.encoder_alignment.steps=2",
             *("--data.batch_size=4", "--trainer.accelerator=cpu", "--trainer.logger=false"),
-            *("--trainer.enable_progress_bar=false", "--model.backbone.init_args.max_tokens=900"),
+            *("--trainer.enable_progress_bar=false", "--model.backbone.init_args.max_length=900"),
             *extra,
         ]
     )

@@ -105,12 +105,12 @@ def test_a_request_and_a_chat_take_its_files(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = commands()
-    cli.main([*line["isthmus generate"][1:], "--max_tokens=4", "--device=cpu"])
+    cli.main([*line["isthmus generate"][1:], "--max_new_tokens=4", "--device=cpu"])
     reply = json.loads(Path("runs/answer/reply.json").read_text(encoding="utf-8"))
     assert [item["type"] for item in reply["content"]] == ["text"]
     capsys.readouterr()
     monkeypatch.setattr(sys, "stdin", io.StringIO("/help\n/tactile touch/1.npy\nwhat is it?\n/quit\n"))
-    cli.main([*line["isthmus chat"][1:], "--max_tokens=4", "--device=cpu"])
+    cli.main([*line["isthmus chat"][1:], "--max_new_tokens=4", "--device=cpu"])
     said = capsys.readouterr().out
     assert "/tactile" in said and "(tactile added" in said and "error" not in said
 

@@ -90,7 +90,7 @@ def talk(text: str) -> Conversation:
 
 
 def test_every_collator_lays_out_all_its_parts() -> None:
-    arguments = vars(make_collator(PLANNER)) | {"micro_batches": 2, "max_tokens": 512}
+    arguments = vars(make_collator(PLANNER)) | {"micro_batches": 2, "max_length": 512}
     pairs = PairCollator(**arguments)
     batch = pairs([Pair(talk(text).messages, {}, talk("no").messages[-1]) for text in ("yes", "well")])
     prompts = PromptCollator(**arguments | {"generation_prompt": True})

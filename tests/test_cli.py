@@ -59,7 +59,7 @@ QUICK = {
             }
         },
     },
-    "model": {"backbone": {"init_args": {"max_tokens": 900}}, "sampling": {"max_tokens": 4}},
+    "model": {"backbone": {"init_args": {"max_length": 900}}, "sampling": {"max_new_tokens": 4}},
 }
 STEPS = [
     "--training.stages.encoder_alignment.steps=2",
@@ -271,7 +271,10 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
         (["-c", "stage1.yaml", "--training.init_from", "gone"], "gone: found no manifest.json, so no trained model"),
         (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),
         (["--data.batch_sise", "3"], "Did you mean --data.batch_size?"),
-        (["--model.backbone.language_model.recompute", "false"], "It is gone: it spared 1 %"),
+        (["--model.backbone.language_model.recompute", "false"], "recompute is gone: it spared 1 %"),
+        (["--data.workers=2"], "--data.workers: data.workers is called num_workers now. Fix: rename it."),
+        (["--model.backbone.language_model.lora.rank", "4"], "lora.rank is called r now"),
+        (["--model.sampling", "{max_tokens: 3}"], "sampling.max_tokens is called max_new_tokens now"),
         (["-c", "stage1.yaml", "--training.stages.encoder_alignment.step", "3"], "Did you mean steps"),
         (["-c", "stage1.yaml", "--data.batch_size", "many"], "--data.batch_size: found 'many'; expected an integer"),
         (["-c", "stage1.yaml", "--training.stages.encoder_alignment.losses.text=-1"], "losses.text: found -1"),
@@ -287,7 +290,7 @@ def test_what_is_refused(args: list[str], expected: str, capsys: pytest.CaptureF
     ("config", "name", "meant"),
     [
         ({"training": {"folde": "x"}}, "folde", "folder"),
-        ({"model": {"backbone": {"init_args": {"max_token": 3}}}}, "max_token", "max_tokens"),
+        ({"model": {"backbone": {"init_args": {"max_lengths": 3}}}}, "max_lengths", "max_length"),
         ({"trainer": {"max_epoch": 3}}, "max_epoch", "max_epochs"),
         ({"trainr": {"max_epochs": 3}}, "trainr", "trainer"),
     ],
@@ -307,7 +310,8 @@ def test_an_option_that_is_gone_is_said_to_be(tmp_path: Path, capsys: pytest.Cap
     language_model = {"class_path": "isthmus.backbones.CausalBackbone", "init_args": {"recompute": True}}
     path.write_text(yaml.safe_dump({"model": {"backbone": {"init_args": {"language_model": language_model}}}}))
     said = refused(capsys, "fit", "-c", "stage1.yaml", "-c", str(path))
-    assert "recompute" in said and "Take it out; checkpointed_layers spares more" in said
+    assert str(path) in said and "recompute is gone: it spared 1 %" in said
+    assert "checkpointed_layers spares more. Fix: take out what is gone." in said
 
 
 def test_an_absent_expert_is_named(
@@ -397,6 +401,6 @@ def test_a_tilde_is_the_home_folder_in_options_and_in_configs(
     cli.train(["validate", "-c", "~/run/config.yaml", "--ckpt_path=~/run/checkpoints/last.ckpt"])
     assert (home / "run/validate.yaml").is_file()
     model = "--model=~/run/encoder_alignment"
-    cli.main(["generate", model, "--text=hello", "--max_tokens=2", "--out=~/reply", "--device=cpu"])
+    cli.main(["generate", model, "--text=hello", "--max_new_tokens=2", "--out=~/reply", "--device=cpu"])
     assert (home / "reply/reply.json").is_file()
     assert not Path("~").exists()

@@ -183,7 +183,7 @@ def test_signals_and_conditions_are_nextgpts(whole: Callable[[str], Whole]) -> N
     shapes = {medium: model.output_side.generator(medium).condition_shape for medium in model.outputs}
     assert shapes == {"image": (77, 768), "video": (77, 1024), "audio": (1, 512)}
     video = model.output_side.generator(model.outputs[1])
-    assert (video.frames, video.height, video.width) == (24, 320, 576)
+    assert (video.num_frames, video.height, video.width) == (24, 320, 576)
 
 
 def test_all_of_imagebind_is_one_point_two_billion(whole: Callable[[str], Whole]) -> None:

@@ -20,9 +20,9 @@ from isthmus.model import AnyToAny
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
 GENERATORS = {
-    "image": ("isthmus.generators.StableDiffusion", {"steps": 2}),
-    "video": ("isthmus.generators.ZeroScope", {"steps": 2, "frames": 3}),
-    "audio": ("isthmus.generators.AudioLDM", {"steps": 2}),
+    "image": ("isthmus.generators.StableDiffusion", {"num_inference_steps": 2}),
+    "video": ("isthmus.generators.ZeroScope", {"num_inference_steps": 2, "num_frames": 3}),
+    "audio": ("isthmus.generators.AudioLDM", {"num_inference_steps": 2}),
 }
 
 
@@ -51,7 +51,7 @@ def tiny_configuration(paths: dict[str, Path]) -> dict[str, Any]:
         "isthmus.backbones.CausalBackbone",
         checkpoint=str(paths["llama"]),
         signals=SIGNALS,
-        lora={"rank": 2, "alpha": 4, "dropout": 0.0},
+        lora={"r": 2, "lora_alpha": 4, "lora_dropout": 0.0},
     )
     generators = [part(name, checkpoint=str(paths[kind]), **rest) for kind, (name, rest) in GENERATORS.items()]
     return {

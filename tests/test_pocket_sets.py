@@ -38,7 +38,7 @@ BESIDE = {
         "logger": {"class_path": "pytorch_lightning.loggers.CSVLogger", "init_args": {"save_dir": "logs"}},
         "callbacks": [],
     },
-    "model": {"backbone": {"init_args": {"max_tokens": 900}}},
+    "model": {"backbone": {"init_args": {"max_length": 900}}},
 }
 
 
@@ -100,7 +100,7 @@ def test_a_run_with_the_c_former_hears_through_it(clone: Path) -> None:
     model = AnyToAny.from_checkpoint(clone / "runs" / "heard" / "encoder_alignment")
     tone = {"type": "audio", "audio": draw_audio(Concept(7), "test", np.random.default_rng(0))}
     asked = {"role": "user", "content": [tone, {"type": "text", "text": "what is it?"}]}
-    assert model.chat([asked], sampling=Sampling(max_tokens=3)).tokens == 3
+    assert model.chat([asked], sampling=Sampling(max_new_tokens=3)).tokens == 3
     assert model.input_side is not None and model.input_side.encoder(Modality.AUDIO).is_loaded
 
 

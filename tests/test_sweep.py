@@ -46,7 +46,7 @@ from isthmus.model.bundle import read_components
 from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 
 Parts = dict[str, Any]
-LORA = LoraSettings(rank=2, alpha=4, dropout=0.0)
+LORA = LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0)
 SMALL_BERT = {"width": 16, "layers": 1, "heads": 2, "feed_forward": 24, "dropout": 0.0}
 STEPS = {"encoder_alignment": 16, "decoder_alignment": 8, "instruction_tuning": 8}
 CONVERSATIONS = 5
@@ -83,7 +83,7 @@ CASES: dict[str, Callable[[Shelf], Parts]] = {
         "encoder": TilesEncoder(TransformersVision(shelf("clip")), 16, [(1, 2), (2, 2)])
     },
     "encoders.FrequencyEncoder": lambda shelf: {"encoder": FrequencyEncoder(shelf("frequency"))},
-    "encoders.FramesEncoder": lambda shelf: {"encoder": FramesEncoder(TransformersVision(shelf("clip")), frames=2)},
+    "encoders.FramesEncoder": lambda shelf: {"encoder": FramesEncoder(TransformersVision(shelf("clip")), num_frames=2)},
     "encoders.PointBert": lambda shelf: {"encoder": PointBert(shelf("point_bert"))},
     "encoders.Beats": lambda shelf: {"encoder": Beats(shelf("beats"), seconds=SPEECH_SECONDS)},
     "encoders.Whisper": lambda shelf: {"encoder": Whisper(shelf("whisper"))},
@@ -107,7 +107,7 @@ CASES: dict[str, Callable[[Shelf], Parts]] = {
     "generators.StableDiffusion": lambda shelf: {},
     "generators.StableDiffusionXL": diffusion("xl", {}),
     "generators.StableDiffusion3": diffusion("sd3", NEWER_SIZES["sd3"]),
-    "generators.ZeroScope": diffusion("video", {"frames": 3}),
+    "generators.ZeroScope": diffusion("video", {"num_frames": 3}),
     "generators.Wan": diffusion("wan", NEWER_SIZES["wan"]),
     "generators.AudioLDM": diffusion("audio", {}),
     "generators.AudioLDM2": diffusion("audioldm2", NEWER_SIZES["audioldm2"]),
@@ -177,7 +177,13 @@ def stages(has_fusion: bool) -> dict[str, Stage]:
     optimizer = partial(torch.optim.AdamW, lr=1e-2)
     return {
         name: Stage(
-            trains, losses, {source: 1.0}, steps=STEPS[name], optimizer=optimizer, warm_up=0.0, decay="constant"
+            trains,
+            losses,
+            {source: 1.0},
+            steps=STEPS[name],
+            optimizer=optimizer,
+            warmup_ratio=0.0,
+            lr_scheduler_type="constant",
         )
         for name, (trains, losses, source) in plans.items()
     }

@@ -95,7 +95,7 @@ def test_a_collator_is_small_with_everything_loaded(
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_give_the_same_batches_however_they_start(module: TrainingModule, method: Any) -> None:
-    here, there = batches(module), batches(module, workers=1, start_method=method)
+    here, there = batches(module), batches(module, num_workers=1, multiprocessing_context=method)
     assert len(here) == len(there) == 2
     for one, other in zip(here, there, strict=True):
         own, found = tensors(one), tensors(other)
@@ -104,8 +104,10 @@ def test_workers_give_the_same_batches_however_they_start(module: TrainingModule
 
 
 def test_a_start_method_that_python_hasnt_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"start_method: found 'thread'; expected fork, spawn, forkserver\. Fix: "):
-        data(start_method="thread")
+    with pytest.raises(
+        ValueError, match=r"multiprocessing_context: found 'thread'; expected fork, spawn, forkserver\. Fix: "
+    ):
+        data(multiprocessing_context="thread")
 
 
 def test_an_expert_is_pickled_unloaded_and_copied_whole(model: AnyToAny) -> None:

@@ -134,7 +134,7 @@ def tiny_model(
     paths: Mapping[str, Path],
     inputs: tuple[str, ...] = INPUTS,
     outputs: tuple[str, ...] = OUTPUTS,
-    lora: LoraSettings | None = LoraSettings(rank=2, alpha=4, dropout=0.0),  # noqa: B008 # frozen
+    lora: LoraSettings | None = LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0),  # noqa: B008 # frozen
     seed: int = 0,
     max_tokens: int = 512,
     dtypes: Mapping[str, Any] | None = None,
@@ -157,9 +157,9 @@ def tiny_model(
             dict.fromkeys(inputs, bridge),
         )
     if outputs:
-        options = {kind: {"steps": 2, "dtype": types["generators"]} for kind in outputs}
+        options = {kind: {"num_inference_steps": 2, "dtype": types["generators"]} for kind in outputs}
         if "video" in outputs:
-            options["video"] |= {"frames": 3}
+            options["video"] |= {"num_frames": 3}
         bridge_out = partial(TinyTransformer, width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=16)
         output_side = OutputSide(
             [KINDS[kind](paths[kind], **options[kind]) for kind in outputs], dict.fromkeys(outputs, bridge_out)

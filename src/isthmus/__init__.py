@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from isthmus.earlier.modules import redirect
 from isthmus.exports import lazy
-from isthmus.moved import redirect
 
 if TYPE_CHECKING:
     from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide

@@ -142,7 +142,7 @@ def build(llm_folder: Callable[[str], Path]) -> Build:
 
 
 def lora(dropout: float = 0.0) -> LoraSettings:
-    return LoraSettings(rank=3, alpha=6, dropout=dropout, targets="all-linear")
+    return LoraSettings(r=3, lora_alpha=6, lora_dropout=dropout, target_modules="all-linear")
 
 
 def awaken(backbone: PretrainedLanguageModel) -> PretrainedLanguageModel:

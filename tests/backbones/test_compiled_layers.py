@@ -52,7 +52,7 @@ def test_same_loss_and_gradients(family: str, options: dict[str, Any], build: Bu
     found = {}
     for compiled in (False, True):
         forget()
-        settings = LoraSettings(rank=2, alpha=4, dropout=0.0, targets="all-linear")
+        settings = LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0, target_modules="all-linear")
         backbone = build(family, lora=settings, compiled=compiled, **options)
         torch.manual_seed(5)
         kit["awaken"](backbone)
@@ -74,7 +74,7 @@ def test_every_kind_of_pass_finds_room(build: Build, kit: Any) -> None:
     """Stages that train different parts, validation, and a reference without adapters: none falls back to eager."""
     forget()
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
-        for settings in (None, LoraSettings(rank=2, alpha=4, dropout=0.0)):
+        for settings in (None, LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0)):
             backbone = build("llama", lora=settings, compiled=True).train()
             learn(backbone, kit, 20)
             batch, media = kit["conversation_batch"](backbone, text=20)
@@ -129,6 +129,6 @@ def test_decoding_isnt_compiled(build: Build, kit: Any, eager_compiler: None) ->
         learn(backbone, kit, 20)
         assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == compiled
         torch._dynamo.utils.counters.clear()
-        answers.append(backbone.generate(batch, media, Sampling(max_tokens=6)))
+        answers.append(backbone.generate(batch, media, Sampling(max_new_tokens=6)))
         assert not torch._dynamo.utils.counters["stats"]
     assert answers[0] == answers[1]

@@ -329,7 +329,7 @@ def flat(answer: Answer) -> list[str | Modality]:
 def test_greedy_text_equals_the_librarys_generate(family: str, build: Build, kit: Any, llm_folder: Any) -> None:
     backbone, reference = build(family), AutoModelForSeq2SeqLM.from_pretrained(llm_folder(family))
     batch = kit["text_batch"]([3, 9, 6, 5])
-    answers = backbone.generate(batch, {}, Sampling(max_tokens=12), allowed=[])
+    answers = backbone.generate(batch, {}, Sampling(max_new_tokens=12), allowed=[])
     lengths = set()
     for row, answer in enumerate(answers):
         prompt = batch.ids[row : row + 1, : int(batch.mask[row].sum())]

@@ -17,7 +17,7 @@ def test_same_loss_and_gradients_and_less_kept(family: str, trains: str, build: 
     results = []
     for layers in (2, 0):
         # With dropout: what is computed again has to drop the same.
-        lora = LoraSettings(rank=2, alpha=4, dropout=0.5)
+        lora = LoraSettings(r=2, lora_alpha=4, lora_dropout=0.5)
         backbone = build(family, lora=lora, skip_prefix_gradients=False, checkpointed_layers=layers)
         batch, media = kit["conversation_batch"](backbone, text=20)
         torch.manual_seed(5)

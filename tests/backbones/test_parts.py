@@ -216,32 +216,32 @@ def test_the_damaged_file_of_several_is_named(copied: Path) -> None:
 
 
 def test_lora_settings_are_checked(llm_folder: Any, kit: Any) -> None:
-    with pytest.raises(ValueError, match="found rank 0"):
-        LoraSettings(rank=0)
-    backbone = CausalBackbone(llm_folder("llama"), lora=LoraSettings(targets=["query"]))
-    with pytest.raises(ValueError, match=r"lora.targets: found \['query'\].*LlamaForCausalLM.*down_proj.*q_proj"):
+    with pytest.raises(ValueError, match="found r 0"):
+        LoraSettings(r=0)
+    backbone = CausalBackbone(llm_folder("llama"), lora=LoraSettings(target_modules=["query"]))
+    with pytest.raises(ValueError, match=r"lora.target_modules: found \['query'\].*LlamaForCausal.*down_proj.*q_proj"):
         backbone.materialize()
 
 
 def test_a_yaml_config_builds_it(llm_folder: Any) -> None:
     parser = ArgumentParser()
     parser.add_argument("--backbone", type=LanguageModel)
-    settings = {"rank": 4, "alpha": 8, "targets": "all-linear"}
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
     config = {"checkpoint": str(llm_folder("llama")), "signals": {"video": 5}, "lora": settings, "dtype": "bfloat16"}
     parsed = parser.parse_object({"backbone": {"class_path": "isthmus.backbones.CausalBackbone", "init_args": config}})
     backbone = parser.instantiate_classes(parsed).backbone
     assert isinstance(backbone, CausalBackbone) and backbone.dtype == torch.bfloat16
-    assert backbone.lora == LoraSettings(4, 8, targets="all-linear")
+    assert backbone.lora == LoraSettings(4, 8, target_modules="all-linear")
     assert backbone.vocabulary.signal_counts["video"] == 5
     named = parser.parse_object(
         {
             "backbone": {
                 "class_path": "isthmus.backbones.CausalBackbone",
-                "init_args": config | {"lora": {"targets": ["q_proj"]}},
+                "init_args": config | {"lora": {"target_modules": ["q_proj"]}},
             }
         }
     )
-    assert parser.instantiate_classes(named).backbone.lora.targets == ["q_proj"]
+    assert parser.instantiate_classes(named).backbone.lora.target_modules == ["q_proj"]
 
 
 def test_unknown_signals_are_refused(llm_folder: Any) -> None:

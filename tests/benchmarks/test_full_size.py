@@ -67,7 +67,7 @@ def test_a_pipelines_configuration_becomes_random_weights_that_draw(tmp_path: Pa
         shutil.copytree(POCKET / "stable_diffusion", folder, ignore=shutil.ignore_patterns("*.safetensors"))
 
     _pipeline(tmp_path / "image", write, CPU)
-    generator = StableDiffusion(tmp_path / "image", steps=1)
+    generator = StableDiffusion(tmp_path / "image", num_inference_steps=1)
     with torch.no_grad():
         (medium,) = generator.generate(generator.condition(["a red three"]), [0])
     assert medium.array.dtype == np.uint8

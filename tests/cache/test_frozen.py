@@ -165,7 +165,9 @@ def test_how_a_generator_samples_leaves_its_conditions_alone(experts: dict[str, 
         model = build(experts, CacheSettings(tmp_path, trial=0))
         cache = model.cache()
         assert cache is not None
-        cache.condition(StableDiffusion(experts["image"], steps=steps, guidance=guidance), ["a seven"])
+        cache.condition(
+            StableDiffusion(experts["image"], num_inference_steps=steps, guidance_scale=guidance), ["a seven"]
+        )
         assert cache.hits == found
 
 
@@ -222,7 +224,7 @@ def test_another_precision_is_another_value(experts: dict[str, Path], tmp_path: 
 
 
 def test_half_storage_is_rounded_and_given_back_as_float32(experts: dict[str, Path], tmp_path: Path) -> None:
-    model = build(experts, CacheSettings(tmp_path, storage="bfloat16", trial=0))
+    model = build(experts, CacheSettings(tmp_path, dtype="bfloat16", trial=0))
     model.cache()
     assert model.model.output_side is not None
     exact = model.model.output_side.generator(Modality.IMAGE).condition(["a seven"])
@@ -256,7 +258,7 @@ def test_switches_itself_off_where_it_is_slower(
 
 def test_settings_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"cache\.storage: found 'int8'"):
-        CacheSettings(storage="int8")  # type: ignore[arg-type]  # a user's mistake
+        CacheSettings(dtype="int8")  # type: ignore[arg-type]  # a user's mistake
     with pytest.raises(ValueError, match=r"cache\.trial: found -1"):
         CacheSettings(trial=-1)
 

@@ -97,7 +97,7 @@ def make_collator(planner: Planner, **changes: Any) -> Collator:
         "positions": positions,
         "outputs": [Modality.IMAGE, Modality.AUDIO],
         "prepare": {Modality.IMAGE: lambda medium: {"latent": torch.full((2, 2), float(medium.array.mean()))}},
-        "max_tokens": 512,
+        "max_length": 512,
     }
     return Collator(planner, **(settings | changes))
 

@@ -106,7 +106,7 @@ class Switch(pl.Callback):
 
 def module(workers: int = 0, **changes: Any) -> ConversationDataModule:
     sources: dict[str, ConversationSource] = {"a": Expecting("a", 10), "b": Expecting("b", 7)}
-    return ConversationDataModule(sources, batch_size=4, workers=workers, seed=3, **changes)
+    return ConversationDataModule(sources, batch_size=4, num_workers=workers, seed=3, **changes)
 
 
 def fit(folder: Path, model: Model, data: ConversationDataModule, resume: str | None = None) -> None:
@@ -199,7 +199,10 @@ def test_what_is_missing_is_named(collator: Collator) -> None:
     assert data.val_dataloader() == [] and data.test_dataloader() == []
     with pytest.raises(ValueError, match="mixture: found 'c'"):
         data.set_stage("one", {"c": 1.0}, steps=3)
-    for changes, said in (({"workers": -1}, "workers: found -1"), ({"on_error": "ignore"}, "on_error: found 'ignore'")):
+    for changes, said in (
+        ({"num_workers": -1}, "num_workers: found -1"),
+        ({"on_error": "ignore"}, "on_error: found 'ignore'"),
+    ):
         with pytest.raises(ValueError, match=said):
             ConversationDataModule({}, **changes)  # type: ignore[arg-type]
 

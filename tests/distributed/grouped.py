@@ -72,7 +72,9 @@ class Recorder(pl.Callback):
 
 def words_alone(experts: Path) -> AnyToAny:
     """The tiny model without media, the same each time."""
-    return tiny_model({"llama": experts / "llama"}, (), (), LoraSettings(rank=2, alpha=4, dropout=0.0), max_tokens=256)
+    return tiny_model(
+        {"llama": experts / "llama"}, (), (), LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0), max_tokens=256
+    )
 
 
 def main() -> None:
@@ -80,7 +82,13 @@ def main() -> None:
     experts, folder, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
     recorder = Recorder()
-    settings = {"group": GROUP, "max_tokens": 6, "kl": KL, "temperature": TEMPERATURE, "mixed": options["mixed"]}
+    settings = {
+        "num_generations": GROUP,
+        "max_new_tokens": 6,
+        "kl": KL,
+        "temperature": TEMPERATURE,
+        "mixed": options["mixed"],
+    }
     stage = Stage(
         TRAINS,
         data=dict.fromkeys(["asked", "told"], 1.0) if options["mixed"] else None,
@@ -89,8 +97,8 @@ def main() -> None:
         batch_size=options["batch_size"],
         micro_batches=options.get("micro_batches", 1),
         optimizer=partial(torch.optim.SGD, lr=0.5),
-        warm_up=0.0,
-        decay="constant",
+        warmup_ratio=0.0,
+        lr_scheduler_type="constant",
     )
     switch = StageSwitch({"reward_tuning": stage}, ["reward_tuning"], folder)
     trainer = pl.Trainer(

@@ -54,7 +54,7 @@ def build(folders: dict[str, Path]) -> Build:
     """A generator of a kind, from its tiny folder unless told another."""
 
     def make(kind: str, checkpoint: Path | None = None, **options: Any) -> DiffusionGenerator:
-        options = {"frames": 3, **options} if kind == "video" else options
+        options = {"num_frames": 3, **options} if kind == "video" else options
         return KINDS[kind](checkpoint or folders[kind], **options)
 
     return make

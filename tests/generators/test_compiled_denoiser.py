@@ -32,7 +32,7 @@ def test_same_media_and_losses(build: Any, media: Any) -> None:
         losses = generator.denoising_loss(content, condition, torch.tensor([3, 4]))
         (gradient,) = torch.autograd.grad(losses.sum(), tokens)
         with torch.no_grad():
-            made = generator.generate(condition, [5, 6], steps=2, guidance=1.0)
+            made = generator.generate(condition, [5, 6], num_inference_steps=2, guidance_scale=1.0)
         assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) == (generator is fused)
         found.append((losses.detach(), gradient, [medium.array.astype(np.int16) for medium in made]))
     (losses, gradient, arrays), (fused_losses, fused_gradient, fused_arrays) = found
@@ -42,7 +42,7 @@ def test_same_media_and_losses(build: Any, media: Any) -> None:
         assert np.abs(array - other).max() <= 1  # a colour may round to its neighbour
     fused.release()
     with torch.no_grad():
-        again = fused.generate(condition, [5, 6], steps=2, guidance=1.0)
+        again = fused.generate(condition, [5, 6], num_inference_steps=2, guidance_scale=1.0)
     np.testing.assert_array_equal(again[0].array, fused_arrays[0])
 
 

@@ -109,9 +109,11 @@ def drawn_by_library(pipeline: Any, kind: str, captions: list[str], seeds: list[
 def test_generation_is_the_pipelines_own(kind: str, guidance: float, build: Any, pipeline: Any) -> None:
     generator, library = build(kind), pipeline(kind)
     expected = drawn_by_library(library, kind, ["a red cat"], [9], num_inference_steps=3, guidance_scale=guidance)
-    [found] = generator.generate(generator.condition(["a red cat"]), [9], steps=3, guidance=guidance)
+    [found] = generator.generate(
+        generator.condition(["a red cat"]), [9], num_inference_steps=3, guidance_scale=guidance
+    )
     np.testing.assert_array_equal(found.array, expected[0])
-    assert found.array.std() > 0 and found.details == {"seed": 9, "steps": 3, "guidance": guidance}
+    assert found.array.std() > 0 and found.details == {"seed": 9, "num_inference_steps": 3, "guidance_scale": guidance}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,13 +122,13 @@ def test_defaults_are_the_pipelines_own(kind: str, build: Any, pipeline: Any) ->
 
     library = inspect.signature(type(pipeline(kind)).__call__).parameters
     generator = build(kind)
-    assert generator.steps == library["num_inference_steps"].default
-    assert generator.guidance == library["guidance_scale"].default
+    assert generator.num_inference_steps == library["num_inference_steps"].default
+    assert generator.guidance_scale == library["guidance_scale"].default
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_gives_its_medium_in_any_batch(kind: str, build: Any, pipeline: Any) -> None:
-    generator = build(kind, batch_size=2, steps=2, guidance=3.0)
+    generator = build(kind, batch_size=2, num_inference_steps=2, guidance_scale=3.0)
     condition, seeds = generator.condition(CAPTIONS), [4, 5, 6]
     together = generator.generate(condition, seeds)
     resident = generator._pipeline
@@ -146,12 +148,12 @@ def test_without_guidance_the_unconditional_pass_is_skipped(guidance: float, bui
     generator.load()
     seen: list[int] = []
     generator.unet.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    generator.generate(generator.condition(["cat"]), [0], steps=2, guidance=guidance)
+    generator.generate(generator.condition(["cat"]), [0], num_inference_steps=2, guidance_scale=guidance)
     assert set(seen) == {2 if guidance > 1 else 1}
 
 
 def test_generation_follows_an_outside_condition_and_gives_no_gradient(build: Any) -> None:
-    generator = build("image", steps=2)
+    generator = build("image", num_inference_steps=2)
     tokens = torch.randn(1, 8, 16, requires_grad=True)
     [found] = generator.generate(Condition(tokens), [0])
     [other] = generator.generate(Condition(tokens.detach() * -3), [0])
@@ -159,7 +161,7 @@ def test_generation_follows_an_outside_condition_and_gives_no_gradient(build: An
 
 
 def test_release_rebuilds_the_same(build: Any) -> None:
-    generator = build("audio", steps=2)
+    generator = build("audio", num_inference_steps=2)
     [before] = generator.generate(generator.condition(["cat"]), [0])
     generator.release_denoiser()
     [between] = generator.generate(generator.condition(["cat"]), [0])
@@ -174,7 +176,10 @@ def test_release_rebuilds_the_same(build: Any) -> None:
     [
         (lambda g: g.generate(Condition(torch.zeros(1, 8, 12)), [0]), r"found \(1, 8, 12\).*expects \(batch, 8, 16\)"),
         (lambda g: g.generate(Condition(torch.zeros(2, 8, 16)), [0]), "seeds: found 1 for 2 conditions"),
-        (lambda g: g.generate(Condition(torch.zeros(1, 8, 16)), [0], steps=0), "steps: found 0"),
+        (
+            lambda g: g.generate(Condition(torch.zeros(1, 8, 16)), [0], num_inference_steps=0),
+            "num_inference_steps: found 0",
+        ),
     ],
 )
 def test_bad_requests_say_so(call: Callable[[Any], Any], message: str, build: Any) -> None:
@@ -198,7 +203,7 @@ def test_another_modality_is_refused(kind: str, build: Any, media: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps: found 0"),
+        ({"num_inference_steps": 0}, "num_inference_steps: found 0"),
         ({"batch_size": 0}, "batch_size: found 0"),
         ({"memo_megabytes": 0}, "memo_megabytes: found 0"),
         ({"dtype": "float8"}, "dtype: found 'float8'; expected one of float32, bfloat16, float16"),

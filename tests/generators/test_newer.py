@@ -163,9 +163,9 @@ def drawn(kind: str, library: Any, seed: int, **options: Any) -> np.ndarray[Any,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_is_the_librarys_in_any_batch(kind: str, build_newer: Any, newer_library: Any) -> None:
-    generator, library = build_newer(kind, batch_size=2, steps=3), newer_library(kind)
+    generator, library = build_newer(kind, batch_size=2, num_inference_steps=3), newer_library(kind)
     condition, seeds = generator.condition(CAPTIONS), [4, 5, 6]
-    together = generator.generate(condition, seeds, guidance=3.0)
+    together = generator.generate(condition, seeds, guidance_scale=3.0)
     resident = generator._pipeline
     unsaid = generator.condition([""])
     if kind == "xl":
@@ -174,12 +174,12 @@ def test_generation_is_the_librarys_in_any_batch(kind: str, build_newer: Any, ne
     closeness: dict[str, Any] = {"atol": 1 if together[0].array.dtype == np.uint8 else 1e-4}
     for row, seed in enumerate(seeds):
         one = condition[row : row + 1]
-        [alone] = generator.generate(one, [seed], guidance=3.0)
+        [alone] = generator.generate(one, [seed], guidance_scale=3.0)
         expected = drawn(kind, library, seed, guidance_scale=3.0, **asked(kind, one, unsaid))
         np.testing.assert_array_equal(alone.array, expected)
         np.testing.assert_allclose(together[row].array.astype(float), expected.astype(float), **closeness)
-        assert alone.details == {"seed": seed, "steps": 3, "guidance": 3.0}
-        [unguided] = generator.generate(one, [seed], guidance=1.0)
+        assert alone.details == {"seed": seed, "num_inference_steps": 3, "guidance_scale": 3.0}
+        [unguided] = generator.generate(one, [seed], guidance_scale=1.0)
         length = {"sd3": {"max_sequence_length": 6}, "wan": {"max_sequence_length": 10}}.get(kind, {})
         told = drawn(kind, library, seed, guidance_scale=1.0, prompt=CAPTIONS[row], **length)
         np.testing.assert_allclose(unguided.array.astype(float), told.astype(float), **closeness)
@@ -275,7 +275,7 @@ def test_the_gradient_reaches_every_part_of_the_condition(kind: str, build_newer
 
 @pytest.mark.parametrize("kind", ["xl", "sd3", "audioldm2"])
 def test_the_pooled_part_is_heard_and_must_fit(kind: str, build_newer: Any) -> None:
-    generator = build_newer(kind, steps=2)
+    generator = build_newer(kind, num_inference_steps=2)
     condition = generator.condition(["a dog"])
     assert condition.pooled is not None
     [found] = generator.generate(condition, [0])
@@ -294,7 +294,7 @@ def test_one_tensor_takes_no_pooled_part(build_newer: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["xl", "sd3"])
 def test_bfloat16_runs_and_is_near(kind: str, build_newer: Any) -> None:
-    exact, rounded = build_newer(kind), build_newer(kind, dtype="bfloat16", steps=2)
+    exact, rounded = build_newer(kind), build_newer(kind, dtype="bfloat16", num_inference_steps=2)
     content, seeds = stacked(exact, random_media(kind, 2)), torch.tensor([1, 2])
     condition = exact.condition(CAPTIONS[:2])
     found = rounded.denoising_loss(content, condition, seeds)

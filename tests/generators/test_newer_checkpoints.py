@@ -169,7 +169,7 @@ def test_parts_of_different_checkpoints_are_refused(
         ("sd3", {"caption_tokens": 0}, "caption_tokens: found 0"),
         ("audioldm2", {"caption_tokens": 0}, "caption_tokens: found 0"),
         ("wan", {"caption_tokens": 0}, "caption_tokens: found 0"),
-        ("wan", {"frames": 6}, "frames: found 6 .* one more than a multiple of 4"),
+        ("wan", {"num_frames": 6}, "num_frames: found 6 .* one more than a multiple of 4"),
         ("wan", {"fps": 0.0}, "at fps 0.0"),
         ("wan", {"height": 24}, "height: found 24; .* multiples of 16"),
         ("stable_audio", {"seconds": 0.2}, "seconds: found 0.2; .* at most 0.128 s"),
@@ -192,7 +192,7 @@ def test_another_modality_and_another_folder_are_refused(kind: str, build_newer:
 
 
 def test_sound_is_cut_padded_and_given_to_every_channel(build_newer: Any) -> None:
-    generator = build_newer("stable_audio", seconds=0.1, steps=1)
+    generator = build_newer("stable_audio", seconds=0.1, num_inference_steps=1)
     samples = np.linspace(-1, 1, 4000, dtype=np.float32)
     waveform = generator.prepare(Media(Modality.AUDIO, samples, 2000))["waveform"]
     assert waveform.shape == (2, 256) and torch.equal(waveform[0], waveform[1])
@@ -204,7 +204,7 @@ def test_sound_is_cut_padded_and_given_to_every_channel(build_newer: Any) -> Non
 
 def test_the_published_sampler_is_replaced_by_a_deterministic_one(build_newer: Any, copied_newer: Any) -> None:
     folder = copied_newer("stable_audio", scheduler={"_class_name": "CosineDPMSolverMultistepScheduler"})
-    generator = build_newer("stable_audio", folder, steps=4)
+    generator = build_newer("stable_audio", folder, num_inference_steps=4)
     condition = generator.condition(["cat", "dog"])
     together = generator.generate(condition, [1, 2])
     scheduler = generator._pipeline.scheduler
@@ -220,7 +220,7 @@ def test_either_prediction_of_stable_diffusion_2_is_drawn_as_the_library_does(
     prediction: str, build: Any, pipeline: Any, copied: Callable[..., Path]
 ) -> None:
     folder = copied("image", scheduler={"prediction_type": prediction})
-    generator, library = build("image", folder, steps=3, guidance=2.0), pipeline("image", folder)
+    generator, library = build("image", folder, num_inference_steps=3, guidance_scale=2.0), pipeline("image", folder)
     [found] = generator.generate(generator.condition(["cat"]), [1])
     draw = [torch.Generator().manual_seed(1)]
     expected = library(["cat"], num_inference_steps=3, guidance_scale=2.0, generator=draw).images[0]
@@ -239,7 +239,7 @@ def test_a_prompt_of_no_words_is_encoded_where_the_checkpoint_says_so(build_newe
 
 
 def test_sounds_that_say_no_token_still_hear_one(build_newer: Any) -> None:
-    generator = build_newer("audioldm2", steps=1)
+    generator = build_newer("audioldm2", num_inference_steps=1)
     condition = generator.condition(["cat"])
     condition.pooled = torch.full_like(condition.pooled, -1.0)
     assert generator._split(condition)[2].tolist() == [[1] + [0] * 11]

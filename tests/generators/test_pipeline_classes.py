@@ -40,7 +40,7 @@ def test_only_the_deprecation_is_silenced(build: Any) -> None:
     logger, handler = logging.getLogger("diffusers.pipelines.pipeline_utils"), Kept()
     logger.addHandler(handler)
     try:
-        generator = build("audio", steps=1)
+        generator = build("audio", num_inference_steps=1)
         generator.generate(generator.condition(["cat"]), [0])
         assert not messages
         with deprecation_silenced():

@@ -48,7 +48,7 @@ def test_samplers_that_draw_noise_are_known() -> None:
 
 @pytest.mark.parametrize("name", ["ddim", "dpmsolver++", "euler"])
 def test_a_generator_draws_with_the_named_sampler(name: str, build: Any, pipeline: Any) -> None:
-    generator, library = build("image", scheduler=name, steps=3, guidance=2.0), pipeline("image")
+    generator, library = build("image", scheduler=name, num_inference_steps=3, guidance_scale=2.0), pipeline("image")
     library.scheduler = sampling_scheduler(library.scheduler, name)
     [found] = generator.generate(generator.condition(["cat"]), [1])
     expected = library(
@@ -61,7 +61,7 @@ def test_a_generator_draws_with_the_named_sampler(name: str, build: Any, pipelin
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_other_shipped_schedulers(kind: str, scheduler: str, build: Any, copied: Callable[..., Any]) -> None:
     folder = copied(kind, scheduler={"_class_name": scheduler})
-    generator = build(kind, folder, steps=4, guidance=1.0)
+    generator = build(kind, folder, num_inference_steps=4, guidance_scale=1.0)
     condition = generator.condition(["cat", "dog", "bird"])
     together = generator.generate(condition, [1, 2, 3])
     [alone] = generator.generate(generator.condition(["dog"]), [2])

@@ -121,7 +121,7 @@ def compare_answer(paths: Mapping[str, Path], device: str) -> Compared:
         model.to(where).eval()
         asked = [{"role": "user", "content": "draw a seven"}]
         with torch.autocast(torch.device(where).type, torch.bfloat16, enabled=dtypes is not None):
-            reply = model.chat(asked, require=["image"], sampling=Sampling(max_tokens=4, seed=3))
+            reply = model.chat(asked, require=["image"], sampling=Sampling(max_new_tokens=4, seed=3))
         (image,) = reply.media(Modality.IMAGE)
         pictures.append(torch.from_numpy(image.array.astype(np.float32)).flatten() / 255)
     plain, found = pictures

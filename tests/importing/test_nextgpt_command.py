@@ -16,12 +16,12 @@ from tiny_world import tiny_clone
 from isthmus import cli
 
 PIPELINES = {"image": "stable_diffusion", "video": "zeroscope", "audio": "audioldm"}
-SHORT = ["--max_tokens", "4", "--steps", "1", "--device", "cpu"]
+SHORT = ["--max_new_tokens", "4", "--num_inference_steps", "1", "--device", "cpu"]
 MEDIA = ["text", "image", "video", "audio"]
 DATA = {
     "data": {
         "batch_size": 4,
-        "workers": 0,
+        "num_workers": 0,
         "sources": {
             "any_to_any": {
                 "class_path": "isthmus.pocket.tasks.AnyToAny",
@@ -50,7 +50,7 @@ DATA = {
             }
         ],
     },
-    "model": {"sampling": {"max_tokens": 4}},
+    "model": {"sampling": {"max_new_tokens": 4}},
 }
 
 

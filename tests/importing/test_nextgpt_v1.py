@@ -129,7 +129,11 @@ def test_rows_stand_where_the_release_numbers_them(source: Source, tmp_path: Pat
     side = model.input_side
     assert side is not None and len({id(side.projector(m)) for m in side.serving}) == 1
     manifest = read_manifest(tmp_path / "moved" / "instruction_tuning")
-    assert manifest["stage"] == "instruction_tuning" and manifest["lora"] == {"method": "lora", "rank": 4, "alpha": 32}
+    assert manifest["stage"] == "instruction_tuning" and manifest["lora"] == {
+        "method": "lora",
+        "r": 4,
+        "lora_alpha": 32,
+    }
 
 
 def test_earlier_stages_and_absent_generators_leave_their_parts_out(source: Source, tmp_path: Path) -> None:

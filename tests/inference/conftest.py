@@ -29,12 +29,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """
     clone = tiny_clone(tmp_path_factory.mktemp("clone"))
     configuration = yaml.safe_load((repository / "configs" / "pocket.yaml").read_text())["model"]
-    configuration["backbone"]["init_args"]["max_tokens"] = 600
+    configuration["backbone"]["init_args"]["max_length"] = 600
     output_side = configuration["output_side"]["init_args"]
     output_side["generators"] = [g for g in output_side["generators"] if not g["class_path"].endswith("ShapE")]
     del output_side["projectors"]["points"]
     for generator in output_side["generators"]:
-        generator["init_args"]["steps"] = 2
+        generator["init_args"]["num_inference_steps"] = 2
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(AnyToAny, "model")
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 @pytest.fixture(scope="session")
 def opened(bundle: Path) -> Pipeline:
     """The pipeline, opened from a folder that isn't the one it was trained in."""
-    return Pipeline.open(bundle, "cpu", Sampling(max_tokens=6))
+    return Pipeline.open(bundle, "cpu", Sampling(max_new_tokens=6))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from isthmus.inference.chat import Chat, typed_lines
 from isthmus.inference.pipeline import Pipeline
 from isthmus.types import Modality
 
-SHORT = ["--max_tokens", "4", "--steps", "2", "--device", "cpu"]
+SHORT = ["--max_new_tokens", "4", "--num_inference_steps", "2", "--device", "cpu"]
 
 
 def test_generate(bundle: Path, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

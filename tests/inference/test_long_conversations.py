@@ -21,7 +21,7 @@ from isthmus.pocket.world import Concept, draw
 from isthmus.types import Media, Modality
 
 CONTEXT, TURNS = 512, 20
-SHORT = Sampling(max_tokens=6)
+SHORT = Sampling(max_new_tokens=6)
 KINDS = (Modality.IMAGE, Modality.AUDIO, Modality.POINTS, Modality.VIDEO)
 
 
@@ -131,7 +131,7 @@ def test_what_no_longer_fits_is_left_out_by_whole_exchanges(model: AnyToAny) -> 
     assert more.left_out == 2
     (piped, short) = Pipeline(model, SHORT)([messages, [{"role": "user", "content": "hi"}]])
     assert (piped.left_out, short.left_out) == (gone, 0) and piped.text == reply.text
-    lowered = model.chat(messages, sampling=Sampling(max_tokens=6, context=300))
+    lowered = model.chat(messages, sampling=Sampling(max_new_tokens=6, context=300))
     assert lowered.left_out > gone
 
 
@@ -181,7 +181,7 @@ def test_prompts_of_a_test_run_take_the_context_too(model: AnyToAny) -> None:
     from isthmus.data.conversations.schema import Conversation, Message, TextItem
 
     long = Conversation((Message("user", (TextItem("x" * 300),)), Message("assistant", (TextItem("y"),))))
-    with pytest.raises(ValueError, match="expected at most max_tokens = 50"):
+    with pytest.raises(ValueError, match="expected at most max_length = 50"):
         model.collator()([long])
     batch = model.prompt_collator()([long])
     assert int(batch.mask.sum()) > 300 and batch.left_out == []

@@ -48,7 +48,7 @@ def test_the_pipeline_and_the_model_answer_alike(opened: Pipeline, files: dict[s
 
 
 def test_seeds_decide_samples_and_media(bundle: Path, opened: Pipeline) -> None:
-    sampled = Pipeline(opened.model, Sampling(max_tokens=12, temperature=1.0, seed=1))
+    sampled = Pipeline(opened.model, Sampling(max_new_tokens=12, temperature=1.0, seed=1))
     first, again, other = (sampled([asked("draw")], [["image"]], seed)[0] for seed in (1, None, 2))
     assert_same(first, again)
     assert first.text != other.text
@@ -65,9 +65,9 @@ def test_experts_stay_resident(opened: Pipeline) -> None:
 
 
 def test_steps_and_guidance_reach_the_generators(opened: Pipeline) -> None:
-    pipeline = Pipeline(opened.model, opened.sampling, steps=3, guidance=1.0)
+    pipeline = Pipeline(opened.model, opened.sampling, num_inference_steps=3, guidance_scale=1.0)
     (medium,) = pipeline([asked("draw")], [["image"]])[0].media()
-    assert (medium.details["steps"], medium.details["guidance"]) == (3, 1.0)
+    assert (medium.details["num_inference_steps"], medium.details["guidance_scale"]) == (3, 1.0)
 
 
 def test_what_is_refused(opened: Pipeline, bundle: Path, tmp_path: Path) -> None:

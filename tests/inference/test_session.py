@@ -28,7 +28,7 @@ class Recorder:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.sampling = Sampling(max_tokens=6, seed=40)
+        self.sampling = Sampling(max_new_tokens=6, seed=40)
         self.outputs = pipeline.outputs
         self.asked: list[tuple[list[Any], Any, int | None]] = []
 

@@ -16,7 +16,7 @@ from isthmus.types import MEDIA, Media, Modality
 
 IMAGE, VIDEO, AUDIO = Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
 DRAW = talk(["draw"], ["x"])
-FEW = Sampling(max_tokens=4)
+FEW = Sampling(max_new_tokens=4)
 
 
 def shown(reply: Reply) -> list[str]:
@@ -63,10 +63,10 @@ def test_media_follow_the_seeds_of_their_prompts(build: Any) -> None:
     batch = model.prompts([DRAW, DRAW, DRAW])
     made = [r.media()[0] for r in model.answer(batch, FEW, [[IMAGE]] * 3, seeds=[7, 8, 7])]
     assert np.array_equal(made[0].array, made[2].array) and not np.array_equal(made[0].array, made[1].array)
-    counted = [r.media()[0] for r in model.answer(batch, Sampling(max_tokens=4, seed=7), [[IMAGE]] * 3)]
+    counted = [r.media()[0] for r in model.answer(batch, Sampling(max_new_tokens=4, seed=7), [[IMAGE]] * 3)]
     assert np.array_equal(counted[1].array, made[1].array), "a row's seed is the sampling's plus its place"
-    (settled,) = model.answer(model.prompts([DRAW]), FEW, [[IMAGE]], steps=1, guidance=1.0)
-    assert (settled.media()[0].details["steps"], settled.media()[0].details["guidance"]) == (1, 1.0)
+    (settled,) = model.answer(model.prompts([DRAW]), FEW, [[IMAGE]], num_inference_steps=1, guidance_scale=1.0)
+    assert (settled.media()[0].details["num_inference_steps"], settled.media()[0].details["guidance_scale"]) == (1, 1.0)
 
 
 def test_an_answer_leaves_no_gradients_and_no_mode_behind(model: AnyToAny) -> None:
@@ -115,7 +115,7 @@ def conversation(messages: list[dict[str, Any]]) -> Any:
 
 def test_a_model_of_text_alone_chats(build: Any) -> None:
     model = build(inputs=(), outputs=())
-    reply = model.chat([{"role": "user", "content": "hello"}], sampling=Sampling(max_tokens=5))
+    reply = model.chat([{"role": "user", "content": "hello"}], sampling=Sampling(max_new_tokens=5))
     assert shown(reply) == ["text"] and 1 <= reply.tokens <= 5 and reply.ended in ("end", "length")
     with pytest.raises(ValueError, match="image is required, but this model makes text: "):
         model.chat([{"role": "user", "content": "draw"}], require=["image"])

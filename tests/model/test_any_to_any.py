@@ -209,7 +209,7 @@ def test_any_subset_of_media_trains_and_answers(build: Any, inputs: Any, outputs
         if "projectors" in part and any(p.grad is None for p in own.values())
     ]
     assert not idle
-    replies = model.answer(model.prompts(conversations), Sampling(max_tokens=3), [list(model.outputs), []])
+    replies = model.answer(model.prompts(conversations), Sampling(max_new_tokens=3), [list(model.outputs), []])
     assert [piece.modality for piece in replies[0].media()] == list(outputs)
 
 
@@ -250,7 +250,7 @@ def test_batches_bring_denoising_targets_only_where_they_are_trained_on(model: A
 
 def test_a_test_step_answers_by_each_samples_seed(build: Any) -> None:
     model = build(inputs=(), outputs=("image",))
-    model.sampling = Sampling(max_tokens=2)
+    model.sampling = Sampling(max_new_tokens=2)
     conversations = [talk(["draw"], ["x"], seed=seed) for seed in (2**40 + 3, 5)]
     insist(model, conversations[0], "image")
     replies = TrainingModule(model).test_step(model.prompts(conversations), 0)

@@ -46,10 +46,10 @@ def test_each_part_does_its_share_of_an_answer(model: AnyToAny) -> None:
     required = [[Modality.AUDIO]]
     assert model.input_side is not None and model.output_side is not None
     projected = model.input_side(batch.media, model.input_side.encode(batch.media))
-    (answered,) = model.backbone.generate(batch, projected, Sampling(max_tokens=3), required, model.outputs)
+    (answered,) = model.backbone.generate(batch, projected, Sampling(max_new_tokens=3), required, model.outputs)
     place, run = next((at, piece) for at, piece in enumerate(answered.pieces) if isinstance(piece, SignalRun))
     seed = derive_seed(5, place) % 2**31
     (drawn,) = model.output_side.generate(run.modality, run.states[None], [seed])
-    (reply,) = model.answer(batch, Sampling(max_tokens=3), required, seeds=[5])
+    (reply,) = model.answer(batch, Sampling(max_new_tokens=3), required, seeds=[5])
     assert Modality.AUDIO in [medium.modality for medium in reply.media()] and reply.ids == answered.ids
     assert np.array_equal(drawn.array, reply.media()[0].array)

@@ -39,7 +39,7 @@ CONFIGURATION = {
             "isthmus.backbones.CausalBackbone",
             checkpoint="experts/llama",
             signals=SIGNALS,
-            lora={"rank": 2, "dropout": 0.0},
+            lora={"r": 2, "lora_dropout": 0.0},
         ),
     ),
     "input_side": part(
@@ -50,13 +50,21 @@ CONFIGURATION = {
     "output_side": part(
         "isthmus.model.OutputSide",
         generators=[
-            part("isthmus.generators.StableDiffusion", checkpoint="experts/image", steps=2),
-            part("isthmus.generators.AudioLDM", checkpoint="experts/audio", steps=2),
+            part("isthmus.generators.StableDiffusion", checkpoint="experts/image", num_inference_steps=2),
+            part("isthmus.generators.AudioLDM", checkpoint="experts/audio", num_inference_steps=2),
         ],
         projectors={"image": TRANSFORMER, "audio": TRANSFORMER},
     ),
-    "sampling": {"max_tokens": 3},
+    "sampling": {"max_new_tokens": 3},
 }
+EARLIER = {
+    "num_inference_steps": "steps",
+    "max_new_tokens": "max_tokens",
+    "r": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+}
+"""Present names in a bundle's manifest, and those that 0.1 wrote."""
 CHAT = [{"role": "user", "content": "draw"}]
 
 
@@ -116,17 +124,25 @@ def test_a_bundle_goes_round_bit_for_bit(model: AnyToAny, build: Any, folder: Pa
     }
 
 
+@pytest.mark.parametrize("version", ["this", "0.1"])
 def test_a_bundle_opens_from_anywhere_and_answers_the_same(
-    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone)
         here = AnyToAny.from_checkpoint("runs/stage")
         expected = here.chat(CHAT, require=["image", "audio"])
     moved = clone.rename(tmp_path / "moved")
+    if version == "0.1":
+        manifest = moved / "runs" / "stage" / "manifest.json"
+        text = manifest.read_text()
+        for new, old in EARLIER.items():
+            assert f'"{new}"' in text
+            text = text.replace(f'"{new}"', f'"{old}"')
+        manifest.write_text(text)
     monkeypatch.chdir(tmp_path)
     there = AnyToAny.from_checkpoint(moved / "runs" / "stage")
-    assert there.sampling == Sampling(max_tokens=3) and not there.training
+    assert there.sampling == Sampling(max_new_tokens=3) and not there.training
     saved = read_components(moved / "runs" / "stage")
     assert saved.keys() == there.owned_state().keys()
     for component, tensors in named(there.owned_state(), there.backbone.language_model.vocabulary).items():

@@ -32,7 +32,7 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def compose(experts: dict[str, Path], folder: Path, **options: Any) -> AnyToAny:
     plain = tiny_model(experts, **options)
-    language_model = EncoderDecoderBackbone(folder, SIGNALS, LoraSettings(rank=2, alpha=4, dropout=0.0))
+    language_model = EncoderDecoderBackbone(folder, SIGNALS, LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0))
     model = AnyToAny(Backbone(language_model, 512), plain.input_side, plain.output_side, 0)
     model.configure_model()
     return model
@@ -71,7 +71,7 @@ def test_it_answers_with_the_media_that_are_asked_for(experts: dict[str, Path], 
     model = compose(experts, t5_folder)
     asked = [talk([("image", 3), "draw"], ["."]), talk(["hi"], ["hi"])]
     required = [[Modality.AUDIO, Modality.IMAGE], []]
-    replies = model.answer(model.prompts(asked), Sampling(max_tokens=3), required)
+    replies = model.answer(model.prompts(asked), Sampling(max_new_tokens=3), required)
     assert [piece.modality for piece in replies[0].media()] == [Modality.AUDIO, Modality.IMAGE]
 
 

@@ -170,7 +170,7 @@ def test_the_llm_meets_as_many_positions_as_there_are_tokens(listening: AnyToAny
 @torch.no_grad()
 def test_answers_are_those_of_each_prompt_alone(listening: AnyToAny) -> None:
     prompts = [Conversation(one.messages[:1], one.details) for one in TALKS]
-    sampling = Sampling(max_tokens=6)
+    sampling = Sampling(max_new_tokens=6)
     together = listening.answer(listening.prompts(prompts), sampling, allowed=[])
     for row, prompt in enumerate(prompts):
         (alone,) = listening.answer(listening.prompts([prompt]), sampling, allowed=[])

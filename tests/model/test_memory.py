@@ -24,7 +24,7 @@ from isthmus.model import AnyToAny, Backbone, InputSide
 from isthmus.model.memory import Memory
 from isthmus.types import Modality
 
-SHORT = Sampling(max_tokens=5)
+SHORT = Sampling(max_new_tokens=5)
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
 
 

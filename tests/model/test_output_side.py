@@ -102,8 +102,8 @@ def test_a_seed_gives_its_medium_whoever_else_is_made(side: OutputSide, modality
         np.testing.assert_allclose(one.array.astype(float), alone.array.astype(float), atol=closeness)
     (other,) = side.generate(modality, signals[:1], [7])
     assert not np.array_equal(other.array, together[0].array)
-    (settled,) = side.generate(modality, signals[:1], [5], steps=3, guidance=1.0)
-    assert settled.details == {"seed": 5, "steps": 3, "guidance": 1.0}
+    (settled,) = side.generate(modality, signals[:1], [5], num_inference_steps=3, guidance_scale=1.0)
+    assert settled.details == {"seed": 5, "num_inference_steps": 3, "guidance_scale": 1.0}
 
 
 def test_what_is_made_follows_the_states_through_the_projector(side: OutputSide) -> None:

@@ -118,6 +118,6 @@ def test_a_smaller_models_state_begins_a_larger_one(build: Any) -> None:
 
 
 def test_another_rank_of_lora_is_refused(build: Any) -> None:
-    state = build(lora=LoraSettings(rank=3, alpha=4, dropout=0.0)).owned_state()
+    state = build(lora=LoraSettings(r=3, lora_alpha=4, lora_dropout=0.0)).owned_state()
     with pytest.raises(ValueError, match=r"'lora\..*': found shape .*3.*; expected .*2.*another LoRA rank"):
         build().load_owned_state(state)

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def side(folder: Path) -> OutputSide:
-    side = OutputSide([StableDiffusionXL(folder, steps=2)], {"image": partial(MLP, hidden=8)})
+    side = OutputSide([StableDiffusionXL(folder, num_inference_steps=2)], {"image": partial(MLP, hidden=8)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         side.build(E, {IMAGE: SIGNALS["image"]})
@@ -91,7 +91,7 @@ def test_media_follow_the_pooled_part_and_come_back_from_the_saved_state(side: O
     [made] = side.generate(IMAGE, states(1), [5])
     saved = {name: tensor.clone() for name, tensor in side.projectors[IMAGE].state_dict().items()}
     assert {"pooled.norm.weight", "pooled.norm.bias", "pooled.layer.weight", "pooled.layer.bias"} <= set(saved)
-    other = OutputSide([StableDiffusionXL(folder, steps=2)], {"image": partial(MLP, hidden=8)})
+    other = OutputSide([StableDiffusionXL(folder, num_inference_steps=2)], {"image": partial(MLP, hidden=8)})
     other.build(E, {IMAGE: SIGNALS["image"]})
     other.projectors[IMAGE].load_state_dict(saved)
     np.testing.assert_array_equal(other.generate(IMAGE, states(1), [5])[0].array, made.array)

@@ -50,8 +50,8 @@ CONFIG = {
             }
         ],
     },
-    "data": {"batch_size": 4, "workers": 0, "validation": {}},
-    "model": {"backbone": {"init_args": {"max_tokens": 900}}},
+    "data": {"batch_size": 4, "num_workers": 0, "validation": {}},
+    "model": {"backbone": {"init_args": {"max_length": 900}}},
     "training": {"run": ["encoder_alignment", "decoder_alignment", "instruction_tuning"]},
 }
 STEPS = {"encoder_alignment": 8, "decoder_alignment": 4, "instruction_tuning": 4}

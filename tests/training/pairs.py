@@ -54,7 +54,7 @@ def ready(
     **model: Any,
 ) -> TrainingModule:
     """A built model at a stage of this objective, moved away from its reference."""
-    made = tiny_model(paths, lora=LoraSettings(rank=2, alpha=4, dropout=0.0), max_tokens=1024, **model)
+    made = tiny_model(paths, lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0), max_tokens=1024, **model)
     made.configure_model()
     module = TrainingModule(made, Stage(list(trains), losses or LossWeights(), objective=objective, steps=1))
     set_trainable(made, trains, "preference")

@@ -61,7 +61,7 @@ def stages(denoising: float = 0.5) -> dict[str, Stage]:
             {"any_to_any": 2.0, "draw": 1.0},
             steps=6,
             optimizer=optimizer,
-            decay="cosine",
+            lr_scheduler_type="cosine",
         ),
         "preference_tuning": Stage(
             ["output_projectors", "signal_rows", "lora"],
@@ -73,7 +73,9 @@ def stages(denoising: float = 0.5) -> dict[str, Stage]:
         ),
         "reward_tuning": Stage(
             ["signal_rows", "lora"],
-            objective=GroupPolicy({"tokens": most_tokens}, group=3, max_tokens=6, steps=1, mixed=0.5),
+            objective=GroupPolicy(
+                {"tokens": most_tokens}, num_generations=3, max_new_tokens=6, num_inference_steps=1, mixed=0.5
+            ),
             data={"prompts": 1.0, "any_to_any": 1.0},
             steps=3,
             batch_size=4,
@@ -133,7 +135,7 @@ def fit(
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
-    lora = LoraSettings(rank=2, alpha=4, dropout=0.1 if denoising else 0.0)
+    lora = LoraSettings(r=2, lora_alpha=4, lora_dropout=0.1 if denoising else 0.0)
     model = tiny_model(paths, lora=lora, max_tokens=1024, dtypes=dtypes)
     model.cache_settings = None if cache is None else CacheSettings(Path(cache), trial=0)
     diary = Diary(folder, kill_at)

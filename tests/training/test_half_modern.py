@@ -38,7 +38,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AnyToAny:
     bridges = {"image": partial(TokenMerging, tokens_per_position=4), "video": resampler, "audio": resampler}
     bridge = partial(TinyTransformer, width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=16)
     return AnyToAny(
-        Backbone(CausalBackbone(shelf("llama"), SIGNALS, LoraSettings(rank=2, alpha=4), **half), 1024),
+        Backbone(CausalBackbone(shelf("llama"), SIGNALS, LoraSettings(r=2, lora_alpha=4), **half), 1024),
         InputSide([vision, Whisper(shelf("whisper"), **half)], bridges),
         OutputSide(
             [NEWER[kind](shelf(kind), **SMALL.get(kind, {}), steps=2, **half) for kind in MADE.values()],

@@ -30,7 +30,7 @@ GROUPS = {
 
 @pytest.fixture
 def model(experts: dict[str, Path]) -> AnyToAny:
-    made = tiny_model(experts, outputs=("image",), lora=LoraSettings(rank=2, alpha=4, dropout=0.0))
+    made = tiny_model(experts, outputs=("image",), lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0))
     made.configure_model()
     set_trainable(made, TRAINS, "tuning")
     return made
@@ -138,7 +138,7 @@ def test_a_run_learns_logs_and_resumes_in_groups(experts: dict[str, Path], tmp_p
             batch_size=2,
             optimizer=partial(torch.optim.AdamW, lr=1e-2),
             groups={"lora": Group(lr=1e-3, weight_decay=0.0), "input_projectors.image": Group(lr=0.0)},
-            warm_up=0.0,
+            warmup_ratio=0.0,
         )
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -151,7 +151,7 @@ def test_a_run_learns_logs_and_resumes_in_groups(experts: dict[str, Path], tmp_p
             use_distributed_sampler=False,
             callbacks=[StageSwitch({"tuning": stage}, folder=tmp_path / "run"), LearningRateMonitor("step"), Rates()],
         )
-        model = tiny_model(experts, outputs=(), lora=LoraSettings(rank=2, alpha=4, dropout=0.1), max_tokens=1024)
+        model = tiny_model(experts, outputs=(), lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.1), max_tokens=1024)
         trainer.fit(TrainingModule(model), datamodule=data(), ckpt_path=resume, weights_only=True)
         return model
 
@@ -159,7 +159,7 @@ def test_a_run_learns_logs_and_resumes_in_groups(experts: dict[str, Path], tmp_p
     assert rates["lr-AdamW/lora"] == pytest.approx([1e-3 * share for share in (1, 0.75, 0.5, 0.25)])
     assert rates["lr-AdamW/rest"] == rates["lr-AdamW/rest/undecayed"]
     assert rates["lr-AdamW/rest"] == pytest.approx([1e-2 * share for share in (1, 0.75, 0.5, 0.25)])
-    fresh = tiny_model(experts, outputs=(), lora=LoraSettings(rank=2, alpha=4, dropout=0.1))
+    fresh = tiny_model(experts, outputs=(), lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.1))
     fresh.configure_model()
     before, after = dict(fresh.named_owned()), dict(whole.named_owned())
     moved = {name.split(":")[0] for name, own in after.items() if not torch.equal(own, before[name])}

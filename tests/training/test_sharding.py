@@ -83,7 +83,7 @@ def plain(experts: dict[str, Path]) -> AnyToAny:
 
 def with_t5(experts: dict[str, Path], folder: Path) -> AnyToAny:
     sides = tiny_model(experts, inputs=("image",), outputs=("image",))
-    language_model = EncoderDecoderBackbone(folder, None, LoraSettings(rank=2, alpha=4, dropout=0.0))
+    language_model = EncoderDecoderBackbone(folder, None, LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0))
     return AnyToAny(Backbone(language_model, 512), sides.input_side, sides.output_side)
 
 
@@ -101,14 +101,14 @@ def test_weights_that_are_read_in_shares_are_the_whole_models(
     buffers = dict(shared.named_buffers())
     assert all(torch.equal(buffers[name], own) for name, own in whole.named_buffers())
     prompts = whole.prompts([talk([("image", 3), "which?"], ["."]), talk(["hi"], ["hi"])])
-    found, expected = (model.eval().answer(prompts, Sampling(max_tokens=6)) for model in (shared, whole))
+    found, expected = (model.eval().answer(prompts, Sampling(max_new_tokens=6)) for model in (shared, whole))
     assert [reply.ids for reply in found] == [reply.ids for reply in expected]
 
 
 def test_what_cant_be_shared_is_named(experts: dict[str, Path], tmp_path: Path) -> None:
     mesh = init_device_mesh("cpu", (1,))
     with pytest.raises(ValueError, match=r"found lora.method dora.* and a strategy that shards.*Fix: "):
-        build_in_shares(tiny_model(experts, lora=LoraSettings(rank=2, alpha=4, method="dora")), mesh)
+        build_in_shares(tiny_model(experts, lora=LoraSettings(r=2, lora_alpha=4, method="dora")), mesh)
     folder = tmp_path / "llama"
     folder.mkdir()
     for file in experts["llama"].iterdir():

@@ -129,7 +129,7 @@ def test_a_bundle_of_fewer_parts_begins_a_larger_model(experts: dict[str, Path],
         ({"trains": []}, "trains is empty"),
         ({"trains": ["lora"], "steps": None}, "exactly one"),
         ({"trains": ["lora"], "epochs": 1.0}, "exactly one"),
-        ({"trains": ["lora"], "warm_up": 1.0}, "warm_up"),
+        ({"trains": ["lora"], "warmup_ratio": 1.0}, "warmup_ratio"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -202,7 +202,9 @@ def test_a_mean_of_batches_means_is_refused(experts: dict[str, Path], tmp_path: 
 def test_no_last_step_has_a_rate_of_zero(decay: Any, length: int) -> None:
     for warm_up in (0.0, 0.1, 0.5, 0.99):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        schedule = Stage(["lora"], steps=length, warm_up=warm_up, decay=decay).scheduler(length)(optimizer)
+        schedule = Stage(["lora"], steps=length, warmup_ratio=warm_up, lr_scheduler_type=decay).scheduler(length)(
+            optimizer
+        )
         rates = []
         for _ in range(length):
             rates.append(optimizer.param_groups[0]["lr"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.owned_state import State, copy_state, state_of
 from isthmus.batch_layout import layout_of
+from isthmus.earlier.options import takes_present_names
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
 
@@ -52,19 +53,20 @@ class BackboneOutput:
     token_losses: Tensor | None = None
 
 
+@takes_present_names
 @dataclass
 class Sampling:
     """How an answer is sampled.
 
     Attributes:
-        max_tokens: tokens after which an answer ends, runs of signal tokens included.
+        max_new_tokens: tokens after which an answer ends, runs of signal tokens included.
         temperature: 0 is greedy; otherwise top-p sampling from a generator seeded for each request.
         top_p: the probability mass of the likeliest tokens that are sampled from.
         seed: of sampling, and of the media.
         context: the most positions of a prompt and its answer together; the LLM's if None.
     """
 
-    max_tokens: int = 64
+    max_new_tokens: int = 64
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -73,10 +75,10 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:
             raise ValueError(f"sampling: found context {self.context}; expected at least 1, or none. Fix: raise it.")
-        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError(
-                f"sampling: found max_tokens {self.max_tokens}, temperature {self.temperature}, top_p {self.top_p}; "
-                "expected max_tokens >= 1, temperature >= 0 and 0 < top_p <= 1"
+                f"sampling: found max_new_tokens {self.max_new_tokens}, temperature {self.temperature}, "
+                f"top_p {self.top_p}; expected max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1"
             )
 
 
@@ -112,7 +114,7 @@ class LanguageModel(nn.Module):
         vocabulary: ids of tags and signal tokens.
         dtype: the type of the frozen weights; adapters within them are float32.
         fused: media that take no positions, since the LLM attends to them in additional layers.
-        stops: texts that end an answer, besides the ids of :meth:`ends`.
+        stop_strings: texts that end an answer, besides the ids of :meth:`ends`.
     """
 
     width: int
@@ -123,7 +125,7 @@ class LanguageModel(nn.Module):
     dtype: torch.dtype
     holds_float32: bool = True
     fused: frozenset[Modality] = frozenset()
-    stops: tuple[str, ...] = ()
+    stop_strings: tuple[str, ...] = ()
 
     def serve(self, media: Iterable[Modality]) -> None:
         """Gives these modalities tokens; before :meth:`materialize`."""

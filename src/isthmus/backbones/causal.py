@@ -58,7 +58,7 @@ class CausalBackbone(PretrainedLanguageModel):
         chat_template: as in :class:`~isthmus.backbones.pretrained.PretrainedLanguageModel`.
         quantization: likewise.
         cross_entropy: likewise.
-        stops: likewise.
+        stop_strings: likewise.
         nextgpt_v1_tokens: likewise.
 
     Raises:
@@ -88,12 +88,11 @@ class CausalBackbone(PretrainedLanguageModel):
         checkpointed_layers: int = 0,
         compiled: bool = False,
         cross_entropy: Library = "torch",
-        stops: Sequence[str] = (),
+        stop_strings: Sequence[str] = (),
         nextgpt_v1_tokens: bool = False,
     ) -> None:
-        super().__init__(
-            checkpoint, signals, lora, dtype, chat_template, quantization, cross_entropy, stops, nextgpt_v1_tokens
-        )
+        tokens_and_head = chat_template, quantization, cross_entropy, stop_strings, nextgpt_v1_tokens
+        super().__init__(checkpoint, signals, lora, dtype, *tokens_and_head)
         self.skip_prefix_gradients = skip_prefix_gradients
         self.packer = Packer() if packing and fusion is None else None
         if checkpointed_layers < 0:
@@ -195,8 +194,8 @@ class CausalBackbone(PretrainedLanguageModel):
         Args:
             batch: prompts; labels are not read.
             media: as in :meth:`forward`.
-            sampling: how tokens are sampled. ``max_tokens`` counts text and signal tokens; the last run is completed
-                beyond it.
+            sampling: how tokens are sampled. ``max_new_tokens`` counts text and signal tokens; the last run is
+                completed beyond it.
             required: media that each prompt's answer must hold; those missing at its end are appended as forced runs.
             allowed: media that may be emitted; all if None.
             kept: keys and values of earlier turns, for a batch of one prompt. The matching prefix isn't recomputed, and

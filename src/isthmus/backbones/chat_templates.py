@@ -71,7 +71,7 @@ TEMPLATES: dict[str, str] = {
         + "{% if add_generation_prompt %}{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' }}{% endif %}"
     ),
     # NExT-GPT's first release, after Vicuna 1.0: three hash signs end a turn and begin the next one. There is no end
-    # token, so the backbone's `stops` must have "\n###". It has no system turns; they are written unchanged.
+    # token, so the backbone's `stop_strings` must have "\n###". It has no system turns; they are written unchanged.
     "nextgpt-v1": (
         "{{ bos_token }}"
         + _EACH

@@ -38,6 +38,7 @@ from isthmus.backbones.new_tokens import NewTokenRows
 from isthmus.backbones.owned_state import keep_to_owned
 from isthmus.backbones.sharded_weights import StoredWeights, fill, stand_ins, without_weights
 from isthmus.backbones.template_probe import probe_template
+from isthmus.earlier.options import takes_present_names
 from isthmus.layout import Layout
 from isthmus.paths import checkpoint_path
 from isthmus.precision import Dtype, torch_dtype
@@ -45,6 +46,7 @@ from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
 
 
+@takes_present_names
 class PretrainedLanguageModel(LanguageModel):
     """A frozen LLM from a folder, with trained rows for new tokens and LoRA.
 
@@ -62,13 +64,18 @@ class PretrainedLanguageModel(LanguageModel):
         cross_entropy: the implementation of the text loss: ``torch``, or on a GPU a kernel of ``liger``-kernel, which
             keeps fewer copies of half-precision logits (:mod:`isthmus.backbones.cross_entropies`). Loss and gradients
             are the same.
-        stops: texts that end an answer, for templates that write no end token after an answer.
+        stop_strings: texts that end an answer, for templates that write no end token after an answer.
         nextgpt_v1_tokens: new tokens as in NExT-GPT's first release (:class:`isthmus.vocabulary.Vocabulary`).
 
     Raises:
         ValueError: the folder, its tokenizer, the template or a signal count doesn't fit, or Liger-Kernel is configured
             and isn't installed.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            takes_present_names(cls)
 
     def __init__(
         self,
@@ -79,7 +86,7 @@ class PretrainedLanguageModel(LanguageModel):
         chat_template: str | None = None,
         quantization: QuantizationSettings | None = None,
         cross_entropy: Library = "torch",
-        stops: Sequence[str] = (),
+        stop_strings: Sequence[str] = (),
         nextgpt_v1_tokens: bool = False,
     ) -> None:
         super().__init__()
@@ -91,10 +98,12 @@ class PretrainedLanguageModel(LanguageModel):
         self.reread_tokenizer = partial(read_tokenizer, self.checkpoint, self.config.vocab_size, chat_template)
         self.tokenizer = self.reread_tokenizer()
         ends = {self.tokenizer.eos_token_id} | read_ends(self.checkpoint, self.config)
-        if not all(stops):
-            raise ValueError("backbone stops: found an empty text; expected texts that end an answer. Fix: remove it.")
-        self.stops = tuple(stops)
-        self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}", self.stops)
+        if not all(stop_strings):
+            raise ValueError(
+                "backbone.stop_strings: found an empty text; expected texts that end an answer. Fix: remove it."
+            )
+        self.stop_strings = tuple(stop_strings)
+        self._ends = probe_template(self.tokenizer, ends, f"backbone checkpoint {self.checkpoint}", self.stop_strings)
         # OPT-350m's embedding and head are narrower than its layers.
         self.width = getattr(self.config, "word_embed_proj_dim", None) or self.config.hidden_size
         if quantization is not None and self.checkpoint.suffix == GGUF:
@@ -126,7 +135,7 @@ class PretrainedLanguageModel(LanguageModel):
             later: the LLM's layers stay on the meta device, until :meth:`fill` reads them.
 
         Raises:
-            ValueError: the weights can't be read, or ``lora.targets`` match nothing.
+            ValueError: the weights can't be read, or ``lora.target_modules`` match nothing.
         """
         if self.is_loaded:
             return
@@ -289,7 +298,7 @@ class PretrainedLanguageModel(LanguageModel):
         """The longest prompt whose answer shares the LLM's positions. See :mod:`~isthmus.backbones.decoding.limits`."""
         (media,), permitted = check_requests(1, [owed], allowed, self.vocabulary)
         context = context_of(self.config, sampling.context)
-        return prompt_limits(context, sampling.max_tokens, media, permitted, self.vocabulary)
+        return prompt_limits(context, sampling.max_new_tokens, media, permitted, self.vocabulary)
 
     def _writers(
         self,
@@ -300,10 +309,10 @@ class PretrainedLanguageModel(LanguageModel):
     ) -> list[AnswerWriter]:
         """One writer for each row, for prompts of these lengths, whose answers share the LLM's positions."""
         context = context_of(self.config, sampling.context)
-        limits = answer_limits(lengths, sampling.max_tokens, owed, permitted, self.vocabulary, context)
+        limits = answer_limits(lengths, sampling.max_new_tokens, owed, permitted, self.vocabulary, context)
         decode = self._decode_text
         return [
-            AnswerWriter(self.vocabulary, self.ends(), limit, media, decode, self.stops)
+            AnswerWriter(self.vocabulary, self.ends(), limit, media, decode, self.stop_strings)
             for limit, media in zip(limits, owed, strict=True)
         ]
 

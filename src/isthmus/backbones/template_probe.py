@@ -119,7 +119,7 @@ def _ends(
         raise ValueError(
             f"{where} writes {tail!r} after an answer, without a token that ends decoding; expected one "
             f"({names}), or the model never learns to stop. {_FIX} that writes eos_token there; or name the text that "
-            "ends an answer by the backbone's stops."
+            "ends an answer by the backbone's stop_strings."
         )
     at, index = min(following)
     if index not in known:

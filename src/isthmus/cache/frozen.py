@@ -18,6 +18,7 @@ from isthmus.cache.files import FileDigests
 from isthmus.cache.identity import identity
 from isthmus.cache.media import MediumCache
 from isthmus.cache.store import Tensors, TensorStore
+from isthmus.earlier.options import takes_present_names
 from isthmus.encoders.base import Encoder
 from isthmus.frozen import FrozenExpert
 from isthmus.generators.base import Generator
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 Storage = Literal["exact", "bfloat16", "float16"]
 
 
+@takes_present_names
 @dataclass(frozen=True)
 class CacheSettings:
     """Where and how frozen results are kept.
@@ -38,20 +40,20 @@ class CacheSettings:
         folder: on a disk of this machine; each machine of a run has its own.
         max_bytes: the limit of all files together. When it is reached, the least recently used values that this run
             hasn't used are dropped; if there are none, nothing more is added.
-        storage: ``exact`` as computed; or a half-precision type, from which values are returned as float32.
+        dtype: ``exact`` as computed; or a half-precision type, from which values are returned as float32.
         trial: the number of items of a kind after which reading is compared with computing; if reading takes longer,
             the cache is switched off for that kind until the run ends. 0 keeps it on.
     """
 
     folder: Path = Path("runs/cache")
     max_bytes: int = 50_000_000_000
-    storage: Storage = "exact"
+    dtype: Storage = "exact"
     trial: int = 64
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", user_path(self.folder))
-        if self.storage not in get_args(Storage):
-            raise ValueError(f"cache.storage: found {self.storage!r}; expected {' or '.join(get_args(Storage))}")
+        if self.dtype not in get_args(Storage):
+            raise ValueError(f"cache.dtype: found {self.dtype!r}; expected {' or '.join(get_args(Storage))}")
         if self.trial < 0:
             raise ValueError(f"cache.trial: found {self.trial}; expected a number of items, or 0")
 
@@ -96,7 +98,7 @@ class FrozenCache:
         if id(part) not in self._identities:
             without = part.sampling_settings if isinstance(part, Generator) else ()
             self._identities[id(part)] = identity(part, without)
-        return f"{self._identities[id(part)]}/{modality}/{self.precision}/{self.settings.storage}"
+        return f"{self._identities[id(part)]}/{modality}/{self.precision}/{self.settings.dtype}"
 
     def features(self, encoder: Encoder, modality: Modality, batch: MediaBatch, device: torch.device) -> Features:
         """F of a batch. Only media that weren't found are encoded; if all were found, the encoder isn't loaded."""
@@ -127,7 +129,7 @@ class FrozenCache:
                 mask_of.append(computed.mask[place[at]])
             else:
                 assert known.mask is not None
-                tokens_of.append(on_device(_restored(known.tokens, self.settings.storage), device))
+                tokens_of.append(on_device(_restored(known.tokens, self.settings.dtype), device))
                 mask_of.append(on_device(known.mask, device))
         return Features(torch.stack(tokens_of), torch.stack(mask_of))
 
@@ -149,7 +151,7 @@ class FrozenCache:
             self.misses += len(missing)
             rows |= fresh
         stacked = {
-            name: torch.stack([_restored(rows[caption][name], self.settings.storage) for caption in captions])
+            name: torch.stack([_restored(rows[caption][name], self.settings.dtype) for caption in captions])
             for name in rows[captions[0]]
         }
         return Condition(stacked["tokens"], stacked.get("mask"), stacked.get("pooled"))
@@ -158,7 +160,7 @@ class FrozenCache:
         if space in self._off:
             return
         stored = {
-            key: {each: _stored(tensor, self.settings.storage) for each, tensor in tensors.items()}
+            key: {each: _stored(tensor, self.settings.dtype) for each, tensor in tensors.items()}
             for key, tensors in values.items()
         }
         if not self.store.put(stored) or not self.settings.trial:

@@ -6,9 +6,11 @@ import sys
 
 from isthmus import __version__
 from isthmus.cli.brought import bring_model
+from isthmus.cli.configs import option_names
 from isthmus.cli.errors import reader_may_leave, user_errors
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.plain import COMMANDS, IMPORTS
+from isthmus.earlier.options import known_names
 
 TRAINING = {
     "fit": "train stages: isthmus fit -c stage1.yaml",
@@ -50,6 +52,8 @@ def main(args: list[str] | None = None) -> None:
             system.run(importer.parse_args(args[2:]))
         return
     with user_errors():
+        if args:
+            known_names(f"isthmus {args[0]}", dict.fromkeys(option_names(args)), f"isthmus {args[0]}")
         bring_model(args)
     parser = Parser(prog="isthmus", description="Any-to-any multimodal language models.", version=__version__)
     commands = parser.add_subcommands()

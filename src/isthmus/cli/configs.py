@@ -1,17 +1,23 @@
-"""Where config files are found: as they're named, or under ``configs/`` of the present folder or of the repository."""
+"""Config files, found as they're named or under ``configs/`` of the present folder or of the repository, and options.
+
+Both are held against the names that options had earlier before any parser reads them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import (  # type: ignore[attr-defined] # the first is exported, but not in its __all__
     ActionConfigFile,
     Namespace,
 )
 
 from isthmus.cli.parsing.parser import Parser
+from isthmus.earlier.options import refuse
 from isthmus.paths import user_path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -74,11 +80,52 @@ def changed(value: Any, change: Callable[[Any], Any]) -> Any:
             return value
 
 
+def read_config(path: str) -> Any:
+    """A config file's content, as plain dictionaries and lists.
+
+    Raises:
+        ValueError: it isn't YAML.
+    """
+    try:
+        return yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: found no YAML ({error}). Fix: correct it.") from error
+
+
 class NamedConfigFile(ActionConfigFile):
-    """``-c``: as jsonargparse's own, after :func:`find_config`."""
+    """``-c``: as jsonargparse's own, after :func:`find_config`; a file with options of earlier names is refused."""
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         file = find_config(values)
+        refuse(read_config(file), file)
         if isinstance(parser, Parser):
             parser.read.append(file)
         super().__call__(parser, cfg, file, option_string)  # type: ignore[no-untyped-call]
+
+
+def option_names(args: Sequence[str]) -> Iterator[str]:
+    """``--steps 3 --out=here`` -> ``steps``, ``out``."""
+    return (arg[2:].partition("=")[0] for arg in args if arg.startswith("--"))
+
+
+def refuse_options(args: Sequence[str]) -> None:
+    """Holds dotted options, such as ``--data.num_workers 2``, against the names that options had earlier.
+
+    Raises:
+        ValueError: one has an earlier name, or a YAML value that holds one.
+    """
+    for arg, after in pairwise([*args, ""]):
+        if arg.startswith("--"):
+            name, sign, value = arg[2:].partition("=")
+            refuse(_nested(name.removesuffix("+"), value if sign else after), f"--{name}")
+
+
+def _nested(name: str, value: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:  # a text; what is wrong with it the parser will say
+        found = value
+    for key in reversed(name.split(".")):
+        found = {key: found}
+    nested: dict[str, Any] = found
+    return nested

@@ -57,14 +57,14 @@ def _common(says: str) -> Parser:
     parser.add_argument("--seed", type=int, default=0, help="of sampled text and of media")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
     parser.add_argument("--top_p", type=float, default=1.0, help="share of the likeliest words that is sampled from")
-    parser.add_argument("--max_tokens", type=int, default=64, help="of an answer")
+    parser.add_argument("--max_new_tokens", type=int, default=64, help="of an answer")
     parser.add_argument(
         "--context",
         type=int,
         help="tokens of a conversation and its answer together; as many as the LLM has if not given",
     )
-    parser.add_argument("--steps", type=int, help="of the generators; each one's own where not given")
-    parser.add_argument("--guidance", type=float, help="of the generators; each one's own where not given")
+    parser.add_argument("--num_inference_steps", type=int, help="of the generators; each one's own where not given")
+    parser.add_argument("--guidance_scale", type=float, help="of the generators; each one's own where not given")
     parser.add_argument(
         "--allow", action="append", default=[], help="a package of yours whose classes the folder may name; repeatable"
     )
@@ -132,13 +132,13 @@ def _pipeline(options: Namespace) -> Any:
     from isthmus.inference.pipeline import Pipeline
 
     hush()
-    sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed, options.context)
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed, options.context)
     return Pipeline.open(
         options.model,
         options.device,
         sampling,
-        options.steps,
-        options.guidance,
+        options.num_inference_steps,
+        options.guidance_scale,
         options.allow,
         expert_paths(options.experts),
         options.experts_root,

@@ -42,7 +42,7 @@ class Rehearsal(Command):
         """Leaves out what isn't rehearsed, and lets known configurations stand in for missing checkpoints."""
         super().before_instantiate_classes()
         config = self.config[self.subcommand]
-        config.data.sources, config.data.validation, config.data.test, config.data.workers = {}, {}, {}, 0
+        config.data.sources, config.data.validation, config.data.test, config.data.num_workers = {}, {}, {}, 0
         config.training.init_from = config.ckpt_path = config.model.cache = None
         trainer = config.trainer
         trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy = "cpu", 1, 1, "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +13,12 @@ import torch
 import yaml
 from jsonargparse import ActionYesNo
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_config
+from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_config, refuse_options
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
@@ -80,7 +81,8 @@ class Command(LightningCLI):
     ``training.folder`` holds all that a run writes: logs, ``checkpoints/last.ckpt``, each stage's weights, and results.
     """
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self, args: list[str] | None = None) -> None:
+        refuse_options(sys.argv[1:] if args is None else args)
         super().__init__(
             AnyToAny,
             ConversationDataModule,

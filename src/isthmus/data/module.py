@@ -19,6 +19,7 @@ from isthmus.data.sampling.grouping import Grouping
 from isthmus.data.sampling.mixture import Mixture
 from isthmus.data.sampling.schedule import InOrder, Schedule
 from isthmus.data.sampling.shares import weigh
+from isthmus.earlier.options import takes_present_names
 from isthmus.types import Batch
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ CollatorFactory = Callable[[str], Collator]
 """Split (``train``, ``validation`` or ``test``) -> the collator of the model's present stage."""
 
 
+@takes_present_names
 class ConversationDataModule(pl.LightningDataModule):
     """Conversations for every stage. A stage is one Lightning epoch, however many passes over its sources it makes.
 
@@ -45,7 +47,7 @@ class ConversationDataModule(pl.LightningDataModule):
         test: conversations to test on.
         batch_size: conversations in a batch, of all processes together.
         evaluation_batch_size: the same for validation and test; ``batch_size`` where it isn't given.
-        workers: processes that decode and collate, for each training process.
+        num_workers: processes that decode and collate, for each training process.
         seed: of every order and of every sample's noise.
         on_error: whether a bad sample ends the run, or is counted, reported at the stage's end and replaced.
         temperature: T of sources that a stage gives no weight (:func:`~isthmus.data.sampling.shares.weigh`); 1: by
@@ -54,13 +56,13 @@ class ConversationDataModule(pl.LightningDataModule):
             ``mixed``, a source without an index of modalities is gone through once, when the first stage that has it
             begins.
         modality_shares: of modalities, where batches aren't ``mixed``, as ``{image: 2, video: 1, text: 1}``.
-        start_method: how worker processes start: ``fork``, ``spawn`` or ``forkserver``; as Python has it if None (fork
-            on Linux up to Python 3.13, forkserver from 3.14 on). Forked workers start at once; the others import torch
-            anew, and are safe beside threads that hold locks.
+        multiprocessing_context: how worker processes start: ``fork``, ``spawn`` or ``forkserver``; as Python has it if
+            None (fork on Linux up to Python 3.13, forkserver from 3.14 on). Forked workers start at once; the others
+            import torch anew, and are safe beside threads that hold locks.
 
     Raises:
-        ValueError: a number below its least, another ``on_error``, ``batches`` or ``start_method``, or shares that
-            nobody reads.
+        ValueError: a number below its least, another ``on_error``, ``batches`` or ``multiprocessing_context``, or
+            shares that nobody reads.
     """
 
     def __init__(
@@ -70,13 +72,13 @@ class ConversationDataModule(pl.LightningDataModule):
         test: Mapping[str, ConversationSource] | None = None,
         batch_size: int = 16,
         evaluation_batch_size: int | None = None,
-        workers: int = 0,
+        num_workers: int = 0,
         seed: int = 0,
         on_error: OnError = "raise",
         temperature: float = 1.0,
         batches: Batches = "mixed",
         modality_shares: Mapping[str, float] | None = None,
-        start_method: StartMethod | None = None,
+        multiprocessing_context: StartMethod | None = None,
     ) -> None:
         super().__init__()
         if batches not in get_args(Batches):
@@ -90,11 +92,12 @@ class ConversationDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"on_error: found {on_error!r}; expected {' or '.join(get_args(OnError))}. Fix: choose one."
             )
-        if start_method not in (None, *get_args(StartMethod)):
+        if multiprocessing_context not in (None, *get_args(StartMethod)):
             raise ValueError(
-                f"start_method: found {start_method!r}; expected {', '.join(get_args(StartMethod))}. Fix: choose one."
+                f"multiprocessing_context: found {multiprocessing_context!r}; expected "
+                f"{', '.join(get_args(StartMethod))}. Fix: choose one."
             )
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise ValueError(f"{name}: found {value}; expected at least {least}. Fix: raise it.")
         self.sources = dict(sources)
@@ -102,13 +105,13 @@ class ConversationDataModule(pl.LightningDataModule):
         self.test = dict(test or {})
         self.batch_size = batch_size
         self.evaluation_batch_size = evaluation_batch_size or batch_size
-        self.workers = workers
+        self.num_workers = num_workers
         self.seed = seed
         self.on_error: OnError = on_error
         self.temperature = temperature
         self.batches: Batches = batches
         self.modality_shares = modality_shares
-        self.start_method: StartMethod | None = start_method
+        self.multiprocessing_context: StartMethod | None = multiprocessing_context
         self.collator_factory: CollatorFactory | None = None
         self.stage: Mixture | None = None
         self._loader: ConversationLoader | None = None
@@ -212,7 +215,15 @@ class ConversationDataModule(pl.LightningDataModule):
         if self.trainer is not None:
             pins = self.trainer.strategy.root_device.type == "cuda"
         return ConversationLoader(
-            schedule, sources, collator, self.workers, rank, world, self.on_error, self.start_method, pins
+            schedule,
+            sources,
+            collator,
+            self.num_workers,
+            rank,
+            world,
+            self.on_error,
+            self.multiprocessing_context,
+            pins,
         )
 
     def _world(self) -> tuple[int, int]:

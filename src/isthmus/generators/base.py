@@ -21,7 +21,7 @@ class Generator(FrozenExpert):
 
     modality: Modality
     checkpoint: Path
-    sampling_settings: tuple[str, ...] = ("steps", "guidance", "batch_size")
+    sampling_settings: tuple[str, ...] = ("num_inference_steps", "guidance_scale", "batch_size")
     """Attributes that only :meth:`generate` reads; conditions don't depend on them."""
 
     denoises: ClassVar[bool] = True
@@ -76,7 +76,11 @@ class Generator(FrozenExpert):
         raise NotImplementedError
 
     def generate(
-        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> list[Media]:
         """Generates one medium for each condition.
 

@@ -18,7 +18,8 @@ class ClipConditioned(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes: as in
+            :class:`DiffusionGenerator`.
         height, width: of the images, in pixels; None is the size that the UNet was trained at.
 
     Raises:
@@ -28,8 +29,8 @@ class ClipConditioned(DiffusionGenerator):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
         scheduler: Sampler | None = None,
@@ -37,7 +38,7 @@ class ClipConditioned(DiffusionGenerator):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes)
         self._condition_shape = self._read_condition_shape()
         size = self.folder.value(f"{self.denoiser_part}/config.json", "sample_size")
         factor = 2 ** (len(self.folder.value("vae/config.json", "block_out_channels")) - 1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.generators.noising import DiscreteNoising, Noising
 from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.schedules import Sampler, is_deterministic
@@ -31,8 +32,8 @@ class DiffusionGenerator(PipelineExpert):
 
     Args:
         checkpoint: the pipeline's folder. Only its json files are read until a part is used.
-        steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
-        guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
+        num_inference_steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
+        guidance_scale: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
         scheduler: a sampler that replaces the folder's, for fewer steps.
         batch_size: how many media are generated, and how many images or spectrograms are encoded, at a time.
         dtype: the type of the weights. Conditions and losses are float32 in any case.
@@ -50,14 +51,14 @@ class DiffusionGenerator(PipelineExpert):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         scheduler: Sampler | None = None,
         batch_size: int = 16,
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes)
         self._noising = self.noising_class(self._schedule_config, self._schedule_file)
 
     @abstractmethod
@@ -118,13 +119,20 @@ class DiffusionGenerator(PipelineExpert):
             deviations.append(posterior.std.float())
         return torch.cat(means), torch.cat(deviations)
 
+    @takes_present_names
     @in_own_precision
     def generate(
-        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> list[Media]:
         """One medium for each condition, by the pipeline, which stays loaded. A medium's details hold its seed."""
         conditions = self._checked(condition).detach().to(self.device, self.dtype)
-        steps, guidance = self._checked_settings(len(conditions), seeds, steps, guidance)
+        num_inference_steps, guidance_scale = self._checked_settings(
+            len(conditions), seeds, num_inference_steps, guidance_scale
+        )
         if not len(conditions):
             return []
         pipeline = self._resident_pipeline()
@@ -132,15 +140,20 @@ class DiffusionGenerator(PipelineExpert):
         media: list[Media] = []
         for start in range(0, len(conditions), size):
             piece, piece_seeds = conditions[start : start + size], seeds[start : start + size]
-            negative = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance > 1 else None
+            negative = self._unconditional(len(piece)).to(self.device, self.dtype) if guidance_scale > 1 else None
             request = {
                 **self._prompt(piece, negative),
                 "generator": seeded_generators(piece_seeds),
-                "num_inference_steps": steps,
-                "guidance_scale": guidance,
+                "num_inference_steps": num_inference_steps,
+                "guidance_scale": guidance_scale,
             }
             for array, seed in zip(self._sample(pipeline, request), piece_seeds, strict=True):
-                media.append(self._as_media(array, {"seed": seed, "steps": steps, "guidance": guidance}))
+                media.append(
+                    self._as_media(
+                        array,
+                        {"seed": seed, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale},
+                    )
+                )
         return media
 
     def _unconditional(self, count: int) -> Condition:

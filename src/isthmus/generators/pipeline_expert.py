@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.compiling import compile_in_place
+from isthmus.earlier.options import takes_present_names
 from isthmus.generators.base import Generator
 from isthmus.generators.condition_memo import ConditionMemo
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
@@ -25,8 +26,8 @@ class PipelineExpert(Generator):
 
     Args:
         checkpoint: the pipeline's folder. Only its json files are read until a part is used.
-        steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
-        guidance: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
+        num_inference_steps: default number of denoising steps of :meth:`generate`; None is the pipeline's default.
+        guidance_scale: default scale of classifier-free guidance, likewise; up to 1, only the conditional pass runs.
         scheduler: a sampler that replaces the folder's, for fewer steps.
         batch_size: how many media are generated at a time.
         dtype: the type of the weights. Conditions are float32 in any case.
@@ -54,20 +55,29 @@ class PipelineExpert(Generator):
     vae: Any
     anchor: Tensor
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            takes_present_names(cls)
+
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None,
-        guidance: float | None,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
         scheduler: Sampler | None,
         batch_size: int,
         dtype: Dtype,
         memo_megabytes: int,
     ) -> None:
         super().__init__()
-        self.steps = self.default_steps if steps is None else steps
-        self.guidance = self.default_guidance if guidance is None else guidance
-        for name, value in (("steps", self.steps), ("batch_size", batch_size), ("memo_megabytes", memo_megabytes)):
+        self.num_inference_steps = self.default_steps if num_inference_steps is None else num_inference_steps
+        self.guidance_scale = self.default_guidance if guidance_scale is None else guidance_scale
+        for name, value in (
+            ("num_inference_steps", self.num_inference_steps),
+            ("batch_size", batch_size),
+            ("memo_megabytes", memo_megabytes),
+        ):
             if value < 1:
                 raise ValueError(f"{name}: found {value}; expected at least 1")
         check_sampler(scheduler)
@@ -212,15 +222,15 @@ class PipelineExpert(Generator):
         return condition
 
     def _checked_settings(
-        self, count: int, seeds: Sequence[int], steps: int | None, guidance: float | None
+        self, count: int, seeds: Sequence[int], num_inference_steps: int | None, guidance_scale: float | None
     ) -> tuple[int, float]:
         """Steps and guidance of a call of :meth:`generate` for ``count`` conditions."""
-        steps = self.steps if steps is None else steps
+        num_inference_steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
         if len(seeds) != count:
             raise ValueError(f"seeds: found {len(seeds)} for {count} conditions; expected one each")
-        if steps < 1:
-            raise ValueError(f"steps: found {steps}; expected at least 1")
-        return steps, self.guidance if guidance is None else guidance
+        if num_inference_steps < 1:
+            raise ValueError(f"num_inference_steps: found {num_inference_steps}; expected at least 1")
+        return num_inference_steps, self.guidance_scale if guidance_scale is None else guidance_scale
 
     def _caption_positions(self) -> int:
         """The tokens of a padded caption, for which a CLIP text encoder must have positions."""

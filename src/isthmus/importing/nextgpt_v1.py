@@ -120,11 +120,16 @@ def _configuration(source: Source, delta: Delta, checkpoint: str, outputs: list[
     language_model: dict[str, Any] = {
         "checkpoint": checkpoint,
         "signals": dict(source.signals),
-        "stops": [STOP],
+        "stop_strings": [STOP],
         "nextgpt_v1_tokens": True,
     }
     if delta.rank is not None:
-        lora = {"rank": delta.rank, "alpha": source.lora_alpha, "dropout": 0.1, "targets": list(delta.targets)}
+        lora = {
+            "r": delta.rank,
+            "lora_alpha": source.lora_alpha,
+            "lora_dropout": 0.1,
+            "target_modules": list(delta.targets),
+        }
         language_model["lora"] = lora
     return {
         "input_side": _part(
@@ -136,13 +141,17 @@ def _configuration(source: Source, delta: Delta, checkpoint: str, outputs: list[
         "backbone": _part(
             "isthmus.model.Backbone",
             language_model=_part("isthmus.backbones.CausalBackbone", **language_model),
-            max_tokens=512,
+            max_length=512,
         ),
         "output_side": _part(
             "isthmus.model.OutputSide",
             generators=[
                 _part(
-                    GENERATORS[m][0], checkpoint=str(source.generators[m]), steps=50, guidance=7.5, **GENERATORS[m][1]
+                    GENERATORS[m][0],
+                    checkpoint=str(source.generators[m]),
+                    num_inference_steps=50,
+                    guidance_scale=7.5,
+                    **GENERATORS[m][1],
                 )
                 for m in outputs
             ],
@@ -181,7 +190,7 @@ def _check_rows(delta: Delta, first: int, source: Source) -> None:
 @torch.no_grad()
 def _write_language_model(vicuna: Path, delta: Delta, folder: Path) -> None:
     """Vicuna's folder anew, with its own rows of the embedding and the head as the release has trained them."""
-    backbone = CausalBackbone(vicuna, chat_template=TEMPLATE, stops=[STOP])
+    backbone = CausalBackbone(vicuna, chat_template=TEMPLATE, stop_strings=[STOP])
     backbone.materialize()
     llm: Any = backbone.llm
     if llm.config.tie_word_embeddings:
@@ -215,7 +224,7 @@ def _config(model: dict[str, Any], state: State, out: Path, stage: str) -> str:
         "steps": None,
         "epochs": 1,
         "batch_size": 16,
-        "warm_up": 0.1,
+        "warmup_ratio": 0.1,
         "optimizer": optimizer,
     }
     document = {"model": model, "training": {"stages": {stage: own}, "run": [stage], "folder": str(out)}}

@@ -11,6 +11,7 @@ import torch
 
 from isthmus.backbones.base import Sampling
 from isthmus.data.conversations.schema import parse_conversation
+from isthmus.earlier.options import takes_present_names
 from isthmus.inference.session import Session
 from isthmus.modalities import is_medium, known_media
 from isthmus.model import AnyToAny, Reply
@@ -21,6 +22,7 @@ from isthmus.types import Modality
 Messages = str | Sequence[Mapping[str, Any]]
 
 
+@takes_present_names
 class Pipeline:
     """A model that answers requests, one at a time or in batches.
 
@@ -28,8 +30,8 @@ class Pipeline:
         model: built.
         sampling: of text; its seed also determines the media, and its context may lower the LLM's. The model's own if
             None.
-        steps: of the generators; each one's own if None.
-        guidance: likewise.
+        num_inference_steps: of the generators; each one's own if None.
+        guidance_scale: likewise.
         batch_size: number of requests that are decoded together.
 
     Raises:
@@ -40,8 +42,8 @@ class Pipeline:
         self,
         model: AnyToAny,
         sampling: Sampling | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         batch_size: int = 16,
     ) -> None:
         if batch_size < 1:
@@ -50,18 +52,19 @@ class Pipeline:
         self.sampling = sampling or model.sampling
         # Fails before the first request if the context exceeds the LLM's.
         model.backbone.language_model.prompt_limits(self.sampling, allowed=model.outputs)
-        self.steps = steps
-        self.guidance = guidance
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
         self.batch_size = batch_size
 
     @classmethod
+    @takes_present_names
     def open(
         cls,
         folder: str | Path,
         device: str = "auto",
         sampling: Sampling | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         allow: Sequence[str] = (),
         experts: Mapping[str, str | Path] | None = None,
         experts_root: str | Path | None = None,
@@ -72,8 +75,8 @@ class Pipeline:
             folder: the trained stage's.
             device: auto, cpu, cuda, cuda:1, ...
             sampling: of text; the model's own if None.
-            steps: of the generators; each one's own if None.
-            guidance: likewise.
+            num_inference_steps: of the generators; each one's own if None.
+            guidance_scale: likewise.
             allow: packages besides this one whose classes the folder may name; their code is run.
             experts: where experts lie, by role: see :meth:`isthmus.model.AnyToAny.from_checkpoint`.
             experts_root: a folder with the other experts.
@@ -82,7 +85,7 @@ class Pipeline:
             ValueError: see :meth:`isthmus.model.AnyToAny.from_checkpoint`; or torch doesn't know the device.
         """
         model = AnyToAny.from_checkpoint(folder, chosen_device(device), allow, experts, experts_root)
-        return cls(model, sampling, steps, guidance)
+        return cls(model, sampling, num_inference_steps, guidance_scale)
 
     @property
     def outputs(self) -> list[Modality]:
@@ -130,8 +133,8 @@ class Pipeline:
                 replace(self.sampling, seed=first + start),
                 owed,
                 seeds=[first + start + row for row in range(len(piece))],
-                steps=self.steps,
-                guidance=self.guidance,
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
                 memory=memory,
             )
         return replies

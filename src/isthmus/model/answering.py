@@ -29,7 +29,11 @@ def check_served(required: Sequence[Sequence[Modality]] | None, outputs: Sequenc
 
 
 def make_media(
-    side: OutputSide | None, answers: Sequence[Answer], seeds: Sequence[int], steps: int | None, guidance: float | None
+    side: OutputSide | None,
+    answers: Sequence[Answer],
+    seeds: Sequence[int],
+    num_inference_steps: int | None,
+    guidance_scale: float | None,
 ) -> dict[tuple[int, int], Media]:
     """(row, piece) -> its medium; the media of all answers are made together, a modality at a time.
 
@@ -37,8 +41,8 @@ def make_media(
         side: the model's; None if it makes no media.
         answers: decoded.
         seeds: one an answer, of its media.
-        steps: of the generators; each one's own if None.
-        guidance: likewise.
+        num_inference_steps: of the generators; each one's own if None.
+        guidance_scale: likewise.
     """
     made: dict[tuple[int, int], Media] = {}
     for modality in () if side is None else side.serving:
@@ -52,7 +56,7 @@ def make_media(
         if places:
             # Two media of one reply differ, and a reply's media don't depend on who else is in the batch.
             own = [derive_seed(seeds[row], index) % 2**31 for row, index in places]
-            drawn = side.generate(modality, torch.stack(states), own, steps, guidance)
+            drawn = side.generate(modality, torch.stack(states), own, num_inference_steps, guidance_scale)
             made |= dict(zip(places, drawn, strict=True))
     return made
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from isthmus.backbones.base import Sampling
 from isthmus.data.batching.collate import Collator
 from isthmus.data.conversations.schema import Conversation, parse_conversation
+from isthmus.earlier.options import takes_present_names
 from isthmus.losses import AlignmentForm
 from isthmus.modalities import is_medium, known_media
 from isthmus.model.answering import check_served, make_media, reply_of
@@ -95,6 +96,7 @@ class AnyToAny(Composed):
         output: Output = self(batch, (), features, projected, by_token=True, temperature=temperature)
         return scores_of(output, self.output_side, contents, aligned, form)
 
+    @takes_present_names
     @torch.no_grad()
     def answer(
         self,
@@ -103,8 +105,8 @@ class AnyToAny(Composed):
         required: Sequence[Sequence[Modality]] | None = None,
         allowed: Sequence[Modality] | None = None,
         seeds: Sequence[int] | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         memory: Memory | None = None,
         features: Mapping[Modality, Features] | None = None,
     ) -> list[Reply]:
@@ -118,8 +120,8 @@ class AnyToAny(Composed):
             required: for each prompt the media that its reply must hold; what the LLM doesn't ask for is forced.
             allowed: media that may be made; all that have a generator if None.
             seeds: one a prompt, of its media; the sampling's seed plus the row if None.
-            steps: of the generators; each one's own if None.
-            guidance: likewise.
+            num_inference_steps: of the generators; each one's own if None.
+            guidance_scale: likewise.
             memory: of the conversation, for a batch of one prompt that was made with it: what it holds isn't computed
                 again, and what is new is added.
             features: F of the prompts' media by modality, where they are known; they are encoded otherwise.
@@ -139,17 +141,18 @@ class AnyToAny(Composed):
             kept = None if memory is None else memory.prefix
             answers = self.backbone.generate(batch, projected, sampling, required, permitted, kept)
             seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else seeds
-            media = make_media(self.output_side, answers, seeds, steps, guidance)
+            media = make_media(self.output_side, answers, seeds, num_inference_steps, guidance_scale)
         left_out = batch.left_out or [0] * len(answers)
         return [reply_of(answered, media, row, left_out[row]) for row, answered in enumerate(answers)]
 
+    @takes_present_names
     def chat(
         self,
         messages: str | Sequence[Mapping[str, Any]],
         require: Sequence[str] = (),
         sampling: Sampling | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> Reply:
         """Answers the last turn of a conversation in the chat-content convention.
 
@@ -161,8 +164,8 @@ class AnyToAny(Composed):
                 they came.
             require: media that the reply must hold, such as ``["image"]``.
             sampling: how text is drawn; its seed fixes the media too.
-            steps: of the generators.
-            guidance: of the generators.
+            num_inference_steps: of the generators.
+            guidance_scale: of the generators.
 
         Raises:
             ValueError: a message is malformed, a medium isn't served, or a required one has no generator.
@@ -173,7 +176,7 @@ class AnyToAny(Composed):
         conversation = parse_conversation({"messages": turns(messages)}, "messages", captions_required=False)
         required = [[Modality(name) for name in require]]
         batch = self.prompts([conversation], sampling, required)
-        (reply,) = self.answer(batch, sampling, required, None, [sampling.seed], steps, guidance)
+        (reply,) = self.answer(batch, sampling, required, None, [sampling.seed], num_inference_steps, guidance_scale)
         return reply
 
     def collator(self, contents: bool = False, make: Callable[..., Collator] = Collator, **options: Any) -> Collator:
@@ -193,7 +196,7 @@ class AnyToAny(Composed):
             "outputs": self.outputs,
             "prepare": {} if targets is None else targets.preparers(),
             "prepare_requests": {} if targets is None else targets.requests(),
-            "max_tokens": self.backbone.max_tokens,
+            "max_length": self.backbone.max_length,
         }
         return make(**given | options)
 
@@ -212,7 +215,7 @@ class AnyToAny(Composed):
         served = list({*self.outputs, *owed})
         limits = self.backbone.language_model.prompt_limits(sampling or self.sampling, owed, served)
         cached = None if self.input_side is None or memory is None else memory.lookups(self.input_side)
-        return self.collator(max_tokens=limits.longest, full_tokens=limits.full, generation_prompt=True, cached=cached)
+        return self.collator(max_length=limits.longest, full_tokens=limits.full, generation_prompt=True, cached=cached)
 
     def prompts(
         self,

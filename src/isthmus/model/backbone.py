@@ -11,29 +11,31 @@ from isthmus.backbones.base import Answer, BackboneOutput, LanguageModel, Sampli
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.data.conversations.planning import Planner
 from isthmus.data.conversations.thoughts import Thoughts
+from isthmus.earlier.options import takes_present_names
 from isthmus.types import Batch, Modality
 
 
+@takes_present_names
 class Backbone(pl.LightningModule):
     """The LLM in the middle.
 
     Args:
         language_model: any LLM of :mod:`isthmus.backbones`.
-        max_tokens: the longest sequence T of a training batch; text, media positions and signal tokens together.
+        max_length: the longest sequence T of a training batch; text, media positions and signal tokens together.
         thoughts: what becomes of ``<think>...</think>`` in answers: ``keep`` learns them, ``drop`` takes them out,
             ``untrained`` shows them without a loss.
     """
 
-    def __init__(self, language_model: LanguageModel, max_tokens: int = 512, thoughts: Thoughts = "keep") -> None:
+    def __init__(self, language_model: LanguageModel, max_length: int = 512, thoughts: Thoughts = "keep") -> None:
         super().__init__()
         self.language_model = language_model
-        self.max_tokens = max_tokens
+        self.max_length = max_length
         self.planner = Planner(
             language_model.tokenizer,
             language_model.vocabulary,
             language_model.ends(),
             language_model.reread_tokenizer,
-            language_model.stops,
+            language_model.stop_strings,
             thoughts,
         )
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from isthmus.backbones.adapters.lora import LoraSettings
 from isthmus.backbones.owned_state import State
 from isthmus.cache.fingerprint import fingerprint
+from isthmus.earlier.options import renamed
 from isthmus.hub.address import address_of, pinned
 from isthmus.model.allowed import require_allowed
-from isthmus.model.earlier_names import renamed
 from isthmus.model.relocation import place, relocated, require_there
 from isthmus.writing import PREVIOUS, write_folder
 
@@ -72,7 +72,7 @@ def write_bundle(
     if data is not None:
         manifest["data"] = dict(data)
     if lora is not None:
-        manifest["lora"] = {"method": lora.method, "rank": lora.rank, "alpha": lora.alpha}
+        manifest["lora"] = {"method": lora.method, "r": lora.r, "lora_alpha": lora.lora_alpha}
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     write_folder(folder, files)
     return folder
@@ -196,15 +196,15 @@ def _check_lora(lora: LoraSettings | None, manifest: Mapping[str, Any], folder: 
     """Compares what LoRA's update is multiplied by: its tensors alone fit an LLM that scales them otherwise."""
     if lora is None or "lora" not in manifest["components"]:
         return
-    trained = manifest.get("lora") or _configured_lora(manifest["configuration"])
+    trained = renamed({"lora": manifest.get("lora") or _configured_lora(manifest["configuration"])})["lora"]
     if trained is None:  # an earlier version's, of a model composed in Python
         return
-    of = LoraSettings(**{name: trained[name] for name in ("rank", "alpha", "method") if name in trained})
-    if (of.method, of.rank, of.scale) != (lora.method, lora.rank, lora.scale):
+    of = LoraSettings(**{name: trained[name] for name in ("r", "lora_alpha", "method") if name in trained})
+    if (of.method, of.r, of.scale) != (lora.method, lora.r, lora.scale):
         raise ValueError(
-            f"{folder}: its LoRA was trained as method {of.method}, rank {of.rank}, alpha {of.alpha:g}; this model has "
-            f"method {lora.method}, rank {lora.rank}, alpha {lora.alpha:g}, which would make another LLM of the same "
-            "weights. Fix: configure the LLM's `lora` as it was trained."
+            f"{folder}: its LoRA was trained as method {of.method}, r {of.r}, lora_alpha {of.lora_alpha:g}; this "
+            f"model has method {lora.method}, r {lora.r}, lora_alpha {lora.lora_alpha:g}, which would make another LLM "
+            "of the same weights. Fix: configure the LLM's `lora` as it was trained."
         )
 
 
@@ -251,14 +251,13 @@ def located(
     Raises:
         ValueError: see :func:`composed`.
     """
-    configuration = read_manifest(folder)["configuration"]
+    configuration = renamed(read_manifest(folder)["configuration"])
     if configuration is None:
         raise ValueError(
             f"{folder}: its model was composed in Python, so the manifest can't rebuild it; "
             "compose it again and call its load(folder)"
         )
     require_allowed(configuration, allow, folder / MANIFEST)
-    configuration = renamed(configuration)
     place(configuration, experts, experts_root)
     return configuration, relocated(configuration, folder)
 

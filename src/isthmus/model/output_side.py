@@ -11,6 +11,7 @@ from torch.nn.functional import cosine_similarity
 
 from isthmus.backbones.owned_state import keep_to_owned, owned_by
 from isthmus.cache.frozen import FrozenCache
+from isthmus.earlier.options import takes_present_names
 from isthmus.generators.base import Generator
 from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.output_projectors.base import OutputProjector
@@ -152,16 +153,19 @@ class OutputSide(pl.LightningModule):
         condition = projected[runs.content_runs]
         return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[of])
 
+    @takes_present_names
     def generate(
         self,
         modality: Modality,
         signals: Tensor,
         seeds: Sequence[int],
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> list[Media]:
         """S (r, S, E) -> r media."""
-        return self.generator(modality).generate(self._project(modality, signals), seeds, steps, guidance)
+        return self.generator(modality).generate(
+            self._project(modality, signals), seeds, num_inference_steps, guidance_scale
+        )
 
     def release(self) -> None:
         """Drops the generators' weights; they are read again when needed."""

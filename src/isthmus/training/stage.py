@@ -10,6 +10,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.training.objectives.base import Objective
 from isthmus.training.objectives.micro_batches import check_micro_batches
 from isthmus.training.objectives.supervised import Supervised
@@ -24,6 +25,7 @@ def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3, fused=True)
 
 
+@takes_present_names
 @dataclass
 class Stage:
     """What a stage trains, on what, towards what and for how long.
@@ -42,8 +44,8 @@ class Stage:
         optimizer: made anew over what trains, so that no moment of another stage lives on. Vectors and rows of new
             tokens don't decay.
         groups: by part, named as in ``trains``, what differs from the optimizer's own: the most specific name counts.
-        warm_up: share of the steps over which the learning rate rises.
-        decay: how it falls afterwards.
+        warmup_ratio: share of the steps over which the learning rate rises.
+        lr_scheduler_type: how it falls afterwards.
         objective: what it learns by, on training batches of its own kind; ``losses`` then are those of validation, and
             of what the objective mixes in. None is supervised learning, by ``losses``.
     """
@@ -57,8 +59,8 @@ class Stage:
     micro_batches: int = 1
     optimizer: OptimizerCallable = default_optimizer
     groups: dict[str, Group] = field(default_factory=dict)
-    warm_up: float = 0.1
-    decay: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = 0.1
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     objective: Objective | None = None
 
     def __post_init__(self) -> None:
@@ -66,9 +68,9 @@ class Stage:
             raise ValueError("stage: trains is empty, so nothing would be learnt; name at least one part")
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"stage: found steps {self.steps} and epochs {self.epochs}; give exactly one of them")
-        if not 0 <= self.warm_up < 1:
+        if not 0 <= self.warmup_ratio < 1:
             raise ValueError(
-                f"stage: found warm_up {self.warm_up}; expected a share of the steps, at least 0 and below 1"
+                f"stage: found warmup_ratio {self.warmup_ratio}; expected a share of the steps, at least 0 and below 1"
             )
 
         if self.micro_batches < 1:
@@ -85,10 +87,10 @@ class Stage:
         """The learning rate's schedule over ``length`` optimizer steps. It ends at 0 after the last one, not at it."""
         from transformers import get_scheduler
 
-        name = "constant_with_warmup" if self.decay == "constant" else self.decay
+        name = "constant_with_warmup" if self.lr_scheduler_type == "constant" else self.lr_scheduler_type
 
         def build(optimizer: Optimizer) -> LRScheduler:
-            warm = int(self.warm_up * length)
+            warm = int(self.warmup_ratio * length)
             made: LRScheduler = get_scheduler(name, optimizer, num_warmup_steps=warm, num_training_steps=length)
             return made
 

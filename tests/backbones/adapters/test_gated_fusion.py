@@ -205,8 +205,8 @@ def test_generation_equals_a_forward_over_the_finished_answer(
     fused = opened(build(family, fusion=FUSION))
     monkeypatch.setattr(fused, "_decode_text", lambda ids: " ".join(map(str, ids)))
     batch, media = fused_batch(fused)
-    answers = fused.generate(batch, media, Sampling(max_tokens=8), [[VIDEO], [], [AUDIO, IMAGE]])
-    blind = fused.generate(replace(batch, media={}), {}, Sampling(max_tokens=8), [[VIDEO], [], [AUDIO, IMAGE]])
+    answers = fused.generate(batch, media, Sampling(max_new_tokens=8), [[VIDEO], [], [AUDIO, IMAGE]])
+    blind = fused.generate(replace(batch, media={}), {}, Sampling(max_new_tokens=8), [[VIDEO], [], [AUDIO, IMAGE]])
     assert_same(answers[2], blind[2])
     assert [piece for piece in answers[0].pieces if isinstance(piece, str)] != [
         piece for piece in blind[0].pieces if isinstance(piece, str)

@@ -19,7 +19,7 @@ FAMILIES = ["llama", "qwen3", "opt", "opt-350m", "glm", "cohere", "t5"]
 
 
 def settings(method: Method, **others: Any) -> LoraSettings:
-    return LoraSettings(**({"rank": 4, "alpha": 8, "dropout": 0.0, "method": method} | others))
+    return LoraSettings(**({"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "method": method} | others))
 
 
 @pytest.mark.parametrize("family", ["llama", "opt", "flan-t5"])
@@ -107,7 +107,7 @@ def test_rslora_scales_by_the_root_of_the_rank_and_dora_has_a_magnitude_a_row(bu
 
 
 def test_vera_learns_two_vectors_a_layer_and_its_factors_are_the_same_in_any_process(build: Build) -> None:
-    backbones = [build("llama", seed=seed, lora=settings("vera", rank=6)) for seed in (1, 2)]
+    backbones = [build("llama", seed=seed, lora=settings("vera", r=6)) for seed in (1, 2)]
     layers = [backbone.llm.model.layers[1].self_attn.q_proj for backbone in backbones]
     assert torch.equal(layers[0].vera_A["default"], layers[1].vera_A["default"])
     shapes = {tuple(parameter.shape) for parameter in backbones[0].parts()["lora"]}
@@ -116,7 +116,7 @@ def test_vera_learns_two_vectors_a_layer_and_its_factors_are_the_same_in_any_pro
 
 @pytest.mark.parametrize("method", ["lora", "vera"])
 def test_dropout_is_active_only_in_training(method: Method, build: Build, kit: Any) -> None:
-    backbone = kit["awaken"](build("t5", lora=settings(method, dropout=0.5))).train()
+    backbone = kit["awaken"](build("t5", lora=settings(method, lora_dropout=0.5))).train()
     batch = kit["text_batch"]([8, 6])
     assert backbone(batch, {}).text_loss != backbone(batch, {}).text_loss
     backbone.eval()
@@ -125,5 +125,5 @@ def test_dropout_is_active_only_in_training(method: Method, build: Build, kit: A
 
 def test_targets_that_match_nothing_are_refused(build: Build) -> None:
     for method in METHODS:
-        with pytest.raises(ValueError, match=r"lora.targets: found \['query'\].*T5ForConditionalGeneration.*wi"):
-            build("t5", lora=settings(method, targets=["query"]))
+        with pytest.raises(ValueError, match=r"lora.target_modules: found \['query'\].*T5ForConditionalGeneration.*wi"):
+            build("t5", lora=settings(method, target_modules=["query"]))

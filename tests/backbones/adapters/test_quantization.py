@@ -21,7 +21,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_settings_become_the_librarys() -> None:
-    config = library_config(QuantizationSettings(4, "fp4", double=False), torch.bfloat16)
+    config = library_config(QuantizationSettings(4, "fp4", use_double_quant=False), torch.bfloat16)
     assert config.load_in_4bit and not config.load_in_8bit
     assert (config.bnb_4bit_quant_type, config.bnb_4bit_use_double_quant) == ("fp4", False)
     assert config.bnb_4bit_compute_dtype == torch.bfloat16

@@ -75,7 +75,7 @@ def test_an_llm_that_cant_keeps_its_attention(build: Build, kit: Any) -> None:
 
 
 def test_the_trial_is_not_misled_by_dropout(build: Build, kit: Any) -> None:
-    backbone = kit["awaken"](build(lora=LoraSettings(rank=2, alpha=4, dropout=0.5)))
+    backbone = kit["awaken"](build(lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.5)))
     backbone.train()
     state = torch.get_rng_state()
     batch = kit["text_batch"]([6, 4])

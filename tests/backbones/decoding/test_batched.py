@@ -34,7 +34,7 @@ def assert_same(one: Answer, other: Answer) -> None:
 def test_greedy_text_equals_hugging_faces_generate(family: str, build: Build, kit: Any, llm_folder: Any) -> None:
     backbone, reference = build(family), AutoModelForCausalLM.from_pretrained(llm_folder(family))
     batch = kit["text_batch"]([3, 9, 6, 5])
-    answers = backbone.generate(batch, {}, Sampling(max_tokens=12), allowed=[])
+    answers = backbone.generate(batch, {}, Sampling(max_new_tokens=12), allowed=[])
     for row, answer in enumerate(answers):
         prompt = batch.ids[row : row + 1, : int(batch.mask[row].sum())]
         theirs = reference.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=12, do_sample=False)
@@ -203,7 +203,7 @@ def test_a_stop_text_ends_an_answer_and_is_no_part_of_its_words(build: Build, ki
     free = build().generate(batch, {}, Sampling(12), allowed=[])
     words = "".join(flat(free[0])).split()
     stop = " ".join(words[3:5])  # of two tokens, the first of which doesn't end it
-    answers = build(stops=["nothing", stop]).generate(batch, {}, Sampling(12), [[], [IMAGE], [], []])
+    answers = build(stop_strings=["nothing", stop]).generate(batch, {}, Sampling(12), [[], [IMAGE], [], []])
     for answer, before in zip(answers, free, strict=True):
         text, wanted = flat(answer), "".join(flat(before))
         if stop in wanted:

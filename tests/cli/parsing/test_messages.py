@@ -118,7 +118,6 @@ def side(**arguments: Any) -> dict[str, Any]:
             one(objective=part("Adam")),
             "one.objective: Import path .*Adam does not correspond to a subclass of Objective",
         ),
-        (one(objective=part("Preference", precision=1)), "objective.init_args.precision: .*It is called dtype now"),
         (
             side(encoders=[part("Eye", chekpoint="x")]),
             "encoders.0.init_args.chekpoint: .* of Eye. Did you mean checkpoint",

@@ -193,10 +193,10 @@ def test_an_understanding_only_model_takes_no_outputs(planner: Planner) -> None:
 def test_too_many_tokens_are_an_error_and_never_cut(planner: Planner) -> None:
     conversation = Conversation((user(MediumItem(IMAGE, picture(1, rows=4))), assistant("yes")), {"id": "long"})
     length = make_collator(planner)([conversation]).ids.shape[1]
-    assert make_collator(planner, max_tokens=length)([conversation]).ids.shape[1] == length
-    error = fault(make_collator(planner, max_tokens=length - 1), conversation)
+    assert make_collator(planner, max_length=length)([conversation]).ids.shape[1] == length
+    error = fault(make_collator(planner, max_length=length - 1), conversation)
     assert error.fault is Fault.TOO_LONG
-    assert f"conversation long: found {length} tokens; expected at most max_tokens = {length - 1}" in str(error)
+    assert f"conversation long: found {length} tokens; expected at most max_length = {length - 1}" in str(error)
 
 
 def test_a_run_to_train_needs_a_caption(collator: Collator, planner: Planner) -> None:
@@ -233,9 +233,9 @@ def test_preprocessing_sees_the_medium_itself(planner: Planner) -> None:
     assert seen == media and all(np.array_equal(a.array, b.array) for a, b in zip(seen, media, strict=True))
 
 
-def test_max_tokens_is_a_number_above_zero(planner: Planner) -> None:
-    with pytest.raises(ValueError, match="max_tokens: found 0"):
-        make_collator(planner, max_tokens=0)
+def test_max_length_is_a_number_above_zero(planner: Planner) -> None:
+    with pytest.raises(ValueError, match="max_length: found 0"):
+        make_collator(planner, max_length=0)
 
 
 def test_signal_segments_of_history_take_their_positions(planner: Planner) -> None:

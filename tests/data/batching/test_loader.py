@@ -183,7 +183,7 @@ def test_over_long_samples_are_skipped_by_that_name(planner: Any) -> None:
     loader = ConversationLoader(
         Mixture("one", {"a": 5}, {"a": 1.0}, 5, 2),
         {"a": Talkative("a", 5)},
-        make_collator(planner, max_tokens=100),
+        make_collator(planner, max_length=100),
         on_error="skip",
     )
     assert sorted(d["index"] for d in next(iter(loader)).details) == [0, 1, 3, 3, 4]
@@ -210,7 +210,7 @@ def test_workers_use_one_thread(planner: Any) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        batch = next(iter(ConversationLoader(stage(), sources(), collator, workers=1)))
+        batch = next(iter(ConversationLoader(stage(), sources(), collator, num_workers=1)))
     finally:
         torch.set_num_threads(before)
     assert batch.media[Modality.IMAGE].inputs["threads"].tolist() == [1] * 4

@@ -223,7 +223,7 @@ def test_written_dialogues_become_batches(source: ManifestSource, planner: Plann
         preprocess=dict.fromkeys(both, preprocess),
         outputs=both,
         prepare={modality: lambda medium: {"mean": torch.tensor(float(medium.array.mean()))} for modality in both},
-        max_tokens=2048,
+        max_length=2048,
     )
     given, made = Counter[str](), Counter[str]()
     for start in range(0, 60, 4):

@@ -72,7 +72,7 @@ def batches(
     source: ConversationSource, collator: Collator, workers: int = 0, start: StartMethod | None = None
 ) -> ConversationLoader:
     schedule = Mixture("stage", {"set": len(source)}, {"set": 1.0}, 16, epochs=1.0, seed=3)
-    return ConversationLoader(schedule, {"set": source}, collator, workers, start_method=start)
+    return ConversationLoader(schedule, {"set": source}, collator, workers, multiprocessing_context=start)
 
 
 def parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

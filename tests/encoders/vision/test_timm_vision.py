@@ -216,7 +216,7 @@ def test_feature_maps_with_channels_last() -> None:
 @timm_test
 def test_what_cannot_be_built(tmp_path: Path) -> None:
     file, _ = saved(tmp_path)
-    with pytest.raises(ValueError, match=r"model: found 'eva_gigantic'; expected a name that timm 1\.\S+ knows: "):
+    with pytest.raises(ValueError, match=r"model_name: found 'eva_gigantic'; expected a name that timm 1\.\S+ knows: "):
         TimmVision("eva_gigantic", file)
     with pytest.raises(ValueError, match=r"options: dm_nfnet_f6 can't be built with \{'patches': 3\}"):
         TimmVision("dm_nfnet_f6", file, options={"patches": 3})

@@ -118,7 +118,7 @@ def test_ceilings_are_measured_once(model: AnyToAny, tmp_path: Path, monkeypatch
     # Another judge, other captions or another way to sample: each is measured for itself, and what was known stays.
     measure_ceilings(model, REFERENCES, {"image": Brightness(shift=1)}, cache)
     measure_ceilings(model, References(size=40, seed=1), {"image": judge}, cache)
-    monkeypatch.setattr(generator, "steps", 3)
+    monkeypatch.setattr(generator, "num_inference_steps", 3)
     measure_ceilings(model, REFERENCES, {"image": judge}, cache)
     assert len(json.loads(cache.read_text(encoding="utf-8"))) == 4
     assert json.loads(written).items() <= json.loads(cache.read_text(encoding="utf-8")).items()

@@ -81,7 +81,7 @@ def test_a_run_without_prompts_of_its_own_is_refused(experts: dict[str, Path], t
 
 
 def test_perplexity_before_is_the_librarys_and_after_has_the_adapters(repository: Path) -> None:
-    made = CausalBackbone(repository / "checkpoints" / "pocket" / "llama", lora=LoraSettings(rank=2, alpha=2))
+    made = CausalBackbone(repository / "checkpoints" / "pocket" / "llama", lora=LoraSettings(r=2, lora_alpha=2))
     made.materialize()
     texts = ["a red seven moving left", passages()[0]]
     untouched = text_losses(made, texts)

@@ -19,7 +19,7 @@ def tone(seconds: float, rate: int, level: float = 0.2, hertz: float = 500.0) ->
 
 
 def test_length_comes_from_the_unet_or_the_user(build: Any, copied: Callable[..., Any]) -> None:
-    generator = build("audio", steps=1)
+    generator = build("audio", num_inference_steps=1)
     assert generator.seconds == pytest.approx(0.32) and generator.frames == 32
     assert build("audio", copied("audio", unet={"sample_size": [24, 32]})).frames == 48
     [medium] = generator.generate(generator.condition(["cat"]), [0])
@@ -28,7 +28,7 @@ def test_length_comes_from_the_unet_or_the_user(build: Any, copied: Callable[...
 
 @pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.333])
 def test_an_asked_length_is_trimmed_as_the_pipeline_does(seconds: float, build: Any, pipeline: Any) -> None:
-    generator = build("audio", seconds=seconds, steps=1, guidance=2.0)
+    generator = build("audio", seconds=seconds, num_inference_steps=1, guidance_scale=2.0)
     [medium] = generator.generate(generator.condition(["cat"]), [0])
     expected = pipeline("audio")(
         ["cat"],
@@ -42,7 +42,7 @@ def test_an_asked_length_is_trimmed_as_the_pipeline_does(seconds: float, build: 
 
 @pytest.mark.parametrize("hundredths", [4, 7, 29, 57])
 def test_what_is_made_and_what_is_trained_on_have_the_asked_length(hundredths: int, build: Any) -> None:
-    generator = build("audio", seconds=hundredths * 0.01, steps=1, guidance=1.0)
+    generator = build("audio", seconds=hundredths * 0.01, num_inference_steps=1, guidance_scale=1.0)
     [medium] = generator.generate(generator.condition(["cat"]), [0])
     assert len(medium.array) == hundredths * 160
     assert generator.prepare(medium)["log_mel"].shape == (1, hundredths + hundredths % 2, 64)

@@ -33,7 +33,7 @@ def test_sizes_come_from_the_unet_or_the_user(build: Any, copied: Callable[..., 
     assert (build("image").height, build("image").width) == (16, 16)
     oblong = build("image", copied("image", unet={"sample_size": [8, 12]}))
     assert (oblong.height, oblong.width) == (16, 24)
-    chosen = build("image", height=24, width=32, steps=1)
+    chosen = build("image", height=24, width=32, num_inference_steps=1)
     [medium] = chosen.generate(chosen.condition(["cat"]), [0])
     assert medium.modality == Modality.IMAGE and medium.array.shape == (24, 32, 3)
     assert chosen.prepare(medium)["pixels"].shape == (3, 24, 32)

@@ -39,7 +39,7 @@ def library(folder: Path) -> Any:
 @pytest.fixture
 def build(folder: Path) -> Callable[..., ShapE]:
     return lambda checkpoint=None, **options: ShapE(
-        checkpoint or folder, **{"steps": 3, "points": 40, "grid": 12, **options}
+        checkpoint or folder, **{"num_inference_steps": 3, "points": 40, "grid": 12, **options}
     )
 
 
@@ -65,7 +65,7 @@ def test_the_mesh_is_the_librarys(build: Callable[..., ShapE], library: Any, gui
     for row, (caption, seed) in enumerate(zip(CAPTIONS, seeds, strict=True)):
         theirs = library([caption], generator=[torch.Generator().manual_seed(seed)], **asked).images
         torch.testing.assert_close(latents[row : row + 1], theirs, rtol=1e-4, atol=1e-5)
-    media = generator.generate(generator.condition(CAPTIONS), seeds, guidance=guidance)
+    media = generator.generate(generator.condition(CAPTIONS), seeds, guidance_scale=guidance)
     for row, (medium, seed) in enumerate(zip(media, seeds, strict=True)):
         mesh = library.shap_e_renderer.decode_to_mesh(latents[row][None], "cpu", grid_size=12)
         light = torch.stack([mesh.vertex_channels[channel] for channel in "RGB"], dim=1)
@@ -73,7 +73,7 @@ def test_the_mesh_is_the_librarys(build: Callable[..., ShapE], library: Any, gui
         torch.randn(latents[0].numel(), generator=after)
         places, colours = surface_points(mesh.verts, mesh.faces, linear_to_srgb(light), 40, after)
         assert medium.modality is Modality.POINTS and medium.array.shape == (40, 6)
-        assert medium.details == {"seed": seed, "steps": 3, "guidance": guidance}
+        assert medium.details == {"seed": seed, "num_inference_steps": 3, "guidance_scale": guidance}
         np.testing.assert_allclose(medium.array, torch.cat([places, colours], dim=1).numpy(), atol=1e-3)
 
 
@@ -142,7 +142,7 @@ def test_halves_load_and_go_apart(build: Callable[..., ShapE]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps: found 0"),
+        ({"num_inference_steps": 0}, "num_inference_steps: found 0"),
         ({"points": 0}, "points: found 0"),
         ({"grid": 1}, "grid: found 1; expected at least 2"),
         ({"batch_size": 0}, "batch_size: found 0"),
@@ -178,8 +178,8 @@ def test_wrong_requests_are_refused(build: Callable[..., ShapE]) -> None:
         generator.generate(condition, [1, 2])
     with pytest.raises(ValueError, match=r"expects \(batch, 1, 12\)"):
         generator.generate(Condition(torch.zeros(1, 2, WIDTH)), [1])
-    with pytest.raises(ValueError, match="steps: found 0"):
-        generator.generate(condition, [1], steps=0)
+    with pytest.raises(ValueError, match="num_inference_steps: found 0"):
+        generator.generate(condition, [1], num_inference_steps=0)
     cloud = Media(Modality.POINTS, np.zeros((8, 6), np.float32))
     with pytest.raises(ValueError, match="no encoder from points to latents"):
         generator.prepare(cloud)

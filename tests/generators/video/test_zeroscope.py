@@ -21,7 +21,7 @@ def test_frames_are_spread_over_the_video(count: int, chosen: list[int], build: 
 
 
 def test_a_clip_has_the_asked_frames_and_rate(build: Any) -> None:
-    generator = build("video", frames=4, fps=6.0, steps=1)
+    generator = build("video", num_frames=4, fps=6.0, num_inference_steps=1)
     [medium] = generator.generate(generator.condition(["cat"]), [0])
     assert medium.array.shape == (4, 16, 16, 3) and medium.rate == 6.0
     assert generator.prepare(medium)["clip"].shape == (4, 3, 16, 16)
@@ -39,7 +39,7 @@ def test_posterior_keeps_frames_apart(build: Any, media: Any) -> None:
     torch.testing.assert_close(deviation[1, :, 2], one.std[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"frames": 0}, {"fps": 0.0}])
+@pytest.mark.parametrize("options", [{"num_frames": 0}, {"fps": 0.0}])
 def test_no_frames_or_rate_is_refused(options: dict[str, Any], build: Any) -> None:
-    with pytest.raises(ValueError, match="frames: found"):
+    with pytest.raises(ValueError, match="num_frames: found"):
         build("video", **options)

@@ -90,7 +90,7 @@ def test_drawn_words_come_from_the_seed(llm: CausalBackbone, tmp_path: Path) -> 
 def test_a_tuned_llm_answers_as_before_tuning(
     repository: Path, whole: tuple[Path, ReplayReport], tmp_path: Path
 ) -> None:
-    tuned = CausalBackbone(repository / "checkpoints" / "pocket" / "llama", lora=LoraSettings(rank=2, alpha=2))
+    tuned = CausalBackbone(repository / "checkpoints" / "pocket" / "llama", lora=LoraSettings(r=2, lora_alpha=2))
     tuned.serve(["image"])
     tuned.materialize()
     for parameter in tuned.parts()["lora"]:

@@ -40,7 +40,9 @@ def prompts() -> list[Conversation]:
 
 
 def policy(**settings: Any) -> GroupPolicy:
-    return GroupPolicy({"vowels": vowels}, **{"group": 4, "max_tokens": 8, "steps": 1} | settings)
+    return GroupPolicy(
+        {"vowels": vowels}, **{"num_generations": 4, "max_new_tokens": 8, "num_inference_steps": 1} | settings
+    )
 
 
 def step(module: TrainingModule, batch: Batch, seed: int = 0) -> Outcome:
@@ -126,7 +128,7 @@ def test_answers_are_scored_as_they_were_drawn(experts: dict[str, Path]) -> None
 
 
 def test_tuning_raises_the_reward(experts: dict[str, Path]) -> None:
-    objective = GroupPolicy({"letters": letters}, group=16, max_tokens=8, kl=0.0)
+    objective = GroupPolicy({"letters": letters}, num_generations=16, max_new_tokens=8, kl=0.0)
     module = ready(experts, objective, TRAINS, inputs=(), outputs=())
     model = module.model
     batch = module.collator("train")(prompts())
@@ -143,7 +145,9 @@ def test_tuning_raises_the_reward(experts: dict[str, Path]) -> None:
 
 
 def test_groups_of_equal_rewards_are_counted_and_teach_nothing(experts: dict[str, Path]) -> None:
-    module = ready(experts, GroupPolicy({"one": lambda prompt, reply: 1.0}, group=3, max_tokens=4, kl=0.0), TRAINS)
+    module = ready(
+        experts, GroupPolicy({"one": lambda prompt, reply: 1.0}, num_generations=3, max_new_tokens=4, kl=0.0), TRAINS
+    )
     model = module.model
     outcome = step(module, module.collator("train")(prompts()))
     assert outcome.shared["flat_groups"] == 1 and outcome.loss == 0
@@ -152,7 +156,7 @@ def test_groups_of_equal_rewards_are_counted_and_teach_nothing(experts: dict[str
 
 
 def test_rewards_are_weighed(experts: dict[str, Path]) -> None:
-    objective = GroupPolicy({"vowels": vowels, "brevity": Brevity(8)}, {"brevity": 3.0}, 3, 8, steps=1)
+    objective = GroupPolicy({"vowels": vowels, "brevity": Brevity(8)}, {"brevity": 3.0}, 3, 8, num_inference_steps=1)
     module = ready(experts, objective, TRAINS, outputs=("image",))
     shared = step(module, module.collator("train")(prompts())).shared
     torch.testing.assert_close(shared["reward"], shared["reward_vowels"] + 3 * shared["reward_brevity"])
@@ -179,7 +183,7 @@ def test_a_reward_that_raises_is_named() -> None:
     [
         ({"rewards": {}}, "found none"),
         ({"weights": {"other": 1.0}}, "the rewards are vowels"),
-        ({"group": 1}, "found group 1"),
+        ({"num_generations": 1}, "found num_generations 1"),
         ({"clip": 0.0}, "clip 0.0"),
         ({"kl": -1.0}, "kl -1.0"),
         ({"mixed": -0.5}, "mixed -0.5"),

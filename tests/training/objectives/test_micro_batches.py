@@ -28,7 +28,7 @@ TRAINS = ["input_projectors", "output_projectors", "media_tags", "signal_rows", 
 @pytest.fixture
 def tuned(build: Any) -> AnyToAny:
     """A model whose bridges, rows and adapters train."""
-    model: AnyToAny = build(lora=LoraSettings(rank=2, alpha=4, dropout=0.0), max_tokens=1024)
+    model: AnyToAny = build(lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0), max_tokens=1024)
     set_trainable(model, TRAINS, "instruction_tuning")
     return model.train()
 

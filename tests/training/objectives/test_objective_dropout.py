@@ -24,7 +24,9 @@ TRAINS = ["lora", "signal_rows", "media_tags"]
 
 def entered(experts: dict[str, Path], objective: Objective, trains: list[str] = TRAINS, **model: Any) -> TrainingModule:
     """A model of words at the first step of a stage, its adapters away from zero and with dropout."""
-    made = tiny_model({"llama": experts["llama"]}, (), (), LoraSettings(2, 4, dropout=0.1), max_tokens=1024, **model)
+    made = tiny_model(
+        {"llama": experts["llama"]}, (), (), LoraSettings(2, 4, lora_dropout=0.1), max_tokens=1024, **model
+    )
     made.configure_model()
     module = TrainingModule(made, Stage(trains, objective=objective, steps=1))
     set_trainable(made, trains, "tuning", objective.dropout)

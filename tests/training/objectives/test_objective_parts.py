@@ -75,7 +75,9 @@ def test_groups_in_parts_are_the_whole_batch(experts: dict[str, Path], mixed: fl
 
 def test_one_part_of_the_answers_at_a_time_is_held(experts: dict[str, Path]) -> None:
     """What autograd keeps of a part is let go of before the next begins, instruction data included."""
-    model = ready(experts, GroupPolicy({"long": lambda prompt, reply: len(reply.text)}, group=8, mixed=1.0), TRAINS[:2])
+    model = ready(
+        experts, GroupPolicy({"long": lambda prompt, reply: len(reply.text)}, num_generations=8, mixed=1.0), TRAINS[:2]
+    )
     told = [Tasks(size=90, outputs=("image",))[index] for index in (0, 4, 8)]
     kept, most = 0, 0
 

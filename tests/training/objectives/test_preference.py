@@ -201,7 +201,7 @@ def test_training_prefers_the_chosen_answers(experts: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"form": "hinge"}, r"preference.form: found 'hinge'"),
+        ({"loss_type": "hinge"}, r"preference.loss_type: found 'hinge'"),
         ({"beta": 0.0}, r"preference.beta: found 0.0"),
         ({"media_beta": -1.0}, "media_beta"),
         ({"text": 0.0}, "text or media above"),

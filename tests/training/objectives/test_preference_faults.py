@@ -64,7 +64,7 @@ QUICK = {
         "callbacks": [],
     },
     "data": {"batch_size": 2, "validation": {}, "test": {}},
-    "model": {"backbone": {"init_args": {"max_tokens": 900}}},
+    "model": {"backbone": {"init_args": {"max_length": 900}}},
 }
 
 
@@ -109,7 +109,7 @@ def prefer(folder: Path, on_error: str, path: Path = Path("pairs.jsonl")) -> Non
 
 def reward(folder: Path, on_error: str, rewards: dict[str, Any]) -> None:
     """Two steps of a reward of one's own."""
-    settings = {"rewards": rewards, "group": 2, "max_tokens": 4, "steps": 1}
+    settings = {"rewards": rewards, "num_generations": 2, "max_new_tokens": 4, "num_inference_steps": 1}
     objective = {"class_path": "isthmus.training.GroupPolicy", "init_args": settings}
     fit(folder, {"objective": objective, "steps": 2}, "sources.JsonLines", Path("prompts.jsonl"), on_error)
 

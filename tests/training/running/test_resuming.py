@@ -16,8 +16,10 @@ from tiny_world import tiny_model
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from isthmus.backbones import LoraSettings
+from isthmus.earlier.options import present_names
 from isthmus.model import AnyToAny
 from isthmus.training import Stage, StageSwitch, TrainingModule
+from isthmus.training.running.settings import KEY
 
 Whole = tuple[Path, AnyToAny, list[float]]
 
@@ -26,7 +28,7 @@ def go_on(experts: dict[str, Path], folder: Path, at: int, changes: dict[str, An
     """Goes on with ``instruction_tuning`` changed, from a step of the whole curriculum."""
     known = stages()
     known[NAMES[-1]] = replace(known[NAMES[-1]], **changes)
-    model = tiny_model(experts, lora=lora or LoraSettings(rank=2, alpha=4, dropout=0.1), max_tokens=1024)
+    model = tiny_model(experts, lora=lora or LoraSettings(r=2, lora_alpha=4, lora_dropout=0.1), max_tokens=1024)
     trainer = pl.Trainer(
         accelerator="cpu",
         logger=False,
@@ -53,6 +55,22 @@ def test_an_unchanged_run_says_nothing_but_where_it_goes_on(
     assert not differences(caplog)
     going = next(line for line in caplog.messages if line.startswith("going on"))
     assert going.endswith("step=13.ckpt: stage 'instruction_tuning', after step 13")
+
+
+def test_a_checkpoint_of_earlier_names_is_understood(
+    experts: dict[str, Path], whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = torch.load(whole[0] / "checkpoints" / "step=13.ckpt", weights_only=True)
+    stored = checkpoint[KEY]
+    earlier = present_names("isthmus.training.Stage")
+    earlier |= {f"lora.{old}": f"lora.{new}" for old, new in present_names("isthmus.backbones.LoraSettings").items()}
+    for old, new in earlier.items():
+        stored[old] = stored.pop(new)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(checkpoint, tmp_path / "checkpoints" / "step=13.ckpt")
+    caplog.set_level(logging.INFO, "isthmus")
+    go_on(experts, tmp_path, 13, {}, None)
+    assert not differences(caplog)
 
 
 def test_a_new_learning_rate_is_in_force(
@@ -88,8 +106,8 @@ def test_a_new_learning_rate_is_in_force(
 
 def test_other_safe_changes_are_told(experts: dict[str, Path], whole: Whole, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "isthmus")
-    go_on(experts, whole[0], 13, {"decay": "constant"}, LoraSettings(rank=2, alpha=4, dropout=0.0))
-    assert [line.split(":")[0] for line in differences(caplog)] == ["decay", "lora.dropout"]
+    go_on(experts, whole[0], 13, {"lr_scheduler_type": "constant"}, LoraSettings(r=2, lora_alpha=4, lora_dropout=0.0))
+    assert [line.split(":")[0] for line in differences(caplog)] == ["lr_scheduler_type", "lora.lora_dropout"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +115,7 @@ def test_other_safe_changes_are_told(experts: dict[str, Path], whole: Whole, cap
     [
         ({"optimizer": partial(torch.optim.SGD, lr=1e-2)}, {}, "optimizer: the checkpoint has AdamW, this run SGD"),
         ({"trains": ["lora"]}, {}, r"trains: the checkpoint has \['input_projectors'.*this run \['lora'\]"),
-        ({}, {"alpha": 8}, r"lora.alpha: the checkpoint has 4, this run 8\. Fix"),
+        ({}, {"lora_alpha": 8}, r"lora.lora_alpha: the checkpoint has 4, this run 8\. Fix"),
         ({}, {"method": "rslora"}, "lora.method: the checkpoint has lora, this run rslora"),
         ({"steps": 9}, {}, "data: the checkpoint has .* 6 steps of 8.*, this run .* 9 steps of 8"),
         ({"batch_size": 4}, {}, "data: the checkpoint has .* 6 steps of 8.*, this run .* 6 steps of 4"),
@@ -106,21 +124,21 @@ def test_other_safe_changes_are_told(experts: dict[str, Path], whole: Whole, cap
 def test_what_would_mean_something_else_is_refused(
     changes: dict[str, Any], lora: dict[str, Any], expected: str, experts: dict[str, Path], whole: Whole
 ) -> None:
-    settings = replace(LoraSettings(rank=2, alpha=4, dropout=0.1), **lora)
+    settings = replace(LoraSettings(r=2, lora_alpha=4, lora_dropout=0.1), **lora)
     with pytest.raises(ValueError, match=f"checkpoint: it can't go on under another configuration.*{expected}"):
         go_on(experts, whole[0], 13, changes, settings)
 
 
 def test_weights_of_another_lora_scale_are_refused(experts: dict[str, Path], tmp_path: Path) -> None:
-    model = tiny_model(experts, lora=LoraSettings(rank=2, alpha=4))
+    model = tiny_model(experts, lora=LoraSettings(r=2, lora_alpha=4))
     model.configure_model()
     folder = model.save(tmp_path / "stage", "tuning")
-    for settings in (LoraSettings(rank=2, alpha=8), LoraSettings(rank=2, alpha=4, method="rslora")):
+    for settings in (LoraSettings(r=2, lora_alpha=8), LoraSettings(r=2, lora_alpha=4, method="rslora")):
         other = tiny_model(experts, lora=settings)
         other.configure_model()
-        with pytest.raises(ValueError, match=r"trained as method lora, rank 2, alpha 4; this model has .*Fix"):
+        with pytest.raises(ValueError, match=r"trained as method lora, r 2, lora_alpha 4; this model has .*Fix"):
             other.load(folder)
-    same = tiny_model(experts, lora=LoraSettings(rank=2, alpha=4, dropout=0.5))
+    same = tiny_model(experts, lora=LoraSettings(r=2, lora_alpha=4, lora_dropout=0.5))
     same.configure_model()
     same.load(folder)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.part_card import PartCard
 
 if TYPE_CHECKING:
@@ -27,16 +28,18 @@ IA3_TARGETS = ["k_proj", "v_proj", "k", "v", *FEEDFORWARD]
 """(IA)^3 rescales keys, values and the inner activations of the feed-forward block."""
 
 
+@takes_present_names
 @dataclass(frozen=True)
 class LoraSettings:
     """The LLM's adapters. The defaults are those of NExT-GPT's released 7B model.
 
     Attributes:
-        rank: rank of the two factors; (IA)^3 has none.
-        alpha: the update is scaled by alpha / rank; in rsLoRA by alpha / sqrt(rank); VeRA and (IA)^3 don't scale.
-        dropout: on the adapter's input, while it trains; (IA)^3 has none.
-        targets: names of the linear layers to adapt, a regular expression of their full names, or ``all-linear`` (all
-            but the head). If None, the projections of every attention; for (IA)^3 the layers of its paper.
+        r: rank of the two factors; (IA)^3 has none.
+        lora_alpha: the update is scaled by lora_alpha / r; in rsLoRA by lora_alpha / sqrt(r); VeRA and (IA)^3
+            don't scale.
+        lora_dropout: on the adapter's input, while it trains; (IA)^3 has none.
+        target_modules: names of the linear layers to adapt, a regular expression of their full names, or ``all-linear``
+            (all but the head). If None, the projections of every attention; for (IA)^3 the layers of its paper.
         method: ``lora`` (Hu et al., arXiv 2106.09685); ``rslora`` (arXiv 2312.03732) for high ranks; ``dora`` (arXiv
             2402.09353), which learns the magnitude of each weight row separately; ``vera`` (arXiv 2310.11454), whose
             factors are random, shared and fixed, so that only two vectors of each layer are trained (its ranks are
@@ -51,17 +54,17 @@ class LoraSettings:
         within="language_model.lora",
     )
 
-    rank: int = 32
-    alpha: float = 32
-    dropout: float = 0.1
-    targets: str | list[str] | None = None
+    r: int = 32
+    lora_alpha: float = 32
+    lora_dropout: float = 0.1
+    target_modules: str | list[str] | None = None
     method: Method = "lora"
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+        if self.r < 1 or self.lora_alpha <= 0 or not 0 <= self.lora_dropout < 1:
             raise ValueError(
-                f"lora: found rank {self.rank}, alpha {self.alpha}, dropout {self.dropout}; "
-                "expected rank >= 1, alpha > 0 and 0 <= dropout < 1"
+                f"lora: found r {self.r}, lora_alpha {self.lora_alpha}, lora_dropout {self.lora_dropout}; "
+                "expected r >= 1, lora_alpha > 0 and 0 <= lora_dropout < 1"
             )
 
     @property
@@ -71,9 +74,9 @@ class LoraSettings:
             case "vera" | "ia3":
                 return None
             case "rslora":
-                return self.alpha / math.sqrt(self.rank)
+                return self.lora_alpha / math.sqrt(self.r)
             case _:
-                return self.alpha / self.rank
+                return self.lora_alpha / self.r
 
 
 def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
@@ -83,7 +86,7 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
     whatever the LLM's type.
 
     Raises:
-        ValueError: ``targets`` match no layer.
+        ValueError: ``target_modules`` match no layer.
     """
     from peft import PeftType
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
@@ -95,7 +98,8 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
         PEFT_TYPE_TO_TUNER_MAPPING[PeftType(config.peft_type)](llm, config, adapter_name="default")
     except ValueError as error:
         raise ValueError(
-            f"lora.targets: found {settings.targets}, which can't be adapted in {type(llm).__name__} ({error}); "
+            f"lora.target_modules: found {settings.target_modules}, which can't be adapted in "
+            f"{type(llm).__name__} ({error}); "
             f"expected names among its linear layers: {', '.join(linears)}, or all-linear"
         ) from error
     for parameter in lora_parameters(llm):
@@ -147,18 +151,18 @@ def adapters_disabled(llm: nn.Module) -> Iterator[None]:
 def _library_config(settings: LoraSettings) -> PeftConfig:
     from peft import IA3Config, LoraConfig, VeraConfig
 
-    targets = settings.targets or (IA3_TARGETS if settings.method == "ia3" else ATTENTION)
+    targets = settings.target_modules or (IA3_TARGETS if settings.method == "ia3" else ATTENTION)
     match settings.method:
         case "ia3":
             inner = FEEDFORWARD if isinstance(targets, str) else [name for name in targets if name in FEEDFORWARD]
             return IA3Config(target_modules=targets, feedforward_modules=inner)
         case "vera":
-            return VeraConfig(r=settings.rank, vera_dropout=settings.dropout, target_modules=targets)
+            return VeraConfig(r=settings.r, vera_dropout=settings.lora_dropout, target_modules=targets)
         case _:
             return LoraConfig(
-                r=settings.rank,
-                lora_alpha=settings.alpha,  # type: ignore[arg-type] # annotated int; only ever divided
-                lora_dropout=settings.dropout,
+                r=settings.r,
+                lora_alpha=settings.lora_alpha,  # type: ignore[arg-type] # annotated int; only ever divided
+                lora_dropout=settings.lora_dropout,
                 target_modules=targets,
                 use_rslora=settings.method == "rslora",
                 use_dora=settings.method == "dora",

@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.part_card import PartCard
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 
+@takes_present_names
 @dataclass(frozen=True)
 class QuantizationSettings:
     """Quantisation of the LLM's linear layers. Embedding, head and norms keep the backbone's ``dtype``.
 
     Attributes:
         bits: 4 (QLoRA), or 8 (LLM.int8(), arXiv 2208.07339).
-        form: 4-bit data type: ``nf4`` suits normally distributed weights.
-        double: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits for each weight.
+        quant_type: 4-bit data type: ``nf4`` suits normally distributed weights.
+        use_double_quant: whether the scales of 4-bit blocks are quantised too, which saves about 0.4 bits for
+            each weight.
     """
 
     card = PartCard(
@@ -35,8 +38,8 @@ class QuantizationSettings:
     )
 
     bits: Literal[4, 8] = 4
-    form: Literal["nf4", "fp4"] = "nf4"
-    double: bool = True
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    use_double_quant: bool = True
 
 
 def library_config(settings: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -56,7 +59,7 @@ def library_config(settings: QuantizationSettings, dtype: torch.dtype) -> BitsAn
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=settings.form,
-        bnb_4bit_use_double_quant=settings.double,
+        bnb_4bit_quant_type=settings.quant_type,
+        bnb_4bit_use_double_quant=settings.use_double_quant,
         bnb_4bit_compute_dtype=dtype,
     )

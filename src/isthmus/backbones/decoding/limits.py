@@ -72,14 +72,14 @@ def context_of(config: Any, lowered: int | None = None) -> int | None:
 
 def prompt_limits(
     context: int | None,
-    max_tokens: int,
+    max_new_tokens: int,
     owed: Sequence[Modality],
     permitted: Collection[Modality],
     vocabulary: Vocabulary,
 ) -> PromptLimits:
     """The longest prompts that leave room for an answer in the same positions.
 
-    A full answer has ``max_tokens``, but at most a quarter of the context, plus the runs that it needs.
+    A full answer has ``max_new_tokens``, but at most a quarter of the context, plus the runs that it needs.
 
     Raises:
         ValueError: the runs leave no room for a prompt.
@@ -92,12 +92,12 @@ def prompt_limits(
             f"context: found {context} positions; expected at least {runs + 2}, since the answer's media take {runs}. "
             "Fix: raise sampling.context, or require fewer media."
         )
-    return PromptLimits(context - runs - min(max_tokens, max(context // 4, 1)), context - runs - 1, context)
+    return PromptLimits(context - runs - min(max_new_tokens, max(context // 4, 1)), context - runs - 1, context)
 
 
 def answer_limits(
     prompt_lengths: Sequence[int],
-    max_tokens: int,
+    max_new_tokens: int,
     owed: Sequence[Sequence[Modality]],
     permitted: Collection[Modality],
     vocabulary: Vocabulary,
@@ -110,14 +110,14 @@ def answer_limits(
     """
     limits = []
     for row, (length, media) in enumerate(zip(prompt_lengths, owed, strict=True)):
-        longest = prompt_limits(context, max_tokens, media, permitted, vocabulary).longest
+        longest = prompt_limits(context, max_new_tokens, media, permitted, vocabulary).longest
         if longest is not None and length > longest:
             raise ValueError(
                 f"prompt {row}: found {length} positions, of which the LLM has {context}; expected room for an "
                 "answer and its media. "
                 "Shorten the conversation or attach fewer media."
             )
-        limits.append(max_tokens if longest is None else min(max_tokens, longest - length + 1))
+        limits.append(max_new_tokens if longest is None else min(max_new_tokens, longest - length + 1))
     return limits
 
 

@@ -14,16 +14,12 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from isthmus.cli.parsing.faults import Fault
+from isthmus.earlier.options import present_names
 
 LISTED = 12
 """So many options of a part are listed where none resembles the one that there isn't."""
 META = {"help", "config", "print_config", "print_shtab", "subcommand"}
 SPECIFICATION = ("class_path", "init_args")
-
-RENAMED = {"precision": "dtype"}
-"""Options' earlier names, and those that they have now."""
-GONE = {"recompute": "it spared 1 % of the memory with bfloat16 and LoRA. Take it out; checkpointed_layers spares more"}
-"""Options that there were, and why there are none."""
 
 REQUIRED = re.compile(r"the following arguments are required: (.+)")
 CHOICE = re.compile(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -44,7 +40,8 @@ def worded(fault: Fault, flags: Mapping[str, str], files: Sequence[str] = ()) ->
         at = f"--{fault.unknown}: " if is_flag else _at(keys, files, flags)
         owner = "" if fault.class_path is None else f" of {fault.class_path.rpartition('.')[2]}"
         options = list(flags) if fault.class_path is None else options_of(fault.class_path)
-        return f"{at}there is no such option{owner}. {_advice(fault.unknown, options, flags if is_flag else {})}"
+        advice = _advice(fault.unknown, options, flags if is_flag else {}, fault.class_path or "")
+        return f"{at}there is no such option{owner}. {advice}"
     at = _at(fault.place, files, flags, fault.found)
     if fault.expected:
         found = "" if fault.found is None else f"found {fault.found!r}; "
@@ -68,14 +65,12 @@ def worded(fault: Fault, flags: Mapping[str, str], files: Sequence[str] = ()) ->
     return f"{at}{fault.said}"
 
 
-def _advice(name: str, options: Sequence[str], flags: Mapping[str, str]) -> str:
+def _advice(name: str, options: Sequence[str], flags: Mapping[str, str], class_path: str) -> str:
     last = name.rpartition(".")[2]
     if last == "class_path":
         return f"Fix: beside it only {SPECIFICATION[1]} may stand; correct the other key."
-    if new := RENAMED.get(last):
+    if new := present_names(class_path).get(last):
         return f"It is called {new} now."
-    if why := GONE.get(last):
-        return f"It is gone: {why}."
     if near := likeliest(name, options) or likeliest(name.partition(".")[0], SPECIFICATION):
         return f"Did you mean {flags.get(near, near)}?"
     if 0 < len(options) <= LISTED:

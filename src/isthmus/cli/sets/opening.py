@@ -11,11 +11,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from isthmus.cli.brought import bring, class_paths
-from isthmus.cli.configs import find_config
+from isthmus.cli.configs import find_config, read_config
 from isthmus.cli.parsing.faults import read_fault
 from isthmus.cli.parsing.words import worded
 from isthmus.data.conversations.sources import ConversationSource
-from isthmus.paths import user_path
+from isthmus.earlier.options import refuse
 
 SPLITS = ("sources", "validation", "test")
 PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
@@ -61,7 +61,8 @@ def open_sets(
 
 
 def _of_config(path: str) -> dict[str, ConversationSource]:
-    config = yaml.safe_load(user_path(path).read_text(encoding="utf-8"))
+    config = read_config(path)
+    refuse(config, path)
     model = config.get("model") if isinstance(config, Mapping) else None
     bring([name for name in class_paths(model) if not name.startswith("isthmus.")])
     data = config.get("data") if isinstance(config, Mapping) else None

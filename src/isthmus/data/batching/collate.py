@@ -37,7 +37,7 @@ class Collator:
         positions: M, the number of LLM positions of a preprocessed medium: the projector's count for the encoder's.
         outputs: the modalities that the model generates.
         prepare: ``Generator.prepare`` by modality; empty if no denoising loss is trained.
-        max_tokens: the longest sequence T; None if there is no limit.
+        max_length: the longest sequence T; None if there is no limit.
         targets: the assistant's turns that are trained.
         generation_prompt: makes prompts for decoding instead: a final answer is cut off and nothing is a target.
         limits: caps on media files.
@@ -56,7 +56,7 @@ class Collator:
         positions: Positions,
         outputs: Collection[Modality],
         prepare: Mapping[Modality, Preprocess],
-        max_tokens: int | None,
+        max_length: int | None,
         targets: Targets = "all",
         generation_prompt: bool = False,
         limits: MediaLimits = DEFAULT_LIMITS,
@@ -66,14 +66,14 @@ class Collator:
         requests: Mapping[Modality, Request | None] | None = None,
         prepare_requests: Mapping[Modality, Request | None] | None = None,
     ) -> None:
-        if max_tokens is not None and max_tokens < 1:
-            raise ValueError(f"max_tokens: found {max_tokens}; expected at least 1. Fix: raise it.")
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length: found {max_length}; expected at least 1. Fix: raise it.")
         self.planner = planner
         self.preprocess = dict(preprocess)
         self.positions = positions
         self.outputs = tuple(outputs)
         self.prepare = dict(prepare)
-        self.max_tokens = max_tokens
+        self.max_length = max_length
         self.targets: Targets = "none" if generation_prompt else targets
         self.generation_prompt = generation_prompt
         self.limits = limits
@@ -110,7 +110,7 @@ class Collator:
             shorter = conversation.without_oldest(goes)
             sample = self._laid_out(shorter, ready)
             sample.left_out = len(conversation.messages) - len(shorter.messages)
-        if self.max_tokens is not None and len(sample.ids) > self.max_tokens:
+        if self.max_length is not None and len(sample.ids) > self.max_length:
             raise DataError(Fault.TOO_LONG, self._too_long(sample, conversation))
         return sample
 
@@ -118,11 +118,11 @@ class Collator:
         name, found = _name(conversation), len(sample.ids)
         if self.full_tokens is None:
             return (
-                f"{name}: found {found} tokens; expected at most max_tokens = {self.max_tokens}. "
-                "Fix: raise max_tokens, or shorten the conversation."
+                f"{name}: found {found} tokens; expected at most max_length = {self.max_length}. "
+                "Fix: raise max_length, or shorten the conversation."
             )
         return (
-            f"{name}: found {found} tokens in its last turn alone; expected at most {self.max_tokens}, which leave "
+            f"{name}: found {found} tokens in its last turn alone; expected at most {self.max_length}, which leave "
             "room for an answer within the context. Fix: shorten the turn, attach fewer media, or raise the context "
             "where it was lowered."
         )

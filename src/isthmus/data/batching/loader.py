@@ -18,6 +18,7 @@ from isthmus.data.batching.fetch import Fetched, OnError, Steps
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError
 from isthmus.data.sampling.schedule import Schedule
+from isthmus.earlier.options import takes_present_names
 from isthmus.types import Batch
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 """Python's start methods of processes: a copy of this process, a new one, or a copy of a new one."""
 
 
+@takes_present_names
 class ConversationLoader:
     """Batches of a schedule, for one process. One pass is the whole stage.
 
@@ -37,11 +39,11 @@ class ConversationLoader:
         schedule: gives the conversations of each batch.
         sources: by name.
         collator: makes the batches.
-        workers: processes that prepare them; 0 prepares them in this one.
+        num_workers: processes that prepare them; 0 prepares them in this one.
         rank: this process's; it takes items rank, rank + world, ... of each global batch.
         world: number of processes.
         on_error: whether a bad sample ends the run or is skipped.
-        start_method: of workers; Python's default on this system if None.
+        multiprocessing_context: of workers; Python's default on this system if None.
         pin_memory: whether batches are in pinned memory, from which a GPU copies them asynchronously.
 
     Attributes:
@@ -56,11 +58,11 @@ class ConversationLoader:
         schedule: Schedule,
         sources: Mapping[str, ConversationSource],
         collator: Collator,
-        workers: int = 0,
+        num_workers: int = 0,
         rank: int = 0,
         world: int = 1,
         on_error: OnError = "raise",
-        start_method: StartMethod | None = None,
+        multiprocessing_context: StartMethod | None = None,
         pin_memory: bool = False,
     ) -> None:
         if schedule.batch_size < world:
@@ -69,8 +71,8 @@ class ConversationLoader:
                 f"one item each (batch_size counts all processes together). Fix: raise it to {world} or more."
             )
         self.schedule = schedule
-        self.workers = workers
-        self.start_method = start_method
+        self.num_workers = num_workers
+        self.multiprocessing_context = multiprocessing_context
         self.pin_memory = pin_memory
         self.rank = rank
         self.skipped: Counter[str] = Counter()
@@ -96,12 +98,12 @@ class ConversationLoader:
             self._steps,
             batch_size=None,
             sampler=range(begin, len(self)),
-            num_workers=self.workers,
+            num_workers=self.num_workers,
             collate_fn=_unchanged,
             worker_init_fn=_leave_process_group,
             generator=torch.Generator(),
             pin_memory=self.pin_memory,
-            multiprocessing_context=self.start_method if self.workers else None,
+            multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
         )
         for fetched in self._timed(loader):
             self._count(fetched.skipped)
@@ -116,7 +118,7 @@ class ConversationLoader:
             yield fetched.batch
 
     def _timed(self, loader: DataLoader[Fetched]) -> Iterator[Fetched]:
-        batches = _received(loader) if self.workers else iter(loader)
+        batches = _received(loader) if self.num_workers else iter(loader)
         began = perf_counter()
         for fetched in batches:
             self.waited += perf_counter() - began

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.encoders.base import Encoder
 from isthmus.encoders.transformers_folder import read_model
 from isthmus.encoders.views import encoded_views, first_views, stacked_views
@@ -36,6 +37,7 @@ def _sampled(frames: int, total: int, rate: float) -> list[int]:
     return [int(frame) for frame in frame_indices(total, frames)]
 
 
+@takes_present_names
 class FramesEncoder(Encoder):
     """Videos, by an image encoder that encodes evenly spread frames, five in X-LLM (arXiv 2305.04160).
 
@@ -43,7 +45,7 @@ class FramesEncoder(Encoder):
 
     Args:
         image_encoder: any encoder of images.
-        frames: how many frames are encoded.
+        num_frames: how many frames are encoded.
         temporal: ``none``, all frames' tokens, frame by frame; ``mean``, each token averaged over the frames; ``t5``,
             all frames' tokens encoded by the frozen encoder of a T5.
         t5: for ``temporal`` ``t5``, a folder in the format of ``google/flan-t5-large`` whose ``d_model`` is the image
@@ -68,7 +70,7 @@ class FramesEncoder(Encoder):
     def __init__(
         self,
         image_encoder: Encoder,
-        frames: int = 5,
+        num_frames: int = 5,
         temporal: Temporal = "none",
         t5: str | Path | None = None,
         modalities: Sequence[str] = ("video",),
@@ -79,8 +81,8 @@ class FramesEncoder(Encoder):
                 f"image_encoder: {type(image_encoder).__name__} serves {', '.join(image_encoder.modalities)}; "
                 "expected an encoder of images"
             )
-        if frames < 1:
-            raise ValueError(f"frames: found {frames}; expected at least 1")
+        if num_frames < 1:
+            raise ValueError(f"num_frames: found {num_frames}; expected at least 1")
         if temporal not in ("none", "mean", "t5"):
             raise ValueError(f"temporal: found '{temporal}'; expected 'none', 'mean' or 't5'")
         if (t5 is not None) != (temporal == "t5"):
@@ -89,7 +91,7 @@ class FramesEncoder(Encoder):
             raise ValueError(f"modalities: found {list(modalities)}; expected video, or image and video")
         self.image_encoder = image_encoder
         self.dtype = image_encoder.dtype
-        self.frame_count = frames
+        self.frame_count = num_frames
         self.temporal = temporal
         self.modalities = tuple(Modality(name) for name in modalities)
         self.checkpoint = image_encoder.checkpoint

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.encoders.checkpoint import load_weights, read_weights, weights_file
 from isthmus.encoders.image_transform import middle
 from isthmus.encoders.vision.image_encoder import ImageEncoder, Tokens
@@ -26,12 +27,13 @@ TRUNK = "visual.trunk."
 """The prefix of timm's tower in open_clip's files, which hold the text tower too."""
 
 
+@takes_present_names
 class TimmVision(ImageEncoder):
     """Images, through a model of timm, which the ``timm`` extra installs with the torchvision that it needs.
 
     Args:
-        model: timm's name: ``dm_nfnet_f6``, ``eva_giant_patch14_clip_224``, ``eva02_large_patch14_clip_224``, or that
-            of any other image model.
+        model_name: timm's name: ``dm_nfnet_f6``, ``eva_giant_patch14_clip_224``, ``eva02_large_patch14_clip_224``, or
+            that of any other image model.
         checkpoint: the model's weights as timm or open_clip publishes them, ``.safetensors`` or ``.pth``, or a folder
             of one such file. The classifier isn't read.
         tokens: ``patch``, one token for each patch or cell of the last feature map, row by row; ``pooled``, the input
@@ -62,7 +64,7 @@ class TimmVision(ImageEncoder):
 
     def __init__(
         self,
-        model: str,
+        model_name: str,
         checkpoint: str | Path,
         tokens: Tokens = "patch",
         class_token: bool = False,
@@ -77,13 +79,15 @@ class TimmVision(ImageEncoder):
         if crop is not None and not 0 < crop <= 1:
             raise ValueError(f"crop: found {crop}; expected a share above 0, at most 1")
         timm = _timm()
-        self.name = model
+        self.name = model_name
         self.crop = crop
         self.options = dict(options or {})
         self.resized = image_size
-        if model not in timm.list_models(include_tags=False):
-            close = ", ".join(timm.list_models(f"*{model.partition('.')[0][:8]}*")[:3]) or "see timm.list_models()"
-            raise ValueError(f"model: found '{model}'; expected a name that timm {timm.__version__} knows: {close}")
+        if model_name not in timm.list_models(include_tags=False):
+            close = ", ".join(timm.list_models(f"*{model_name.partition('.')[0][:8]}*")[:3]) or "see timm.list_models()"
+            raise ValueError(
+                f"model_name: found '{model_name}'; expected a name that timm {timm.__version__} knows: {close}"
+            )
         with torch.device("meta"), torch.no_grad():
             skeleton = self._built()
             self.settings = self._settings(skeleton)
@@ -92,7 +96,7 @@ class TimmVision(ImageEncoder):
                 tokens_made = self._chosen(skeleton, torch.zeros(1, 3, self.image_size, self.image_size))
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise ValueError(
-                    f"image_size: {model} can't take {self.image_size} pixels ({error}); expected a size that its "
+                    f"image_size: {model_name} can't take {self.image_size} pixels ({error}); expected a size that its "
                     "patches divide"
                 ) from error
         self.shape = (tokens_made.shape[1], tokens_made.shape[2])

@@ -29,6 +29,7 @@ from isthmus.types import Media, Modality
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
+
 """Media that are generated at a time."""
 
 
@@ -128,7 +129,10 @@ def _key(model: AnyToAny, modality: Modality, items: Sequence[_Item], readings: 
     assert model.output_side is not None
     generator = model.output_side.generator(modality)
     # Sampler settings influence the media; not every kind of generator has all of them.
-    settings = [getattr(generator, name, None) for name in ("steps", "guidance", "sampler", "frames", "points", "grid")]
+    length = getattr(generator, "num_frames", getattr(generator, "frames", None))  # of a clip, or of a spectrogram
+    names = ("num_inference_steps", "guidance_scale", "sampler", "points", "grid")
+    settings: list[Any] = [getattr(generator, name, None) for name in names]
+    settings.insert(3, length)
     parts = [fingerprint(generator.checkpoint), settings, [item.caption for item in items], list(readings)]
     return sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -24,7 +24,8 @@ class AudioLDM(MelAudio):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes: as in
+            :class:`DiffusionGenerator`.
         seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
 
     Raises:
@@ -47,8 +48,8 @@ class AudioLDM(MelAudio):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seconds: float | None = None,
         fft_size: int = 1024,
         lowest: float = 0.0,
@@ -61,8 +62,8 @@ class AudioLDM(MelAudio):
     ) -> None:
         super().__init__(
             checkpoint,
-            steps,
-            guidance,
+            num_inference_steps,
+            guidance_scale,
             seconds,
             fft_size,
             lowest,

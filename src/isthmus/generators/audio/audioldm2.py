@@ -37,7 +37,8 @@ class AudioLDM2(MelAudio):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes: as in
+            :class:`DiffusionGenerator`.
         seconds, fft_size, lowest, highest, peak: as in :class:`MelAudio`.
         caption_tokens: the most T5 tokens of a caption, its end token included.
 
@@ -68,8 +69,8 @@ class AudioLDM2(MelAudio):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seconds: float | None = None,
         fft_size: int = 1024,
         lowest: float = 0.0,
@@ -83,8 +84,8 @@ class AudioLDM2(MelAudio):
     ) -> None:
         super().__init__(
             checkpoint,
-            steps,
-            guidance,
+            num_inference_steps,
+            guidance_scale,
             seconds,
             fft_size,
             lowest,

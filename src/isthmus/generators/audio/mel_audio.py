@@ -27,7 +27,8 @@ class MelAudio(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes: as in
+            :class:`DiffusionGenerator`.
         seconds: length of the audio; None is the length that the UNet was trained at.
         fft_size: STFT window, in samples.
         lowest, highest: the mel range in Hz; None for half of the sample rate.
@@ -45,8 +46,8 @@ class MelAudio(DiffusionGenerator):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seconds: float | None = None,
         fft_size: int = 1024,
         lowest: float = 0.0,
@@ -57,7 +58,7 @@ class MelAudio(DiffusionGenerator):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes)
         self.sample_rate = int(self.folder.value("vocoder/config.json", "sampling_rate"))
         self.bins = int(self.folder.value("vocoder/config.json", "model_in_dim"))
         self.hop = prod(self.folder.value("vocoder/config.json", "upsample_rates"))

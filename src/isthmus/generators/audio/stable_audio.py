@@ -37,7 +37,7 @@ class StableAudio(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         seconds: length of the audio; None is the longest, which the transformer was trained at (47.6 s).
 
     Raises:
@@ -66,14 +66,14 @@ class StableAudio(DiffusionGenerator):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         seconds: float | None = None,
         batch_size: int = 4,
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, None, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, None, batch_size, dtype, memo_megabytes)
         width = self.folder.value("text_encoder/config.json", "d_model")
         projection = self.folder.config("projection_model/config.json")
         expected = (projection.get("text_encoder_dim"), projection.get("conditioning_dim"))

@@ -30,7 +30,7 @@ class StableDiffusion3(StableDiffusion):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
         height, width: of the images, in pixels; None is the size that the transformer was trained at.
         caption_tokens: the number of T5 tokens of a caption; the pipeline's by default.
 
@@ -65,8 +65,8 @@ class StableDiffusion3(StableDiffusion):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
         caption_tokens: int = 256,
@@ -74,7 +74,9 @@ class StableDiffusion3(StableDiffusion):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, height, width, None, batch_size, dtype, memo_megabytes)
+        super().__init__(
+            checkpoint, num_inference_steps, guidance_scale, height, width, None, batch_size, dtype, memo_megabytes
+        )
         if caption_tokens < 1:
             raise ValueError(f"caption_tokens: found {caption_tokens}; expected at least 1")
         self.clip_tokens, tokens_width = self._condition_shape

@@ -29,7 +29,8 @@ class StableDiffusionXL(StableDiffusion):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
+        num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes: as in
+            :class:`DiffusionGenerator`.
         height, width: of the images, in pixels; None is the size that the UNet was trained at.
 
     Raises:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.earlier.options import takes_present_names
 from isthmus.generators.caption_ids import CaptionIds
 from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.points.mesh_surface import surface_points
@@ -37,8 +38,8 @@ class ShapE(PipelineExpert):
 
     Args:
         checkpoint: the pipeline's folder. Only its json files are read until a part is used.
-        steps: default number of denoising steps; 64 as in the paper.
-        guidance: default scale of classifier-free guidance; up to 1, only the conditional pass runs.
+        num_inference_steps: default number of denoising steps; 64 as in the paper.
+        guidance_scale: default scale of classifier-free guidance; up to 1, only the conditional pass runs.
         points: number of points in a cloud.
         grid: points along each side of the box at which the solid's field is evaluated; the cost grows with its cube.
         scheduler: a sampler that replaces the folder's, for fewer steps.
@@ -73,8 +74,8 @@ class ShapE(PipelineExpert):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         points: int = 8192,
         grid: int = 128,
         scheduler: Sampler | None = None,
@@ -82,7 +83,7 @@ class ShapE(PipelineExpert):
         dtype: Dtype = "float32",
         memo_megabytes: int = 64,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, scheduler, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, scheduler, batch_size, dtype, memo_megabytes)
         for name, value, least in (("points", points, 1), ("grid", grid, 2)):
             if value < least:
                 raise ValueError(f"{name}: found {value}; expected at least {least}")
@@ -154,9 +155,14 @@ class ShapE(PipelineExpert):
             "denoising loss. Leave files of points out of the assistant's turns: their captions train by alignment."
         )
 
+    @takes_present_names
     @in_own_precision
     def generate(
-        self, condition: Condition, seeds: Sequence[int], steps: int | None = None, guidance: float | None = None
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> list[Media]:
         """One cloud (points, 6) for each condition. A medium's details hold its seed.
 
@@ -164,22 +170,33 @@ class ShapE(PipelineExpert):
         an answer always has points; the details then hold ``empty``.
         """
         conditions = self._checked(condition).tokens[:, 0].detach().to(self.device, self.dtype)
-        steps, guidance = self._checked_settings(len(conditions), seeds, steps, guidance)
+        num_inference_steps, guidance_scale = self._checked_settings(
+            len(conditions), seeds, num_inference_steps, guidance_scale
+        )
         if not len(conditions):
             return []
         media: list[Media] = []
         for start in range(0, len(conditions), self.batch_size):
             piece = seeds[start : start + self.batch_size]
             generators = seeded_generators(piece)
-            latents = self.denoise(conditions[start : start + self.batch_size], generators, steps, guidance)
+            latents = self.denoise(
+                conditions[start : start + self.batch_size], generators, num_inference_steps, guidance_scale
+            )
             for latent, seed, generator in zip(latents, piece, generators, strict=True):
                 array, is_empty = self._cloud(latent, generator)
-                details = {"seed": seed, "steps": steps, "guidance": guidance, **({"empty": True} if is_empty else {})}
+                details = {
+                    "seed": seed,
+                    "num_inference_steps": num_inference_steps,
+                    "guidance_scale": guidance_scale,
+                    **({"empty": True} if is_empty else {}),
+                }
                 media.append(Media(self.modality, array, source=self.checkpoint.name, details=details))
         return media
 
     @torch.no_grad()
-    def denoise(self, conditions: Tensor, generators: list[torch.Generator], steps: int, guidance: float) -> Tensor:
+    def denoise(
+        self, conditions: Tensor, generators: list[torch.Generator], num_inference_steps: int, guidance_scale: float
+    ) -> Tensor:
         """(B, K) conditions -> latents (B, tokens, width), by the pipeline."""
         pipeline = self._resident_pipeline()
 
@@ -191,8 +208,8 @@ class ShapE(PipelineExpert):
         latents: Tensor = pipeline(
             [""] * len(conditions),
             generator=generators,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
             output_type="latent",
         ).images
         return latents

@@ -32,9 +32,9 @@ class Wan(DiffusionGenerator):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`. The VAE is float32 in
-            any case.
-        frames: number of frames in a clip, one more than a multiple of the VAE's stride in time (4).
+        num_inference_steps, guidance_scale, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`. The
+            VAE is float32 in any case.
+        num_frames: number of frames in a clip, one more than a multiple of the VAE's stride in time (4).
         fps: the frame rate of generated clips; it isn't an input of the expert, which was trained at 16.
         height, width: of the frames, in pixels.
         caption_tokens: number of positions of a caption; the pipeline's by default.
@@ -64,9 +64,9 @@ class Wan(DiffusionGenerator):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
-        frames: int = 81,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_frames: int = 81,
         fps: float = 16.0,
         height: int = 480,
         width: int = 832,
@@ -75,7 +75,7 @@ class Wan(DiffusionGenerator):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, None, batch_size, dtype, memo_megabytes)
+        super().__init__(checkpoint, num_inference_steps, guidance_scale, None, batch_size, dtype, memo_megabytes)
         index = self.folder.config("model_index.json")
         for name in ("boundary_ratio", "expand_timesteps"):
             if index.get(name):
@@ -86,10 +86,10 @@ class Wan(DiffusionGenerator):
         vae = self.folder.config("vae/config.json")
         stride, grain = int(vae.get("scale_factor_temporal", 4)), int(vae.get("scale_factor_spatial", 8))
         _, *patch = self.folder.value("transformer/config.json", "patch_size")
-        if frames < 1 or frames % stride != 1 % stride or fps <= 0:
+        if num_frames < 1 or num_frames % stride != 1 % stride or fps <= 0:
             raise ValueError(
-                f"frames: found {frames} at fps {fps}; expected one more than a multiple of {stride}, and a positive "
-                f"rate"
+                f"num_frames: found {num_frames} at fps {fps}; expected one more than a multiple of {stride}, "
+                "and a positive rate"
             )
         for name, pixels, cells in (("height", height, patch[0]), ("width", width, patch[1])):
             if pixels < 16 or pixels % 16 or pixels % (grain * cells):
@@ -107,7 +107,7 @@ class Wan(DiffusionGenerator):
             )
         if caption_tokens < 1:
             raise ValueError(f"caption_tokens: found {caption_tokens}; expected at least 1")
-        self.frames, self.fps, self.height, self.width = frames, fps, height, width
+        self.num_frames, self.fps, self.height, self.width = num_frames, fps, height, width
         self._condition_shape = caption_tokens, width
 
     def _materialize_conditioner(self) -> None:
@@ -138,11 +138,11 @@ class Wan(DiffusionGenerator):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
         self._check_modality(medium)
-        return {"clip": clip_of(medium, self.frames, self.height, self.width)}
+        return {"clip": clip_of(medium, self.num_frames, self.height, self.width)}
 
     def request(self) -> Request | None:
         """The frames of a clip."""
-        return clip_request(self.frames, self.height, self.width)
+        return clip_request(self.num_frames, self.height, self.width)
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         return self._encode_images(content["clip"].transpose(1, 2))
@@ -157,7 +157,7 @@ class Wan(DiffusionGenerator):
 
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
         clips = pipeline(
-            num_frames=self.frames, height=self.height, width=self.width, output_type="pt", **request
+            num_frames=self.num_frames, height=self.height, width=self.width, output_type="pt", **request
         ).frames
         return list(pictures_of(clips))
 

@@ -26,9 +26,9 @@ class ZeroScope(ClipConditioned):
 
     Args:
         checkpoint: the pipeline's folder.
-        steps, guidance, height, width: as in :class:`ClipConditioned`.
+        num_inference_steps, guidance_scale, height, width: as in :class:`ClipConditioned`.
         scheduler, batch_size, dtype, memo_megabytes: as in :class:`DiffusionGenerator`.
-        frames: number of frames in a clip; ZeroScope was trained on 24, which its files don't state.
+        num_frames: number of frames in a clip; ZeroScope was trained on 24, which its files don't state.
         fps: the frame rate of generated clips; it isn't an input of the expert.
 
     Raises:
@@ -53,9 +53,9 @@ class ZeroScope(ClipConditioned):
     def __init__(
         self,
         checkpoint: str | Path,
-        steps: int | None = None,
-        guidance: float | None = None,
-        frames: int = 24,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_frames: int = 24,
         fps: float = 8.0,
         height: int | None = None,
         width: int | None = None,
@@ -64,10 +64,14 @@ class ZeroScope(ClipConditioned):
         dtype: Dtype = "float32",
         memo_megabytes: int = 256,
     ) -> None:
-        super().__init__(checkpoint, steps, guidance, height, width, scheduler, batch_size, dtype, memo_megabytes)
-        if frames < 1 or fps <= 0:
-            raise ValueError(f"frames: found {frames} at fps {fps}; expected at least one frame and a positive rate")
-        self.frames = frames
+        super().__init__(
+            checkpoint, num_inference_steps, guidance_scale, height, width, scheduler, batch_size, dtype, memo_megabytes
+        )
+        if num_frames < 1 or fps <= 0:
+            raise ValueError(
+                f"num_frames: found {num_frames} at fps {fps}; expected at least one frame and a positive rate"
+            )
+        self.num_frames = num_frames
         self.fps = fps
 
     def _materialize_denoiser(self) -> None:
@@ -79,11 +83,11 @@ class ZeroScope(ClipConditioned):
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
         self._check_modality(medium)
-        return {"clip": clip_of(medium, self.frames, self.height, self.width)}
+        return {"clip": clip_of(medium, self.num_frames, self.height, self.width)}
 
     def request(self) -> Request | None:
         """The frames of a clip."""
-        return clip_request(self.frames, self.height, self.width)
+        return clip_request(self.num_frames, self.height, self.width)
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         clips = content["clip"]
@@ -94,7 +98,7 @@ class ZeroScope(ClipConditioned):
 
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
         clips = pipeline(
-            num_frames=self.frames, height=self.height, width=self.width, output_type="pt", **request
+            num_frames=self.num_frames, height=self.height, width=self.width, output_type="pt", **request
         ).frames
         return list(pictures_of(clips))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.cache.fingerprint import fingerprint
+from isthmus.earlier.options import renamed
 from isthmus.model.allowed import require_allowed
 from isthmus.model.bundle import MANIFEST, parse_component, parse_manifest
-from isthmus.model.earlier_names import renamed
 from isthmus.model.relocation import CHECKPOINT, held, place, relocated
 from isthmus.model.sharing.archive import LARGEST, unpack
 from isthmus.model.sharing.export import CARD

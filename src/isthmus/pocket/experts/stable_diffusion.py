@@ -222,7 +222,7 @@ def measure(
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.image import ImageJudge
 
-    generator = StableDiffusion(folder, steps=steps, guidance=guidance, batch_size=50)
+    generator = StableDiffusion(folder, num_inference_steps=steps, guidance_scale=guidance, batch_size=50)
     return generator_ceiling(generator, ImageJudge(judges), count, world=world)
 
 

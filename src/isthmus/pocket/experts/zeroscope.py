@@ -187,7 +187,14 @@ def measure(
     from isthmus.pocket.experts.ceiling import generator_ceiling
     from isthmus.pocket.judges.video import VideoJudge
 
-    generator = ZeroScope(folder, steps=steps, guidance=guidance, frames=FRAMES, fps=FRAMES_PER_SECOND, batch_size=20)
+    generator = ZeroScope(
+        folder,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        num_frames=FRAMES,
+        fps=FRAMES_PER_SECOND,
+        batch_size=20,
+    )
     return generator_ceiling(generator, VideoJudge(judges, last_frame=world.is_written), count, world=world)
 
 

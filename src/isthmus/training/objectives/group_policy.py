@@ -17,6 +17,7 @@ from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.prompts import PROMPT, PromptCollator, with_answers
 from isthmus.data.batching.rows import rows_of
 from isthmus.data.batching.samples import split_evenly
+from isthmus.earlier.options import takes_present_names
 from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
@@ -50,6 +51,7 @@ class _Answers:
     drawn: float
 
 
+@takes_present_names
 class GroupPolicy(Objective):
     """GRPO (DeepSeekMath, arXiv 2402.03300). Batches are prompts; each is answered ``group`` times.
 
@@ -68,11 +70,11 @@ class GroupPolicy(Objective):
     Args:
         rewards: by name, see :mod:`isthmus.training.rewards`.
         weights: of the rewards in their sum; 1 where not given.
-        group: answers to each prompt.
-        max_tokens: after so many tokens an answer ends.
+        num_generations: answers to each prompt.
+        max_new_tokens: after so many tokens an answer ends.
         kl: weight of the KL term to the reference.
         clip: how far the ratio to the sampling policy counts.
-        steps: of the generators; each one's own if None.
+        num_inference_steps: of the generators; each one's own if None.
         temperature: of the draws, and of the log-probabilities that are learnt from. A model that hardly varies its
             answers needs more than 1: equal answers teach nothing.
         mixed: weight of the losses of instruction data; 0 takes the prompts of such conversations instead.
@@ -87,11 +89,11 @@ class GroupPolicy(Objective):
         self,
         rewards: dict[str, RewardFunction],
         weights: Mapping[str, float] | None = None,
-        group: int = 8,
-        max_tokens: int = 64,
+        num_generations: int = 8,
+        max_new_tokens: int = 64,
         kl: float = 0.04,
         clip: float = 0.2,
-        steps: int | None = None,
+        num_inference_steps: int | None = None,
         temperature: float = 1.0,
         mixed: float = 0.0,
         dropout: bool = False,
@@ -102,19 +104,20 @@ class GroupPolicy(Objective):
             raise ValueError(
                 f"group_policy.weights: found '{unknown[0]}'; the rewards are {', '.join(rewards)}. Fix: rename it."
             )
-        if group < 2 or max_tokens < 1 or min(kl, mixed) < 0 or not 0 < clip < 1 or temperature <= 0:
+        if num_generations < 2 or max_new_tokens < 1 or min(kl, mixed) < 0 or not 0 < clip < 1 or temperature <= 0:
             raise ValueError(
-                f"group_policy: found group {group}, max_tokens {max_tokens}, kl {kl}, clip {clip}, temperature "
-                f"{temperature}, mixed {mixed}; expected a group of at least 2, max_tokens of at least 1, kl and mixed "
-                "of at least 0, a clip between 0 and 1 and a temperature above 0. Fix: correct it."
+                f"group_policy: found num_generations {num_generations}, max_new_tokens {max_new_tokens}, kl {kl}, "
+                f"clip {clip}, temperature {temperature}, mixed {mixed}; expected num_generations of at least 2, "
+                "max_new_tokens of at least 1, kl and mixed of at least 0, a clip between 0 and 1 and a temperature "
+                "above 0. Fix: correct it."
             )
         self.rewards = dict(rewards)
         self.weights = {name: 1.0 for name in rewards} | dict(weights or {})
-        self.group = group
-        self.max_tokens = max_tokens
+        self.num_generations = num_generations
+        self.max_new_tokens = max_new_tokens
         self.kl = kl
         self.clip = clip
-        self.steps = steps
+        self.num_inference_steps = num_inference_steps
         self.temperature = temperature
         self.mixed = mixed
         self.mixes = mixed > 0
@@ -133,7 +136,7 @@ class GroupPolicy(Objective):
 
     def _collator(self, **arguments: Any) -> PromptCollator:
         made = PromptCollator(**arguments | {"generation_prompt": True, "prepare": {}})
-        made.copies = self.group
+        made.copies = self.num_generations
         if self.mixes:
             made.instruction = Collator(**arguments)
         return made
@@ -174,7 +177,7 @@ class GroupPolicy(Objective):
         values = judged(self.rewards, prompts, replies, model.device)
         by_name = {name: torch.tensor(own, dtype=torch.float64) for name, own in values.items()}
         rewards = torch.stack([self.weights[name] * own for name, own in by_name.items()]).sum(0)
-        groups = rewards.view(-1, self.group)
+        groups = rewards.view(-1, self.num_generations)
         figures = {
             "reward": rewards.mean(),
             "reward_deviation": groups.std(1).mean(),
@@ -226,9 +229,11 @@ class GroupPolicy(Objective):
         """One reply a row. Rows draw from seeds of their own, which the step's random state gives."""
         seed = int(torch.randint(2**30, ()))
         seeds = [seed + row for row in range(len(batch))]
-        sampling = Sampling(self.max_tokens, temperature=self.temperature, seed=seed)
+        sampling = Sampling(self.max_new_tokens, temperature=self.temperature, seed=seed)
         with eval_mode(model):
-            return model.answer(batch, sampling, seeds=seeds, steps=self.steps, features=features)
+            return model.answer(
+                batch, sampling, seeds=seeds, num_inference_steps=self.num_inference_steps, features=features
+            )
 
     def _sampling_share(self, begun: float, drawn: float, like: Tensor) -> dict[str, Tensor]:
         """The share of the last whole step's time, its backward pass included, that drawing answers took."""

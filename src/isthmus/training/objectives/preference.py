@@ -13,6 +13,7 @@ from torch import Tensor
 from isthmus.batch_layout import known_layout, target_labels
 from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.pairs import PairCollator
+from isthmus.earlier.options import takes_present_names
 from isthmus.layout import Runs, on_device
 from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference_loss
 from isthmus.model import AnyToAny
@@ -25,6 +26,7 @@ Contents = dict[Modality, tuple[list[int], list[int]]]
 """By modality, which contents of chosen answers stand against which of rejected ones."""
 
 
+@takes_present_names
 class Preference(Objective):
     """DPO over words and media. Batches are pairs, both sides in one pass.
 
@@ -35,7 +37,7 @@ class Preference(Objective):
     both answers, under the policy and the reference.
 
     Args:
-        form: of the text term, see :func:`isthmus.losses.preference_loss`.
+        loss_type: of the text term, see :func:`isthmus.losses.preference_loss`.
         beta: of the text term.
         text: weight of the text term.
         media: weight of the media term (diffusion-DPO); 0 leaves media's content out.
@@ -53,7 +55,7 @@ class Preference(Objective):
 
     def __init__(
         self,
-        form: PreferenceForm = "sigmoid",
+        loss_type: PreferenceForm = "sigmoid",
         beta: float = 0.1,
         text: float = 1.0,
         media: float = 0.0,
@@ -62,9 +64,10 @@ class Preference(Objective):
         alignment: float = 0.0,
         dropout: bool = False,
     ) -> None:
-        if form not in get_args(PreferenceForm):
+        if loss_type not in get_args(PreferenceForm):
             raise ValueError(
-                f"preference.form: found {form!r}; expected {', '.join(get_args(PreferenceForm))}. Fix: choose one."
+                f"preference.loss_type: found {loss_type!r}; expected {', '.join(get_args(PreferenceForm))}. "
+                "Fix: choose one."
             )
         for name, value in (("beta", beta), ("media_beta", media_beta)):
             if value <= 0:
@@ -74,7 +77,7 @@ class Preference(Objective):
                 f"preference: found weights text {text}, media {media}, chosen {chosen}, alignment {alignment}; "
                 "expected none below 0, and text or media above. Fix: give one a weight."
             )
-        self.form: PreferenceForm = form
+        self.loss_type: PreferenceForm = loss_type
         self.beta = beta
         self.text = text
         self.media = media
@@ -156,7 +159,7 @@ class Preference(Objective):
         now = model.score(batch, media, pairs if self.alignment else 0, features=features, form=form)
         chosen, rejected = (now.text - before.text).chunk(2)
         tokens = now.counts.view(2, -1)
-        losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.form)
+        losses, margins = preference_loss((chosen, rejected), (tokens[0], tokens[1]), self.beta, self.loss_type)
         media_losses, media_margins = self._media(now, before, contents)
         # Chosen answers are the first rows, and targets stand in the order of their rows.
         targets = sum(known_layout(now.batch).target_counts[:pairs])

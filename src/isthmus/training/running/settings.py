@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from isthmus.earlier.options import present_names
 from isthmus.model import AnyToAny
 from isthmus.training.stage import Stage
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 KEY = "isthmus_settings"
 """Where a checkpoint holds them."""
 
-REFUSED = {"trains", "data", "optimizer", "parameter groups", "objective", "lora", "lora.rank", "lora.alpha"}
-REFUSED |= {"lora.targets", "lora.method"}
+REFUSED = {"trains", "data", "optimizer", "parameter groups", "objective", "lora", "lora.r", "lora.lora_alpha"}
+REFUSED |= {"lora.target_modules", "lora.method"}
 
 GONE = {"objective.prepares", "objective.makes"}
 """What earlier versions stored, and which follows from the rest."""
@@ -47,8 +48,8 @@ def describe(stage: Stage, model: AnyToAny, trainer: pl.Trainer, data: str) -> d
         "trains": list(stage.trains),
         "data": data,
         "micro_batches": stage.micro_batches,
-        "warm_up": stage.warm_up,
-        "decay": stage.decay,
+        "warmup_ratio": stage.warmup_ratio,
+        "lr_scheduler_type": stage.lr_scheduler_type,
         "trainer.precision": str(trainer.precision),
         "trainer.gradient_clip_val": trainer.gradient_clip_val,
         "processes": trainer.world_size,
@@ -83,6 +84,15 @@ def _described(optimizer: Optimizer) -> dict[str, Any]:
     return found
 
 
+def _present(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says, under the names that options have now."""
+    names = present_names("isthmus.training.Stage")
+    names |= {f"lora.{old}": f"lora.{new}" for old, new in present_names("isthmus.backbones.LoraSettings").items()}
+    objective = present_names(f"isthmus.training.{stored.get('objective')}")
+    names |= {f"objective.{old}": f"objective.{new}" for old, new in objective.items()}
+    return {names.get(name, name): value for name, value in stored.items()}
+
+
 class Resumption:
     """One run's going on from a checkpoint."""
 
@@ -94,7 +104,8 @@ class Resumption:
 
     def read(self, checkpoint: Mapping[str, Any], path: Any, stage: str) -> None:
         """Takes what the checkpoint says, and tells which it is; one of an earlier version says nothing."""
-        self._stored = checkpoint.get(KEY)
+        stored = checkpoint.get(KEY)
+        self._stored = None if stored is None else _present(stored)
         log.info("going on from %s: stage '%s', after step %d", path, stage, checkpoint["global_step"])
 
     def configured(self, trainer: pl.Trainer, present: dict[str, Any]) -> None:

@@ -172,5 +172,5 @@ def test_a_short_training_writes_a_pipeline(tmp_path: Path) -> None:
     again = measure(tmp_path / "pipeline", count=10)
     assert again == figures
     made = AudioLDM(tmp_path / "pipeline")
-    media = made.generate(made.condition(["the tone of two"]), seeds=[0], steps=2)
+    media = made.generate(made.condition(["the tone of two"]), seeds=[0], num_inference_steps=2)
     assert media[0].array.shape == (SAMPLES,)

@@ -102,7 +102,7 @@ def test_no_caption_is_cut_and_all_differ() -> None:
 @pytest.mark.slow
 def test_training_writes_a_pipeline_that_carves(tmp_path: Path) -> None:
     shap_e.train(tmp_path / "shap_e", effort=0.002)
-    generator = ShapE(tmp_path / "shap_e", steps=2, points=16, grid=8, scheduler="dpmsolver++")
+    generator = ShapE(tmp_path / "shap_e", num_inference_steps=2, points=16, grid=8, scheduler="dpmsolver++")
     media = generator.generate(generator.condition(["a solid red one", "a solid two"]), [0, 1])
     assert [medium.array.shape for medium in media] == [(16, 6), (16, 6)]
 

@@ -196,7 +196,7 @@ def measure(
         world: the source of real sounds.
         judge: of its sounds; by default that of tones.
     """
-    generator, judge = AudioLDM(folder, steps=steps, guidance=guidance), judge or AudioJudge()
+    generator, judge = AudioLDM(folder, num_inference_steps=steps, guidance_scale=guidance), judge or AudioJudge()
     generator.load()
     sounds, mels, digits = draw_tones(count, "test", 0, world)
     with torch.no_grad():

@@ -283,7 +283,13 @@ def measure(folder: Path, judges: Path, count: int = 400, steps: int = 12, guida
     from isthmus.pocket.judges.points import PointsJudge
 
     generator = ShapE(
-        folder, steps=steps, guidance=guidance, points=512, grid=32, scheduler="dpmsolver++", batch_size=50
+        folder,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        points=512,
+        grid=32,
+        scheduler="dpmsolver++",
+        batch_size=50,
     )
     return generator_ceiling(generator, PointsJudge(judges), count)
 

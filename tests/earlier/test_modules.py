@@ -7,8 +7,8 @@ from importlib import import_module
 
 import pytest
 
+from isthmus.earlier.modules import MOVED, redirect
 from isthmus.generators import StableDiffusion
-from isthmus.moved import MOVED, redirect
 
 
 @pytest.mark.parametrize("old", MOVED)
