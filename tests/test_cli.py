@@ -215,7 +215,13 @@ def test_the_weights_rebuild_their_model(trained: Path, monkeypatch: pytest.Monk
 
 
 def test_measuring(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("validate", "-c", "stage3.yaml")
+    elsewhere = trained.parent / "elsewhere" / "pocket" / "llama"
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.symlink_to(trained.parent / "checkpoints/pocket/llama")
+    run("validate", "-c", "stage3.yaml", "--experts_root", "elsewhere")
+    placed = yaml.safe_load((trained / "stage3/validate.yaml").read_text())
+    language_model = placed["model"]["backbone"]["init_args"]["language_model"]["init_args"]
+    assert language_model["checkpoint"] == str(elsewhere) and not {"experts", "experts_root"} & placed.keys()
     run("test", "-c", "stage3.yaml")
     matrix = json.loads((trained / "stage3/matrix.json").read_text())
     assert matrix["cells"]["points->text"]["n"] == 1
@@ -269,6 +275,11 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
         (["-c", "stage9.yaml"], "-c stage9.yaml: found no such file, neither here nor under configs/"),
         (["-c", "stage1.yaml", "--ckpt_path", "gone.ckpt"], "--ckpt_path gone.ckpt: found no file"),
         (["-c", "stage1.yaml", "--training.init_from", "gone"], "gone: found no manifest.json, so no trained model"),
+        (
+            ["-c", "stage1.yaml", "--experts", "backbone=gone"],
+            "backbone=gone: found nothing there; expected what was chec",
+        ),
+        (["-c", "stage1.yaml", "--experts", "gone"], "--experts gone: expected ROLE=PATH, each role once"),
         (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),
         (["--data.batch_sise", "3"], "Did you mean --data.batch_size?"),
         (["--model.backbone.language_model.recompute", "false"], "recompute is gone: it spared 1 %"),

@@ -13,7 +13,7 @@ from isthmus.data.licences import stated_licences
 from isthmus.model.bundle import MANIFEST, read_components, read_manifest
 from isthmus.model.relocation import CHECKPOINT, ELSEWHERE, held, relocated
 from isthmus.model.sharing.archive import ENDING, pack
-from isthmus.model.sharing.card import model_card
+from isthmus.model.sharing.card import UNSTATED, model_card
 from isthmus.paths import user_path
 from isthmus.writing import write_folder
 
@@ -95,7 +95,7 @@ def _shorter(checkpoints: set[str]) -> dict[str, str]:
 
 
 def _licences(folder: Path, manifest: Mapping[str, Any], published: Mapping[str, str]) -> dict[str, str]:
-    """By role what the expert's own card says, if it is there, or what is known of its class's published weights."""
+    """By role what a card in the expert's folder or above says, or what is known of its class's published weights."""
     there = {
         Path(part.checkpoint).name: Path(part.checkpoint)
         for part in held(relocated(manifest["configuration"], folder))
@@ -104,9 +104,9 @@ def _licences(folder: Path, manifest: Mapping[str, Any], published: Mapping[str,
     found = {}
     for role, one in manifest["experts"].items():
         path = there.get(Path(one[CHECKPOINT]).name, Path(one[CHECKPOINT]))
-        stated = stated_licences(path if path.is_dir() else path.parent)
+        stated = next(filter(None, map(stated_licences, (path, path.parent))), None)
         if stated:
             found[role] = ", ".join(stated)
         elif one["class"] in published:
-            found[role] = f"{published[one['class']]} (of the published weights)"
+            found[role] = f"{UNSTATED}; as published: {published[one['class']]}"
     return found

@@ -63,6 +63,8 @@ def open_export(
     """
     if out.exists():
         raise ValueError(f"{out}: found something of that name; expected a new folder. Fix: choose another by --out.")
+    if not source.exists():
+        raise ValueError(f"{source}: found no such file; expected what `isthmus export` wrote. Fix: correct the path.")
     files = _files_of(source) if source.is_dir() else unpack(source, largest)
     if MANIFEST not in files:
         raise ValueError(f"{source}: found no {MANIFEST}, so no trained model. Fix: name what `isthmus export` wrote.")
