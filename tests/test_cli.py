@@ -277,7 +277,7 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
         (["-c", "stage1.yaml", "--training.init_from", "gone"], "gone: found no manifest.json, so no trained model"),
         (
             ["-c", "stage1.yaml", "--experts", "backbone=gone"],
-            "backbone=gone: found nothing there; expected what was chec",
+            "backbone=gone: found nothing there; expected the expert",
         ),
         (["-c", "stage1.yaml", "--experts", "gone"], "--experts gone: expected ROLE=PATH, each role once"),
         (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),

@@ -135,8 +135,8 @@ def place(configuration: Any, experts: Mapping[str, str | Path] | None, root: st
         part, path = by_role[role], str(named) if ELSEWHERE in str(named) else str(user_path(named).absolute())
         if ELSEWHERE not in path and not Path(path).exists():
             raise ValueError(
-                f"experts: {role}={named}: found nothing there; expected what was {part.checkpoint} where the model "
-                "was trained. Fix: correct the path."
+                f"experts: {role}={named}: found nothing there; expected the expert that is configured as "
+                f"{part.checkpoint}. Fix: correct the path."
             )
         if (other := taken.setdefault(id(part.settings), path)) != path:
             raise ValueError(

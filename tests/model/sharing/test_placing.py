@@ -70,7 +70,11 @@ def test_another_expert_is_told_by_its_fingerprint(clone: Path, elsewhere: Path)
             None,
             r"found the role 'backbon'; expected .*did you mean backbone\?",
         ),
-        ({"backbone": "llms/gone"}, None, r"backbone=llms/gone: found nothing there; expected what was experts/llama"),
+        (
+            {"backbone": "llms/gone"},
+            None,
+            r"backbone=llms/gone: found nothing there; expected the expert .* as experts/llama",
+        ),
         ({"backbone": "llms/tiny"}, "gone", r"experts_root: gone: found no such folder"),
         (
             {"backbone": "llms/tiny"},
