@@ -13,7 +13,7 @@ from numpy.random import Generator as Random
 from isthmus.pocket.conversations import checked
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Exchange, Shown, draw_pair
 from isthmus.pocket.language import draw_shown
-from isthmus.pocket.talk.exchanges import numbers, questions, turns
+from isthmus.pocket.talk.exchanges import later, numbers, questions, turns
 from isthmus.pocket.talk.exchanges.asking import ask_back
 from isthmus.pocket.talk.exchanges.declining import decline
 from isthmus.pocket.talk.exchanges.words_only import in_words
@@ -161,7 +161,7 @@ class AnyToAny(GivenAndAsked):
         dialogue = [first]
         for _ in range(random.integers(1, 3)):
             is_made = any(isinstance(part, Shown) for part in dialogue[-1].assistant)
-            exchange, now = turns.follow(random, last, is_made, self.split)
+            exchange, now = later.follow(random, last, is_made, self.split)
             made = {part.modality for part in exchange.assistant if isinstance(part, Shown)}
             if made <= set(self.outputs):
                 dialogue.append(exchange)
@@ -190,10 +190,17 @@ class Arithmetic(GivenAndAsked):
 class Chat(PocketSource):
     """Words alone: declining, asking back, small sums, counting, questions that speak of media, small talk.
 
-    Some dialogues that ask back go on to the medium that was meant.
+    Some dialogues go on, to the medium that was meant or to another request.
     """
 
     name = "talk_chat"
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
-        return as_typed(random, words_about(random, self.split))
+        dialogue = words_about(random, self.split)
+        # What was said before must not decide what is given next: words, or at times a medium.
+        while random.random() < 0.25:
+            output = MADE[random.integers(len(MADE))]
+            wants_words = random.random() < 0.6
+            last = words_about(random, self.split) if wants_words else (turns.order(random, output, self.split),)
+            dialogue = (*dialogue, *last)
+        return as_typed(random, dialogue[:4])

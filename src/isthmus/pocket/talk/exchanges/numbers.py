@@ -42,6 +42,12 @@ NEIGHBOURS = Choices(
     "{w} {a} comes what?",
     "which number do I say {w} {a}? / name the number that stands {w} {a}",
 )
+UNDRAWN = Choices(
+    """don't draw it, just tell me: {} / no picture please: {} / just in words, {} / I don't need a drawing, only the
+    answer: {} / without playing anything, {}""",
+    "draw nothing, answer me: {}",
+    "I need no image, just a number: {} / only tell me, {}",
+)
 SHOWN_SUMS = Choices(
     """what is {} plus {}? / {} plus {}? / add {} and {} / {} + {} / what is the sum of {} and {}? / how much is {}
     plus {}?""",
@@ -99,8 +105,11 @@ def neighbour(random: Random, split: Split) -> Exchange:
 
 
 def arithmetic(random: Random, split: Split) -> Exchange:
-    """One of these."""
-    return (total, total, difference, counting, neighbour)[random.integers(5)](random, split)
+    """One of these, at times with a word that nothing is to be drawn."""
+    exchange = (total, total, difference, counting, neighbour)[random.integers(5)](random, split)
+    if random.random() > 0.1:
+        return exchange
+    return Exchange((put(UNDRAWN.own(random, split), str(exchange.user[0])),), exchange.assistant)
 
 
 def sum_made(random: Random, output: Modality, split: Split) -> Exchange:

@@ -14,7 +14,7 @@ ORDERS = Choices(
     you {}? / will you {}? / would you {}? / can you {} for me? / {} for me / [hi|hey|hello][,|!] {} /
     [hi|hey|hello][,|!|.] can you {}? / [now|ok,|okay,|so,|and now] {} / I want you to {} / I'd like you to {} /
     {}, [thanks|thank you] / {} [now|at once|quickly] / {} for my [son|sister|wall|website|phone|friend] / {}, will
-    you? / would it be possible to {}? / let's {} / you should {} / time to {} / my turn: {}""",
+    you? / would it be possible to {}? / you should {} / time to {} / my turn: {}""",
     """okay then, {} / would you please {}? / go ahead and {} / I'd love it if you could {} / try to {} / please {}
     for me""",
     """kindly {} / do me a [favor|favour] and {} / I was wondering if you could {} / {} if you can / be so kind as

@@ -108,7 +108,7 @@ WORK: dict[str, Choices] = {
         "tell me the time",
         "how late is it now? / which date is today?",
     ),
-    "act in your world": Choices(
+    "do that": Choices(
         """set an alarm for [seven|8 am] / set a timer / turn off the lights / order a pizza / book a flight / buy
         milk / play a video on YouTube / open the door""",
         "start my car",
