@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 
 from isthmus.hub.address import pinned
+from isthmus.hub.snapshot import settings_alone
 
 _SHAPES_ONLY = ContextVar("shapes_only", default=False)
 
@@ -19,12 +20,12 @@ _SHAPES_ONLY = ContextVar("shapes_only", default=False)
 def shapes_only(device: str = "meta") -> Iterator[None]:
     """Whatever is built inside stands on the meta device: experts by their configuration files, no weights read.
 
-    What a set of experts weighs can so be counted before it is downloaded, let alone fits a machine. Another ``device``
+    What a set of experts weighs can so be counted before it is fetched, let alone fits a machine. Another ``device``
     is for fake tensors (:mod:`isthmus.training.rehearsal`).
     """
     token = _SHAPES_ONLY.set(True)
     try:
-        with torch.device(device):
+        with torch.device(device), settings_alone():
             yield
     finally:
         _SHAPES_ONLY.reset(token)

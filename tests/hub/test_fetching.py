@@ -168,6 +168,13 @@ def test_what_cant_be_had_is_refused_before_anything_is_fetched(hub: LoopbackHub
     assert not hub.fetched()
 
 
+def test_names_that_lead_out_of_the_cache_are_refused(hub: LoopbackHub, tmp_path: Path) -> None:
+    hub.add("org/name", {"model_index.json": b"{}", "../outside.json": b"{}", "unet/a.safetensors": b"0"})
+    with pytest.raises(ValueError, match=r"found '\.\./outside\.json' .*; expected a name within the repository"):
+        checkpoint_path("hf://org/name")
+    assert not hub.fetched() and not list(tmp_path.rglob("outside.json"))
+
+
 def test_paths_are_no_addresses() -> None:
     for named in ("checkpoints/llama", "./hf:/x", "hf", "hf://", "/hf://a/b", Path("a/hf:/b"), None, 3):
         assert not is_address(named)

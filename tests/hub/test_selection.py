@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,18 @@ def test_an_encoders_one_file_and_the_tokenizer_beside_it() -> None:
         (["README.md"], "", r"found README\.md, and no weights"),
         (["unet/model.safetensors"], "vea", r"found nothing there; expected a file or folder of unet"),
         (["a.pth", "model.safetensors"], "a.pth", r"found weights as a\.pth alone"),
+        (["config.json", "a.safetensors", "b.safetensors"], "", r"found a\.safetensors, b\.safetensors; expected one"),
+        (
+            [*PIPELINE, "vocoder/config.json", "vocoder/pytorch_model.bin"],
+            "",
+            r"weights of the part vocoder as vocoder/pytorch_model\.bin alone, which can run code",
+        ),
     ],
 )
 def test_what_has_no_safe_weights_is_refused_with_the_fix(names: list[str], path: str, says: str) -> None:
-    import re
-
     assert re.search(says, refusal(names, path) or "")
-    assert refusal(LLM, "") is None
+    assert refusal(LLM, "") is None and refusal(PIPELINE + BESIDE, "") is None
+    assert refusal([*PIPELINE, "safety_checker/pytorch_model.bin"]) is None
 
 
 def test_of_a_folder_of_the_cache_what_another_program_left_there_isnt_read(tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from isthmus.hub.address import Address, told
+
+DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+"""Of a file: git's SHA-1, or SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,12 @@ def list_repository(address: Address) -> Listing:
     file = _kept(address)
     if (found := _read(file)) is None:
         found = _asked(address)
-        file.parent.mkdir(parents=True, exist_ok=True)
         files = {name: [own.size, own.digest] for name, own in found.files.items()}
-        aside = file.with_name(f"{file.name}.{uuid4().hex}")
-        aside.write_text(json.dumps({"licence": found.licence, "files": files}), encoding="utf-8")
-        os.replace(aside, file)
+        with suppress(OSError):  # a cache that can't be written to: the hub is asked again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f"{file.name}.{uuid4().hex}")
+            aside.write_text(json.dumps({"licence": found.licence, "files": files}), encoding="utf-8")
+            os.replace(aside, file)
     return found
 
 
@@ -70,12 +76,14 @@ def _asked(address: Address) -> Listing:
     files = {}
     for own in info.siblings or []:
         digest = own.blob_id if own.lfs is None else own.lfs.sha256
-        if digest is None or own.size is None:
+        path = PurePosixPath(own.rfilename)
+        if own.size is None or not DIGEST.fullmatch(digest or "") or path.is_absolute() or ".." in path.parts:
             raise ValueError(
-                f"{address}: found {own.rfilename} without a size or a digest in the hub's listing; expected both, "
-                "by which what is fetched is checked. Fix: unset HF_ENDPOINT if it names a mirror."
+                f"{address}: found {own.rfilename!r} with size {own.size} and digest {digest} in the hub's listing; "
+                "expected a name within the repository, a size, and a digest by which what is fetched is checked. Fix: "
+                "unset HF_ENDPOINT if it names a mirror."
             )
-        files[own.rfilename] = StoredFile(own.size, digest)
+        files[own.rfilename] = StoredFile(own.size, str(digest))
     card = info.card_data
     licence = getattr(card, "license", None) or ""
     if licence == "other":

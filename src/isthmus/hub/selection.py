@@ -21,6 +21,7 @@ UNREAD = ("safety_checker", "image_encoder")
 TOKENIZER = "tokenizer"
 """The folder that an encoder which isn't a pipeline may have beside its weights."""
 
+_SHARD = re.compile(r"-\d+-of-\d+\.safetensors$")
 _STANDARD = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 _WITHOUT_VARIANT = re.compile(r"[^.]+\.safetensors")
 """A pipeline's weights, and not their copies in another type, as ``model.fp16.safetensors``."""
@@ -74,8 +75,9 @@ def _of_folder(names: Sequence[str]) -> list[str]:
 def refusal(names: Iterable[str], path: str = "") -> str | None:
     """Why :func:`chosen` finds no weights, and the fix; None if it does."""
     every = list(names)
-    if any(map(is_weights, chosen(every, path))):
-        return None
+    weights = [name for name in chosen(every, path) if is_weights(name)]
+    if weights:
+        return _unclear(weights) or _in_part(every, weights, path)
     within = sorted(name for name in every if not path or name == path or name.startswith(f"{path}/"))
     if not within:
         near = sorted({name.partition("/")[0] for name in every})
@@ -91,6 +93,32 @@ def refusal(names: Iterable[str], path: str = "") -> str | None:
     return f"found {', '.join(within[:5])}, and no weights; expected safetensors. Fix: take another repository."
 
 
+def _unclear(weights: Sequence[str]) -> str | None:
+    """Several weights in one folder that aren't parts of one model: only the user knows which."""
+    alone = [name for name in weights if "/" not in name and not _SHARD.search(name)]
+    if len(weights) == len(alone) > 1:
+        return f"found {', '.join(alone[:5])}; expected one. Fix: add its name to the address, as /{alone[0]}."
+    return None
+
+
+def _in_part(names: Sequence[str], weights: Sequence[str], path: str) -> str | None:
+    """Parts of a pipeline whose weights are pickles, beside others that are safetensors."""
+    begin = f"{path}/" if path else ""
+    if begin + PIPELINE not in names:
+        return None
+    safe = {name.rpartition("/")[0] for name in weights}
+    unread = {begin + part for part in UNREAD}
+    for name in sorted(names):
+        folder = name.rpartition("/")[0]
+        is_part = folder.startswith(begin) and folder != path and "/" not in folder.removeprefix(begin)
+        if is_part and name.endswith(PICKLES) and folder not in safe | unread:
+            return (
+                f"found weights of the part {folder} as {name} alone, which can run code; expected safetensors, since "
+                "nothing else is fetched. Fix: take a revision that has them, or convert them in a folder of yours."
+            )
+    return None
+
+
 def read_files(folder: Path) -> list[Path]:
     """The files in a checkpoint's folder, at any depth; of one in the hub's cache those that were chosen.
 
@@ -100,4 +128,4 @@ def read_files(folder: Path) -> list[Path]:
     if address_of(folder) is None:
         return files
     names = {file.relative_to(folder).as_posix(): file for file in files}
-    return [names[name] for name in chosen(names)]
+    return sorted(names[name] for name in chosen(names))

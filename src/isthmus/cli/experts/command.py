@@ -51,7 +51,7 @@ def run(options: Namespace) -> None:
     if missing := [entry for entry in entries if entry.missing]:
         print(f"to be fetched: {_size(sum(entry.missing for entry in missing))}, by --fetch")
     if unknown := [entry for entry in entries if entry.fault]:
-        raise ValueError("\n".join(f"{entry.name}: {entry.fault}" for entry in unknown))
+        raise ValueError("\n".join(entry.fault for entry in unknown))
 
 
 def _fetched(entry: Entry, folder: Path) -> Entry:

@@ -70,7 +70,7 @@ def entry_of(name: str, folder: Path, purpose: str = "", card: PartCard | None =
             path=path,
             fetch=partial(fetch_published, known, folder),
         )
-    licence = "" if card is None else card.weights
+    licence = "" if card is None else f"published: {card.weights}"
     if path.exists():
         return Entry(name=name, purpose=purpose, card=card, licence=licence, size=_size_of(path), path=path)
     wanted = f" for {card.checkpoint}" if card is not None else f", and no expert of this name ({', '.join(EXPERTS)})"
@@ -79,7 +79,8 @@ def entry_of(name: str, folder: Path, purpose: str = "", card: PartCard | None =
         purpose=purpose,
         card=card,
         licence=licence,
-        fault=f"found no such file or folder{wanted}. Fix: name it on the hub as hf://org/name, or put it there.",
+        fault=f"{name}: found no such file or folder{wanted}. Fix: name it on the hub as hf://org/name, or put it "
+        "there.",
     )
 
 
@@ -89,7 +90,7 @@ def _of_hub(name: str, purpose: str, card: PartCard | None) -> Entry:
         files = wanted_files(address)
         licence = list_repository(address).licence
     except ValueError as error:
-        return Entry(name=name, purpose=purpose, card=card, fault=str(error).removeprefix(f"{name}: "))
+        return Entry(name=name, purpose=purpose, card=card, fault=str(error))
     missing = sum(own.size for file, own in files.items() if not (address.snapshot / file).exists())
     return Entry(
         name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def needed(configs: Sequence[str], folder: Path) -> list[Entry]:
         configs: files, or names under ``configs/``.
         folder: where experts of the package index lie.
     """
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # nothing is seeded or run
     config = Parsed(["fit", *(word for name in configs for word in ("-c", name))]).config.fit
     cards = {part.name: part.card for part in all_parts()}
     users: dict[str, list[str]] = {}
