@@ -18,6 +18,7 @@ from isthmus.encoders import ImageBind
 from isthmus.hub.address import _commit
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import compose, read_manifest
+from isthmus.model.sharing.export import export
 
 CONFIGURATION = {
     "backbone": {
@@ -49,7 +50,8 @@ def test_a_bundle_is_opened_with_the_commits_that_it_was_trained_beside(
 ) -> None:
     write_llm(tmp_path / "llm")
     write_imagebind(tmp_path / "imagebind")
-    llm, encoder = hub.add("org/llm", tmp_path / "llm"), hub.add("org/imagebind", tmp_path / "imagebind")
+    llm = hub.add("org/llm", tmp_path / "llm", licence="apache-2.0")
+    encoder = hub.add("org/imagebind", tmp_path / "imagebind")
     model = compose(AnyToAny, deepcopy(CONFIGURATION), tmp_path)
     model.configuration = CONFIGURATION
     model.configure_model()
@@ -69,6 +71,8 @@ def test_a_bundle_is_opened_with_the_commits_that_it_was_trained_beside(
     assert opened.backbone.language_model.checkpoint.name == llm
     assert opened.save(tmp_path / "again", "encoder_alignment").is_dir()
     assert read_manifest(tmp_path / "again")["experts"] == manifest["experts"]
+    card = (export(bundle, tmp_path / "handed", "mit") / "README.md").read_text()
+    assert f"hf://org/llm@{llm}" in card and "apache-2.0" in card
 
 
 def test_what_another_program_leaves_in_the_cache_changes_no_expert(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def list_repository(address: Address) -> Listing:
     return found
 
 
+def stated_on_hub(address: Address) -> list[str]:
+    """The licence that was told with the listing of a resolved address; nothing if nobody has asked for that."""
+    found = _read(_kept(address))
+    return [found.licence] if found is not None and found.licence else []
+
+
 def is_listed(address: Address) -> bool:
     """Whether :func:`list_repository` needs no hub."""
     return _read(_kept(address)) is not None

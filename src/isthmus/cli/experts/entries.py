@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from isthmus.data.licences import stated_licences
 from isthmus.hub.address import is_address, parse_address
 from isthmus.hub.listing import list_repository
 from isthmus.hub.selection import read_files
@@ -70,7 +71,8 @@ def entry_of(name: str, folder: Path, purpose: str = "", card: PartCard | None =
             path=path,
             fetch=partial(fetch_published, known, folder),
         )
-    licence = "" if card is None else f"published: {card.weights}"
+    stated = next(filter(None, map(stated_licences, (path, path.parent))), [])
+    licence = ", ".join(stated) or ("" if card is None else f"published: {card.weights}")
     if path.exists():
         return Entry(name=name, purpose=purpose, card=card, licence=licence, size=_size_of(path), path=path)
     wanted = f" for {card.checkpoint}" if card is not None else f", and no expert of this name ({', '.join(EXPERTS)})"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.licences import stated_licences
+from isthmus.hub.address import is_address, parse_address
+from isthmus.hub.listing import stated_on_hub
 from isthmus.model.bundle import MANIFEST, read_components, read_manifest
 from isthmus.model.relocation import CHECKPOINT, ELSEWHERE, held, relocated
 from isthmus.model.sharing.archive import ENDING, pack
@@ -105,6 +107,8 @@ def _licences(folder: Path, manifest: Mapping[str, Any], published: Mapping[str,
     for role, one in manifest["experts"].items():
         path = there.get(Path(one[CHECKPOINT]).name, Path(one[CHECKPOINT]))
         stated = next(filter(None, map(stated_licences, (path, path.parent))), None)
+        if is_address(one[CHECKPOINT]):
+            stated = stated_on_hub(parse_address(one[CHECKPOINT]))
         if stated:
             found[role] = ", ".join(stated)
         elif one["class"] in published:
