@@ -159,6 +159,11 @@ def test_what_was_written_before_is_read_under_todays_names() -> None:
     assert ours["init_args"] == {"num_inference_steps": 3, "dtype": "float16"}
     assert theirs["init_args"] == {"steps": 3, "lora": {"rank": 2}}, "others' options are theirs"
     assert found["training"]["stages"]["one"] == {"steps": 7, "warmup_ratio": 0.1, "data": {"workers": 1.0}}
+    moved = [{"class_path": "isthmus.encoders.whisper.Whisper"}, {"class_path": "isthmus.data.JsonLines"}]
+    assert [each["class_path"] for each in renamed(moved)] == [
+        "isthmus.encoders.speech.whisper.Whisper",
+        "isthmus.data.JsonLines",
+    ]
     assert "workers" in CONFIG["data"], "what was given is as it was"
     assert present_names("isthmus.training.objectives.GroupPolicy")["group"] == "num_generations"
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 MOVED = {
     f"isthmus.{room}.{old}": f"isthmus.{room}.{new}"
@@ -52,6 +53,14 @@ MOVED = {
     "isthmus.evaluation.views": "isthmus.display.views",
 }
 """Modules that a configuration, a modality's specification or a notebook could name, by their names of 0.1."""
+
+
+def present_path(class_path: Any) -> Any:
+    """A class's path with its module's present name; whatever else is given, as it is."""
+    if not isinstance(class_path, str):
+        return class_path
+    module, dot, name = class_path.rpartition(".")
+    return f"{MOVED.get(module, module)}{dot}{name}"
 
 
 class MovedFinder(MetaPathFinder):

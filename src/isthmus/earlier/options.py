@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from isthmus.earlier.modules import present_path
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -137,7 +139,7 @@ def refuse(configuration: Any, where: str) -> None:
 
 
 def renamed(configuration: Any) -> Any:
-    """A copy of what an earlier version wrote, in which every option has its present name, and none is gone.
+    """A copy of what an earlier version wrote: options and classes' modules have present names, and none is gone.
 
     Args:
         configuration: as for :func:`refuse`.
@@ -150,7 +152,11 @@ def renamed(configuration: Any) -> Any:
                 rows = changes.get(id(value), ())
                 names = {old: new for row in rows for old, new in row.names.items()}
                 gone = {name for row in rows for name in row.gone}
-                return {names.get(key, key): copied(own) for key, own in value.items() if key not in gone}
+                return {
+                    names.get(key, key): present_path(own) if key == "class_path" else copied(own)
+                    for key, own in value.items()
+                    if key not in gone
+                }
             case list():
                 return [copied(own) for own in value]
             case _:

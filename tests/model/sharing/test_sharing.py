@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from model.test_bundle import CHAT, CONFIGURATION, rewrite
+from model.test_bundle import CHAT, CONFIGURATION, EARLIER, rewrite
 
+from isthmus.earlier.options import renamed
 from isthmus.model import AnyToAny
 from isthmus.model.sharing.archive import NAME, unpack
 from isthmus.model.sharing.export import export, without_paths
@@ -96,17 +97,25 @@ def test_the_same_model_gives_the_same_file(stage: Path, tmp_path: Path) -> None
         export(stage, tmp_path / "m.tar")
 
 
-def test_a_bundle_of_before_renames_is_handed_on_and_used(clone: Path, stage: Path, tmp_path: Path) -> None:
-    configuration = json.loads(json.dumps(CONFIGURATION))
-    configuration["backbone"]["init_args"]["language_model"]["init_args"]["recompute"] = False
-    for generator in configuration["output_side"]["init_args"]["generators"]:
-        generator["init_args"]["precision"] = "float32"
-    rewrite(stage, configuration=configuration)
+def test_a_bundle_of_before_renames_is_handed_on_and_used(
+    clone: Path, stage: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Options, and modules that moved: whoever gets it can't rename them, and is told nothing of it."""
+    written = json.dumps(CONFIGURATION)
+    for present, old in EARLIER.items():
+        written = written.replace(f'"{present}":', f'"{old}":')
+    for name, module in (("StableDiffusion", "stable_diffusion"), ("AudioLDM", "audioldm")):
+        written = written.replace(f"generators.{name}", f"generators.{module}.{name}")
+    earlier = json.loads(written)
+    assert earlier != CONFIGURATION
+    rewrite(stage, configuration=earlier)
     out = export(stage, tmp_path / "old.zip")
     open_export(out, tmp_path / "theirs", experts_root=clone)
     manifest = json.loads((tmp_path / "theirs/manifest.json").read_text())
-    assert "recompute" not in json.dumps(manifest) and "precision" not in json.dumps(manifest)
+    assert json.dumps(renamed(manifest["configuration"])) == json.dumps(manifest["configuration"])
     assert AnyToAny.from_checkpoint(tmp_path / "theirs").outputs == ["image", "audio"]
+    assert AnyToAny.from_checkpoint(stage).outputs == ["image", "audio"]
+    assert not [warning for warning in recwarn if "is called" in str(warning.message)]
 
 
 def test_an_import_without_experts_says_which_are_absent(clone: Path, stage: Path, tmp_path: Path) -> None:
