@@ -45,6 +45,8 @@ def test_a_fact_is_read_in_whole_words() -> None:
     hours = by_text["How many hours are in a day?"]
     assert hours.is_answered_by("Twenty-four hours.") and not hours.is_answered_by("twenty, or four")
     assert not [question for question in plain_questions() if question.is_answered_by(question.text)]
+    waffle = "It is a question of the one that I am to ask, and so on, in the end."
+    assert not [question for question in plain_questions() if question.is_answered_by(waffle)]
 
 
 def test_a_users_file(tmp_path: Path) -> None:
