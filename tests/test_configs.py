@@ -53,6 +53,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_clone(tmp_path_factory.mktemp("clone"))
     write_own_digits(folder)
     write_own_captioned(folder)
+    (folder / "examples").symlink_to(CONFIGS.parent / "examples")
     return folder
 
 

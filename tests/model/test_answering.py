@@ -79,7 +79,9 @@ def test_an_answer_leaves_no_gradients_and_no_mode_behind(model: AnyToAny) -> No
 
 def test_required_media_need_a_generator(build: Any) -> None:
     model = build(outputs=("image",))
-    with pytest.raises(ValueError, match=r"audio is required, but this model makes text, image: ask for one of these"):
+    with pytest.raises(
+        ValueError, match=r"audio is required, but this model makes text, image\. Fix: ask for one of these"
+    ):
         model.answer(model.prompts([DRAW]), FEW, [[IMAGE, AUDIO]])
     with pytest.raises(ValueError, match=r"require: found 'smell'; expected media: image, video, audio, points"):
         model.chat([{"role": "user", "content": "draw"}], require=["smell"])
@@ -117,7 +119,7 @@ def test_a_model_of_text_alone_chats(build: Any) -> None:
     model = build(inputs=(), outputs=())
     reply = model.chat([{"role": "user", "content": "hello"}], sampling=Sampling(max_new_tokens=5))
     assert shown(reply) == ["text"] and 1 <= reply.tokens <= 5 and reply.ended in ("end", "length")
-    with pytest.raises(ValueError, match="image is required, but this model makes text: "):
+    with pytest.raises(ValueError, match=r"image is required, but this model makes text\. Fix: "):
         model.chat([{"role": "user", "content": "draw"}], require=["image"])
     with pytest.raises(ValueError, match="found image as input; this model's inputs are text"):
         model.chat([{"role": "user", "content": [{"type": "image", "image": medium("image", 1)}]}])

@@ -104,7 +104,7 @@ def no_test(records: list[dict[str, Any]]) -> None:
         (other_label, "train", r"manifest\.jsonl:1: label: found 'dog'; expected a digit"),
         (other_modality, "train", r"manifest\.jsonl:1: modality: found 'smell'; expected one of image, video"),
         (other_path, "train", r"gone\.png"),
-        (no_test, "test", r"found no record with .*'split': \['test'\].*expected at least one"),
+        (no_test, "test", r"found no record of which .*'split' is test.*expected at least one"),
     ],
 )
 def test_each_fault_is_one_clear_error(

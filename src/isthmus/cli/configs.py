@@ -54,7 +54,8 @@ def find_config(name: str) -> str:
     )
     raise ValueError(
         f"-c {name}: found no such file, neither here nor under configs/; expected a path or one of: "
-        f"{', '.join(known) or 'none, since there is no configs folder here: run from the repository'}"
+        f"{', '.join(known) or 'none, since there is no configs folder here'}. "
+        f"Fix: {'correct the name' if known else 'run from the repository, or give a path'}."
     )
 
 

@@ -40,7 +40,8 @@ def read_config(checkpoint: Path, section: str, default: Config) -> Config:
         return default
     if not checkpoint.is_dir():
         raise ValueError(
-            f"{checkpoint}: no such checkpoint; expected a {', '.join(SUFFIXES)} file, or a folder that holds one"
+            f"{checkpoint}: no such checkpoint; expected a {', '.join(SUFFIXES)} file, or a folder that holds one. "
+            "Fix: correct the path, or fetch the checkpoint."
         )
     file = checkpoint / "config.json"
     if not file.is_file():

@@ -25,7 +25,7 @@ class Generator(FrozenExpert):
     """Attributes that only :meth:`generate` reads; conditions don't depend on them."""
 
     denoises: ClassVar[bool] = True
-    """Whether it has a denoising loss."""
+    """Whether it has a denoising loss; one that has overrides :meth:`prepare` and :meth:`denoising_loss`."""
 
     @property
     def condition_shape(self) -> tuple[int, int]:
@@ -61,8 +61,12 @@ class Generator(FrozenExpert):
         raise NotImplementedError
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """One medium -> the denoising target, without a batch axis. Runs in data workers."""
-        raise NotImplementedError
+        """One medium -> the denoising target, without a batch axis. Runs in data workers.
+
+        Raises:
+            ValueError: this generator has no denoising loss.
+        """
+        raise ValueError(self._no_denoising())
 
     def request(self) -> Request | None:
         """The part of a medium that :meth:`prepare` reads: see :meth:`isthmus.encoders.base.Encoder.request`."""
@@ -72,8 +76,18 @@ class Generator(FrozenExpert):
         """(B,) the denoising error of each content given its condition, for the scheduler's prediction type.
 
         ``seeds`` (B,) int64 determine each sample's noise and timestep, independent of the batch and the process.
+
+        Raises:
+            ValueError: this generator has no denoising loss.
         """
-        raise NotImplementedError
+        raise ValueError(self._no_denoising())
+
+    def _no_denoising(self) -> str:
+        return (
+            f"losses.denoising: {self.checkpoint}: found {self.modality} to denoise; {type(self).__name__} has no "
+            "denoising loss. Fix: leave files out of the assistant's turns (target_files: false), since their captions "
+            "train by alignment."
+        )
 
     def generate(
         self,

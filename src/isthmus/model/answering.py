@@ -23,8 +23,8 @@ def check_served(required: Sequence[Sequence[Modality]] | None, outputs: Sequenc
         for modality in row:
             if modality not in outputs:
                 raise ValueError(
-                    f"{modality} is required, but this model makes {', '.join(['text', *outputs])}: "
-                    f"ask for one of these, or configure a generator for {modality}"
+                    f"{modality} is required, but this model makes {', '.join(['text', *outputs])}. Fix: ask for one "
+                    f"of these, or configure a generator for {modality}."
                 )
 
 

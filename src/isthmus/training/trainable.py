@@ -23,7 +23,7 @@ def select_parts(model: AnyToAny, wanted: Sequence[str], stage: str) -> list[str
         if not matches:
             raise ValueError(
                 f"stage '{stage}': trains names '{name}', which this model doesn't have; its parts are "
-                f"{', '.join(known) or 'none'}. Take it out of the stage, or configure the part."
+                f"{', '.join(known) or 'none'}. Fix: take it out of the stage's trains, or configure the part."
             )
         chosen += [part for part in matches if part not in chosen]
     return chosen

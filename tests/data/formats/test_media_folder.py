@@ -82,9 +82,9 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     assert source[2].details == {**known, "caption": "dog", "modality": "image"}
     assert len(MediaFolder(place, splits=["validation"])) == 1
     flat = MediaFolder(folder(tmp_path / "flat", {"train/1.png": b"x"}))
-    with pytest.raises(DataError, match=r"1\.png: found it in no class's folder"):
+    with pytest.raises(DataError, match=r"1\.png: found neither a caption nor a class's folder"):
         flat[0]
-    with pytest.raises(ValueError, match="found no record with"):
+    with pytest.raises(ValueError, match="found no record of which 'split' is test"):
         MediaFolder(place, splits=["test"])
     with pytest.raises(ValueError, match="nor media; expected one of them"):
         MediaFolder(folder(tmp_path / "none", {"a.txt": "x"}))

@@ -79,6 +79,9 @@ def test_a_record_without_a_caption_is_named() -> None:
     trainer: Any = SimpleNamespace()
     with pytest.raises(ValueError, match=r"set/3: caption: found '7'; expected a caption"):
         CaptionEvaluation().on_test_batch_end(trainer, trainer, [Reply(["a dog"])], batch, 0)
+    batch.details[0]["caption"] = "a cat"
+    with pytest.raises(ValueError, match=r"set/3: found no 'kind' among id, caption; .*Fix: name another in 'by'"):
+        CaptionEvaluation(by="kind").on_test_batch_end(trainer, trainer, [Reply(["a dog"])], batch, 0)
     with pytest.raises(ValueError, match="samples: found -1"):
         CaptionEvaluation(samples=-1)
 

@@ -118,10 +118,10 @@ def test_faults_name_the_record_and_the_fix(manifest: Path, tmp_path: Path) -> N
         with pytest.raises(ValueError, match=r"other\.jsonl.*caption"):
             CaptionedSet(other).pool(Modality.IMAGE, "train")
         other = written([record for record in records if record["split"] == "train"])
-        with pytest.raises(ValueError, match=r"other\.jsonl: found no record with .*'test'"):
+        with pytest.raises(ValueError, match=r"other\.jsonl: found no record of which .*'split' is test"):
             CaptionedSet(other).pool(Modality.IMAGE, "test")
         other = written([record | {"split": "test"} for record in records])
-        with pytest.raises(ValueError, match=r"found no record with .*'train'"):
+        with pytest.raises(ValueError, match=r"found no record of which .*'split' is train"):
             CaptionedSet(other)
         other = written([record for record in records if record["modality"] == "points"])
         with pytest.raises(ValueError, match=r"found points in the training split; expected images or videos\. Fix"):

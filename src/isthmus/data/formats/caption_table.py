@@ -78,8 +78,9 @@ class CaptionTable(RecordSource):
             example[caption]
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"{path}: found the columns {', '.join(records.columns)[:200]}; expected {caption!r} and those of the "
-                f"file name {file!r} ({error!r}). Fix: name them as the table does."
+                f"{path}: found the columns {', '.join(records.columns)[:200]}; expected {caption!r}, which 'caption' "
+                f"names, and those in the braces of 'file', {file!r}. Fix: name columns that the table has, as "
+                f"caption: text and file: '{{name}}'."
             ) from error
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:

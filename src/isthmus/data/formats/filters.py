@@ -42,7 +42,7 @@ def kept_records(
                 raw, where = records.raw(index)
                 record = mapping(raw, where)
                 found = {
-                    field: read[field](record, where) if read and field in read else str(record.get(field))
+                    field: read[field](record, where) if read and field in read else _told(record.get(field))
                     for field in wanted
                 }
         except DataError:
@@ -54,10 +54,17 @@ def kept_records(
         elif len(others[wrong[0]]) < SHOWN:
             others[wrong[0]][found[wrong[0]]] = None
     if not kept:
-        asked = {field: list(values) for field, values in chosen.items() if values}
+        asked = " and ".join(f"'{field}' is {' or '.join(map(str, chosen[field] or ()))}" for field in wanted)
         field = next(field for field, values in others.items() if values)
+        there = [value for value in others[field] if value]
+        has = f"the records have {', '.join(there)}" if there else f"none has the field '{field}'"
+        fix = "ask for a value that there is" if there else f"add the field '{field}'"
         raise ValueError(
-            f"{records.path}: found no record with {asked} ({field} is {', '.join(others[field])}); expected at least "
-            "one. Fix: widen the filters."
+            f"{records.path}: found no record of which {asked} ({has}); expected at least one. Fix: {fix}, or leave "
+            "the filter out."
         )
     return kept
+
+
+def _told(value: Any) -> str:
+    return "" if value is None else str(value)

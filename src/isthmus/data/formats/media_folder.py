@@ -149,7 +149,10 @@ class SortedFiles:
         folder = PurePosixPath(name).parent
         if not folder.name or folder.name in SPLITS:
             raise fault(
-                self.where(index), "found it in no class's folder", "one, or a metadata.jsonl", "add the captions"
+                self.where(index),
+                "found neither a caption nor a class's folder around it",
+                f"{' or '.join(TABLES)} beside it, or one folder a class",
+                "write the table with a caption for each file, or sort the files",
             )
         split = _split(folder.parent.as_posix())
         row = {str(modality_of(name)): name, "label": folder.name, "id": name}

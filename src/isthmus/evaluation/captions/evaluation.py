@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,24 @@ class CaptionEvaluation(pl.Callback):
         """Keeps the batch's predictions.
 
         Raises:
-            ValueError: a record has no reference.
+            ValueError: a record has no reference, or not the detail ``by``.
         """
         replies: Sequence[Reply] = outputs
         for reply, details in zip(replies, batch.details, strict=True):
             if details.get("repeated"):  # padding of the last batch for several processes
                 continue
-            group = "" if self.by is None else str(details.get(self.by))
-            self._predictions.append((str(details.get("id")), reply.text, captions_of(details, self.reference), group))
+            captions = captions_of(details, self.reference)
+            self._predictions.append((str(details.get("id")), reply.text, captions, self._group(details)))
+
+    def _group(self, details: Mapping[str, Any]) -> str:
+        if self.by is None:
+            return ""
+        if details.get(self.by) is None:
+            raise ValueError(
+                f"{details.get('id')}: found no {self.by!r} among {', '.join(details) or 'no details'}; expected the "
+                "detail that the evaluation's 'by' names. Fix: name another in 'by', or leave it out."
+            )
+        return str(details[self.by])
 
     def _groups(self, predictions: Sequence[Prediction]) -> dict[str, list[Prediction]]:
         """The samples of each group, by the suffix of its name in the report; all samples first."""

@@ -5,7 +5,7 @@ Source: Jun and Nichol, arXiv 2305.02463; diffusers' ``ShapEPipeline`` and its c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class ShapE(PipelineExpert):
     )
 
     modality = Modality.POINTS
+    # The published pipeline has no encoder from points to latents.
     denoises = False
     pipeline_name = "ShapEPipeline"
     denoiser_part = "prior"
@@ -133,6 +134,7 @@ class ShapE(PipelineExpert):
         scaled: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
         return scaled[:, None]
 
+<<<<<<< HEAD
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """Not supported: see :meth:`denoising_loss`.
 
@@ -156,6 +158,8 @@ class ShapE(PipelineExpert):
         )
 
     @takes_present_names
+=======
+>>>>>>> 21b5bfc (The first page begins with talking and with a reader's own captions; three tutorials, an index, questions, and errors as they are)
     @in_own_precision
     def generate(
         self,
