@@ -96,7 +96,7 @@ QUICK = {
     "data": {"batch_size": 4, "num_workers": 0},
     "training": {"stages": {"encoder_alignment": {"steps": 1}}},
     "trainer": {"accelerator": "cpu", "logger": False, "enable_progress_bar": False},
-    "model": {"backbone": {"init_args": {"max_tokens": 900}}, "sampling": {"max_new_tokens": 4}},
+    "model": {"backbone": {"init_args": {"max_length": 900}}, "sampling": {"max_new_tokens": 4}},
 }
 
 

@@ -134,32 +134,7 @@ class ShapE(PipelineExpert):
         scaled: Tensor = functional.normalize(embeddings, dim=-1) * embeddings.shape[-1] ** 0.5
         return scaled[:, None]
 
-<<<<<<< HEAD
-    def prepare(self, medium: Media) -> dict[str, Tensor]:
-        """Not supported: see :meth:`denoising_loss`.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(self._no_encoder())
-
-    def denoising_loss(self, content: Mapping[str, Tensor], condition: Condition, seeds: Tensor) -> Tensor:
-        """Not supported: the published pipeline has no encoder from point clouds to latents.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(self._no_encoder())
-
-    def _no_encoder(self) -> str:
-        return (
-            f"losses.denoising: {self.checkpoint}: ShapEPipeline has no encoder from points to latents, and so no "
-            "denoising loss. Leave files of points out of the assistant's turns: their captions train by alignment."
-        )
-
     @takes_present_names
-=======
->>>>>>> 21b5bfc (The first page begins with talking and with a reader's own captions; three tutorials, an index, questions, and errors as they are)
     @in_own_precision
     def generate(
         self,
