@@ -1,0 +1,60 @@
+"""``isthmus export`` and ``isthmus import``, and commands beside experts that lie elsewhere, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from isthmus import cli
+
+SHORT = ["--max_new_tokens", "2", "--num_inference_steps", "1", "--device", "cpu"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(args))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_a_model_goes_from_one_layout_to_another(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (bundle.parent / "matrix.json").write_text(json.dumps({"cells": {"text->text": {"digit": 0.5, "n": 4}}}))
+    cli.main(["export", str(bundle), "ours.zip"])
+    (bundle.parent / "matrix.json").unlink()
+    said = capsys.readouterr().out
+    assert "exported: ours.zip" in said and "--license states yours" in said
+    models = shutil.copytree(bundle.parents[2] / "checkpoints" / "pocket", tmp_path / "models")
+    cli.main(["import", "ours.zip", "--out", "theirs"])
+    said = capsys.readouterr().out
+    assert "backbone: CausalBackbone checkpoints/pocket/llama (not found here)" in said
+    assert "chat:     isthmus chat --model theirs --experts_root FOLDER" in said
+    assert "- matrix.json: digit 0.500, the mean of 1 cells of 4 prompts" in Path("theirs/README.md").read_text()
+
+    request = ["generate", "--model", "theirs", "--text", "hi", "--out", "answer", *SHORT]
+    said = refused(capsys, *request)
+    assert (
+        "theirs: found no " in said and "backbone (checkpoints/pocket/llama)" in said and "--experts ROLE=PATH" in said
+    )
+    (models / "llama").rename(tmp_path / "llm")
+    cli.main([*request, "--experts", "backbone=llm", "--experts_root", "models"])
+    assert Path("answer/reply.json").is_file()
+
+    cli.main(["import", "ours.zip", "--experts", "backbone=llm", "--experts_root", "models"])
+    said = capsys.readouterr().out
+    assert f"expert:   backbone: CausalBackbone {tmp_path}/llm\n" in said and "isthmus chat --model runs/ours\n" in said
+    Path("set.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
+    cli.main(["data", "lint", "set.jsonl", "--model", "runs/ours", "--fail_on", "never"])
+    assert "1 usable" in capsys.readouterr().out
+
+
+def test_what_cannot_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "gone.zip: found no such file" in refused(capsys, "import", "gone.zip", "--out", str(tmp_path / "out"))
+    assert "found something of that name" in refused(capsys, "import", "gone.zip", "--out", str(tmp_path))
+    assert "found no FILE, which must be given" in refused(capsys, "import")
+    assert "--delta" in refused(capsys, "import", "nextgpt-v1")
