@@ -78,7 +78,8 @@ def made() -> Parser:
 
 
 def said(capsys: pytest.CaptureFixture[str], *args: str, run: Callable[[list[str]], Any] | None = None) -> str:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ISTHMUS_DEBUG", raising=False)
         (run or made().parse_args)(list(args))
     message = capsys.readouterr().err
     assert ended.value.code == 2 and message.startswith("error: ") and "Namespace" not in message
@@ -190,6 +191,16 @@ def test_an_option(args: list[str], expected: str, capsys: pytest.CaptureFixture
 )
 def test_a_plain_command(args: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.match(expected.replace("?", r"\?"), said(capsys, *args, run=cli.main))
+
+
+def test_the_whole_message_is_for_those_who_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_DEBUG", "1")
+    with pytest.raises(SystemExit):
+        made().parse_args(["fit", "--training.run", "3"])
+    message = capsys.readouterr().err
+    assert "Subtypes: " in message and message.splitlines()[-1].startswith("error: --training.run: found '3'")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

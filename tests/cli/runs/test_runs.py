@@ -140,8 +140,8 @@ def test_configs_and_figures_are_compared(folder: Path, capsys: pytest.CaptureFi
             ["measured by different protocols: these figures can't be compared", "sampling.temperature: 0 -> 1"],
         ),
         (
-            matrix(0.9, n=40, sampling={"temperature": 0}),
-            ["measured by different protocols", "cells.text->text.n: 200 -> 40"],
+            matrix(0.9, n=40),
+            ["measured by different protocols", "cells.text->text.n: 200 -> 40", "doesn't say how it was measured"],
         ),
         (matrix(0.9), ["other.json doesn't say how it was measured: it may be by another protocol"]),
     ],
@@ -155,6 +155,33 @@ def test_figures_of_different_protocols_are_said_to_be(
     assert all(words in said for words in expected), said
     found = json.loads(told(capsys, "compare", str(folder / "finished/matrix.json"), str(file), "--json"))
     assert found["figures"]["figures"]["protocol"] or found["figures"]["figures"]["without_protocol"] == [str(file)]
+
+
+def test_every_kind_of_result_file_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage_folder(tmp_path / "run" / "one", "one")
+    share = {"share": 0.5, "n": 4, "interval": [0.2, 0.8]}
+    ways = {way: {"recall_at_1": 0.5, "median_rank": 2.0} for way in ("medium_to_caption", "caption_to_medium")}
+    talk = {"natural": {"all": {"intent": share}, "kinds": {"make": {"intent": share}}}}
+    files = {
+        "captions.json": {"model": {"n": 3, "cider_d": 1.0, "rouge_l": 0.5, "rouge_l_interval": [0.4, 0.6]}},
+        "retrieval.json": {"image": {"encoder": {"n": 5, **ways}}},
+        "talk.json": talk,
+        "mine.json": {"score": 7, "seen": True},
+    }
+    for name, content in files.items():
+        (tmp_path / "run" / name).write_text(json.dumps(content))
+    assert told(capsys, "runs", str(tmp_path)).splitlines()[2:] == [
+        "  captions.json: cider_d 1, rouge_l 0.5",
+        "  mine.json: score 7",
+        "  retrieval.json: image.encoder.medium_to_caption.recall_at_1 0.5, "
+        "image.encoder.caption_to_medium.recall_at_1 0.5",
+        "  talk.json: natural.all.intent 0.5",
+    ]
+    talk["natural"]["all"]["intent"] = {"share": 0.95, "n": 4, "interval": [0.9, 1.0]}
+    (tmp_path / "better.json").write_text(json.dumps(talk))
+    said = told(capsys, "compare", str(tmp_path / "run/talk.json"), str(tmp_path / "better.json"))
+    (row,) = [line.split() for line in said.splitlines() if "natural.all.intent.share" in line]
+    assert row == ["natural.all.intent.share", "0.5", "0.95", "+0.45", "intervals", "apart"]
 
 
 def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -31,9 +32,14 @@ class Parser(ArgumentParser):
         self.read: list[str] = []
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Writes the message and exits with code 2; a part's own parser raises, and the outer one exits."""
+        """Writes the message and exits with code 2; a part's own parser raises, and the outer one exits.
+
+        With ``ISTHMUS_DEBUG=1`` jsonargparse's own message comes before it: every type that was tried, and all values.
+        """
         if not self.exit_on_error:
             super().error(message, ex)
+        if os.environ.get("ISTHMUS_DEBUG") == "1":
+            sys.stderr.write(f"{message}\n\n")
         parser = getattr(ex, "subcommand_parser", None) or self
         sys.stderr.write(f"error: {parser.told(message)}\n" if isinstance(parser, Parser) else f"error: {message}\n")
         raise SystemExit(2) from ex

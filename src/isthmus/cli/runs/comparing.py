@@ -12,15 +12,13 @@ from jsonargparse import Namespace
 
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.runs.found import MANIFEST, read_config
-from isthmus.cli.runs.results import Result, read_result, results_in
+from isthmus.cli.runs.results import Result, is_count, read_result, results_in
 from isthmus.paths import user_path
 
 OWN = {"training.folder", "experts", "experts_root", "overwrite", "ckpt_path"}
 """Settings that differ between any two runs, or that say nothing of what was learnt."""
 CONFIGS = (".yaml", ".yml")
 ABSENT = "(none)"
-COUNT = "n"
-"""Of samples, in result files: a part of how something was measured."""
 SHOWN = 8
 """So many differences of two protocols are shown."""
 
@@ -61,19 +59,16 @@ def compared(first: Result, second: Result) -> dict[str, Any]:
     unstated = [str(one.path) for one in (first, second) if one.protocol is None]
     differs = {} if None in protocols else dict(_differences(first.protocol or {}, second.protocol or {}))
     names = [name for name in first.figures if name in second.figures]
-    counts = {
-        name: [int(first.figures[name]), int(second.figures[name])]
-        for name in names
-        if name.rpartition(".")[2] == COUNT
-    }
-    differs |= {name: values for name, values in counts.items() if values[0] != values[1]}
+    if unstated:  # then samples that differ in number are all that can be told
+        counts = {name: [int(first.figures[name]), int(second.figures[name])] for name in names if is_count(name)}
+        differs = {name: values for name, values in counts.items() if values[0] != values[1]}
     rows = {
         name: {
             "values": [first.figures[name], second.figures[name]],
             "intervals_apart": _apart(first.intervals.get(name), second.intervals.get(name)),
         }
         for name in names
-        if name not in counts
+        if not is_count(name)
     }
     return {"protocol": differs, "without_protocol": unstated, "figures": rows}
 

@@ -80,11 +80,19 @@ def _headline(name: str, result: Result) -> str:
             mean = sum(share for _, share in firsts) / len(firsts)
             return f"{what} {mean:.3f}, the mean of {len(cells)} cells of {figures[cells[0]]:g} prompts"
     if name == "captions.json":
-        figures = {what: value for what, value in _of(figures, "model.").items() if what in ("cider_d", "rouge_l", "n")}
+        figures = {what: value for what, value in _of(figures, "model.").items() if what in ("cider_d", "rouge_l")}
     if name == "retrieval.json":
         figures = {what: value for what, value in figures.items() if what.endswith("recall_at_1")}
+    if name == "talk.json":
+        figures = {what: value for what, value in figures.items() if ".all." in what}
+    figures = {what.removesuffix(".share"): value for what, value in figures.items() if not is_count(what)}
     shown = [f"{what} {value:.3g}" for what, value in list(figures.items())[:4]]
     return ", ".join(shown) + (f" and {len(figures) - 4} more" if len(figures) > 4 else "")
+
+
+def is_count(name: str) -> bool:
+    """Whether a figure is a number of samples."""
+    return name.rpartition(".")[2] == "n"
 
 
 def _of(figures: Mapping[str, float], prefix: str) -> dict[str, float]:
@@ -103,7 +111,8 @@ def _figures(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def _interval(content: Mapping[str, Any], key: str) -> tuple[float, float] | None:
     beside = content.get("interval")
-    bounds = content.get(f"{key}_interval") or (beside.get(key) if isinstance(beside, dict) else None)
+    own = beside.get(key) if isinstance(beside, dict) else beside if key == "share" else None
+    bounds = content.get(f"{key}_interval") or own
     if isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(each, int | float) for each in bounds):
         return float(bounds[0]), float(bounds[1])
     return None
