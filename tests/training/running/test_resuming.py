@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from runs import NAMES, data, fit, stages
+from safetensors.torch import load_file, save_file
 from tiny_world import tiny_model
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -150,3 +152,20 @@ def test_a_python_run_takes_its_folder_alone(experts: dict[str, Path], tmp_path:
         fit(experts, tmp_path, NAMES[:1])
     other.lock.release()
     fit(experts, tmp_path, NAMES[:1], saves=False)
+
+
+def test_an_expert_with_other_weights_is_refused_and_a_moved_one_isnt(
+    experts: dict[str, Path], whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "isthmus")
+    moved = {name: Path(shutil.copytree(path, tmp_path / name)) for name, path in experts.items()}
+    go_on(moved, whole[0], 13, {}, None)
+    assert not differences(caplog)
+
+    other = Path(shutil.copytree(experts["image"], tmp_path / "other"))
+    weights = next((other / "vae").glob("*.safetensors"))
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(
+        ValueError, match=r"expert generator\.image: the checkpoint has \w+ \(image\), this run \w+ \(other\)"
+    ):
+        go_on(experts | {"image": other}, whole[0], 13, {}, None)

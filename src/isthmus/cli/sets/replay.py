@@ -139,7 +139,7 @@ def _of_config(config: str) -> LanguageModel:
         def fit(self, **_: Any) -> None:
             """Nothing: the model is all that is wanted."""
 
-    language_model = Composed(["fit", "-c", config]).model.backbone.language_model
+    language_model: Any = Composed(["fit", "-c", config]).model.backbone.language_model
     language_model.lora = None  # nothing is trained here, and what adapters begin with changes no answer
     return language_model
 

@@ -2,7 +2,7 @@
 
 A difference that is safe within a stage (learning rate, weight decay, LoRA's dropout, loss weights, the schedule's
 form) is told, and the new value is taken. One that would make the stored state mean something else (what trains, the
-optimizer's class, LoRA's scale, the data's order) is refused.
+optimizer's class, LoRA's scale, the data's order, an expert's weights) is refused.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from isthmus.cache.fingerprint import fingerprint
 from isthmus.earlier.options import present_names
+from isthmus.frozen import is_shapes_only
+from isthmus.hub.address import address_of
 from isthmus.model import AnyToAny
 from isthmus.training.stage import Stage
 
@@ -31,6 +36,9 @@ REFUSED |= {"lora.target_modules", "lora.method"}
 
 GONE = {"objective.prepares", "objective.makes"}
 """What earlier versions stored, and which follows from the rest."""
+
+EXPERT = "expert "
+"""How the name of a frozen expert begins: by its role, and refused if its weights are others."""
 
 _OWN = {"params", "lr", "initial_lr", "name"}
 
@@ -64,8 +72,16 @@ def describe(stage: Stage, model: AnyToAny, trainer: pl.Trainer, data: str) -> d
     described |= {"lora": None} if lora is None else {f"lora.{name}": value for name, value in asdict(lora).items()}
     for optimizer in trainer.optimizers:
         described |= _described(optimizer)
+    for role, expert in ({} if is_shapes_only() else model.experts()).items():
+        path = Path(expert.checkpoint)
+        described[EXPERT + role] = f"{_fingerprint(path)} ({address_of(path) or path.name})"
     plain_values: dict[str, Any] = json.loads(json.dumps(described, default=str))
     return plain_values
+
+
+@cache
+def _fingerprint(checkpoint: Path) -> str:
+    return fingerprint(checkpoint)[:12]  # within a process weights stay as they are
 
 
 def _described(optimizer: Optimizer) -> dict[str, Any]:
@@ -91,6 +107,13 @@ def _present(stored: dict[str, Any]) -> dict[str, Any]:
     objective = present_names(f"isthmus.training.{stored.get('objective')}")
     names |= {f"objective.{old}": f"objective.{new}" for old, new in objective.items()}
     return {names.get(name, name): value for name, value in stored.items()}
+
+
+def _differs(name: str, stored: Mapping[str, Any], present: Mapping[str, Any]) -> bool:
+    if name.startswith(EXPERT):  # an earlier version says nothing of experts, and a moved one is the same
+        both = [str(found[name]).split()[0] for found in (stored, present) if name in found]
+        return len(set(both)) > 1
+    return bool(stored.get(name) != present.get(name))
 
 
 class Resumption:
@@ -122,9 +145,9 @@ class Resumption:
         stored, present = self._stored, self._present
         if stored is None or not present:
             return
-        names = [name for name in stored | present if name not in GONE and stored.get(name) != present.get(name)]
+        names = [name for name in stored | present if name not in GONE and _differs(name, stored, present)]
         said = {name: f"{name}: the checkpoint has {stored.get(name)}, this run {present.get(name)}" for name in names}
-        refused = [said[name] for name in names if name in REFUSED]
+        refused = [said[name] for name in names if name in REFUSED or name.startswith(EXPERT)]
         if refused:
             raise ValueError(
                 "checkpoint: it can't go on under another configuration. "
