@@ -342,8 +342,9 @@ def test_configs_of_this_folder_come_before_the_repositorys(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     shipped = configs.find_config("stage1.yaml")
     assert Path(shipped) == configs.REPOSITORY / "configs" / "stage1.yaml"
-    assert configs.find_config("engines/ddp.yaml") and configs.default_config() == [
-        str(configs.REPOSITORY / "configs" / "pocket.yaml")
+    assert configs.find_config("engines/ddp.yaml")
+    assert configs.default_configs() == [
+        str(configs.REPOSITORY / "configs" / name) for name in (*configs.DEFAULTS, configs.WORLD)
     ]
     own = tmp_path / "configs" / "stage1.yaml"
     own.parent.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny_captions import write_captioned
 from tiny_manifest import write_set
 from tiny_world import tiny_clone
 
 from isthmus.cli.training import Command
+from isthmus.evaluation import MatrixEvaluation
 from isthmus.pocket.judges.digit_reader import save_weights
 from isthmus.pocket.judges.speech import FILE, SpeechReader
 from isthmus.training import StageSwitch
@@ -22,6 +25,8 @@ from isthmus.training.trainable import select_parts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # tests/test_engines.py and tests/test_full_size.py have the other folders'.
+LAYERS = ("trainer.yaml", "stages.yaml", "pocket.yaml")
+"""Read before the others."""
 NAMES = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.rglob("*.yaml")
@@ -111,14 +116,17 @@ def test_composes(name: str, compose: Compose, clone: Path, monkeypatch: pytest.
 
 
 def test_stages_are_defined_once() -> None:
-    stages = read("pocket.yaml")["training"]["stages"]
+    stages = read("stages.yaml")["training"]["stages"]
     paper = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
-    assert list(stages) == [*paper, "preference_tuning", "reward_tuning"]
+    assert list(stages) == [*paper, "preference_tuning"]
+    embedded = read("pocket.yaml")["training"]["stages"]
+    assert all(list(embedded[name]) == ["data"] for name in stages), "the embedded world says what is mixed"
+    stages |= embedded
     for name in NAMES:
-        training = read(name)["training"]
+        training = read(name).get("training", {})
         # Examples may change one: a stage of other rewards, or of other data. Captions of all kinds take more steps.
         may_change = name.startswith("examples/") or Path(name).stem in CAPTIONED
-        assert name == "pocket.yaml" or may_change or "stages" not in training, name
+        assert name in LAYERS or may_change or "stages" not in training, name
         assert set(training.get("run") or []) <= set(stages), name
         assert set(training.get("stages") or []) <= set(stages), name
 
@@ -129,14 +137,49 @@ def test_each_stage_starts_from_what_the_last_one_writes() -> None:
         own = read(name)["training"]
         assert own.get("init_from") == expected, name
         expected = f"{own['folder']}/{own['run'][-1]}"
+    whole = read("curriculum.yaml")["training"]
     for name in ("preference.yaml", "grpo.yaml"):
-        assert read(name)["training"]["init_from"] == expected, name
+        assert read(name)["training"]["init_from"] == f"{whole['folder']}/{whole['run'][-1]}", f"{name}: of quickstart"
 
 
 def test_one_stage_and_the_curriculum_hold_the_same_stages(compose: Compose) -> None:
     stage, curriculum = (compose(name).config["fit"] for name in ("stage2.yaml", "curriculum.yaml"))
     assert stage.training.stages == curriculum.training.stages
     assert (stage.model, stage.data) == (curriculum.model, curriculum.data)
+
+
+def own_set(folder: Path, **training: Any) -> str:
+    """A config that names a set of the user's own, and what else is given."""
+    sets = {"mine": {"class_path": "isthmus.data.JsonLines", "init_args": {"path": str(folder / "mine.jsonl")}}}
+    turns = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
+    (folder / "mine.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump({"data": {"sources": sets, "test": sets}, "training": training}))
+    return str(path)
+
+
+def test_a_set_of_ones_own_leaves_the_digits_out(clone: Path, tmp_path: Path) -> None:
+    given = {"stages": {"instruction_tuning": {"steps": 7}}}
+    cli = composed(own_set(tmp_path, **given), clone)
+    (switch,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, StageSwitch)]
+    assert set(cli.datamodule.sources) == {"mine"} and not cli.datamodule.validation
+    assert switch.names == ["encoder_alignment", "decoder_alignment", "instruction_tuning"], "the others' defaults stay"
+    stages = read("stages.yaml")["training"]["stages"]
+    assert [switch.stages[name].steps for name in switch.names] == [120, 450, 7]
+    assert switch.stages["instruction_tuning"].trains == stages["instruction_tuning"]["trains"]
+    assert all(stage.data is None for stage in switch.stages.values())
+    assert not any(isinstance(callback, MatrixEvaluation) for callback in cli.trainer.callbacks)
+    assert any(isinstance(callback, ModelCheckpoint) for callback in cli.trainer.callbacks)
+    assert "isthmus.pocket" not in cli.parser.dump(cli.config), "nothing of the embedded world's data is configured"
+
+
+def test_what_of_a_test_is_missing_is_said(clone: Path, tmp_path: Path) -> None:
+    cli = composed(own_set(tmp_path), clone)
+    with pytest.raises(ValueError, match=r"trainer.callbacks: found none that measures answers; .*Fix: add one, as in"):
+        cli.test()
+    cli.datamodule.test = {}
+    with pytest.raises(ValueError, match=r"data.test: found no set; .*Fix: name a set"):
+        cli.test()
 
 
 def test_an_understanding_model_has_no_output_side(compose: Compose) -> None:

@@ -84,15 +84,6 @@ def test_every_stage_finds_its_parts(name: str, monkeypatch: pytest.MonkeyPatch)
     assert switch.stages["encoder_alignment"].losses.imitation == 10
 
 
-def test_stages_that_a_set_restates_are_the_embedded_ones(repository: Path) -> None:
-    stages = {
-        name: yaml.safe_load((repository / "configs" / name).read_text(encoding="utf-8"))["training"]["stages"]
-        for name in ("pocket.yaml", SETS[1])
-    }
-    for stage in ("decoder_alignment", "instruction_tuning"):
-        assert stages[SETS[1]][stage] == stages["pocket.yaml"][stage]
-
-
 @pytest.mark.slow
 def test_a_run_with_the_c_former_hears_through_it(clone: Path) -> None:
     arguments = ["fit", "-c", SETS[0], "-c", "stage1.yaml", "-c", "beside.yaml", "--data.batch_size=4"]

@@ -257,7 +257,7 @@ def test_switches_itself_off_where_it_is_slower(
 
 
 def test_settings_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"cache\.storage: found 'int8'"):
+    with pytest.raises(ValueError, match=r"cache\.dtype: found 'int8'"):
         CacheSettings(dtype="int8")  # type: ignore[arg-type]  # a user's mistake
     with pytest.raises(ValueError, match=r"cache\.trial: found -1"):
         CacheSettings(trial=-1)

@@ -23,12 +23,12 @@ ENDINGS = {"image": "png", "video": "mp4", "audio": "wav", "points": "npy"}
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """The model of ``configs/pocket.yaml`` beside tiny experts, untrained, in ``clone/runs/tiny/stage``.
+    """The model of ``configs/experts/pocket.yaml`` beside tiny experts, untrained, in ``clone/runs/tiny/stage``.
 
     It makes no points: something must be there that it can be asked for in vain.
     """
     clone = tiny_clone(tmp_path_factory.mktemp("clone"))
-    configuration = yaml.safe_load((repository / "configs" / "pocket.yaml").read_text())["model"]
+    configuration = yaml.safe_load((repository / "configs" / "experts" / "pocket.yaml").read_text())["model"]
     configuration["backbone"]["init_args"]["max_length"] = 600
     output_side = configuration["output_side"]["init_args"]
     output_side["generators"] = [g for g in output_side["generators"] if not g["class_path"].endswith("ShapE")]

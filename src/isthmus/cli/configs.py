@@ -5,7 +5,7 @@ Both are held against the names that options had earlier before any parser reads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,16 @@ from jsonargparse import (  # type: ignore[attr-defined] # the first is exported
     Namespace,
 )
 
+from isthmus.cli.brought import class_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.earlier.options import refuse
 from isthmus.paths import user_path
+
+DEFAULTS = ("trainer.yaml", "stages.yaml", "experts/pocket.yaml")
+"""Read before a user's own configs, in this order."""
+WORLD = "pocket.yaml"
+"""The embedded world's sets and judges, read after them."""
+SPLITS = ("sources", "validation", "test")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 """The root of an editable install; of an installed wheel a folder without ``configs``."""
@@ -30,9 +37,22 @@ def config_folders() -> list[Path]:
     return [folder for folder in found if folder.is_dir()]
 
 
-def default_config() -> list[str]:
-    """``configs/pocket.yaml``, which every subcommand reads first, or nothing where there is none."""
-    return [str(folder / "pocket.yaml") for folder in config_folders() if (folder / "pocket.yaml").is_file()][:1]
+def default_configs(given: Iterable[Any] = ()) -> list[str]:
+    """The files of :data:`DEFAULTS` that there are, and of :data:`WORLD` unless somebody brings sets of his own.
+
+    Args:
+        given: the user's configurations, as plain dictionaries.
+    """
+    names = DEFAULTS if any(map(brings_sets, given)) else (*DEFAULTS, WORLD)
+    places = ([folder / name for folder in config_folders() if (folder / name).is_file()] for name in names)
+    return [str(found[0]) for found in places if found]
+
+
+def brings_sets(config: Any) -> bool:
+    """Whether a configuration's ``data`` names a set that isn't of the embedded world."""
+    data = config.get("data") if isinstance(config, dict) else None
+    sets = [data.get(split) for split in SPLITS] if isinstance(data, dict) else []
+    return any(not name.startswith("isthmus.pocket.") for name in class_paths(sets))
 
 
 def find_config(name: str) -> str:
@@ -94,31 +114,42 @@ def read_config(path: str) -> Any:
 
 
 class NamedConfigFile(ActionConfigFile):
-    """``-c``: as jsonargparse's own, after :func:`find_config`; a file with options of earlier names is refused."""
+    """``-c``: as jsonargparse's own, after :func:`find_config`; a file with options of earlier names is refused.
+
+    Stages are merged by name: those that a file doesn't name stay.
+    """
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         file = find_config(values)
         refuse(read_config(file), file)
         if isinstance(parser, Parser):
             parser.read.append(file)
+        stages = dict(cfg.get("training.stages") or {})
         super().__call__(parser, cfg, file, option_string)  # type: ignore[no-untyped-call]
+        if stages:
+            cfg["training.stages"] = stages | (cfg.get("training.stages") or {})
+
+
+def given_configs(args: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What a command line gives: each of its files, and each dotted option, such as ``--data.num_workers 2``.
+
+    Raises:
+        ValueError: a file isn't there or isn't YAML, or an option has an earlier name.
+    """
+    for arg, after in pairwise([*args, ""]):
+        name, sign, value = arg.removeprefix("--").partition("=")
+        value = value if sign else after
+        if arg.partition("=")[0] in ("-c", "--config"):
+            yield read_config(find_config(value))
+        elif arg.startswith("--"):
+            option = _nested(name.removesuffix("+"), value)
+            refuse(option, f"--{name}")
+            yield option
 
 
 def option_names(args: Sequence[str]) -> Iterator[str]:
     """``--steps 3 --out=here`` -> ``steps``, ``out``."""
     return (arg[2:].partition("=")[0] for arg in args if arg.startswith("--"))
-
-
-def refuse_options(args: Sequence[str]) -> None:
-    """Holds dotted options, such as ``--data.num_workers 2``, against the names that options had earlier.
-
-    Raises:
-        ValueError: one has an earlier name, or a YAML value that holds one.
-    """
-    for arg, after in pairwise([*args, ""]):
-        if arg.startswith("--"):
-            name, sign, value = arg[2:].partition("=")
-            refuse(_nested(name.removesuffix("+"), value if sign else after), f"--{name}")
 
 
 def _nested(name: str, value: str) -> dict[str, Any]:

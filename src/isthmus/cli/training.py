@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_config, refuse_options
+from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
@@ -82,7 +82,7 @@ class Command(LightningCLI):
     """
 
     def __init__(self, args: list[str] | None = None) -> None:
-        refuse_options(sys.argv[1:] if args is None else args)
+        defaults = default_configs(list(given_configs(sys.argv[1:] if args is None else args)))
         super().__init__(
             AnyToAny,
             ConversationDataModule,
@@ -90,7 +90,7 @@ class Command(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=RunParser,
-            parser_kwargs={name: {"default_config_files": default_config()} for name in self.subcommands()},
+            parser_kwargs={name: {"default_config_files": defaults} for name in self.subcommands()},
             args=args,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -231,7 +231,20 @@ class Command(LightningCLI):
         self.trainer.validate(weights_only=True, **self._given(kwargs))
 
     def test(self, **kwargs: Any) -> None:
-        """Answers the test data's prompts and measures the answers."""
+        """Answers the test data's prompts and measures the answers.
+
+        Raises:
+            ValueError: there is nothing to answer, or nothing that measures.
+        """
+        if not self.datamodule.test:
+            raise ValueError(
+                "data.test: found no set; expected one whose prompts are answered. Fix: name a set under data.test."
+            )
+        if not any(map(_measures, self.trainer.callbacks)):  # type: ignore[attr-defined]  # set by a connector
+            raise ValueError(
+                "trainer.callbacks: found none that measures answers; expected an evaluation. Fix: add one, as in "
+                "trainer: {callbacks+: [{class_path: isthmus.evaluation.CaptionEvaluation}]} (docs/captions.md)."
+            )
         self.trainer.test(weights_only=True, **self._given(kwargs))
 
 
@@ -262,6 +275,13 @@ def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
 def _is_requeued(trainer: pl.Trainer) -> bool:
     """Whether SLURM has started this job again: Lightning then goes on from the checkpoint that it wrote for that."""
     return SLURMEnvironment.detect() and trainer._checkpoint_connector._hpc_resume_path is not None
+
+
+def _measures(callback: pl.Callback) -> bool:
+    """Whether a callback looks at what ``test`` gives: one of ours, or a user's own."""
+    hooks = ("on_test_batch_end", "on_test_epoch_end", "on_test_end")
+    looks = any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in hooks)
+    return looks and not type(callback).__module__.startswith(("pytorch_lightning.", "isthmus.training."))
 
 
 def _companions(trainer: Any) -> list[pl.Callback]:

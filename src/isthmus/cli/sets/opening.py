@@ -11,13 +11,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from isthmus.cli.brought import bring, class_paths
-from isthmus.cli.configs import find_config, read_config
+from isthmus.cli.configs import SPLITS, find_config, read_config
 from isthmus.cli.parsing.faults import read_fault
 from isthmus.cli.parsing.words import worded
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.earlier.options import refuse
 
-SPLITS = ("sources", "validation", "test")
 PAIRS = ("PreferenceLines", "PromptedPairs", "Transcripts", "ImageQuestions", "RankedResponses")
 OWN = {name: f"isthmus.data.{name}" for name in ("JsonLines", "Shards")}
 OWN |= {name: f"isthmus.data.conversations.preferences.{name}" for name in PAIRS}
