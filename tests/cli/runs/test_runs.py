@@ -132,6 +132,16 @@ def test_configs_and_figures_are_compared(folder: Path, capsys: pytest.CaptureFi
     assert not any("protocol" in line for line in said)
 
 
+def test_settings_of_an_earlier_version_are_compared_under_todays_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, stage in (("old", {"warm_up": 0.1, "steps": 3}), ("new", {"warmup_ratio": 0.1, "steps": 3})):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"training": {"stages": {"one": stage}}}))
+    assert (
+        told(capsys, "compare", str(tmp_path / "old.yaml"), str(tmp_path / "new.yaml")) == "config: 0 settings differ\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("other", "expected"),
     [

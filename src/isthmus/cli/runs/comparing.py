@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.runs.found import MANIFEST, read_config
 from isthmus.cli.runs.results import Result, is_count, read_result, results_in
+from isthmus.earlier.options import renamed
 from isthmus.paths import user_path
 
 OWN = {"training.folder", "experts", "experts_root", "overwrite", "ckpt_path"}
@@ -40,7 +41,7 @@ def run(options: Namespace) -> None:
     """
     first, second = _sides(options.first), _sides(options.second)
     found = {
-        "config": dict(_differences(first[0], second[0])),
+        "config": dict(_differences(renamed(first[0]), renamed(second[0]))),
         "figures": {name: compared(first[1][name], second[1][name]) for name in first[1] if name in second[1]},
         "only": {
             str(path): sorted(one.keys() - other.keys())
