@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.paths import user_path
-
 
 def add_experts(parser: Any) -> None:
     """Adds the options to a parser."""
@@ -20,7 +18,7 @@ def add_experts(parser: Any) -> None:
     )
     parser.add_argument(
         "--experts_root",
-        type=user_path,
+        type=str,  # a run's config holds it, and is written as plain values
         help="a folder with the other experts, under their configured paths or the ends of these",
     )
 

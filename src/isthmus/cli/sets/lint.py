@@ -71,7 +71,7 @@ def preparing(
     folder: Path,
     allow: Sequence[str] = (),
     experts: Mapping[str, str | Path] | None = None,
-    experts_root: Path | None = None,
+    experts_root: str | Path | None = None,
 ) -> Callable[[Conversation], None]:
     """What a trained model does with a conversation before it learns it: plan, preprocess and count.
 
