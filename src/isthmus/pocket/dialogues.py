@@ -6,6 +6,7 @@ descriptions instead of media they are text, on which the LLM is pretrained (:mo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,8 @@ from numpy.random import Generator as Random
 
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import Modality
+
+_ARTICLE = re.compile(r"\b([Aa]) (?=(?!one\b|uni|eu|us)[aeiou]|8\b|11\b|18\b)")
 
 Attribute = Literal["digit", "colour", "motion"]
 
@@ -62,6 +65,11 @@ AGAIN: dict[Modality, tuple[str, ...]] = {
     Modality.POINTS: ("carve it", "now carve it", "make a solid of it"),
 }
 """Requests about the medium of an earlier turn."""
+
+
+def with_articles(text: str) -> str:
+    """The text with "an" for "a" before a vowel's sound: "an eight", but "a one"."""
+    return _ARTICLE.sub(lambda found: found[1] + "n ", text)
 
 
 @dataclass(frozen=True)

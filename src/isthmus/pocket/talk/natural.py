@@ -13,12 +13,11 @@ from numpy.random import Generator as Random
 
 from isthmus.data.conversations.schema import Conversation
 from isthmus.pocket.conversations import conversation
-from isthmus.pocket.dialogues import Dialogue, Exchange, Shown, draw_pair, pick
+from isthmus.pocket.dialogues import Dialogue, Exchange, Shown, draw_pair, pick, with_articles
 from isthmus.pocket.talk.exchanges.numbers import NAMES
 from isthmus.pocket.talk.exchanges.turns import order
-from isthmus.pocket.talk.wording.grammar import with_articles
-from isthmus.pocket.talk.wording.things import WAYS, number
 from isthmus.pocket.tasks import PocketSource
+from isthmus.pocket.wording.things import WAYS, number
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept
 from isthmus.pocket.worlds import World
 from isthmus.types import Modality

@@ -17,9 +17,9 @@ from isthmus.pocket.talk.exchanges import later, numbers, questions, turns
 from isthmus.pocket.talk.exchanges.asking import ask_back
 from isthmus.pocket.talk.exchanges.declining import decline
 from isthmus.pocket.talk.exchanges.words_only import in_words
-from isthmus.pocket.talk.wording.things import named
-from isthmus.pocket.talk.wording.typed import typed
 from isthmus.pocket.tasks import MADE, SUMS, GivenAndAsked, PocketSource
+from isthmus.pocket.wording.things import named
+from isthmus.pocket.wording.typed import typed
 from isthmus.pocket.world import Split
 from isthmus.pocket.worlds import World
 from isthmus.types import MEDIA, Modality

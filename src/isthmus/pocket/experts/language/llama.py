@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,15 +55,17 @@ NOISE = 0.4
 
 
 def lexicon() -> list[str]:
-    """Every word of the corpus, most frequent first: each becomes one token."""
-    random = np.random.default_rng(0)
-    counts = Counter(
-        word
-        for _ in range(4000)
-        for message in draw_corpus(random)
-        for word in message["content"].translate(str.maketrans("?,.:", "    ")).split()
-    )
-    return [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+    """Every word of the corpus: each becomes one token.
+
+    The order is that of the first corpus, most frequent first. It is kept, since ids of trained models follow it.
+    """
+    return """
+    a it moving of the tone is solid what two one four six five three eight zero seven blue green cyan nine magenta
+    red yellow left up down which right drawn filmed draw played film play and carved this carve describe colour
+    please its successor sum digit make count from in to minus comes say unsaid does move way before plus their
+    without smaller or came just you an image larger now name motion video hello number predecessor next after me
+    going where are digits sound can add show model small who do i thank welcome hear let hi
+    """.split()
 
 
 def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:

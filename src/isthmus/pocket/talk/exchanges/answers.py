@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Part, Shown, attribute, pick
-from isthmus.pocket.talk.wording.things import told
+from isthmus.pocket.wording.things import told
 from isthmus.pocket.world import Concept
 from isthmus.types import Modality
 

@@ -7,9 +7,9 @@ from numpy.random import Generator as Random
 from isthmus.pocket.dialogues import DONE, Exchange, pick
 from isthmus.pocket.talk.exchanges.answers import given
 from isthmus.pocket.talk.exchanges.declining import VERB
-from isthmus.pocket.talk.wording.grammar import Choices, put
-from isthmus.pocket.talk.wording.requests import request
-from isthmus.pocket.talk.wording.things import named, told
+from isthmus.pocket.wording.grammar import Choices, put
+from isthmus.pocket.wording.requests import request
+from isthmus.pocket.wording.things import named, told
 from isthmus.pocket.world import COLOURS, Concept, Split
 from isthmus.types import Modality
 

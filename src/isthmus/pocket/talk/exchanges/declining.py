@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import DONE, Exchange, pick
-from isthmus.pocket.talk.wording.grammar import put, with_articles
-from isthmus.pocket.talk.wording.requests import ORDERS, request
-from isthmus.pocket.talk.wording.subjects import COLOURS, KINDS, NUMBERS, PEOPLE, SCENES, SOUNDS, THINGS, WORK
-from isthmus.pocket.talk.wording.things import number
+from isthmus.pocket.dialogues import DONE, Exchange, pick, with_articles
+from isthmus.pocket.wording.grammar import put
+from isthmus.pocket.wording.requests import ORDERS, request
+from isthmus.pocket.wording.subjects import COLOURS, KINDS, NUMBERS, PEOPLE, SCENES, SOUNDS, THINGS, WORK
+from isthmus.pocket.wording.things import number
 from isthmus.pocket.world import COLOURS as KNOWN_COLOURS
 from isthmus.pocket.world import Split
 from isthmus.types import Modality

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import Exchange, Shown, askable, pick
+from isthmus.pocket.dialogues import Exchange, Shown, askable, pick, with_articles
 from isthmus.pocket.talk.exchanges import questions
 from isthmus.pocket.talk.exchanges.answers import attribute_told, described, given, given_each
 from isthmus.pocket.talk.exchanges.declining import decline
 from isthmus.pocket.talk.exchanges.numbers import NAMES
 from isthmus.pocket.talk.exchanges.turns import A_NOUN, MADE, order
 from isthmus.pocket.talk.exchanges.words_only import in_words
-from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
-from isthmus.pocket.talk.wording.requests import request
-from isthmus.pocket.talk.wording.things import WAYS, number
+from isthmus.pocket.wording.grammar import Choices, put
+from isthmus.pocket.wording.requests import request
+from isthmus.pocket.wording.things import WAYS, number
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
 from isthmus.types import Modality
 

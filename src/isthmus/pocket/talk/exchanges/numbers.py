@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import Exchange, Part, Shown, draw_pair, fill, pick
+from isthmus.pocket.dialogues import Exchange, Part, Shown, draw_pair, fill, pick, with_articles
 from isthmus.pocket.talk.exchanges.answers import given
 from isthmus.pocket.talk.exchanges.declining import CAN, VERB
-from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
-from isthmus.pocket.talk.wording.requests import ORDERS, request
-from isthmus.pocket.talk.wording.things import number
+from isthmus.pocket.wording.grammar import Choices, put
+from isthmus.pocket.wording.requests import ORDERS, request
+from isthmus.pocket.wording.things import number
 from isthmus.pocket.world import DIGITS, Concept, Split
 from isthmus.types import Modality
 

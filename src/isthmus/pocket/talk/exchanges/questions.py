@@ -6,7 +6,7 @@ from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Exchange, Part, Shown, askable, attribute, fill, pick
 from isthmus.pocket.talk.exchanges.answers import attribute_told, described
-from isthmus.pocket.talk.wording.grammar import Choices
+from isthmus.pocket.wording.grammar import Choices
 from isthmus.pocket.world import COLOURS, MOTIONS, Split
 from isthmus.types import Modality
 
@@ -70,7 +70,8 @@ def question(random: Random, choices: Choices, modality: Modality, split: Split)
     """A question in words, with the medium named by one of its nouns."""
     perceived = "hear" if modality is Modality.AUDIO else "see"
     words = choices.own(random, split).replace("<noun>", pick(random, NOUN[modality]))
-    return words.replace("<perceive>", perceived)
+    words = words.replace("<perceive>", perceived)
+    return words.replace("looking at", "listening to") if modality is Modality.AUDIO else words
 
 
 def beside(random: Random, shown: Shown, words: str) -> tuple[Part, ...]:

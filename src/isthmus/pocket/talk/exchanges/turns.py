@@ -9,10 +9,10 @@ from numpy.random import Generator as Random
 from isthmus.pocket.dialogues import DONE, Exchange, Shown, pick
 from isthmus.pocket.talk.exchanges import questions
 from isthmus.pocket.talk.exchanges.answers import given, given_each
-from isthmus.pocket.talk.wording.grammar import Choices, expand, put
-from isthmus.pocket.talk.wording.requests import ORDERS, WISHES, action, request
-from isthmus.pocket.talk.wording.things import WAYS, named
-from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
+from isthmus.pocket.wording.grammar import Choices, expand, put
+from isthmus.pocket.wording.requests import ORDERS, WISHES, action, request
+from isthmus.pocket.wording.things import WAYS, named
+from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split, draw_concept
 from isthmus.types import Modality
 
 MADE: tuple[Modality, ...] = tuple(DONE)
@@ -144,9 +144,4 @@ def order(random: Random, output: Modality, split: Split, digit: int | None = No
 
 def drawn(random: Random, output: Modality) -> Concept:
     """A concept as a request may name it for this medium: often without colour or motion."""
-    concept = Concept(
-        int(random.integers(10)),
-        pick(random, COLOURS) if random.random() < 0.75 else None,
-        pick(random, tuple(MOTIONS)) if random.random() < 0.75 else None,
-    )
-    return concept.restricted(output)
+    return draw_concept(random, 0.25, 0.25).restricted(output)

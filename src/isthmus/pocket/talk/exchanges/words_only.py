@@ -5,9 +5,9 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Exchange, pick
-from isthmus.pocket.talk.wording.grammar import Choices, expand, put
-from isthmus.pocket.talk.wording.knowledge import ASKED, MEANT, of_split
-from isthmus.pocket.talk.wording.things import named, told
+from isthmus.pocket.wording.grammar import Choices, expand, put
+from isthmus.pocket.wording.knowledge import ASKED, MEANT, of_split
+from isthmus.pocket.wording.things import named, told
 from isthmus.pocket.world import COLOURS, MOTIONS, Concept, Split
 from isthmus.types import Modality
 

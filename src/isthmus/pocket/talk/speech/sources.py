@@ -11,12 +11,12 @@ from numpy.random import Generator as Random
 from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.paths import user_path
 from isthmus.pocket.conversations import checked
-from isthmus.pocket.dialogues import Exchange, Shown
+from isthmus.pocket.dialogues import Exchange, Shown, with_articles
 from isthmus.pocket.talk.exchanges.turns import order
 from isthmus.pocket.talk.speech.espeak import spoken
 from isthmus.pocket.talk.speech.voices import draw_voice
-from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
 from isthmus.pocket.tasks import MADE, PocketSource
+from isthmus.pocket.wording.grammar import Choices, put
 from isthmus.pocket.world import DIGITS, Concept
 from isthmus.types import Modality
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isthmus.pocket.talk.wording.grammar import Choices
+from isthmus.pocket.wording.grammar import Choices
 
 THINGS = Choices(
     """a cat / a dog / a horse / a house / a tree / a flower / a rose / a car / a boat / a ship / a plane / a train

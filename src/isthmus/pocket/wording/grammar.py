@@ -11,7 +11,6 @@ from isthmus.pocket.world import Split
 
 PRONOUNS = ("it", "this", "that")
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
-_ARTICLE = re.compile(r"\b([Aa]) (?=(?!one\b|uni|eu|us)[aeiou]|8\b|11\b|18\b)")
 
 
 def expand(random: Random, template: str) -> str:
@@ -20,11 +19,6 @@ def expand(random: Random, template: str) -> str:
         choice = pick(random, tuple(match[1].split("|")))
         template = template[: match.start()] + choice + template[match.end() :]
     return " ".join(template.split())
-
-
-def with_articles(text: str) -> str:
-    """The text with "an" for "a" before a vowel's sound: "an eight", but "a one"."""
-    return _ARTICLE.sub(lambda found: found[1] + "n ", text)
 
 
 class Choices:

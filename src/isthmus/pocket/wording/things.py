@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import pick
-from isthmus.pocket.talk.wording.grammar import Choices, put, with_articles
+from isthmus.pocket.dialogues import pick, with_articles
+from isthmus.pocket.wording.grammar import Choices, put
 from isthmus.pocket.world import DIGITS, Concept, Split
 from isthmus.types import Modality
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import pick
-from isthmus.pocket.talk.wording.grammar import Choices, put
+from isthmus.pocket.wording.grammar import Choices, put
 from isthmus.pocket.world import Split
 from isthmus.types import Modality
 
