@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from isthmus.cli.configs import find_config
 from isthmus.cli.plain import COMMANDS, IMPORTS, Command
@@ -125,6 +130,31 @@ def test_commands_name_what_there_is(page: Path, monkeypatch: pytest.MonkeyPatch
             assert not option.startswith("--") or option in known or f'"{option[2:]}"' in text, (
                 f"{page.relative_to(ROOT)}: no {option}: {line}"
             )
+
+
+def classes(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each class that a configuration names, with its arguments."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_path"), str):
+            yield value["class_path"], value.get("init_args") or {}
+        value = list(value.values())
+    for each in value if isinstance(value, list) else ():
+        yield from classes(each)
+
+
+@by_page
+def test_configurations_name_arguments_that_there_are(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^ *```yaml\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        # A part of a configuration may use an anchor that stands in another part.
+        for path, given in classes(yaml.safe_load(re.sub(r"[*&](\w+)", r"\1", textwrap.dedent(block)))):
+            if not path.startswith(("isthmus.", "torch.", "pytorch_lightning.")):
+                continue  # a class that the page itself shows how to write
+            module, _, name = path.rpartition(".")
+            known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+            unknown = [key for key in given if key not in known]
+            said = f"{path} has no {', '.join(unknown)}; it has {', '.join(known)}"
+            assert not unknown, f"{page.relative_to(ROOT)}: {said}"
 
 
 @by_page
