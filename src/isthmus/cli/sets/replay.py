@@ -139,8 +139,9 @@ def _of_config(config: str) -> LanguageModel:
         def fit(self, **_: Any) -> None:
             """Nothing: the model is all that is wanted."""
 
-    language_model: Any = Composed(["fit", "-c", config]).model.backbone.language_model
-    language_model.lora = None  # nothing is trained here, and what adapters begin with changes no answer
+    composed: Any = Composed(["fit", "-c", config])
+    composed.model.backbone.language_model.lora = None  # nothing is trained, and adapters begin by changing no answer
+    language_model: LanguageModel = composed.model.backbone.language_model
     return language_model
 
 
