@@ -89,6 +89,14 @@ def test_recordings_are_made_on_first_use_kept_and_the_same(tmp_path: Path) -> N
 
 
 @needs_espeak
+def test_every_voice_sounds_like_no_other(tmp_path: Path) -> None:
+    variants = [variant for own in VARIANTS.values() for variant in own]
+    voices = [Voice(f"{accent}+{variant}", 180, 50) for accent in ACCENTS for variant in variants]
+    sounds = {hashlib.sha256(spoken("seven", voice, tmp_path).array.tobytes()).hexdigest() for voice in voices}
+    assert len(sounds) == len(voices), "a name that espeak-ng doesn't know is said by another voice, without an error"
+
+
+@needs_espeak
 def test_a_conversation_is_the_same_each_time(tmp_path: Path) -> None:
     one, again = (SpokenRequests("train", 8, folder=tmp_path / name)[3] for name in ("a", "b"))
     assert np.array_equal(recording(one).array, recording(again).array) and one.details == again.details

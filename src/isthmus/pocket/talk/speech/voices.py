@@ -9,8 +9,9 @@ from numpy.random import Generator as Random
 from isthmus.pocket.dialogues import pick
 from isthmus.pocket.world import Split
 
-ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-029")
-"""They are shared: a voice is told by its variant, which shapes the sound."""
+ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-029")
+"""They are shared: a voice is told by its variant, which shapes the sound. British English is ``en``: of ``en-gb``
+espeak-ng leaves out the variant without a word, and splits would share its one voice."""
 VARIANTS: dict[Split, tuple[str, ...]] = {
     "train": ("m1", "m2", "m3", "m4", "m5", "f1", "f2", "f3", "Alex", "Andy", "Annie", "Lee", "linda", "Mike",
               "Michael", "benjamin", "steph2"),
