@@ -283,7 +283,7 @@ def test_a_checkpoint_does_not_change_what_the_config_says(trained: Path, capsys
         (["-c", "stage1.yaml", "--training.run=[warm_up]"], "training.run: unknown stage 'warm_up'"),
         (["--data.batch_sise", "3"], "Did you mean --data.batch_size?"),
         (["--model.backbone.language_model.recompute", "false"], "recompute is gone: it spared 1 %"),
-        (["--data.workers=2"], "--data.workers: data.workers is called num_workers now. Fix: rename it."),
+        (["--data.workers=2"], "command line: data.workers is called num_workers now. Fix: rename it."),
         (["--model.backbone.language_model.lora.rank", "4"], "lora.rank is called r now"),
         (["--model.sampling", "{max_tokens: 3}"], "sampling.max_tokens is called max_new_tokens now"),
         (["-c", "stage1.yaml", "--training.stages.encoder_alignment.step", "3"], "Did you mean steps"),

@@ -143,7 +143,7 @@ def given_configs(args: Sequence[str]) -> Iterator[dict[str, Any]]:
             yield read_config(find_config(value))
         elif arg.startswith("--"):
             option = _nested(name.removesuffix("+"), value)
-            refuse(option, f"--{name}")
+            refuse(option, "command line")
             yield option
 
 
