@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+import isthmus
 from isthmus.cli.configs import find_config
 from isthmus.cli.plain import COMMANDS, IMPORTS, Command
 
@@ -162,3 +164,10 @@ def test_configurations_name_arguments_that_there_are(page: Path) -> None:
 @by_page
 def test_a_fix_is_called_fix(page: Path) -> None:
     assert "Mend:" not in page.read_text(encoding="utf-8")
+
+
+def test_the_version_is_that_of_the_newest_release() -> None:
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d+\.\d+\.\d+)\](?: - \d{4}-\d\d-\d\d)?$", changes, re.MULTILINE)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert newest is not None and newest[1] == declared == isthmus.__version__
