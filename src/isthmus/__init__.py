@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from isthmus.training import Stage, StageSwitch
     from isthmus.types import Media, Modality
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AnyToAny",
