@@ -43,6 +43,7 @@ def test_a_folder_and_a_config_give_the_same_answers(
         ([], "found no LLM; expected one of --checkpoint, --from_config and --model"),
         (["--checkpoint", "a", "--model", "b"], "found --checkpoint and --model"),
         (["--model", "none", "--dtype", "bfloat16"], "--dtype: found it without --checkpoint"),
+        (["--from_config", "none", "--chat_template", "chatml"], "--chat_template: found it without --checkpoint"),
         (["--checkpoint", "none"], "none: found no such folder"),
         (["--checkpoint", "none", "--batch_size", "0"], "batch_size: found 0"),
         (["--checkpoint", "none", "--count", "0"], "found count 0"),

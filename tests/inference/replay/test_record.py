@@ -78,6 +78,20 @@ def test_answers_of_another_run_are_not_mixed_in(llm: CausalBackbone, tmp_path: 
     assert (tmp_path / "replay.jsonl.answers").read_text() == '{"seed": 7}\n'
 
 
+def test_another_template_is_another_run(llm: CausalBackbone, repository: Path, tmp_path: Path) -> None:
+    out = tmp_path / "replay.jsonl"
+
+    def broken(starts: Iterable[int]) -> Iterator[int]:
+        yield next(iter(starts))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record_replay(llm, PROMPTS, out, SETTINGS, broken)
+    other = CausalBackbone(repository / "checkpoints" / "pocket" / "llama", chat_template="vicuna")
+    with pytest.raises(ValueError, match="found answers of a run with other prompts, another LLM or other settings"):
+        record_replay(other, PROMPTS, out, SETTINGS)
+
+
 def test_drawn_words_come_from_the_seed(llm: CausalBackbone, tmp_path: Path) -> None:
     def drawn(name: str, seed: int) -> bytes:
         settings = ReplaySettings(max_new_tokens=8, temperature=3.0, seed=seed, batch_size=4)

@@ -40,6 +40,7 @@ def parser() -> Parser:
     made.add_argument("--seed", type=int, default=0, help="of the choice of prompts, and of sampled words")
     made.add_argument("--batch_size", type=int, default=32, help="prompts that are answered together")
     made.add_argument("--dtype", type=str, help="of --checkpoint's weights, such as bfloat16; its own where not given")
+    made.add_argument("--chat_template", type=str, help="instead of --checkpoint's own: a name or a .jinja file")
     made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     made.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     made.add_argument("--json", action="store_true", help="an object instead of text")
@@ -95,10 +96,11 @@ def _language_model(options: Namespace) -> LanguageModel:
             f"replay: found {' and '.join(f'--{name}' for name in given) or 'no LLM'}; expected one of --checkpoint, "
             "--from_config and --model. Fix: name one LLM."
         )
-    if options.dtype is not None and options.checkpoint is None:
-        raise ValueError(
-            "--dtype: found it without --checkpoint; configs and models have their own. Fix: leave it out."
-        )
+    for name in ("dtype", "chat_template"):
+        if options[name] is not None and options.checkpoint is None:
+            raise ValueError(
+                f"--{name}: found it without --checkpoint; configs and models have their own. Fix: leave it out."
+            )
     from isthmus.inference.pipeline import chosen_device
 
     device = chosen_device(options.device)
@@ -120,7 +122,7 @@ def _of_checkpoint(options: Namespace) -> LanguageModel:
     checkpoint = checkpoint_path(options.checkpoint)
     is_encoder_decoder = read_config(checkpoint).is_encoder_decoder
     make: Any = EncoderDecoderBackbone if is_encoder_decoder else CausalBackbone
-    made: LanguageModel = make(checkpoint, dtype=options.dtype)
+    made: LanguageModel = make(checkpoint, dtype=options.dtype, chat_template=options.chat_template)
     return made
 
 

@@ -102,7 +102,14 @@ def record_replay(
     """
     model = AnyToAny(Backbone(language_model)).eval()
     model.configure_model()
-    described = {**asdict(settings), "llm": fingerprint(language_model.checkpoint), "prompts": _digest(prompts)}
+    # All that answers depend on: none of another template or precision is gone on from.
+    described = {
+        **asdict(settings),
+        "llm": fingerprint(language_model.checkpoint),
+        "dtype": str(language_model.dtype),
+        "template": _digest(language_model.tokenizer.chat_template),
+        "prompts": _digest([(prompt.kind, prompt.text) for prompt in prompts]),
+    }
     began = perf_counter()
     answers = AnswersFile(out, described)
     # Batches are the same in every run, since an answer's last digits depend on what is computed beside it.
@@ -151,5 +158,5 @@ def _asked(prompt: PlainPrompt) -> Conversation:
     return Conversation((Message("user", (TextItem(prompt.text),)),))
 
 
-def _digest(prompts: Sequence[PlainPrompt]) -> str:
-    return sha256(json.dumps([(prompt.kind, prompt.text) for prompt in prompts]).encode()).hexdigest()[:32]
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value).encode()).hexdigest()[:32]
