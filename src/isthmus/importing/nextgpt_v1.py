@@ -34,7 +34,7 @@ GENERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "image": ("isthmus.generators.image.stable_diffusion.StableDiffusion", {}),
     "video": (
         "isthmus.generators.video.zeroscope.ZeroScope",
-        {"frames": 24, "fps": 8, "height": 320, "width": 576},
+        {"num_frames": 24, "fps": 8, "height": 320, "width": 576},
     ),
     "audio": ("isthmus.generators.audio.audioldm.AudioLDM", {"seconds": 9.0}),
 }
