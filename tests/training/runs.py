@@ -132,6 +132,7 @@ def fit(
     micro_batches: int = 1,
     dtypes: Mapping[str, str] | None = None,
     validates: bool = False,
+    ema: float | None = None,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -141,7 +142,7 @@ def fit(
     diary = Diary(folder, kill_at)
     known = stages(denoising)
     for name in known:
-        known[name] = replace(known[name], micro_batches=micro_batches)
+        known[name] = replace(known[name], micro_batches=micro_batches, ema=ema)
     switch = StageSwitch(
         known, NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
     )

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
@@ -130,6 +129,7 @@ def test_a_bundle_of_fewer_parts_begins_a_larger_model(experts: dict[str, Path],
         ({"trains": ["lora"], "steps": None}, "exactly one"),
         ({"trains": ["lora"], "epochs": 1.0}, "exactly one"),
         ({"trains": ["lora"], "warmup_ratio": 1.0}, "warmup_ratio"),
+        ({"trains": ["lora"], "ema": 1.0}, "found ema 1.0; expected a share"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -150,6 +150,29 @@ def test_an_unknown_part_shows_before_anything_is_trained(experts: dict[str, Pat
     )
     with pytest.raises(ValueError, match=r"stage 'second': trains names 'projector'.*input_projectors.image"):
         trainer.fit(TrainingModule(tiny_model(experts)), datamodule=data())
+
+
+def test_an_unknown_source_shows_before_anything_is_trained(experts: dict[str, Path], tmp_path: Path) -> None:
+    first, second = Stage(["lora"], data={"draw": 1.0}, steps=1), Stage(["lora"], data={"drew": 1.0}, steps=1)
+    switch = StageSwitch({"first": first, "second": second}, folder=tmp_path)
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "callbacks": [switch]}
+    trainer = pl.Trainer(accelerator="cpu", reload_dataloaders_every_n_epochs=1, **options)
+    with pytest.raises(ValueError, match=r"stage 'second': .*drew"):
+        trainer.fit(TrainingModule(tiny_model(experts)), datamodule=data())
+    assert not list(tmp_path.iterdir())
+
+
+def test_lora_that_no_stage_trains_is_told(
+    experts: dict[str, Path], whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(experts, tmp_path / "new", ["encoder_alignment"], saves=False)
+    told = [line for line in caplog.messages if line.startswith("lora: it is configured")]
+    assert len(told) == 1 and "no stage of this run (encoder_alignment) trains it" in told[0]
+    assert "go on with a stage that trains it (instruction_tuning, " in told[0]
+    caplog.clear()
+    fit(experts, tmp_path / "trained", ["encoder_alignment"], init_from=str(whole[0] / NAMES[-1]), saves=False)
+    fit(experts, tmp_path / "trains", ["preference_tuning"], saves=False)
+    assert not [line for line in caplog.messages if line.startswith("lora: it is configured")]
 
 
 def test_mixed_precision_trains_and_half_precision_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
@@ -184,17 +207,9 @@ def test_batches_in_parts_go_on_bit_for_bit(experts: dict[str, Path], tmp_path: 
         assert_equal_weights(again.state_dict(), model.state_dict())
 
 
-@pytest.mark.parametrize("by", ["trainer.accumulate_grad_batches 2", "the callback GradientAccumulationScheduler"])
-def test_a_mean_of_batches_means_is_refused(experts: dict[str, Path], tmp_path: Path, by: str) -> None:
-    is_callback = "callback" in by
-    options: dict[str, Any] = {"extra": [GradientAccumulationScheduler({0: 2})]} if is_callback else {}
-    with pytest.raises(ValueError, match=rf"found {by}.*Fix: take it out.*micro_batches"):
-        fit(
-            experts,
-            tmp_path,
-            ["instruction_tuning"],
-            **options | ({} if is_callback else {"accumulate_grad_batches": 2}),
-        )
+def test_a_mean_of_batches_means_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"found trainer.accumulate_grad_batches 2.*Fix: take it out.*micro_batches"):
+        fit(experts, tmp_path, ["instruction_tuning"], accumulate_grad_batches=2)
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])

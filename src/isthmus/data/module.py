@@ -138,13 +138,39 @@ class ConversationDataModule(pl.LightningDataModule):
         Raises:
             ValueError: see :class:`~isthmus.data.sampling.mixture.Mixture`.
         """
+        self.stage = self._mixture(name, mixture, steps, epochs, batch_size, grouped=True)
+        return self.stage
+
+    def length(
+        self,
+        name: str,
+        mixture: Mapping[str, float | None] | None = None,
+        steps: int | None = None,
+        epochs: float | None = None,
+        batch_size: int | None = None,
+    ) -> int:
+        """How many batches a stage would have, without going through its sources; takes :meth:`set_stage`'s arguments.
+
+        Raises:
+            ValueError: see :class:`~isthmus.data.sampling.mixture.Mixture`.
+        """
+        return len(self._mixture(name, mixture, steps, epochs, batch_size, grouped=False))
+
+    def _mixture(
+        self,
+        name: str,
+        mixture: Mapping[str, float | None] | None,
+        steps: int | None,
+        epochs: float | None,
+        batch_size: int | None,
+        grouped: bool,
+    ) -> Mixture:
         sizes = {source: len(items) for source, items in self.sources.items()}
         weights = weigh(f"stage '{name}'", sizes, mixture, self.temperature)
         size = self.batch_size if batch_size is None else batch_size
         chunks = {source: items.chunks for source, items in self.sources.items()}
-        grouping = self._grouping([source for source in weights if source in sizes])
-        self.stage = Mixture(name, sizes, weights, size, steps, epochs, self.seed, chunks, grouping)
-        return self.stage
+        grouping = self._grouping([source for source in weights if source in sizes]) if grouped else None
+        return Mixture(name, sizes, weights, size, steps, epochs, self.seed, chunks, grouping)
 
     @property
     def skipped(self) -> Counter[str]:

@@ -2,21 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
-from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
+from torch import Tensor
 
+from isthmus.backbones.owned_state import own_share
+from isthmus.data.module import ConversationDataModule
+from isthmus.model import AnyToAny
+from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
+from isthmus.training.parameter_groups import plan_groups
+from isthmus.training.running.ending import check_length
+from isthmus.training.running.refused import check_arguments, check_callbacks, check_loggers, check_validation
 from isthmus.training.stage import Stage
+from isthmus.training.trainable import select_parts
+
+log = logging.getLogger(__name__)
+
+
+def check_run(
+    trainer: pl.Trainer, model: AnyToAny, data: ConversationDataModule, stages: Mapping[str, Stage], run: Sequence[str]
+) -> None:
+    """Checks all that a run is told, so that what is wrong with its last stage shows before the first is trained.
+
+    Args:
+        trainer: set up as far as its strategy.
+        model: built.
+        data: of the run.
+        stages: by name.
+        run: names of those that are run.
+
+    Raises:
+        ValueError: something doesn't fit.
+    """
+    check_length(trainer, len(run))
+    check_arguments(trainer)
+    check_callbacks(trainer, bool(data.validation))
+    check_loggers(trainer, data.num_workers, data.multiprocessing_context)
+    check_precision(trainer)
+    warn_of_float16(trainer, model)
+    check_accumulation(trainer)
+    check_several(trainer, run)
+    lengths: dict[str, int] = {}
+    for name in run:
+        stage = stages[name]
+        check_denoising(trainer, model, stage, name)
+        check_divided(trainer, stage, name)
+        check_sharded(trainer, stage, name)
+        plan_groups(model, stage.trains, stage.groups, name)
+        lengths[name] = data.length(name, stage.data, stage.steps, stage.epochs, stage.batch_size)
+    check_validation(trainer, lengths)
+
+
+def warn_of_untrained(model: AnyToAny, stages: Mapping[str, Stage], run: Sequence[str]) -> None:
+    """Says where LoRA is configured, no stage of the run trains it, and no earlier one has: it has no effect then.
+
+    Args:
+        model: built, with its starting weights.
+        stages: by name.
+        run: names of those that are run.
+    """
+    if "lora" not in model.parts() or any("lora" in select_parts(model, stages[name].trains, name) for name in run):
+        return
+    if any(_has_effect(name, own_share(own)) for name, own in model.owned_state()["lora"].items()):
+        return
+    others = [name for name, stage in stages.items() if "lora" in stage.trains]
+    log.warning(
+        "lora: it is configured, and no stage of this run (%s) trains it, so that the adapter stays without effect. "
+        "Fix: add lora to a stage's trains%s, or take lora out of the backbone.",
+        ", ".join(run),
+        f", go on with a stage that trains it ({', '.join(others)})" if others else "",
+    )
+
+
+def _has_effect(name: str, adapter: Tensor) -> bool:
+    """Whether one of an adapter's tensors isn't as it begins: 0 in what scales its update, 1 in (IA)^3's vectors."""
+    if "ia3" in name:
+        return bool((adapter != 1).any())
+    return ("lora_B" in name or "lambda_b" in name) and bool(adapter.any())
 
 
 def check_sharded(trainer: pl.Trainer, stage: Stage, name: str) -> None:
     """Checks a stage under a strategy that shards the model.
 
     Raises:
-        ValueError: its objective compares with the model as the stage began, which is exchanged for the present one.
+        ValueError: its objective compares with the model as the stage began, which is exchanged for the present one; or
+            its average is, which would have to be sharded like the model.
     """
+    if stage.ema is not None and isinstance(trainer.strategy, ModelParallelStrategy | DeepSpeedStrategy | FSDPStrategy):
+        raise ValueError(
+            f"stage '{name}': found ema under {type(trainer.strategy).__name__}, which shards what is learnt; expected "
+            "one device or DDP. Fix: take ema out, or take another trainer.strategy."
+        )
     if isinstance(trainer.strategy, ModelParallelStrategy) and stage.learns_by.compares:
         raise ValueError(
             f"stage '{name}': found {type(stage.learns_by).__name__} under ModelParallelStrategy, whose shares "
@@ -53,14 +138,11 @@ def check_accumulation(trainer: pl.Trainer) -> None:
     Raises:
         ValueError: it is on.
     """
-    found = [f"trainer.accumulate_grad_batches {count}" for count in [trainer.accumulate_grad_batches] if count != 1]
-    is_scheduler = [isinstance(each, GradientAccumulationScheduler) for each in trainer.callbacks]  # type: ignore[attr-defined]  # set by a connector
-    found += ["the callback GradientAccumulationScheduler"] if any(is_scheduler) else []
-    if found:
+    if (found := trainer.accumulate_grad_batches) != 1:
         raise ValueError(
-            f"found {' and '.join(found)}, which would weigh the tokens of unlike batches unlike; expected none. Fix: "
-            "take it out, give the stage the whole batch_size, and divide it by the stage's micro_batches: loss and "
-            "gradients of the whole batch, in the memory of a part."
+            f"found trainer.accumulate_grad_batches {found}, which would weigh the tokens of unlike batches unlike; "
+            "expected none. Fix: take it out, give the stage the whole batch_size, and divide it by the stage's "
+            "micro_batches: loss and gradients of the whole batch, in the memory of a part."
         )
 
 

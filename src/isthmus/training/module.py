@@ -8,11 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as distributed
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from isthmus.cache.frozen import FrozenCache
 from isthmus.data.batching.collate import Collator
 from isthmus.model import AnyToAny
+from isthmus.training.averaging import KEY as AVERAGE
 from isthmus.training.objectives.base import Learner, Objective, Outcome
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
@@ -138,6 +140,12 @@ class TrainingModule(pl.LightningModule):
                     side.cache = self._cache
         self._cache.precision = "32-true" if self._trainer is None else str(self.trainer.precision)
         return self._cache
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Measures a checkpoint by its averaged weights, where its stage has an average; training goes on from both."""
+        averaged = checkpoint.get(AVERAGE)
+        if averaged is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            checkpoint["state_dict"] |= averaged["tensors"]
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch has it; all that is trained has to be there, ``strict`` or not, or nothing is copied."""

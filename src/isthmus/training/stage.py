@@ -35,7 +35,7 @@ class Stage:
             below it.
         losses: weights of the objective's terms.
         data: weights by training source, as :func:`isthmus.data.sampling.shares.weigh` takes them; by size if None.
-        steps: length in batches; or
+        steps: length in optimizer updates, each of which learns a whole batch, however many micro-batches it has; or
         epochs: in passes over the mixture's sources.
         batch_size: conversations in a batch, of all processes together; the data module's if None.
         micro_batches: parts that a process learns from one after another: loss and gradients of its whole batch, in the
@@ -46,6 +46,8 @@ class Stage:
         groups: by part, named as in ``trains``, what differs from the optimizer's own: the most specific name counts.
         warmup_ratio: share of the steps over which the learning rate rises.
         lr_scheduler_type: how it falls afterwards.
+        ema: share of the earlier average in an exponential moving average of what trains, at each step. The average is
+            validated, saved as the stage's weights and gone on from in the next stage. None takes the last weights.
         objective: what it learns by, on training batches of its own kind; ``losses`` then are those of validation, and
             of what the objective mixes in. None is supervised learning, by ``losses``.
     """
@@ -62,6 +64,7 @@ class Stage:
     warmup_ratio: float = 0.1
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     objective: Objective | None = None
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         if not self.trains:
@@ -72,7 +75,8 @@ class Stage:
             raise ValueError(
                 f"stage: found warmup_ratio {self.warmup_ratio}; expected a share of the steps, at least 0 and below 1"
             )
-
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"stage: found ema {self.ema}; expected a share, at least 0 and below 1, such as 0.99")
         if self.micro_batches < 1:
             raise ValueError(f"stage: found micro_batches {self.micro_batches}; expected at least 1")
         if self.micro_batches > 1:

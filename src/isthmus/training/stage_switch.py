@@ -14,26 +14,27 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DeepSpeedStrategy
+from pytorch_lightning.trainer.states import TrainerFn
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.paths import user_path
-from isthmus.training.checks import check_accumulation, check_divided, check_several, check_sharded
-from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
+from isthmus.training.averaging import KEY as AVERAGE
+from isthmus.training.averaging import Average
+from isthmus.training.checks import check_run, warn_of_untrained
 from isthmus.training.module import TrainingModule, training_module
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
-from isthmus.training.parameter_groups import plan_groups
 from isthmus.training.provenance import provenance
 from isthmus.training.reach import Reach
 from isthmus.training.running.breaking_off import BreakingOff
 from isthmus.training.running.checkpoints import WholeCheckpoints
-from isthmus.training.running.ending import check_length, ended_early, forget_early_stopping, learnt_batches
+from isthmus.training.running.ending import ended_early, forget_best, forget_early_stopping, learnt_batches
 from isthmus.training.running.run_folder import RunLock
 from isthmus.training.running.settings import KEY, Resumption, describe
 from isthmus.training.stage import Stage
 from isthmus.training.trainable import check_optimizer, set_trainable
-from isthmus.training.wrapping import hide_frozen, rewrap
+from isthmus.training.wrapping import come_last, hide_frozen, rewrap
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class StageSwitch(pl.Callback):
     Attributes:
         over: how many of the run's stages are over (:mod:`isthmus.training.running.ending`).
         breaking_off: whether the run ends before its time, and why.
+        average: of what the present stage trains, where its ``ema`` asks for one.
         lock: on the folder, as long as a run goes on.
 
     Raises:
@@ -83,6 +85,7 @@ class StageSwitch(pl.Callback):
         self._resumed_at: int | None = None
         self._module: TrainingModule | None = None
         self._reach = Reach([])
+        self.average: Average | None = None
 
     @property
     def name(self) -> str:
@@ -105,9 +108,10 @@ class StageSwitch(pl.Callback):
         model = module.model
         module.configure_model()
         if stage != "fit":
-            self._load_result(trainer, module, stage)
+            module.stage = self.stages[self.names[-1]]
             return
-        self._check(trainer, module)
+        come_last(trainer, self)
+        check_run(trainer, model, _data(trainer), self.stages, self.names)
         is_trial = _is_trial(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO or is_trial:
             trainer.strategy.checkpoint_io = WholeCheckpoints(writes=not is_trial)
@@ -119,12 +123,9 @@ class StageSwitch(pl.Callback):
         if self.init_from is not None and trainer.ckpt_path is None:
             manifest = model.load(self.init_from, strict=False)
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
-            log.info(
-                "started from %s (stage '%s')%s",
-                self.init_from,
-                manifest["stage"],
-                f"; new: {', '.join(absent)}" if absent else "",
-            )
+            new = f"; new: {', '.join(absent)}" if absent else ""
+            log.info("started from %s (stage '%s')%s", self.init_from, manifest["stage"], new)
+        warn_of_untrained(model, self.stages, self.names)
         trainer.fit_loop.max_epochs = len(self.names)
         self.enter(trainer, module, 0)
 
@@ -135,6 +136,7 @@ class StageSwitch(pl.Callback):
         model, objective = module.model, stage.learns_by
         parts = set_trainable(model, stage.trains, self.name, objective.dropout)
         self._reach = Reach(list(parts))
+        self.average = None if stage.ema is None else Average(stage.ema)
         hide_frozen(module)
         mixture = _data(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
@@ -142,7 +144,9 @@ class StageSwitch(pl.Callback):
         module.enter(stage, self.name, len(mixture))
         if model.output_side is not None and not any(each.makes(stage.losses) for each in (objective, Supervised())):
             model.output_side.release()
-        log.info("entered stage '%s' (%d of %d): %d batches", self.name, index + 1, len(self.names), len(mixture))
+        divided = f" in {stage.micro_batches} micro-batches" if stage.micro_batches > 1 else ""
+        steps = f"{len(mixture):,} optimizer steps, each on {mixture.batch_size} conversations{divided}"
+        log.info("entered stage '%s' (%d of %d): %s", self.name, index + 1, len(self.names), steps)
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the run's stages, where it is among them, what has learnt, and the reference if there is one."""
@@ -155,8 +159,10 @@ class StageSwitch(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds what decides over the stage's steps."""
+        """Adds what decides over the stage's steps, and the average of what it trains."""
         checkpoint[KEY] = self._settings(trainer, pl_module)
+        if self.average is not None and (average := self.average.state(pl_module)) is not None:
+            checkpoint[AVERAGE] = average
 
     def _settings(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         mixture = _data(trainer).stage
@@ -173,6 +179,8 @@ class StageSwitch(pl.Callback):
                 "trial run takes the first batches of each stage. Fix: leave --ckpt_path out."
             )
         state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != TrainerFn.FITTING:
+            return  # its weights are measured, whatever run they are of
         if state is None or state["names"] != self.names:
             found = "no stages" if state is None else ", ".join(state["names"])
             raise ValueError(
@@ -187,6 +195,8 @@ class StageSwitch(pl.Callback):
             self._reach.restore(state.get("reached", []))
             if "reference" in state:
                 module.reference = Reference(state["reference"])
+            if self.average is not None and AVERAGE in checkpoint:
+                self.average.restore(checkpoint[AVERAGE])
         self._resumption.read(checkpoint, trainer.ckpt_path, self.name)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -221,6 +231,8 @@ class StageSwitch(pl.Callback):
     ) -> None:
         """Randomness as a pure function of where the run stands; a stage's first batch finds its reference."""
         module = training_module(pl_module)
+        if batch_idx == 0:
+            forget_best(trainer)
         if module.objective.compares and module.reference is None:
             module.reference = Reference.of(module.model)
         torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
@@ -232,10 +244,28 @@ class StageSwitch(pl.Callback):
         if not isinstance(trainer.strategy, DeepSpeedStrategy) and not _is_trial(trainer):
             self._reach.look(training_module(pl_module).model)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Ends the run where the user asks for it."""
-        if self.breaking_off.ctrl_c.pressed:
-            trainer.should_stop = True
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Takes a step's weights into their average, and ends the run where the user asks for it."""
+        if self.average is not None:
+            self.average.update(pl_module)
+        if self.breaking_off.ctrl_c.pressed:  # at once: Lightning would validate first
+            trainer.should_stop, trainer.limit_val_batches = True, 0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Within a training it sees the averaged weights, where there are such; by itself it is of a result."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._load_result(trainer, training_module(pl_module))
+        if self.average is not None:
+            self.average.swap(pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Training goes on with its own."""
+        if self.average is not None:
+            self.average.leave(pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A measurement is of a result."""
+        self._load_result(trainer, training_module(pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A stage that is over leaves its weights, and the next is entered; otherwise the run ends here."""
@@ -260,6 +290,8 @@ class StageSwitch(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keeps what can be kept, and says which stages aren't over."""
+        if self.average is not None:
+            self.average.leave(pl_module)
         if not _is_trial(trainer):
             self.breaking_off.after_exception(trainer, exception, self.unfinished, self._at(trainer))
         self.lock.release()
@@ -273,9 +305,12 @@ class StageSwitch(pl.Callback):
         return learnt_batches(trainer), 0 if stage is None else len(stage)
 
     def _at(self, trainer: pl.Trainer) -> str | None:
-        return "{} of {} batches".format(*self._progress(trainer)) if self.over == self.index else None
+        return "{} of {} steps".format(*self._progress(trainer)) if self.over == self.index else None
 
     def _leave(self, trainer: pl.Trainer, module: TrainingModule, index: int) -> None:
+        if self.average is not None:  # the stage's weights, and what the next one begins with
+            self.average.swap(module)
+            self.average = None
         if not _is_trial(trainer):
             name, writes = self.names[index], trainer.is_global_zero
             self._reach.tell(trainer, module.model, name)
@@ -289,28 +324,14 @@ class StageSwitch(pl.Callback):
             module.zero_grad(set_to_none=True)
             rewrap(trainer, module)
 
-    def _check(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        check_length(trainer, len(self.names))
-        check_precision(trainer)
-        warn_of_float16(trainer, module.model)
-        check_accumulation(trainer)
-        check_several(trainer, self.names)
-        for name in self.names:  # a wrong name in the last stage shows before the first is trained
-            stage = self.stages[name]
-            check_denoising(trainer, module.model, stage, name)
-            check_divided(trainer, stage, name)
-            check_sharded(trainer, stage, name)
-            plan_groups(module.model, stage.trains, stage.groups, name)
-
-    def _load_result(self, trainer: pl.Trainer, module: TrainingModule, stage: str) -> None:
-        if trainer.ckpt_path is not None:
+    def _load_result(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if trainer.ckpt_path is not None:  # its weights are in the model by now
             return
-        folder = self.init_from if stage == "validate" and self.init_from else self.folder / self.names[-1]
+        validates = trainer.state.fn == TrainerFn.VALIDATING
+        folder = self.init_from if validates and self.init_from else self.folder / self.names[-1]
         module.model.load(folder, strict=False)
         module.eval()
         log.info("measuring the weights in %s", folder)
-        if stage == "validate":
-            module.stage = self.stages[self.names[-1]]
 
 
 def _is_trial(trainer: pl.Trainer) -> bool:

@@ -62,9 +62,8 @@ def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str, dropout: b
                 projector.train(dropout and f"{prefix}.{name}" in chosen)
     if model.input_side is not None and model.input_side.teacher is not None:
         model.input_side.teacher.train(dropout and "teacher" in chosen)
-    frozen = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    log.info("stage '%s' trains %s; frozen and loaded: %s parameters", stage, trained, f"{frozen:,}")
+    log.info("stage '%s' trains %s; all else is frozen", stage, trained)
     return counts
 
 

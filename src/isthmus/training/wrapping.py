@@ -1,8 +1,9 @@
-"""How a strategy holds the model, anew at each stage: DDP wraps what trains, and nothing else."""
+"""How a Trainer holds the model and its callbacks, anew at each stage: DDP wraps what trains, and nothing else."""
 
 from __future__ import annotations
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -28,3 +29,15 @@ def hide_frozen(module: pl.LightningModule) -> None:
     frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
     buffers = [name for name, _ in module.named_buffers()]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen + buffers)
+
+
+def come_last(trainer: pl.Trainer, switch: pl.Callback) -> None:
+    """Puts a stage switch behind all callbacks but those that write checkpoints, wherever it was given.
+
+    It enters the next stage when an epoch ends: what another callback did then, such as early stopping with the
+    finished stage's loss, would be done to the next stage. A checkpoint is written by what the switch has entered.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    others = [each for each in callbacks if each is not switch and not isinstance(each, Checkpoint)]
+    writers = [each for each in callbacks if isinstance(each, Checkpoint)]
+    trainer.callbacks = [*others, switch, *writers]  # type: ignore[attr-defined]

@@ -89,6 +89,20 @@ def test_a_run_that_ends_before_its_time_goes_on(
     goes_on(experts, tmp_path, whole, steps)
 
 
+def test_ctrl_c_doesnt_wait_for_a_validation(experts: dict[str, Path], tmp_path: Path) -> None:
+    class Validated(pl.Callback):
+        batches = 0
+
+        def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            self.batches += 1
+
+    seen = Validated()
+    extra = [seen, At(2, "SIGINT")]
+    model, diary = fit(experts, tmp_path, extra=extra, validates=True, num_sanity_val_steps=0)
+    assert len(diary.losses) == 2 and seen.batches == 0 and switch_of(model).unfinished == NAMES
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_an_exception_leaves_the_last_checkpoint(
     experts: dict[str, Path], whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

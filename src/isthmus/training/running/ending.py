@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, Timer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 EVERY_BATCH = 1.0
@@ -59,6 +59,15 @@ def forget_early_stopping(trainer: pl.Trainer) -> None:
         callback.wait_count = callback.stopped_epoch = 0
         callback.stopping_reason, callback.stopping_reason_message = EarlyStoppingReason.NOT_STOPPED, None
         callback.best_score = torch.tensor(torch.inf if callback.monitor_op == torch.lt else -torch.inf)
+
+
+def forget_best(trainer: pl.Trainer) -> None:
+    """Begins a stage's own count of best checkpoints: the last stage's losses were others. Its files stay."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
+            callback.best_k_models, callback.kth_best_model_path = {}, ""
+            callback.best_model_path, callback.best_model_score = "", None
+            callback.kth_value = torch.tensor(torch.inf if callback.mode == "min" else -torch.inf)
 
 
 def why_ending(trainer: pl.Trainer, is_interrupted: bool = False) -> str | None:

@@ -58,6 +58,7 @@ def describe(stage: Stage, model: AnyToAny, trainer: pl.Trainer, data: str) -> d
         "micro_batches": stage.micro_batches,
         "warmup_ratio": stage.warmup_ratio,
         "lr_scheduler_type": stage.lr_scheduler_type,
+        "ema": stage.ema,
         "trainer.precision": str(trainer.precision),
         "trainer.gradient_clip_val": trainer.gradient_clip_val,
         "processes": trainer.world_size,
