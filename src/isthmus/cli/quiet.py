@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import warnings
 
+REMARKS = ("Tip:", "TPU available: False", "Trainer already configured with model summary callbacks")
+"""What messages of Lightning's hold that advertise, or tell of what isn't there or is meant to be so."""
+
 
 def hush() -> None:
     """Silences bars for every file that is read, advertisements, and warnings about what is meant to be so."""
@@ -19,7 +22,9 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # Between Lightning and torch.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    logging.getLogger("pytorch_lightning").addFilter(lambda record: "Tip:" not in record.getMessage())
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_concerns_a_user)
+
+
+def _concerns_a_user(record: logging.LogRecord) -> bool:
+    return not any(remark in record.getMessage() for remark in REMARKS)

@@ -18,15 +18,20 @@ class TokenRate(pl.Callback):
 
     Waiting for data counts, validation doesn't. Lightning's ``ThroughputMonitor`` waits for the accelerator at every
     step; this adds up what batches' layouts say, and goes to the device only when the Trainer logs.
+
+    Attributes:
+        latest: the rate that was logged last; None before the stage's first.
     """
 
     def __init__(self) -> None:
+        self.latest: float | None = None
         self._tokens = 0
         self._seconds = 0.0
         self._mark = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A stage's rate is its own."""
+        self.latest = None
         self._restart()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -45,9 +50,9 @@ class TokenRate(pl.Callback):
         if not trainer._logger_connector.should_update_logs:  # as Lightning's own monitors ask it
             return
         total = trainer.strategy.reduce(on_device(float(self._tokens), pl_module.device), reduce_op="sum")
-        rate = float(total) / self._seconds
+        self.latest = float(total) / self._seconds
         for logger in trainer.loggers:
-            logger.log_metrics({NAME: rate}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.log_metrics({NAME: self.latest}, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
         self._restart()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
