@@ -189,6 +189,7 @@ def test_what_a_run_logs(trained: Path) -> None:
     events.Reload()
     logged = set(events.Tags()["scalars"])
     assert {"train/text_loss", "train/text_accuracy", "train/tokens_per_second", "lr-AdamW/all"} <= logged
+    assert {"gradient_norm/lora", "gradient_norm/output_projectors.image", "memory/process"} <= logged
     assert any(name.startswith("train/signal_called_") for name in logged)
     assert any(name.startswith("train/signal_cosine_") for name in logged)
     assert any(name.startswith("train/alignment_") for name in logged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from enum import StrEnum
@@ -12,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ActionYesNo
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
@@ -30,7 +31,10 @@ from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
 from isthmus.training.running.checkpoints import latest
 from isthmus.training.running.input_wait import InputWait
+from isthmus.training.running.monitors import GradientNorms, MemoryUse
+from isthmus.training.running.profile import profiler_of
 from isthmus.training.running.run_folder import refuse_work, set_aside, set_aside_runs
+from isthmus.training.running.summary import PartsSummary
 from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
@@ -60,9 +64,13 @@ class RunConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes what is in force from the first step on."""
+        """Writes what is in force from the first step on, and gives it to the run's loggers."""
         if trainer.is_global_zero:
             self.save_config(trainer, pl_module, "fit")
+            told = {name: value for name, value in self.config.as_dict().items() if not name.startswith("__")}
+            settings = json.loads(json.dumps(told, default=str))
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """See Lightning. An older file is replaced: the folder holds one run."""
@@ -167,6 +175,8 @@ class Command(LightningCLI):
         config = self.config_init[self.subcommand]
         folder = str(config.training.folder)
         self.trainer_defaults = {"callbacks": _companions(config.trainer)}
+        if isinstance(config.trainer.profiler, str):
+            kwargs["profiler"] = profiler_of(config.trainer.profiler, Path(folder))
         trainer = super().instantiate_trainer(default_root_dir=config.trainer.default_root_dir or folder, **kwargs)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
@@ -287,13 +297,15 @@ def _measures(callback: pl.Callback) -> bool:
 def _companions(trainer: Any) -> list[pl.Callback]:
     """What every run shows and logs, unless its config brings the like."""
     own = [callback for callback in trainer.callbacks or [] if isinstance(callback, pl.Callback)]
-    companions: list[pl.Callback] = []
+    companions: list[pl.Callback] = [TokenRate()]
     if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
         companions.append(StageProgressBar())
+    if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):
+        companions.append(PartsSummary())
     if trainer.logger is not False:
         if not any(isinstance(each, LearningRateMonitor) for each in own):
             companions.append(LearningRateMonitor("step"))
-        companions += [TokenRate(), InputWait()]
+        companions += [InputWait(), GradientNorms(), MemoryUse()]
     return companions
 
 

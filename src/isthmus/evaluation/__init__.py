@@ -4,6 +4,15 @@ from isthmus.evaluation.captions.evaluation import CaptionEvaluation
 from isthmus.evaluation.matrix.evaluation import MatrixEvaluation
 from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.retrieval.evaluation import RetrievalEvaluation
+from isthmus.evaluation.samples.callback import Prompt, SampleLog
 from isthmus.evaluation.talk.evaluation import TalkEvaluation
 
-__all__ = ["CaptionEvaluation", "MatrixEvaluation", "Measurement", "RetrievalEvaluation", "TalkEvaluation"]
+__all__ = [
+    "CaptionEvaluation",
+    "MatrixEvaluation",
+    "Measurement",
+    "Prompt",
+    "RetrievalEvaluation",
+    "SampleLog",
+    "TalkEvaluation",
+]
