@@ -36,7 +36,7 @@ class StageLine:
         self.done = done
         self._stream: TextIO = sys.stderr
         self._began = self._shown = perf_counter()
-        self._bar: tqdm | None = None  # type: ignore[type-arg]  # generic in its stubs alone
+        self._bar: tqdm | None = None
         self._within = ExitStack()
         if self._stream.isatty():
             shape = _shape(self._stream)
