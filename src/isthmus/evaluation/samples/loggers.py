@@ -114,7 +114,7 @@ def _on_wandb(logger: WandbLogger, samples: Sequence[Sample], files: Sequence[Se
     """To Weights & Biases, by Lightning's own logger where that has a way."""
     import wandb
 
-    logger.log_text("samples/text", ["number", "prompt and answer"], [[n, s.text] for n, s in enumerate(samples)])
+    logger.log_text("samples/text", ["number", "prompt and answer"], [[str(n), s.text] for n, s in enumerate(samples)])
     for number, (sample, paths) in enumerate(zip(samples, files, strict=True)):
         for place, (view, path) in enumerate(zip(sample.views(), paths, strict=True)):
             key, caption = f"samples/{number}/{place}_{view.modality}", [sample.prompt]
