@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 import supervised
 import torch
+from tiny_parts import write_whisper
 from tiny_world import tiny_experts, tiny_model
 
-from isthmus.cache.frozen import CacheSettings
+from isthmus.cache.frozen import CacheSettings, FrozenCache
 from isthmus.cache.identity import identity
 from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError
 from isthmus.data.media.limits import MediaLimits
+from isthmus.encoders import Whisper
 from isthmus.pocket.tasks import Describe, Draw
 from isthmus.training import LossWeights, Stage, TrainingModule
-from isthmus.types import Condition, Media, Modality
+from isthmus.types import Condition, Features, Media, MediaBatch, Modality
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +275,38 @@ def test_content_key_tells_arrays_by_rate_and_shape() -> None:
         content_key(Media(Modality.IMAGE, image.reshape(shape)), MediaLimits()) for shape in ((2, 4, 3), (4, 2, 3))
     }
     assert len(keys) == 4
+
+
+def test_recordings_of_any_length_come_out_of_the_cache_together(tmp_path: Path) -> None:
+    """Whisper gives as many tokens as the longest recording of a batch has: rows of two batches differ in length."""
+    write_whisper(tmp_path / "whisper")
+    encoder = Whisper(tmp_path / "whisper")
+    cache = FrozenCache(CacheSettings(tmp_path / "cache", trial=0))
+    lookup = cache.medium(encoder, Modality.AUDIO, lambda tokens: tokens)
+    assert lookup is not None
+    random = np.random.default_rng(0)
+    recordings = [
+        Media(Modality.AUDIO, random.normal(size=length).astype(np.float32), rate=16_000.0)
+        for length in (4_000, 12_000, 8_000)
+    ]
+    prepared = [encoder.preprocess(recording) for recording in recordings]
+
+    def features(chosen: list[int]) -> Features:
+        cached = [lookup.find(recordings[at], MediaLimits()) for at in chosen]
+        for known, at in zip(cached, chosen, strict=True):
+            known.count = known.count if known.tokens is not None else lookup.count(prepared[at])
+        missing = [prepared[at] for at, known in zip(chosen, cached, strict=True) if known.tokens is None]
+        inputs = {name: torch.stack([own[name] for own in missing]) for name in missing[0]} if missing else {}
+        places = torch.arange(len(chosen))
+        batch = MediaBatch(inputs, places, places, places, cached=cached)
+        return cache.features(encoder, Modality.AUDIO, batch, torch.device("cpu"))
+
+    short, long = features([0]), features([1])
+    found = features([0, 1, 2])
+    assert cache.hits == 2
+    stacked = {name: torch.stack([own[name] for own in prepared]) for name in prepared[0]}
+    encoder.load(torch.device("cpu"))
+    expected = encoder(Modality.AUDIO, stacked)
+    assert torch.equal(found.mask, expected.mask) and short.mask.shape[1] < long.mask.shape[1]
+    torch.testing.assert_close(found.tokens[found.mask], expected.tokens[expected.mask])
+    assert torch.equal(features([2, 0]).mask.sum(1), expected.mask[[2, 0]].sum(1))

@@ -213,8 +213,7 @@ class CausalBackbone(PretrainedLanguageModel):
         layout = batch.layout
         assert layout is not None
         writers = self._writers(layout.lengths, sampling, owed, permitted)
-        if self.lora:
-            set_lora_dropout(self.llm, False)
+        self._prepare_adapters(trains=False)
         prompts = splice_media(self.embed(batch.ids, layout), layout, media)
         kept = kept if self._can_resume else None
         fresh = partial(DynamicCache, config=self.config)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.backbones.adapters.lora import set_lora_dropout
 from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
@@ -149,8 +148,7 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         owed, permitted = check_requests(len(batch), required, allowed, self.vocabulary)
         batch = self.laid_out(batch)
         writers = self._writers([1] * len(batch), sampling, owed, permitted)
-        if self.lora:
-            set_lora_dropout(self.llm, False)
+        self._prepare_adapters(trains=False)
         memory = self._encode(self._embedded(batch, media), batch.mask)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
 

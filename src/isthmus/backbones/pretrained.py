@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.adapters.lora import (
+    AdapterSwitch,
     LoraSettings,
-    adapters_disabled,
     inject_lora,
     lora_names,
     lora_parameters,
@@ -112,6 +112,7 @@ class PretrainedLanguageModel(LanguageModel):
                 "folder of safetensors. Fix: take it out, or give the model's folder."
             )
         self.lora = lora
+        self._adapters = AdapterSwitch()
         self.dtype = own_dtype(self.checkpoint, self.config) if dtype is None else torch_dtype(dtype)
         self.quantization = quantization
         self.is_loaded = False
@@ -278,18 +279,24 @@ class PretrainedLanguageModel(LanguageModel):
         }
         return rows | ({"lora": {n: f"llm.{path}" for n, path in lora_names(self.llm).items()}} if self.lora else {})
 
-    @contextmanager
-    def adapters_disabled(self) -> Iterator[None]:
+    def adapters_disabled(self) -> AbstractContextManager[None]:
         """Disables LoRA within the block, for preference tuning's reference or text skill before tuning."""
-        with adapters_disabled(self.llm):
-            yield
+        return self._adapters.disabled(self.llm)
 
-    def _prepare_adapters(self) -> bool:
-        """Switches LoRA's dropout for this forward; returns whether adapters train."""
+    def _prepare_adapters(self, trains: bool = True) -> bool:
+        """Switches LoRA's dropout for this pass, and LoRA itself off while it neither trains nor adds anything.
+
+        Args:
+            trains: False where no adapter trains, whatever the stage.
+
+        Returns:
+            Whether adapters train.
+        """
         if not self.lora:
             return False
-        adapts = any(parameter.requires_grad for parameter in lora_parameters(self.llm))
+        adapts = trains and any(parameter.requires_grad for parameter in lora_parameters(self.llm))
         set_lora_dropout(self.llm, self.training and adapts)
+        self._adapters.settle(self.llm, adapts)
         return adapts
 
     def prompt_limits(

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from isthmus.cache.files import FileDigests
 from isthmus.cache.identity import identity
@@ -131,7 +132,9 @@ class FrozenCache:
                 assert known.mask is not None
                 tokens_of.append(on_device(_restored(known.tokens, self.settings.dtype), device))
                 mask_of.append(on_device(known.mask, device))
-        return Features(torch.stack(tokens_of), torch.stack(mask_of))
+        # An encoder of recordings gives as many tokens as the longest of a batch has, so that rows kept from different
+        # batches differ in length.
+        return Features(pad_sequence(tokens_of, batch_first=True), pad_sequence(mask_of, batch_first=True))
 
     def condition(self, generator: Generator, captions: Sequence[str]) -> Condition:
         """The generator's own condition of each caption, on the CPU; its text towers load only for new captions."""

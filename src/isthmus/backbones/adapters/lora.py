@@ -132,20 +132,52 @@ def set_lora_dropout(llm: nn.Module, active: bool) -> None:
                 dropout.train(active)
 
 
-@contextmanager
-def adapters_disabled(llm: nn.Module) -> Iterator[None]:
-    """Disables the adapters within the block, and then restores which parameters train."""
-    layers = list(_lora_layers(llm))
+class AdapterSwitch:
+    """Switches the adapters of one LLM off: for a reference, and while they neither train nor add anything."""
+
+    def __init__(self) -> None:
+        self._is_reference = self._rests = self._are_zero = False
+        self._seen: list[tuple[int, int]] | None = None
+
+    @contextmanager
+    def disabled(self, llm: nn.Module) -> Iterator[None]:
+        """Disables the adapters within the block; which parameters train stays as it is."""
+        _switch(llm, False)
+        self._is_reference = True
+        try:
+            yield
+        finally:
+            _switch(llm, True)
+            self._is_reference = self._rests = False
+
+    def settle(self, llm: nn.Module, adapts: bool) -> None:
+        """Before a pass: enables the adapters if they train or add anything."""
+        if not self._is_reference and (rests := not adapts and self._add_nothing(llm)) != self._rests:
+            _switch(llm, not rests)
+            self._rests = rests
+
+    def _add_nothing(self, llm: nn.Module) -> bool:
+        """Whether every second factor of LoRA is zero, as before training; values are read only after a change.
+
+        Sharded and fake values aren't read, and DoRA's norms round even before training: False.
+        """
+        named = dict(llm.named_parameters())
+        seconds = [parameter for name, parameter in named.items() if "lora_B" in name]
+        seen = [(id(parameter), parameter._version) for parameter in seconds]
+        if seen != self._seen:
+            self._seen = seen
+            is_plain = all(type(parameter) is nn.Parameter and not parameter.is_meta for parameter in seconds)
+            is_lora = bool(seconds) and not any("lora_magnitude" in name for name in named)
+            self._are_zero = is_plain and is_lora and not any(bool(own.any()) for own in seconds)
+        return self._are_zero
+
+
+def _switch(llm: nn.Module, enabled: bool) -> None:
     trains = [(parameter, parameter.requires_grad) for parameter in lora_parameters(llm)]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-        for parameter, requires_grad in trains:  # peft's switch turns all gradients on
-            parameter.requires_grad_(requires_grad)
+    for layer in _lora_layers(llm):
+        layer.enable_adapters(enabled)
+    for parameter, requires_grad in trains:  # peft's switch sets gradients too
+        parameter.requires_grad_(requires_grad)
 
 
 def _library_config(settings: LoraSettings) -> PeftConfig:
