@@ -14,12 +14,13 @@ THREADS := $(shell expr $(CORES) - 1 \| 1)
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_TIMM := .venv-timm
+REPLAY := data/talk/replay.jsonl
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-fast test-timm test-gpu lint format benchmarks pocket clean
+.PHONY: help setup quickstart talk-train test test-fast test-timm test-gpu lint format benchmarks pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +35,18 @@ quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, an
 	@echo
 	@echo "Matrix:  $$(ls -t runs/*/matrix.json | head -n 1)"
 	@echo "Gallery: $$(ls -t runs/*/gallery.html | head -n 1)  (open it in a browser; it needs no network)"
+
+# Each step goes on where it was broken off. Speech needs espeak-ng (apt-get install espeak-ng).
+talk-train: export OMP_NUM_THREADS ?= $(THREADS)
+talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
+	@command -v espeak-ng > /dev/null || { echo "espeak-ng isn't there: run 'apt-get install espeak-ng'" >&2; exit 1; }
+	$(BIN)/isthmus experts --fetch smollm2-135m-instruct whisper-tiny.en
+	test -s $(REPLAY) || $(BIN)/isthmus data replay $(REPLAY) --checkpoint checkpoints/published/smollm2-135m-instruct \
+	  --chat_template chatml --dtype bfloat16 --count 2600 --batch_size 64
+	$(BIN)/python train.py fit -c talk.yaml $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
+	$(BIN)/python train.py test -c talk.yaml
+	@echo
+	@echo "Talk to it:  $(BIN)/isthmus chat --model runs/talk/instruction_tuning"
 
 test: $(VENV)/.installed  ## run every test
 	$(PYTEST)

@@ -14,6 +14,7 @@ import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from tiny_captions import write_captioned
 from tiny_manifest import write_set
+from tiny_parts import write_whisper
 from tiny_world import tiny_clone
 
 from isthmus.cli.training import Command
@@ -58,6 +59,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_clone(tmp_path_factory.mktemp("clone"))
     write_own_digits(folder)
     write_own_captioned(folder)
+    write_published(folder)
     (folder / "examples").symlink_to(CONFIGS.parent / "examples")
     return folder
 
@@ -80,6 +82,17 @@ def write_own_captioned(folder: Path) -> None:
         own.mkdir()
         for expert in experts:
             (own / expert).symlink_to(folder / "checkpoints" / "pocket" / expert)
+
+
+def write_published(folder: Path) -> None:
+    """What talk.yaml looks for: a published LLM, Whisper, and the LLM's own answers."""
+    published = folder / "checkpoints" / "published"
+    published.mkdir()
+    (published / "smollm2-135m-instruct").symlink_to(folder / "checkpoints" / "pocket" / "llama")
+    write_whisper(published / "whisper-tiny.en")
+    (folder / "data" / "talk").mkdir(parents=True)
+    turns = [{"role": role, "content": "two"} for role in ("user", "assistant")]
+    (folder / "data" / "talk" / "replay.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
 
 
 @pytest.fixture(scope="module")
