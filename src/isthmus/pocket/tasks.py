@@ -14,7 +14,7 @@ from numpy.random import Generator as Random
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.sampling.seeds import derive_seed
-from isthmus.pocket import dialogues
+from isthmus.pocket import dialogues, plain
 from isthmus.pocket.conversations import checked, conversation, held_out, text_request
 from isthmus.pocket.deferred_world import DeferredWorld
 from isthmus.pocket.dialogues import DONE, OUTPUTS, Dialogue, Exchange, Shown
@@ -218,6 +218,8 @@ class AnyToAny(GivenAndAsked):
         if style < 0.4 and output is not Modality.TEXT and source.concept.digit < 9:
             return (dialogues.make_next(random, source, output),)
         if style < 0.6 and given is Modality.TEXT:
+            if output in DONE and self.world.has_attributes and random.random() < 0.4:
+                return (plain.paraphrased(random, output, self.split),)
             asked = (
                 text_request(random, output, world=self.world) if output in DONE else dialogues.describe(random, source)
             )
@@ -263,9 +265,14 @@ class Arithmetic(GivenAndAsked):
 
 
 class TextOnly(PocketSource):
-    """The LLM's text-only skills, replayed so that tuning doesn't degrade them. Test prompts are excluded."""
+    """The LLM's text-only skills, replayed so that tuning doesn't degrade them. Test prompts are excluded.
+
+    A third of training is what else people type: greetings, and requests that can't be met, all answered in words.
+    """
 
     name = "text"
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
+        if self.split == "train" and random.random() < 1 / 3:
+            return (plain.in_words(random, self.split),)
         return in_words(draw_skill(self.split, random))
