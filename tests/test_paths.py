@@ -18,6 +18,7 @@ from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.streaming.storage import Storage
+from isthmus.evaluation.samples.callback import Prompt
 from isthmus.paths import user_path
 
 SOURCE = Path(isthmus.__file__).parent
@@ -56,6 +57,7 @@ ARGUMENTS: dict[str, Any] = {
     "media": ["image"],
     "memo_megabytes": 1,
     "modality": "image",
+    "prompts": [Prompt("two")],
     "model": "vit",
     "out_width": 8,
     "pipeline": "StableDiffusionPipeline",
@@ -69,6 +71,13 @@ ARGUMENTS: dict[str, Any] = {
 """What the constructors below need besides a path; a constructor with another name adds it."""
 
 INSIDE = {
+    "AnswersFile": "the replay command reads its path",
+    "Opened": "it says where things were written",
+    "Prompt": "its media are a mapping, which its conversation reads",
+    "Result": "it says what a folder has",
+    "Run": "it says what a folder has",
+    "Sample": "SampleLog hands it a prompt's media",
+    "ScreenProfiler": "it prints, and has its library's arguments",
     "AudioFrameEncoder": "Whisper and HuBERT hand it a path",
     "ClipConditioned": "generators are its subclasses",
     "Entry": "the experts command reads its path",
