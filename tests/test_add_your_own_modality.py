@@ -35,7 +35,7 @@ def block(language: str) -> str:
 
 def commands() -> dict[str, list[str]]:
     """The page's command lines, by their first words."""
-    lines = [shlex.split(line) for line in block("bash").splitlines()]
+    lines = [shlex.split(line) for line in block("bash").replace("\\\n", " ").splitlines()]
     return {" ".join(line[:2]): line for line in lines}
 
 

@@ -37,7 +37,7 @@ def test_it_is_the_model_that_the_file_was_made_of(tmp_path: Path) -> None:
 def test_blocks_are_unpacked_to_the_dtype_and_adapters_train(tmp_path: Path) -> None:
     file = tmp_path / "tiny.gguf"
     original = write_gguf(file, GGMLQuantizationType.Q8_0)
-    backbone = CausalBackbone(file, {"image": 2}, LoraSettings(rank=2), dtype="bfloat16")
+    backbone = CausalBackbone(file, {"image": 2}, LoraSettings(r=2), dtype="bfloat16")
     backbone.materialize()
     kinds = {type(module.base_layer) for module in backbone.llm.modules() if hasattr(module, "base_layer")}
     assert kinds == {torch.nn.Linear} and backbone.llm.get_input_embeddings().weight.dtype == torch.bfloat16

@@ -72,7 +72,7 @@ def test_strokes_grow_light_on_dark(world: ManifestWorld) -> None:
 def test_what_is_cut_off_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     manifest = write_set(tmp_path, train=10, test=10)
     soundfile.write(tmp_path / "12.wav", 0.3 * np.sin(np.arange(12000)), 8000)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "isthmus"):
         ManifestWorld(manifest).pool(Modality.AUDIO, "test")
     assert "1 of 10 audio recordings of test were longer and are cut" in caplog.text
 

@@ -33,7 +33,7 @@ MEDIA = list(MADE)
 def model(tmp_path_factory: pytest.TempPathFactory) -> AnyToAny:
     shelf = Shelf(tmp_path_factory.mktemp("modern"))
     half: dict[str, Any] = {"dtype": "bfloat16"}
-    vision = FramesEncoder(TransformersVision(shelf("clip"), **half), frames=2, modalities=["image", "video"])
+    vision = FramesEncoder(TransformersVision(shelf("clip"), **half), num_frames=2, modalities=["image", "video"])
     resampler = partial(CrossAttention, queries=4, width=16, depth=1, heads=2)
     bridges = {"image": partial(TokenMerging, tokens_per_position=4), "video": resampler, "audio": resampler}
     bridge = partial(TinyTransformer, width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=16)

@@ -19,9 +19,11 @@ def write_llama(file: Path, out: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
+    )
     read = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
     settings = {name: value for name, value in read.config.to_dict().items() if name not in OF_THE_FILE}
     model = LlamaForCausalLM(LlamaConfig(**settings | {"dtype": "float32"}))

@@ -14,6 +14,7 @@ from pytorch_lightning.strategies import (
     SingleDeviceStrategy,
 )
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from isthmus.backbones.owned_state import own_share
 from isthmus.data.module import ConversationDataModule
@@ -85,6 +86,8 @@ def warn_of_untrained(model: AnyToAny, stages: Mapping[str, Stage], run: Sequenc
 
 def _has_effect(name: str, adapter: Tensor) -> bool:
     """Whether one of an adapter's tensors isn't as it begins: 0 in what scales its update, 1 in (IA)^3's vectors."""
+    if isinstance(adapter, FakeTensor):
+        return True  # a rehearsal has no values
     if "ia3" in name:
         return bool((adapter != 1).any())
     return ("lora_B" in name or "lambda_b" in name) and bool(adapter.any())

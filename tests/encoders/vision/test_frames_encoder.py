@@ -103,7 +103,7 @@ def test_t5_over_the_frames_tokens(clip: Path, t5: Path) -> None:
 
 def test_other_t5_families(clip: Path, tmp_path: Path) -> None:
     UMT5ForConditionalGeneration(UMT5Config(**T5_SIZES)).save_pretrained(tmp_path)
-    encoder = FramesEncoder(TransformersVision(clip), frames=2, temporal="t5", t5=tmp_path)
+    encoder = FramesEncoder(TransformersVision(clip), num_frames=2, temporal="t5", t5=tmp_path)
     assert encoder(VIDEO, stacked(encoder, VIDEOS)).tokens.shape == (3, 32, WIDTH)
 
 
@@ -134,7 +134,7 @@ def test_a_config_nests_its_image_encoder(clip: Path) -> None:
         "class_path": "isthmus.encoders.TransformersVision",
         "init_args": {"checkpoint": str(clip)},
     }
-    outer = {"image_encoder": inner, "frames": 3, "temporal": "mean"}
+    outer = {"image_encoder": inner, "num_frames": 3, "temporal": "mean"}
     config = {"encoder": {"class_path": "isthmus.encoders.FramesEncoder", "init_args": outer}}
     encoder = parser.instantiate(parser.parse_object(config)).encoder
     assert isinstance(encoder.image_encoder, TransformersVision) and encoder.frame_count == 3
@@ -148,7 +148,7 @@ def test_what_cannot_be_served(clip: Path, t5: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="image: this encoder serves video"):
         FramesEncoder(images).preprocess(Media(Modality.IMAGE, np.zeros((4, 4, 3), np.uint8)))
     with pytest.raises(ValueError, match="frames: found 0"):
-        FramesEncoder(images, frames=0)
+        FramesEncoder(images, num_frames=0)
     with pytest.raises(ValueError, match="temporal: found 'max'"):
         FramesEncoder(images, temporal="max")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="t5: found None beside temporal 't5'"):

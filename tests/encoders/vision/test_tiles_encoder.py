@@ -81,7 +81,7 @@ def test_the_largest_grid_makes_the_room(clip: Path) -> None:
 
 def test_tiles_of_a_videos_frames(clip: Path) -> None:
     """Wrappers nest: two frames, each with its own tiles."""
-    encoder = FramesEncoder(TilesEncoder(TransformersVision(clip), SIDE, grids=[(1, 2)]), frames=2)
+    encoder = FramesEncoder(TilesEncoder(TransformersVision(clip), SIDE, grids=[(1, 2)]), num_frames=2)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 70, 3), dtype=np.uint8)
     media = [Media(Modality.VIDEO, pixels, rate=4.0), Media(Modality.VIDEO, pixels[:1, :20, :20], rate=4.0)]
     features = encoder(Modality.VIDEO, stacked(encoder, media))

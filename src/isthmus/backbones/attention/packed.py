@@ -80,12 +80,13 @@ class PackedPass:
                 continue
             mask = block.mask(window)
             rows = block.query_rows(query)
-            is_slow = rows.device.type == "cpu" and rows.requires_grad and rows.itemsize < 8
-            if is_slow:
+            in_float32 = rows.device.type == "cpu" and rows.itemsize < 8
+            if in_float32:
                 # The CPU's kernel takes five times as long for a bfloat16 backward pass as for a float32 one at the
-                # lengths of conversations: a fifth of a training step. Autocast would turn the inputs back.
+                # lengths of conversations: a fifth of a training step. Passes without gradients are computed likewise,
+                # so that a reference equals what it is a reference of. Autocast would turn the inputs back.
                 rows, keys, values = rows.float(), keys.float(), values.float()
-            with torch.autocast("cpu", enabled=False) if is_slow else nullcontext():
+            with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
                 out, _ = sdpa_attention_forward(heads, rows, keys, values, mask, scaling=scale, is_causal=mask is None)
             found.append(block.packed(out.to(query.dtype)))
         return found[0] if len(found) == 1 else torch.cat(found, 1)
