@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> AnyToAny:
         Backbone(CausalBackbone(shelf("llama"), SIGNALS, LoraSettings(r=2, lora_alpha=4), **half), 1024),
         InputSide([vision, Whisper(shelf("whisper"), **half)], bridges),
         OutputSide(
-            [NEWER[kind](shelf(kind), **SMALL.get(kind, {}), steps=2, **half) for kind in MADE.values()],
+            [NEWER[kind](shelf(kind), **SMALL.get(kind, {}), num_inference_steps=2, **half) for kind in MADE.values()],
             dict.fromkeys(MEDIA, bridge),
         ),
     )

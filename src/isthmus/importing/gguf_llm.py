@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from isthmus.published import read_published
+
 OF_THE_FILE = ("quantization_config", "architectures", "_name_or_path", "_model_name_or_path")
 """Fields of a configuration that speak of the file that it was read from."""
 
@@ -19,12 +21,8 @@ def write_llama(file: Path, out: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        file.parent, gguf_file=file.name, local_files_only=True, trust_remote_code=False
-    )
-    read = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = read_published(AutoTokenizer, file.parent, gguf_file=file.name)
+    read = read_published(AutoModelForCausalLM, file.parent, gguf_file=file.name, dtype=torch.float32)
     settings = {name: value for name, value in read.config.to_dict().items() if name not in OF_THE_FILE}
     model = LlamaForCausalLM(LlamaConfig(**settings | {"dtype": "float32"}))
     model.load_state_dict(read.state_dict())
