@@ -62,3 +62,18 @@ def test_the_reference_is_without_adapters_also_after_a_rest(build: Build, kit: 
     assert not torch.equal(backbone(batch, {}).text_loss, expected)
     with backbone.adapters_disabled():
         assert torch.equal(backbone(batch, {}).text_loss, expected)
+
+
+def test_what_was_learnt_without_a_trace_in_versions_is_computed(build: Build, kit: Any) -> None:
+    """Some optimizers write to ``.data``, which leaves a tensor's version as it was."""
+    batch = kit["text_batch"]([8, 6])
+    backbone = build("llama", lora=LORA).requires_grad_(False)
+    expected = backbone(batch, {}).text_loss
+    adapters = backbone.parts()["lora"]
+    for parameter in adapters:
+        parameter.requires_grad_(True)
+    backbone(batch, {})
+    for parameter in adapters:
+        parameter.data.fill_(0.3)
+        parameter.requires_grad_(False)
+    assert not torch.equal(backbone(batch, {}).text_loss, expected)

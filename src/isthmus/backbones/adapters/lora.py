@@ -152,6 +152,8 @@ class AdapterSwitch:
 
     def settle(self, llm: nn.Module, adapts: bool) -> None:
         """Before a pass: enables the adapters if they train or add anything."""
+        if adapts:
+            self._seen = None  # an optimizer that writes to ``.data`` leaves no trace in a tensor's version
         if not self._is_reference and (rests := not adapts and self._add_nothing(llm)) != self._rests:
             _switch(llm, not rests)
             self._rests = rests

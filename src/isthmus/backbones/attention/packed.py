@@ -82,9 +82,9 @@ class PackedPass:
             rows = block.query_rows(query)
             in_float32 = rows.device.type == "cpu" and rows.itemsize < 8
             if in_float32:
-                # The CPU's kernel takes five times as long for a bfloat16 backward pass as for a float32 one at the
-                # lengths of conversations: a fifth of a training step. Passes without gradients are computed likewise,
-                # so that a reference equals what it is a reference of. Autocast would turn the inputs back.
+                # At the lengths of conversations the CPU's kernel takes several times as long for a backward pass in
+                # bfloat16 as in float32. Passes without gradients are computed likewise, so that a reference equals
+                # what it is a reference of. Autocast would turn the inputs back.
                 rows, keys, values = rows.float(), keys.float(), values.float()
             with torch.autocast("cpu", enabled=False) if in_float32 else nullcontext():
                 out, _ = sdpa_attention_forward(heads, rows, keys, values, mask, scaling=scale, is_causal=mask is None)
