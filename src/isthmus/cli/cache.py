@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from isthmus.cli.training import Command, prepare_logging
 from isthmus.training import StageSwitch, TrainingModule
+from isthmus.training.running.callbacks import callbacks_of
 from isthmus.types import Batch
 
 
@@ -22,7 +23,7 @@ class Fill(Command):
         Raises:
             ValueError: the model's config has no cache.
         """
-        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]  # Lightning's own list
+        (switch,) = callbacks_of(self.trainer, StageSwitch)
         fill_stages(self.module, self.datamodule, switch, self.trainer)
 
 

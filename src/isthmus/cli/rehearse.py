@@ -16,6 +16,7 @@ from isthmus.training import StageSwitch
 from isthmus.training.rehearsal import rehearse
 from isthmus.training.rehearsal.published_modern import MODERN
 from isthmus.training.rehearsal.published_nextgpt import NEXTGPT
+from isthmus.training.running.callbacks import callbacks_of
 
 PUBLISHED = NEXTGPT | MODERN
 """Checkpoints whose configuration files are known, by the folder under ``checkpoints/`` that holds them."""
@@ -97,7 +98,7 @@ class Rehearsal(Command):
         Raises:
             ValueError: something doesn't fit.
         """
-        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]  # Lightning's own list
+        (switch,) = callbacks_of(self.trainer, StageSwitch)
         config = self.config[self.subcommand]
         report = rehearse(self.model, switch, self.trainer, self.datamodule.batch_size, config.words)
         if self.stand_ins:

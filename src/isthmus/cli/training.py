@@ -29,6 +29,7 @@ from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
 from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
+from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.running.checkpoints import latest
 from isthmus.training.running.input_wait import InputWait
 from isthmus.training.running.monitors import GradientNorms, MemoryUse
@@ -189,7 +190,7 @@ class Command(LightningCLI):
         Raises:
             SystemExit: with code 3 if stages of the run aren't over, 130 after Ctrl-C, 143 after SIGTERM.
         """
-        switch = next(each for each in self.trainer.callbacks if isinstance(each, StageSwitch))  # type: ignore[attr-defined]  # set by a connector
+        (switch,) = callbacks_of(self.trainer, StageSwitch)
         try:
             if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                 if self.trainer.is_global_zero:

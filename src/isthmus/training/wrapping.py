@@ -7,6 +7,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from isthmus.training.running.callbacks import callbacks_of
+
 
 def rewrap(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
@@ -37,7 +39,7 @@ def come_last(trainer: pl.Trainer, switch: pl.Callback) -> None:
     It enters the next stage when an epoch ends: what another callback did then, such as early stopping with the
     finished stage's loss, would be done to the next stage. A checkpoint is written by what the switch has entered.
     """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    callbacks = callbacks_of(trainer, pl.Callback)
     others = [each for each in callbacks if each is not switch and not isinstance(each, Checkpoint)]
     writers = [each for each in callbacks if isinstance(each, Checkpoint)]
     trainer.callbacks = [*others, switch, *writers]  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from isthmus.model import AnyToAny, Reply
 from isthmus.paths import user_path
 from isthmus.training.module import training_module
 from isthmus.training.objectives.reference import eval_mode
+from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.stage_switch import StageSwitch
 from isthmus.types import Modality
 
@@ -92,10 +93,10 @@ class SampleLog(pl.Callback):
         if trainer.fast_dev_run or (step % self.every_n_steps and step != last):  # type: ignore[attr-defined]  # set by a connector
             return
         module = training_module(pl_module)
-        switch = next((each for each in trainer.callbacks if isinstance(each, StageSwitch)), None)  # type: ignore[attr-defined]
         with ExitStack() as within:
-            if switch is not None and switch.average is not None:
-                within.enter_context(switch.average(module))
+            for switch in callbacks_of(trainer, StageSwitch):
+                if switch.average is not None:
+                    within.enter_context(switch.average(module))
             within.enter_context(aside(module.model))
             replies = self.answer(module.model)
         if trainer.is_global_zero:

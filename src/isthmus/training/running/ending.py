@@ -15,6 +15,8 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
+from isthmus.training.running.callbacks import callbacks_of
+
 EVERY_BATCH = 1.0
 """Lightning's value of ``limit_train_batches`` that limits nothing; the integer 1 is one batch."""
 
@@ -48,12 +50,12 @@ def learnt_batches(trainer: pl.Trainer) -> int:
 def ended_early(trainer: pl.Trainer) -> bool:
     """Whether ``EarlyStopping`` has ended the stage because it learns no more; a loss that diverges is no such end."""
     enough = (EarlyStoppingReason.PATIENCE_EXHAUSTED, EarlyStoppingReason.STOPPING_THRESHOLD)
-    return any(callback.stopping_reason in enough for callback in _early_stoppings(trainer))
+    return any(callback.stopping_reason in enough for callback in callbacks_of(trainer, EarlyStopping))
 
 
 def forget_early_stopping(trainer: pl.Trainer) -> None:
     """Begins a stage's early stopping anew: another stage has another loss."""
-    for callback in _early_stoppings(trainer):
+    for callback in callbacks_of(trainer, EarlyStopping):
         if callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = False
         callback.wait_count = callback.stopped_epoch = 0
@@ -78,11 +80,7 @@ def why_ending(trainer: pl.Trainer, is_interrupted: bool = False) -> str | None:
         return "SIGTERM"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps {trainer.max_steps} (raise it to go on)"
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
-        if isinstance(callback, Timer) and (callback.time_remaining() or 1) <= 0:
+    for timer in callbacks_of(trainer, Timer):
+        if (timer.time_remaining() or 1) <= 0:
             return "trainer.max_time (raise it to go on; it counts the time before a resumption, too)"
     return "a callback" if trainer.should_stop and not ended_early(trainer) else None
-
-
-def _early_stoppings(trainer: pl.Trainer) -> list[EarlyStopping]:
-    return [each for each in trainer.callbacks if isinstance(each, EarlyStopping)]  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
+from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.running.stage_line import StageLine
 from isthmus.training.running.throughput import TokenRate
 from isthmus.training.stage_switch import StageSwitch
@@ -36,7 +37,7 @@ class StageProgressBar(ProgressBar):
     ) -> None:
         """The first batch of a stage, or of what is left of it, begins its line."""
         if self._line is None:
-            switches = [each for each in trainer.callbacks if isinstance(each, StageSwitch)]  # type: ignore[attr-defined]  # set by a connector
+            switches = callbacks_of(trainer, StageSwitch)
             names = [f"{each.name} ({each.index + 1}/{len(each.names)})" for each in switches]
             self._begin(names[0] if names else "training", trainer.num_training_batches, batch_idx)
 
@@ -116,7 +117,7 @@ class StageProgressBar(ProgressBar):
             self._line = None
 
     def _figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
-        rates = [each.latest for each in trainer.callbacks if isinstance(each, TokenRate)]  # type: ignore[attr-defined]
+        rates = [each.latest for each in callbacks_of(trainer, TokenRate)]
         told = [f"{rate:,.0f} tokens/s" for rate in rates if rate is not None]
         metrics = self.get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)  # the number of the log's folder

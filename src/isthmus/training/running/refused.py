@@ -23,6 +23,8 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import WandbLogger
 
+from isthmus.training.running.callbacks import callbacks_of
+
 AVERAGE = "set training.stages.NAME.ema, such as 0.99: an average of what the stage trains, of its own size"
 
 INSTEAD: dict[type[pl.Callback], tuple[str, str]] = {
@@ -67,8 +69,7 @@ def check_callbacks(trainer: pl.Trainer, validates: bool) -> None:
     Raises:
         ValueError: one of them can't be held, or would have no effect.
     """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-    for callback in callbacks:
+    for callback in callbacks_of(trainer, pl.Callback):
         for refused, (why, fix) in INSTEAD.items():
             if isinstance(callback, refused):
                 raise ValueError(

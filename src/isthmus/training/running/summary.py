@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isthmus.model import AnyToAny
 from isthmus.training.module import training_module
+from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
 from isthmus.training.trainable import select_parts
@@ -27,8 +28,7 @@ class PartsSummary(ModelSummary):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the table."""
-        switch = _switch(trainer)
-        if trainer.is_global_zero and switch is not None:
+        for switch in callbacks_of(trainer, StageSwitch) if trainer.is_global_zero else ():
             stages = {name: switch.stages[name] for name in switch.names}
             log.info("%s", table(training_module(pl_module).model, stages))
 
@@ -87,8 +87,3 @@ def _sizes(tensors: Iterable[Tensor]) -> tuple[str, str]:
     own = {id(tensor): tensor for tensor in tensors}.values()  # what is shared counts once
     size = sum(tensor.numel() * tensor.element_size() for tensor in own)
     return f"{sum(tensor.numel() for tensor in own):,}", f"{size / 1e6:,.1f}"
-
-
-def _switch(trainer: pl.Trainer) -> StageSwitch | None:
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-    return next((each for each in callbacks if isinstance(each, StageSwitch)), None)
