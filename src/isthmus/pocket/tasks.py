@@ -116,7 +116,7 @@ class Describe(PocketSource):
         world: World | None = None,
     ) -> None:
         super().__init__(split, size, seed, world)
-        self.modalities = checked(modalities, MEDIA, "describe.modalities")
+        self.modalities = checked(modalities, MEDIA, f"{self.name}.modalities")
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         source = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
@@ -151,7 +151,7 @@ class Draw(PocketSource):
         world: World | None = None,
     ) -> None:
         super().__init__(split, size, seed, world)
-        self.modalities = checked(modalities, MADE, "draw.modalities")
+        self.modalities = checked(modalities, MADE, f"{self.name}.modalities")
         self.with_content = with_content
 
     def dialogue(self, index: int, random: Random) -> Dialogue:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.data.plain import PlainPrompt, built_in_prompts, held_out, plain_questions, read_prompts
+from isthmus.data.plain import PlainPrompt, built_in_prompts, held_out, plain_questions, read_prompts, states_one
 
 
 def test_the_built_in_set_is_broad_distinct_and_the_same_each_time() -> None:
@@ -40,13 +40,13 @@ def test_the_first_questions_are_of_every_kind() -> None:
 def test_a_fact_is_read_in_whole_words() -> None:
     by_text = {question.text: question for question in plain_questions()}
     france, total = by_text["What is the capital of France?"], by_text["What is 20 plus 30?"]
-    assert france.is_answered_by("It's PARIS.") and not france.is_answered_by("A parisian cafe")
-    assert total.is_answered_by("20 plus 30 is fifty!") and not total.is_answered_by("That makes 500.")
+    assert states_one("It's PARIS.", france.answers) and not states_one("A parisian cafe", france.answers)
+    assert states_one("20 plus 30 is fifty!", total.answers) and not states_one("That makes 500.", total.answers)
     hours = by_text["How many hours are in a day?"]
-    assert hours.is_answered_by("Twenty-four hours.") and not hours.is_answered_by("twenty, or four")
-    assert not [question for question in plain_questions() if question.is_answered_by(question.text)]
+    assert states_one("Twenty-four hours.", hours.answers) and not states_one("twenty, or four", hours.answers)
+    assert not [question for question in plain_questions() if states_one(question.text, question.answers)]
     waffle = "It is a question of the one that I am to ask, and so on, in the end."
-    assert not [question for question in plain_questions() if question.is_answered_by(waffle)]
+    assert not [question for question in plain_questions() if states_one(waffle, question.answers)]
 
 
 def test_a_users_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -27,10 +28,6 @@ class PlainQuestion:
     subject: frozenset[str]
     kind: str
 
-    def is_answered_by(self, text: str) -> bool:
-        """Whether an answer states the fact: one of the accepted answers."""
-        return any(states(text, answer) for answer in self.answers)
-
 
 @cache
 def plain_questions() -> tuple[PlainQuestion, ...]:
@@ -53,9 +50,10 @@ def held_out(prompt: str) -> bool:
     return any(question.subject <= words for question in plain_questions())
 
 
-def states(text: str, words: str) -> bool:
-    """Whether a text has these words, whole and one after the other, whatever their case and what stands between."""
-    return f" {' '.join(_words(words))} " in f" {' '.join(_words(text))} "
+def states_one(text: str, answers: Iterable[str]) -> bool:
+    """Whether a text has one of the answers, its words whole and in a row, whatever their case and what is between."""
+    said = f" {' '.join(_words(text))} "
+    return any(f" {' '.join(_words(answer))} " in said for answer in answers)
 
 
 def _words(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 from isthmus.backbones import CausalBackbone
 from isthmus.data.conversations.schema import MediumItem, Message, TextItem
-from isthmus.data.plain import passages, reference_sections, states
+from isthmus.data.plain import passages, reference_sections, states_one
 from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.measurement import of_text
 from isthmus.evaluation.processes import from_all, process_place
@@ -158,8 +158,8 @@ def _plain_sample(details: Mapping[str, Any], asked: str, reply: Reply, before: 
         "before": _written(before),
         "answers": answers,
         "made": [str(medium.modality) for medium in reply.media()],
-        "before_right": any(states(before.text, answer) for answer in answers),
-        "right": any(states(reply.text, answer) for answer in answers),
+        "before_right": states_one(before.text, answers),
+        "right": states_one(reply.text, answers),
     }
 
 

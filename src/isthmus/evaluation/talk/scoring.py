@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.data.plain import states
+from isthmus.data.plain import states_one
 from isthmus.evaluation.matrix.judge import Judge, Reading
 from isthmus.modalities import is_medium, known_media
 from isthmus.model.reply import Reply
@@ -135,7 +135,7 @@ def _matched(wanted: Wanted, reply: Reply) -> list[tuple[str, Media | str]]:
 def _says(wanted: Wanted, text: str) -> bool:
     """Whether the words are of the expected form."""
     if wanted.answer is not None:
-        return states(text, wanted.answer)
+        return states_one(text, [wanted.answer])
     match wanted.kind:
         case "decline":
             return _DECLINES.search(text) is not None

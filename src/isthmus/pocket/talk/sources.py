@@ -6,23 +6,20 @@ ask in ways that training never does; what they ask for is drawn freely. Media a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from numpy.random import Generator as Random
 
-from isthmus.pocket.conversations import checked
+from isthmus.pocket import tasks
 from isthmus.pocket.dialogues import OUTPUTS, Dialogue, Exchange, Shown, draw_pair
 from isthmus.pocket.language import draw_shown
 from isthmus.pocket.talk.exchanges import later, numbers, questions, turns
 from isthmus.pocket.talk.exchanges.asking import ask_back
 from isthmus.pocket.talk.exchanges.declining import decline
 from isthmus.pocket.talk.exchanges.words_only import in_words
-from isthmus.pocket.tasks import MADE, SUMS, GivenAndAsked, PocketSource
+from isthmus.pocket.tasks import SUMS, GivenAndAsked, PocketSource
 from isthmus.pocket.wording.things import named
 from isthmus.pocket.wording.typed import typed
 from isthmus.pocket.world import Split
-from isthmus.pocket.worlds import World
-from isthmus.types import MEDIA, Modality
+from isthmus.types import Modality
 
 
 def as_typed(random: Random, dialogue: Dialogue) -> Dialogue:
@@ -42,29 +39,13 @@ def words_about(random: Random, split: Split) -> Dialogue:
     return (in_words(random, split),)
 
 
-class Describe(PocketSource):
+class Describe(tasks.Describe):
     """Encoder alignment: a medium and a question -> words. Modalities alternate.
 
-    Args:
-        split: ``train``, ``validation`` or ``test``.
-        size: number of conversations.
-        seed: of all random choices.
-        modalities: of the media; all four by default.
-        world: the source of media; by default they are drawn.
+    Arguments are those of :class:`isthmus.pocket.tasks.Describe`.
     """
 
     name = "talk_describe"
-
-    def __init__(
-        self,
-        split: str = "train",
-        size: int = 10_000,
-        seed: int = 0,
-        modalities: Sequence[str] = MEDIA,
-        world: World | None = None,
-    ) -> None:
-        super().__init__(split, size, seed, world)
-        self.modalities = checked(modalities, MEDIA, f"{self.name}.modalities")
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         shown = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
@@ -72,32 +53,13 @@ class Describe(PocketSource):
         return as_typed(random, (asked(random, shown, self.split),))
 
 
-class Draw(PocketSource):
+class Draw(tasks.Draw):
     """Decoder alignment: a request in words -> a medium after a sentence that says what it shows. Modalities alternate.
 
-    Args:
-        split: ``train``, ``validation`` or ``test``.
-        size: number of conversations.
-        seed: of all random choices.
-        modalities: of the media; all four by default.
-        with_content: whether each answer's medium is drawn too, the target of the denoising loss.
-        world: the source of media; by default they are drawn.
+    Arguments are those of :class:`isthmus.pocket.tasks.Draw`.
     """
 
     name = "talk_draw"
-
-    def __init__(
-        self,
-        split: str = "train",
-        size: int = 10_000,
-        seed: int = 0,
-        modalities: Sequence[str] = MADE,
-        with_content: bool = False,
-        world: World | None = None,
-    ) -> None:
-        super().__init__(split, size, seed, world)
-        self.modalities = checked(modalities, MADE, f"{self.name}.modalities")
-        self.with_content = with_content
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
         return as_typed(random, (turns.order(random, self.modalities[index % len(self.modalities)], self.split),))
@@ -199,7 +161,7 @@ class Chat(PocketSource):
         dialogue = words_about(random, self.split)
         # What was said before must not decide what is given next: words, or at times a medium.
         while random.random() < 0.25:
-            output = MADE[random.integers(len(MADE))]
+            output = tasks.MADE[random.integers(len(tasks.MADE))]
             wants_words = random.random() < 0.6
             last = words_about(random, self.split) if wants_words else (turns.order(random, output, self.split),)
             dialogue = (*dialogue, *last)
