@@ -123,6 +123,26 @@ def test_dropout_is_active_only_in_training(method: Method, build: Build, kit: A
     assert backbone(batch, {}).text_loss == backbone(batch, {}).text_loss
 
 
+@pytest.mark.parametrize("method", ["lora", "rslora"])
+def test_autocast_alone_casts_the_inputs_of_adapters_in_a_half_precision_llm(
+    method: Method, build: Build, kit: Any
+) -> None:
+    batch = kit["text_batch"]([8, 6])
+    backbone = kit["awaken"](build("llama", dtype="bfloat16", lora=settings(method)))
+    layer = next(module for module in backbone.llm.modules() if hasattr(module, "lora_A"))
+    seen: list[torch.dtype] = []
+    layer.lora_A["default"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    outside = backbone(batch, {}).text_loss
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = backbone(batch, {}).text_loss
+        inside.backward()
+    again = backbone(batch, {}).text_loss  # the type is chosen anew for each pass
+    assert set(seen[:1]) == {torch.float32} and torch.bfloat16 in seen and seen[-1] == torch.float32
+    assert torch.equal(again, outside)
+    torch.testing.assert_close(inside.float(), outside.float(), rtol=2e-2, atol=2e-2)
+    assert all(parameter.grad is not None for parameter in backbone.parts()["lora"])
+
+
 def test_targets_that_match_nothing_are_refused(build: Build) -> None:
     for method in METHODS:
         with pytest.raises(ValueError, match=r"lora.target_modules: found \['query'\].*T5ForConditionalGeneration.*wi"):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import nn
 
 from isthmus.earlier.options import takes_present_names
@@ -108,6 +109,7 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
         for layer in _lora_layers(llm):  # its inputs are float32, so its fixed factors are too
             layer.vera_A.float()
             layer.vera_B.float()
+    getattr(llm, "base_model", llm).register_forward_pre_hook(_leave_casts_to_autocast)
 
 
 def lora_parameters(llm: nn.Module) -> list[nn.Parameter]:
@@ -180,6 +182,17 @@ def _switch(llm: nn.Module, enabled: bool) -> None:
         layer.enable_adapters(enabled)
     for parameter, requires_grad in trains:  # peft's switch sets gradients too
         parameter.requires_grad_(requires_grad)
+
+
+def _leave_casts_to_autocast(llm: nn.Module, _inputs: object) -> None:
+    """Before a pass: under autocast LoRA's inputs keep their type; else peft casts them to the factors' float32.
+
+    Under autocast the product that follows undoes peft's cast: four copies of the activations for each layer, a tenth
+    of a training step on a CPU. DoRA's norms need the cast.
+    """
+    for layer in _lora_layers(llm):
+        if hasattr(layer, "cast_input_dtype_enabled") and not layer.lora_variant:
+            layer.cast_input_dtype_enabled = not torch.is_autocast_enabled(layer.get_base_layer().weight.device.type)
 
 
 def _library_config(settings: LoraSettings) -> PeftConfig:
