@@ -17,6 +17,8 @@ from isthmus.types import Batch
 class Fill(Command):
     """Walks through each stage's own batches, and those of validation, without training."""
 
+    typed = "isthmus cache", "Computes what the stages of a config need of frozen parts, ahead of fit."
+
     def fit(self, **kwargs: Any) -> None:
         """Fills the cache. Broken off and started again, it computes what isn't there yet.
 

@@ -26,6 +26,8 @@ WORDS = 10
 class Rehearsal(Command):
     """Parses what ``fit`` parses, and rehearses it. Of the data nothing is read."""
 
+    typed = "isthmus rehearse", "Tries every stage of a config and an answer at full size, without weights or a GPU."
+
     def __init__(self, args: list[str], folder: Path) -> None:
         self.folder = folder
         self.stand_ins: list[str] = []

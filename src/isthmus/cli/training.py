@@ -88,7 +88,12 @@ class Command(LightningCLI):
     """One model class, one data module class, and the stages as a callback that no config can drop.
 
     ``training.folder`` holds all that a run writes: logs, ``checkpoints/last.ckpt``, each stage's weights, and results.
+
+    Attributes:
+        typed: the command as a user types it and what it does, for ``--help``, where it stands in the place of ``fit``.
     """
+
+    typed: tuple[str, str] | None = None
 
     def __init__(self, args: list[str] | None = None) -> None:
         defaults = default_configs(list(given_configs(sys.argv[1:] if args is None else args)))
@@ -129,6 +134,12 @@ class Command(LightningCLI):
             default="highest",
             help="how a GPU multiplies float32 matrices: highest, or in TF32 (high) or bfloat16 (medium) inside",
         )
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's; the help of a command that isn't ``fit`` itself tells of that command."""
+        super()._add_subcommands(parser, **kwargs)
+        if self.typed is not None:
+            self._subcommand_parsers["fit"].prog, self._subcommand_parsers["fit"].description = self.typed
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Lightning's, and where experts lie; for ``fit`` also the option to begin anew in a used folder."""

@@ -19,7 +19,9 @@ def parser() -> Parser:
     made = Parser(
         description="Lists experts: those that a config needs, those that are named, or all that the package index has."
     )
-    made.add_argument("names", nargs="*", help="of experts in the package index, or addresses hf://org/name[@revision]")
+    made.add_argument(
+        "names", nargs="*", default=[], help="of experts in the package index, or addresses hf://org/name[@revision]"
+    )
     made.add_argument("-c", "--config", action="append", default=[], help="of fit; repeatable, later ones win")
     made.add_argument("--fetch", action="store_true", help="fetch what isn't there; nothing is fetched otherwise")
     made.add_argument("--folder", type=user_path, default=Path("checkpoints/published"), help="of the package index's")

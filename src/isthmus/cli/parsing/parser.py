@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser
 
 from isthmus.cli.parsing.faults import read_fault
+from isthmus.cli.parsing.help import HelpFormatter
 from isthmus.cli.parsing.words import flags_of, worded
 
 NO_COMMAND = re.compile(r'expected "(?:([\w-]+)\.)?subcommand" to be one of')
@@ -28,8 +29,18 @@ class Parser(ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+        ours: dict[str, Any] = {"allow_abbrev": False, "formatter_class": HelpFormatter}
+        super().__init__(*args, **ours | kwargs)
         self.read: list[str] = []
+
+    @property
+    def prog(self) -> str:
+        """The command as a user types it; jsonargparse puts ``[options]`` between a command and the one below it."""
+        return self._prog
+
+    @prog.setter
+    def prog(self, name: str) -> None:
+        self._prog = name.replace(" [options]", "")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Writes the message and exits with code 2; a part's own parser raises, and the outer one exits.
