@@ -32,9 +32,6 @@ quickstart: export OMP_NUM_THREADS ?= $(THREADS)
 quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, and say where matrix and gallery are
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
-	@echo
-	@echo "Matrix:  $$(ls -t runs/*/matrix.json | head -n 1)"
-	@echo "Gallery: $$(ls -t runs/*/gallery.html | head -n 1)  (open it in a browser; it needs no network)"
 
 # Each step goes on where it was broken off. Speech needs espeak-ng (apt-get install espeak-ng).
 talk-train: export OMP_NUM_THREADS ?= $(THREADS)

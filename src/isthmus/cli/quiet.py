@@ -5,8 +5,22 @@ from __future__ import annotations
 import logging
 import warnings
 
-REMARKS = ("Tip:", "TPU available: False", "Trainer already configured with model summary callbacks")
+REMARKS = (
+    "Tip:",
+    "TPU available: False",
+    "GPU available: False",
+    "Trainer already configured with model summary callbacks",
+    "`Trainer.fit` stopped: `max_epochs=",  # an epoch is a stage: the last one's end is told by its own line
+    "Seed set to",  # config.yaml has it
+)
 """What messages of Lightning's hold that advertise, or tell of what isn't there or is meant to be so."""
+
+LOGGERS = (
+    "pytorch_lightning",
+    "pytorch_lightning.utilities.rank_zero",
+    "lightning_fabric.utilities.seed",
+    "lightning_utilities.core.rank_zero",
+)
 
 
 def hush() -> None:
@@ -22,7 +36,7 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # Between Lightning and torch.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+    for name in LOGGERS:
         logging.getLogger(name).addFilter(_concerns_a_user)
 
 

@@ -112,8 +112,11 @@ def grouped(
         found.append({"params": parameters, "name": own.name, **own.options})
     optimizer = make(found)
     told = [
-        f"{group['name']} (lr {group['lr']:g}, weight decay {group.get('weight_decay', 0.0):g})"
+        f"{'' if group['name'] == ALL else group['name'] + ': '}lr {group['lr']:g}, "
+        f"weight decay {group.get('weight_decay', 0.0):g}"
         for group in optimizer.param_groups
+        if not group["name"].endswith(f"/{UNDECAYED}")
     ]
-    log.info("stage '%s' learns by %s in groups: %s", stage, type(optimizer).__name__, ", ".join(told))
+    decay = "; vectors and rows don't decay" if len(told) < len(optimizer.param_groups) else ""
+    log.info("stage '%s' learns by %s (%s%s)", stage, type(optimizer).__name__, "; ".join(told), decay)
     return optimizer

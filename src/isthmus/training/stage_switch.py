@@ -33,7 +33,7 @@ from isthmus.training.running.ending import ended_early, forget_best, forget_ear
 from isthmus.training.running.run_folder import RunLock
 from isthmus.training.running.settings import KEY, Resumption, describe
 from isthmus.training.stage import Stage
-from isthmus.training.trainable import check_optimizer, set_trainable
+from isthmus.training.trainable import check_optimizer, describe_trained, set_trainable
 from isthmus.training.wrapping import come_last, hide_frozen, rewrap
 
 log = logging.getLogger(__name__)
@@ -134,8 +134,8 @@ class StageSwitch(pl.Callback):
         self.index, self._module = index, module
         stage = self.stage
         model, objective = module.model, stage.learns_by
-        parts = set_trainable(model, stage.trains, self.name, objective.dropout)
-        self._reach = Reach(list(parts))
+        counts = set_trainable(model, stage.trains, self.name, objective.dropout)
+        self._reach = Reach(list(counts))
         self.average = None if stage.ema is None else Average(stage.ema)
         hide_frozen(module)
         mixture = _data(trainer).set_stage(
@@ -146,7 +146,8 @@ class StageSwitch(pl.Callback):
             model.output_side.release()
         divided = f" in {stage.micro_batches} micro-batches" if stage.micro_batches > 1 else ""
         steps = f"{len(mixture):,} optimizer steps, each on {mixture.batch_size} conversations{divided}"
-        log.info("entered stage '%s' (%d of %d): %s", self.name, index + 1, len(self.names), steps)
+        place, trained = f"({index + 1} of {len(self.names)})", describe_trained(model, counts)
+        log.info("entered stage '%s' %s: %s; trains %s", self.name, place, steps, trained)
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the run's stages, where it is among them, what has learnt, and the reference if there is one."""

@@ -1,13 +1,10 @@
-"""Freezing as one explicit, logged call: what trains, what is frozen, and how much of each."""
+"""Freezing as one explicit call: what trains, what is frozen, and how much of each."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from isthmus.model import AnyToAny
-
-log = logging.getLogger(__name__)
 
 
 def select_parts(model: AnyToAny, wanted: Sequence[str], stage: str) -> list[str]:
@@ -62,9 +59,23 @@ def set_trainable(model: AnyToAny, wanted: Sequence[str], stage: str, dropout: b
                 projector.train(dropout and f"{prefix}.{name}" in chosen)
     if model.input_side is not None and model.input_side.teacher is not None:
         model.input_side.teacher.train(dropout and "teacher" in chosen)
-    trained = ", ".join(f"{part} {count:,}" for part, count in counts.items())
-    log.info("stage '%s' trains %s; all else is frozen", stage, trained)
     return counts
+
+
+def describe_trained(model: AnyToAny, counts: Mapping[str, int]) -> str:
+    """What trains, in words: ``input_projectors, media_tags (298,496 parameters)``.
+
+    Args:
+        model: built.
+        counts: of :func:`set_trainable`.
+    """
+    names: list[str] = []
+    for part in counts:
+        family = part.partition(".")[0]
+        is_whole = all(each in counts for each in model.parts() if each.partition(".")[0] == family)
+        name = family if is_whole else part
+        names += [] if name in names else [name]
+    return f"{', '.join(names)} ({sum(counts.values()):,} parameters)"
 
 
 def check_optimizer(model: AnyToAny, optimizer_parameters: set[int], stage: str) -> None:

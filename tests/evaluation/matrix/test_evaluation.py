@@ -15,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from measuring import SOURCE, Length, main
 
 from isthmus.evaluation import MatrixEvaluation
+from isthmus.evaluation.matrix.grid import matrix_grid
+from isthmus.evaluation.matrix.table import matrix_table
 from isthmus.pocket.judges.video import VideoJudge
 from isthmus.pocket.references import References
 
@@ -40,6 +42,23 @@ def test_the_matrix_is_written_as_it_was_measured(run: MatrixEvaluation) -> None
     for cell, entry in written["cells"].items():
         assert {"digit", "colour", "n", "chance", "ceiling", "judge", "interval", "emitted"} <= set(entry)
         assert entry["chance"] == 0.1 and entry["judge"] is not None and entry["ceiling"] is not None, cell
+
+
+def test_the_table_is_written_and_the_grid_is_printed_with_each_attributes_lowest_cell(run: MatrixEvaluation) -> None:
+    assert run.report is not None
+    assert (run.folder / "matrix.txt").read_text(encoding="utf-8") == matrix_table(run.report) + "\n"
+    lines = matrix_grid(run.report).splitlines()
+    assert lines[0].split() == ["digit:", "from", "\\", "to", *["text", "image"]]
+    rows = {line.split("  ")[0]: line.split()[-2:] for line in lines[1:]}
+    for cell, entry in run.report["cells"].items():
+        given, output = cell.split("->")
+        assert rows[given][["text", "image"].index(output)] == f"{entry['digit']:.3f}"
+    for name in ("digit", "colour"):
+        (line,) = (line for line in lines if line.startswith(f"{name}: ") and "lowest" in line)
+        entries = [entry for part in ("cells", "arithmetic") for entry in run.report[part].values()]
+        lowest = min(entry[name] for entry in entries if entry and entry[name] is not None)
+        assert line.startswith(f"{name}: {lowest:.3f} to ")
+    assert len(lines) < 16
 
 
 def test_the_replies_are_the_models_own(run: MatrixEvaluation) -> None:
@@ -70,7 +89,7 @@ def test_a_second_run_counts_from_nothing(
     assert again.report == run.report
     assert len(json.loads((run.folder / "ceilings.json").read_text(encoding="utf-8"))) == 1
     table = capsys.readouterr().out
-    assert "image -> text" in table and "text-only skill after tuning: 0.000 [0.00, 0.79] of 1" in table
+    assert "digit: from" in table and "0.000 [0.00, 0.79] after tuning, of 1 answers" in table
 
 
 @pytest.mark.slow
@@ -87,7 +106,7 @@ def test_two_processes_measure_what_one_measures(
     assert finished.returncode == 0, finished.stderr.decode()[-3000:]
     written = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
     assert written == run.report | {"protocol": written["protocol"]}
-    assert finished.stdout.decode().count("input -> output") == 1, "one process prints"
+    assert finished.stdout.decode().count("digit: from \\ to") == 1, "one process prints"
     assert len(SOURCE) % 4 == 1, "the second process had nothing of its own in the last batch"
 
 

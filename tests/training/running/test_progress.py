@@ -69,7 +69,7 @@ def test_lines_come_less_often_as_a_stage_goes_on(
         if line.is_due:
             line.show(1_000 + second, "loss 1")
             at.append(second)
-    assert at[:3] == [30, 60, 90] and at[-1] - at[-2] == 600
+    assert at[:3] == [30, 60, 120] and at[-1] - at[-2] == 600
     first = capsys.readouterr().err.splitlines()[0]
     assert first == "tuning: 1030 of 100000 27:29:30 left, loss 1"
     assert len(at) < 250

@@ -32,4 +32,7 @@ def test_a_run_says_what_trains_and_what_is_frozen(
     held = [line for line in caplog.messages if line.startswith("frozen, in memory: ")]
     assert len(held) == 2
     assert "ImageBind" in held[0] and "StableDiffusion" not in held[0] and "StableDiffusion" in held[1]
-    assert f"CausalBackbone {llm:,} (" in held[0]
+    assert f"CausalBackbone {llm:,} (" in held[0] and "CausalBackbone" not in held[1], "each is told of once"
+    entered = [line for line in caplog.messages if line.startswith("entered stage")]
+    trained = inputs + counts["media_tags"]
+    assert entered[0].endswith(f"; trains input_projectors, media_tags ({trained:,} parameters)")

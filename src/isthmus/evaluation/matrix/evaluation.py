@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.matrix.ceilings import measure_ceilings
+from isthmus.evaluation.matrix.grid import matrix_grid
 from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.matrix.table import matrix_table
@@ -21,20 +22,21 @@ from isthmus.model import Reply
 from isthmus.paths import user_path
 from isthmus.training.module import training_module
 from isthmus.types import Batch
+from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
 
-MATRIX = "matrix.json"
+MATRIX, TABLE = "matrix.json", "matrix.txt"
 GALLERY = "gallery.html"
 
 
 class MatrixEvaluation(pl.Callback):
-    """Scores the replies of a test run, prints the matrix, and writes ``matrix.json`` and ``gallery.html``.
+    """Scores the replies of a test run, prints the matrix, and writes ``matrix.json``, a table and ``gallery.html``.
 
     Args:
         judges: by output modality.
         values: the number of values of each attribute, for the chance level.
-        folder: where both files are written; the Trainer's ``default_root_dir`` if None.
+        folder: where the files are written; the Trainer's ``default_root_dir`` if None.
         references: real media with captions, on which judges and ceilings are measured
             (:func:`isthmus.evaluation.matrix.ceilings.measure_ceilings`); without them, neither is reported.
         ceilings: a file of earlier ceilings, to which new ones are added.
@@ -94,10 +96,14 @@ class MatrixEvaluation(pl.Callback):
         self.report = self.measurement.matrix(ceilings)
         if not trainer.is_global_zero:
             return
-        print(f"\n{matrix_table(self.report)}\n")
+        print(f"\n{matrix_grid(self.report)}\n")
         how = {"judges": {name: type(judge).__name__ for name, judge in self.judges.items()}}
         write_report(trainer, self.folder, MATRIX, self.report, "the matrix's figures", how)
-        if self.samples and not is_trial:
-            folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
+        if is_trial:
+            return
+        folder = Path(trainer.default_root_dir) if self.folder is None else self.folder
+        write_file(folder / TABLE, (matrix_table(self.report) + "\n").encode())
+        log.info("each cell's attributes with their intervals are in %s", folder / TABLE)
+        if self.samples:
             gallery = write_gallery(folder / GALLERY, self.measurement.samples, self.report)
             log.info("the gallery is in %s; it opens in any browser, without a network", gallery)

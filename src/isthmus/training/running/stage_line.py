@@ -16,8 +16,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 BAR = "{desc} {n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
 SECONDS = 0.5
 """Between two looks at a step's figures on a terminal: each look waits for the device."""
-SOONEST, LATEST, SHARE = 30.0, 600.0, 0.1
-"""Between two lines where there is no terminal: a tenth of the time so far, within these bounds in seconds."""
+SOONEST, LATEST, SHARE = 30.0, 600.0, 0.5
+"""Between two lines where there is no terminal: half of the time so far, within these bounds in seconds."""
 LOGGERS = (None, "isthmus", "pytorch_lightning", "lightning_fabric")
 """Those whose messages may go to the terminal; None is the root."""
 

@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class PartsSummary(ModelSummary):
-    """A table when a run begins, and a line for each stage that says which frozen experts it holds in memory.
+    """A table when a run begins, and a line where a stage brings further frozen experts into memory.
 
     Lightning's own summary counts modules, of which frozen experts have none until their first use.
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the table."""
+        self._told: set[str] = set()
         for switch in callbacks_of(trainer, StageSwitch) if trainer.is_global_zero else ():
             stages = {name: switch.stages[name] for name in switch.names}
             log.info("%s", table(training_module(pl_module).model, stages))
@@ -37,7 +38,9 @@ class PartsSummary(ModelSummary):
     ) -> None:
         """After a stage's first step all that it needs is loaded."""
         if batch_idx == 0 and trainer.is_global_zero:
-            log.info("frozen, in memory: %s", ", ".join(frozen(training_module(pl_module).model)))
+            if new := [each for each in frozen(training_module(pl_module).model) if each not in self._told]:
+                log.info("frozen, in memory: %s", ", ".join(new))
+            self._told.update(new)
 
 
 def table(model: AnyToAny, stages: Mapping[str, Stage]) -> str:
