@@ -249,6 +249,17 @@ def test_a_trial_run_touches_nothing_of_a_finished_one(trained: Path) -> None:
     assert tree(trained) == before and not (trained / "new").exists()
 
 
+@pytest.mark.parametrize("own", [[], ["--model.backbone.init_args.language_model.init_args.lora.r=4"]])
+def test_only_ones_own_lora_is_warned_of_where_no_stage_trains_it(
+    own: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run("fit", "-c", "stage1.yaml", f"--training.folder={tmp_path / 'new'}", "--trainer.fast_dev_run=1", *own)
+    told = [(record.levelname, record.message) for record in caplog.records if record.message.startswith("lora: ")]
+    ((level, said),) = told
+    assert (level, "Fix: " in said) == (("WARNING", True) if own else ("INFO", False))
+    assert ("the default experts have it" in said) == (not own)
+
+
 def test_a_run_that_ends_before_its_time_says_so(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = trained / "short"
     steps = [f"--training.stages.{name}.steps=2" for name in ("encoder_alignment", "decoder_alignment")]

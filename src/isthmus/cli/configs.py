@@ -55,6 +55,13 @@ def brings_sets(config: Any) -> bool:
     return any(not name.startswith("isthmus.pocket.") for name in class_paths(sets))
 
 
+def names_key(config: Any, key: str) -> bool:
+    """Whether a configuration has a key, at any depth."""
+    if isinstance(config, dict):
+        return key in config or any(names_key(each, key) for each in config.values())
+    return isinstance(config, list) and any(names_key(each, key) for each in config)
+
+
 def find_config(name: str) -> str:
     """The path of a config file.
 

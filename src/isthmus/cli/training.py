@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs
+from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs, names_key
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
@@ -90,13 +90,15 @@ class Command(LightningCLI):
     ``training.folder`` holds all that a run writes: logs, ``checkpoints/last.ckpt``, each stage's weights, and results.
 
     Attributes:
+        given: the user's own configs and options.
         typed: the command as a user types it and what it does, for ``--help``, where it stands in the place of ``fit``.
     """
 
     typed: tuple[str, str] | None = None
 
     def __init__(self, args: list[str] | None = None) -> None:
-        defaults = default_configs(list(given_configs(sys.argv[1:] if args is None else args)))
+        self.given = list(given_configs(sys.argv[1:] if args is None else args))
+        defaults = default_configs(self.given)
         super().__init__(
             AnyToAny,
             ConversationDataModule,
@@ -202,6 +204,7 @@ class Command(LightningCLI):
             SystemExit: with code 3 if stages of the run aren't over, 130 after Ctrl-C, 143 after SIGTERM.
         """
         (switch,) = callbacks_of(self.trainer, StageSwitch)
+        switch.has_own_lora = any(names_key(each, "lora") for each in self.given)
         try:
             if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                 if self.trainer.is_global_zero:

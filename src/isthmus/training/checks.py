@@ -63,17 +63,21 @@ def check_run(
     check_validation(trainer, lengths)
 
 
-def warn_of_untrained(model: AnyToAny, stages: Mapping[str, Stage], run: Sequence[str]) -> None:
+def warn_of_untrained(model: AnyToAny, stages: Mapping[str, Stage], run: Sequence[str], is_own: bool) -> None:
     """Says where LoRA is configured, no stage of the run trains it, and no earlier one has: it has no effect then.
 
     Args:
         model: built, with its starting weights.
         stages: by name.
         run: names of those that are run.
+        is_own: whether the user configured it. The default experts' is no reason for a warning: one line informs of it.
     """
     if "lora" not in model.parts() or any("lora" in select_parts(model, stages[name].trains, name) for name in run):
         return
     if any(_has_effect(name, own_share(own)) for name, own in model.owned_state()["lora"].items()):
+        return
+    if not is_own:
+        log.info("lora: the default experts have it; no stage of this run trains it, so it has no effect")
         return
     others = [name for name, stage in stages.items() if "lora" in stage.trains]
     log.warning(

@@ -53,6 +53,7 @@ class StageSwitch(pl.Callback):
         breaking_off: whether the run ends before its time, and why.
         average: of what the present stage trains, where its ``ema`` asks for one.
         lock: on the folder, as long as a run goes on.
+        has_own_lora: whether LoRA is the user's own wish, and not only of the configs that are read before theirs.
 
     Raises:
         ValueError: nothing is to be run, or a name is unknown or comes twice.
@@ -81,6 +82,7 @@ class StageSwitch(pl.Callback):
         self.over = 0
         self.breaking_off = BreakingOff()
         self.lock = RunLock(self.folder)
+        self.has_own_lora = True
         self._resumption = Resumption()
         self._resumed_at: int | None = None
         self._module: TrainingModule | None = None
@@ -125,7 +127,7 @@ class StageSwitch(pl.Callback):
             absent = sorted(set(model.owned_state()) - set(manifest["components"]))
             new = f"; new: {', '.join(absent)}" if absent else ""
             log.info("started from %s (stage '%s')%s", self.init_from, manifest["stage"], new)
-        warn_of_untrained(model, self.stages, self.names)
+        warn_of_untrained(model, self.stages, self.names, self.has_own_lora)
         trainer.fit_loop.max_epochs = len(self.names)
         self.enter(trainer, module, 0)
 
