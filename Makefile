@@ -15,12 +15,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_TIMM := .venv-timm
 REPLAY := data/talk/replay.jsonl
+TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart talk-train test test-fast test-timm test-gpu lint format benchmarks pocket clean
+.PHONY: help setup quickstart talk talk-train test test-fast test-timm test-gpu lint format benchmarks pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,14 +34,21 @@ quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, an
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
 
-# Each step goes on where it was broken off. Speech needs espeak-ng (apt-get install espeak-ng).
+talk: $(VENV)/.installed  ## talk to the trained model around a published LLM: plain English in, any medium out
+	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
+	$(BIN)/isthmus chat --model checkpoints/talk
+
+# Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler: half the time.
+# Speech needs espeak-ng (apt-get install espeak-ng).
 talk-train: export OMP_NUM_THREADS ?= $(THREADS)
 talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
 	@command -v espeak-ng > /dev/null || { echo "espeak-ng isn't there: run 'apt-get install espeak-ng'" >&2; exit 1; }
-	$(BIN)/isthmus experts --fetch smollm2-135m-instruct whisper-tiny.en
+	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	test -s $(REPLAY) || $(BIN)/isthmus data replay $(REPLAY) --checkpoint checkpoints/published/smollm2-135m-instruct \
 	  --chat_template chatml --dtype bfloat16 --count 2600 --batch_size 64
-	$(BIN)/python train.py fit -c talk.yaml $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
+	$(BIN)/python train.py fit -c talk.yaml \
+	  $$(command -v $${CXX:-g++} > /dev/null && echo --model.backbone.language_model.compiled true) \
+	  $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
 	$(BIN)/python train.py test -c talk.yaml
 	@echo
 	@echo "Talk to it:  $(BIN)/isthmus chat --model runs/talk/instruction_tuning"
