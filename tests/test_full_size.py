@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 from isthmus.cli import main
+from isthmus.cli.experts.known import KNOWN
 from isthmus.cli.training import Command
 from isthmus.frozen import shapes_only
 from isthmus.model import AnyToAny
@@ -136,6 +137,23 @@ def counted(model: AnyToAny) -> dict[str, int]:
 def test_every_expert_has_its_published_size(name: str, whole: Callable[[str], Whole]) -> None:
     sizes = counted(whole(name)[1])
     assert {part: rounded(sizes[part], like) for part, like in PUBLISHED[name].items()} == PUBLISHED[name]
+
+
+def test_what_is_said_of_a_checkpoint_that_is_not_there(name: str, whole: Callable[[str], Whole]) -> None:
+    model = whole(name)[1]
+    sizes = counted(model)
+    wrapped = {type(expert).__name__: getattr(expert, "image_encoder", expert) for expert in experts(model)}
+    read = {known_folder(expert.checkpoint): sizes[name] for name, expert in wrapped.items()}
+    read[known_folder(model.backbone.language_model.checkpoint)] = sizes["CausalBackbone.llm"]
+    assert set(read) == set(SETS[name])
+    for folder, count in read.items():
+        more = folder in ("imagebind", "whisper-large-v3", "siglip-so400m-patch14-384")  # towers that aren't read
+        assert more or 1e9 * KNOWN[folder].billions == pytest.approx(count, rel=0.03), folder
+        assert count <= 1.03e9 * KNOWN[folder].billions
+
+
+def known_folder(checkpoint: Path) -> str:
+    return next(part for part in Path(checkpoint).parts if part in KNOWN)
 
 
 def test_nothing_is_in_memory(name: str, whole: Callable[[str], Whole]) -> None:

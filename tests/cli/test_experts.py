@@ -11,6 +11,11 @@ from loopback_hub import LoopbackHub, reached
 from tiny_world import tiny_clone
 
 from isthmus.cli import main
+from isthmus.cli.experts.known import KNOWN
+from isthmus.cli.rehearse import PUBLISHED
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LLM_OF_MINE = {"init_args": {"language_model": {"init_args": {"checkpoint": "checkpoints/mine"}}}}
 
 
 @pytest.fixture
@@ -73,6 +78,35 @@ def test_what_nobody_can_fetch_is_told(hub: LoopbackHub, capsys: pytest.CaptureF
     said = capsys.readouterr().err
     assert "hf://tiny/llama" in said and "pytorch_model.bin alone, which can run code" in said
     assert "checkpoints/pocket/point_bert: found no such file or folder for" in said and "hf://org/name" in said
+
+
+def test_published_checkpoints_that_are_not_there_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["isthmus"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["experts", "-c", "experts/nextgpt.yaml"])
+    listed, said = capsys.readouterr()
+    assert "Llama 2" in rows(listed)["checkpoints/vicuna-7b-v1.5"]
+    assert "about 13.5 GB" in rows(listed)["checkpoints/vicuna-7b-v1.5"] and "16 bits" in rows(listed)["about:"]
+    assert "Fix: hf download lmsys/vicuna-7b-v1.5 --local-dir checkpoints/vicuna-7b-v1.5" in said
+    assert "Fix: curl --create-dirs -o checkpoints/imagebind/imagebind_huge.pth https://" in said
+
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"backbone": LLM_OF_MINE}}))
+    with pytest.raises(SystemExit, match="2"):
+        main(["experts", "-c", "mine.yaml"])
+    assert "unknown until fetched" in rows(capsys.readouterr().out)["checkpoints/mine"]
+
+
+def test_what_is_known_is_what_can_be_rehearsed_and_what_the_configs_say() -> None:
+    assert KNOWN.keys() == PUBLISHED.keys()
+    configs = "".join((CONFIGS / "experts" / name).read_text() for name in ("nextgpt.yaml", "modern.yaml"))
+    said = " ".join(configs.replace("#", " ").split())
+    for folder, known in KNOWN.items():
+        assert known.licence.removesuffix(" 2") in said
+        named = f"checkpoints/{folder}" + ("/imagebind_huge.pth" if folder == "imagebind" else "")
+        assert known.command(named) in said.replace(" \\ ", " ")
 
 
 @pytest.mark.slow

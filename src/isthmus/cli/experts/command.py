@@ -50,6 +50,8 @@ def run(options: Namespace) -> None:
     if options.fetch:
         entries = [_fetched(entry, options.folder) for entry in entries]
     print(as_table([HEADINGS, *map(_row, entries)]))
+    if any(entry.about for entry in entries):
+        print("about: parameters at 16 bits; a checkpoint that is published in 32 bits is twice as large")
     if missing := [entry for entry in entries if entry.missing]:
         print(f"to be fetched: {_size(sum(entry.missing for entry in missing))}, by --fetch")
     if unknown := [entry for entry in entries if entry.fault]:
@@ -66,7 +68,8 @@ def _fetched(entry: Entry, folder: Path) -> Entry:
 
 def _row(entry: Entry) -> Sequence[str]:
     state = "see below" if entry.fault else f"missing: {_size(entry.missing)}" if entry.missing else str(entry.path)
-    return entry.name, entry.purpose, entry.licence or "not said", _size(entry.size), state
+    about = f"about {_size(entry.about)}" if entry.about else "unknown until fetched"
+    return entry.name, entry.purpose, entry.licence or "not said", _size(entry.size) or about, state
 
 
 def _size(count: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from isthmus.cli.experts.known import known_checkpoint
 from isthmus.data.licences import stated_licences
 from isthmus.hub.address import is_address, parse_address
 from isthmus.hub.listing import list_repository
@@ -26,6 +27,7 @@ class Entry:
         card: of the class that needs it.
         licence: of the weights; empty if nobody says.
         size: bytes of the whole, as far as known.
+        about: bytes of the whole at 16 bits, where it isn't there and is known.
         missing: bytes that would be fetched.
         path: where it is.
         fetch: fetches it; None if nobody knows how to.
@@ -37,6 +39,7 @@ class Entry:
     card: PartCard | None = None
     licence: str = ""
     size: int = 0
+    about: int = 0
     missing: int = 0
     path: Path | None = None
     fetch: Callable[[], Path] | None = None
@@ -76,13 +79,15 @@ def entry_of(name: str, folder: Path, purpose: str = "", card: PartCard | None =
     if path.exists():
         return Entry(name=name, purpose=purpose, card=card, licence=licence, size=_size_of(path), path=path)
     wanted = f" for {card.checkpoint}" if card is not None else f", and no expert of this name ({', '.join(EXPERTS)})"
+    published = known_checkpoint(path)
+    fix = "name it on the hub as hf://org/name, or put it there." if published is None else published.command(name)
     return Entry(
         name=name,
         purpose=purpose,
         card=card,
-        licence=licence,
-        fault=f"{name}: found no such file or folder{wanted}. Fix: name it on the hub as hf://org/name, or put it "
-        "there.",
+        licence=licence if published is None else published.licence,
+        about=0 if published is None else published.size,
+        fault=f"{name}: found no such file or folder{wanted}. Fix: {fix}",
     )
 
 
