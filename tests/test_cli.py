@@ -16,6 +16,7 @@ from tiny_world import tiny_clone
 from isthmus import cli
 from isthmus.cli import configs
 from isthmus.cli.errors import user_errors
+from isthmus.cli.training import Command
 from isthmus.model import AnyToAny
 
 QUICK = {
@@ -61,6 +62,18 @@ QUICK = {
     },
     "model": {"backbone": {"init_args": {"max_length": 900}}, "sampling": {"max_new_tokens": 4}},
 }
+
+
+class Seeds(Command):
+    """Parses as ``fit`` does, and builds nothing."""
+
+    def instantiate_classes(self) -> None:
+        self.before_instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        pass
+
+
 STEPS = [
     "--training.stages.encoder_alignment.steps=2",
     "--training.stages.decoder_alignment.steps=1",
@@ -247,6 +260,21 @@ def test_a_trial_run_touches_nothing_of_a_finished_one(trained: Path) -> None:
     run("test", "-c", "stage3.yaml", "--trainer.fast_dev_run=true")
     run("validate", "-c", "stage3.yaml", "--trainer.fast_dev_run=true")
     assert tree(trained) == before and not (trained / "new").exists()
+
+
+def test_one_seed_is_that_of_the_model_and_the_data(clone: Path) -> None:
+    """A seed of its own counts where it is given after, or beside, ``seed_everything``."""
+    (clone / "seeds.yaml").write_text(yaml.safe_dump({"seed_everything": 3, "model": {"seed": 4}}))
+    for args, seeds in (
+        ([], (0, 0)),
+        (["--seed_everything=5"], (5, 5)),
+        (["--seed_everything", "5", "--data.seed=2"], (5, 2)),
+        (["-c", "seeds.yaml"], (4, 3)),
+        (["-c", "seeds.yaml", "--seed_everything=5"], (5, 5)),
+        (["-c", "seeds.yaml", "--seed_everything=false"], (4, 0)),
+    ):
+        config = Seeds(["fit", "-c", "stage1.yaml", *args]).config.fit
+        assert (config.model.seed, config.data.seed) == seeds, args
 
 
 @pytest.mark.parametrize("own", [[], ["--model.backbone.init_args.language_model.init_args.lora.r=4"]])

@@ -25,6 +25,7 @@ DEFAULTS = ("trainer.yaml", "stages.yaml", "experts/pocket.yaml")
 """Read before a user's own configs, in this order."""
 WORLD = "pocket.yaml"
 """The embedded world's sets and judges, read after them."""
+ABSENT = object()
 SPLITS = ("sources", "validation", "test")
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -60,6 +61,17 @@ def names_key(config: Any, key: str) -> bool:
     if isinstance(config, dict):
         return key in config or any(names_key(each, key) for each in config.values())
     return isinstance(config, list) and any(names_key(each, key) for each in config)
+
+
+def last_with(given: Sequence[Any], *keys: str) -> int:
+    """Which of several configurations is the last that has a key, by the keys that lead to it; -1 if none has."""
+    found = -1
+    for place, config in enumerate(given):
+        value = config
+        for key in keys:
+            value = value.get(key, ABSENT) if isinstance(value, dict) else ABSENT
+        found = found if value is ABSENT else place
+    return found
 
 
 def find_config(name: str) -> str:

@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs, names_key
+from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs, last_with, names_key
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
@@ -164,6 +164,10 @@ class Command(LightningCLI):
         config = self.config[self.subcommand]
         place(config.model, expert_paths(config.experts), config.experts_root)
         torch.set_float32_matmul_precision(config.float32_matmul_precision)
+        if config.seed_everything is not False:
+            for part in ("model", "data"):  # initial values; orders and noise
+                if last_with(self.given, "seed_everything") > last_with(self.given, part, "seed"):
+                    config[part].seed = config.seed_everything
         # Not all of Lightning's loggers and callbacks know what ~ means; our own parts do.
         config.trainer = at_home(config.trainer)
         # What the run writes down names the commits that it uses, so that it can be repeated.

@@ -194,6 +194,16 @@ def test_every_kind_of_result_file_has_a_line(tmp_path: Path, capsys: pytest.Cap
     assert row == ["natural.all.intent.share", "0.5", "0.95", "+0.45", "intervals", "apart"]
 
 
+def test_a_figure_without_an_interval_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, score in (("one", 0.4), ("two", 0.5)):
+        model = {"n": 3, "bleu_4": score, "rouge_l": score, "rouge_l_interval": [0.3, 0.6]}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"model": model}))
+    said = told(capsys, "compare", str(tmp_path / "one.json"), str(tmp_path / "two.json")).splitlines()
+    rows = {line.split()[0]: line.split()[4:] for line in said if line.startswith("  model.")}
+    assert rows == {"model.bleu_4": ["no", "interval"], "model.rouge_l": []}
+    assert said[-1].startswith("  no interval: the test run computes none for this figure")
+
+
 def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = str(folder / "finished/notes.json")
     assert "found no figures" in refused(capsys, "compare", notes, notes)

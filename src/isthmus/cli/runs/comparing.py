@@ -20,6 +20,8 @@ OWN = {"training.folder", "experts", "experts_root", "overwrite", "ckpt_path"}
 """Settings that differ between any two runs, or that say nothing of what was learnt."""
 CONFIGS = (".yaml", ".yml")
 ABSENT = "(none)"
+MARKS = {True: "  intervals apart", False: "", None: "  no interval"}
+"""What stands behind two figures, by whether their intervals don't meet."""
 SHOWN = 8
 """So many differences of two protocols are shown."""
 
@@ -148,7 +150,9 @@ def _figures(name: str, found: Mapping[str, Any]) -> Iterator[str]:
     width = max(map(len, rows), default=0)
     for key, one in rows.items():
         first, second = one["values"]
-        mark = "  intervals apart" if one["intervals_apart"] else ""
+        mark = MARKS[one["intervals_apart"]]
         yield f"  {key:<{width}}  {first:10.4g}  {second:10.4g}  {second - first:+10.4g}{mark}"
+    if any(one["intervals_apart"] is None for one in rows.values()):
+        yield "  no interval: the test run computes none for this figure; repeat both with other seeds"
     if equal := len(found["figures"]) - len(rows):
         yield f"  {equal} figures are equal"
