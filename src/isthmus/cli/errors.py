@@ -26,9 +26,23 @@ def ours(error: BaseException) -> ValueError | None:
     return None
 
 
+def of_a_class(error: BaseException) -> ValueError | None:
+    """What a class that a config names raised as it was made, without jsonargparse's list of types that it tried."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    made = [frame.f_locals for frame, _ in traceback.walk_tb(root.__traceback__) if "class_type" in frame.f_locals]
+    if root is error or not made:
+        return None
+    name = made[-1]["class_type"].__name__
+    return ValueError(f"{name} couldn't be made: {type(root).__name__}: {root}")
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns our own ``ValueError`` into a message and exit code 2; ``ISTHMUS_DEBUG=1`` leaves the traceback.
+    """Turns our own ``ValueError``, and what a configured class raised, into a message and exit code 2.
+
+    ``ISTHMUS_DEBUG=1`` leaves the traceback.
 
     Raises:
         SystemExit: with code 2, or 130 after Ctrl-C.
@@ -38,7 +52,7 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except ValueError as error:
-        worded = ours(error)
+        worded = ours(error) or of_a_class(error)
         if worded is None or os.environ.get("ISTHMUS_DEBUG") == "1":
             raise
         print(f"error: {worded}\n(ISTHMUS_DEBUG=1 shows where)", file=sys.stderr)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pytorch_lightning.callbacks import EarlyStopping
 
 from isthmus import cli
 from isthmus.cli.configs import NamedConfigFile
+from isthmus.cli.errors import user_errors
 from isthmus.cli.parsing.parser import Parser
 
 
@@ -191,6 +193,19 @@ def test_an_option(args: list[str], expected: str, capsys: pytest.CaptureFixture
 )
 def test_a_plain_command(args: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.match(expected.replace("?", r"\?"), said(capsys, *args, run=cli.main))
+
+
+def test_what_a_class_raises_as_it_is_made(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ISTHMUS_DEBUG", raising=False)
+    parser = Parser()
+    parser.add_argument("--trainer.watch", type=EarlyStopping | None)
+    given = ["--trainer.watch=EarlyStopping", "--trainer.watch.monitor=loss", "--trainer.watch.mode=up"]
+    with pytest.raises(SystemExit) as ended, user_errors():
+        parser.instantiate_classes(parser.parse_args(given))
+    assert ended.value.code == 2
+    first, second, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: EarlyStopping couldn't be made: MisconfigurationException: `mode` can be min, max")
+    assert "ISTHMUS_DEBUG" in second and not rest
 
 
 def test_the_whole_message_is_for_those_who_ask(

@@ -105,7 +105,7 @@ def test_wandb_takes_each_medium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_mlflow_keeps_the_files(tmp_path: Path) -> None:
     from pytorch_lightning.loggers import MLFlowLogger
 
-    logger = MLFlowLogger(save_dir=str(tmp_path / "runs"), artifact_location=str(tmp_path / "kept"))
+    logger = MLFlowLogger(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}", artifact_location=str(tmp_path / "kept"))
     show([logger], samples(), tmp_path / "tuning-3", 3)
     kept = {path.name for path in (tmp_path / "kept").rglob("samples/tuning-3/*")}
     assert {"answers.md", "0_0_image.png", "0_1_video.gif", "0_2_audio.wav", "0_3_points.npy"} <= kept
