@@ -132,12 +132,6 @@ def recording(samples: int) -> Media:
     return Media(Modality.AUDIO, random.standard_normal(samples).astype(np.float32) * 0.1, rate=8000)
 
 
-def test_they_are_as_short_as_it_says() -> None:
-    for module, most in zip(blocks("python"), (40, 50), strict=True):
-        lines = [line for line in module.splitlines() if line.strip()]
-        assert len(lines) <= most and max(map(len, lines)) <= 120
-
-
 def test_the_encoder_keeps_the_contract(encoder: Any, folder: Path) -> None:
     from transformers import ASTModel
 

@@ -69,11 +69,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     names._MEDIA[:] = [modality for modality in names._MEDIA if modality != "tactile"]
 
 
-def test_it_is_as_short_as_it_says() -> None:
-    lines = [line for line in block("python").splitlines() if line.strip()]
-    assert len(lines) <= 60 and max(map(len, lines)) <= 120
-
-
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> Path:
     """The stage that the page's command trains, in a few steps."""

@@ -6,6 +6,8 @@ import importlib
 import inspect
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -157,6 +159,47 @@ def test_configurations_name_arguments_that_there_are(page: Path) -> None:
             unknown = [key for key in given if key not in known]
             said = f"{path} has no {', '.join(unknown)}; it has {', '.join(known)}"
             assert not unknown, f"{page.relative_to(ROOT)}: {said}"
+
+
+ACTIVATE = "source .venv/bin/activate"
+PROGRAMS = "python|isthmus|hf|pip|pytest|ruff|mypy|tensorboard|jupyter|pre-commit"
+TYPED = rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS}) "
+"""The beginning of a command whose program is in `.venv/bin`."""
+
+
+@by_page
+def test_a_page_with_commands_says_where_their_programs_are(page: Path) -> None:
+    """One way on all pages: the environment is active, and no command names its folder."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = page.read_text(encoding="utf-8")
+    lines = list(parts(page))
+    code = [in_code or line.startswith("    ") for _, line, in_code in lines]
+    is_typed = [bool(re.match(rf"\s*(?:\$ )?{TYPED}", line)) for _, line, _ in lines]
+    first = next((at for at, typed in enumerate(is_typed) if typed and code[at]), len(lines))
+    prose = "\n".join(line for (_, line, _), is_code in zip(lines, code, strict=True) if not is_code)
+    if first < len(lines) or re.search(rf"`{TYPED}[^`]*-[^`]*`", prose):
+        before = [line for _, line, _ in lines[:first]]
+        assert any(ACTIVATE in line for line in before), f"{page.relative_to(ROOT)}: say '{ACTIVATE}' before commands"
+    assert ".venv/bin/" not in text.replace(ACTIVATE, ""), f"{page.relative_to(ROOT)}: leave out .venv/bin/"
+
+
+@by_page
+def test_modules_to_save_pass_the_projects_own_lint(page: Path) -> None:
+    """A block that begins with a docstring is a whole module, which a reader puts into a package."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r'^```python\n(""".*?)^```$', text, re.MULTILINE | re.DOTALL):
+        for command in (["check"], ["format", "--diff"]):
+            options = ["--stdin-filename", str(ROOT / "src" / "own_expert.py"), "-"]
+            done = subprocess.run(
+                [sys.executable, "-m", "ruff", *command, *options],
+                check=False,
+                input=block,
+                text=True,
+                capture_output=True,
+                cwd=ROOT,
+            )
+            assert done.returncode == 0, f"{page.relative_to(ROOT)}:\n{done.stdout}{done.stderr}"
 
 
 @by_page
