@@ -38,7 +38,7 @@ talk: $(VENV)/.installed  ## talk to the trained model around a published LLM: p
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	$(BIN)/isthmus chat --model checkpoints/talk
 
-# Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler: half the time.
+# Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler.
 # Speech needs espeak-ng (apt-get install espeak-ng).
 talk-train: export OMP_NUM_THREADS ?= $(THREADS)
 talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
