@@ -25,13 +25,16 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_stage_alone_as_json(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_alone_as_json(
+    clone: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
     main(["rehearse", "-c", "stage1.yaml", "--json", *SMALL])  # which would go on from no other stage's weights
     found = json.loads(capsys.readouterr().out)
     assert list(found["stages"]) == ["encoder_alignment"] and found["answer"]["flops"]["LLM"] > 0
     assert found["parts"]["encoder ImageBind"]["trained"] == 0
     assert found["parts"]["input projector points"]["trained"] > 0
     assert not (clone / "runs").exists()
+    assert not [warning for warning in recwarn if "heckpoint" in str(warning.message)]  # it writes none
 
 
 def test_a_missing_checkpoint_is_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
