@@ -34,7 +34,7 @@ def test_a_stage_alone_as_json(
     assert found["parts"]["encoder ImageBind"]["trained"] == 0
     assert found["parts"]["input projector points"]["trained"] > 0
     assert not (clone / "runs").exists()
-    assert not [warning for warning in recwarn if "heckpoint" in str(warning.message)]  # it writes none
+    assert not [str(warning.message) for warning in recwarn if "heckpoint" in str(warning.message)]  # it writes none
 
 
 def test_a_missing_checkpoint_is_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,6 @@ class Rehearsal(Command):
         trainer = config.trainer
         trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy = "cpu", 1, 1, "auto"
         trainer.callbacks, trainer.logger, trainer.profiler, trainer.plugins = [], False, None, None
-        trainer.enable_checkpointing = False
         self._stand_in(config.model)
 
     def _stand_in(self, value: Any) -> None:

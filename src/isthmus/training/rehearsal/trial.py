@@ -36,6 +36,7 @@ def trainer_of(configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Train
         callbacks=callbacks,
         fast_dev_run=2,
         logger=False,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         reload_dataloaders_every_n_epochs=1,
