@@ -51,7 +51,7 @@ talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper
 	  $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
 	$(BIN)/python train.py test -c talk.yaml
 	@echo
-	@echo "Talk to it:  $(BIN)/isthmus chat --model runs/talk/instruction_tuning"
+	@echo "Talk to it:  $(BIN)/isthmus chat --model runs/talk/speech_tuning"
 
 test: $(VENV)/.installed  ## run every test
 	$(PYTEST)

@@ -60,6 +60,8 @@ SHOWN_FIRST = Choices(
     "{} {} the sum, please",
     "{} {} sum these up / {} {} what's the total?",
 )
+LARGER = 0.5
+"""The share of sums and differences in words that are of numbers above 20."""
 SUM_OF = (
     "the sum of {a} and {b}",
     "{a} plus {b}",
@@ -73,15 +75,29 @@ def _filled(template: str, first: str, second: str) -> str:
     return template.replace("{a}", first).replace("{b}", second)
 
 
+def _larger(random: Random) -> tuple[int, int]:
+    """Two numbers beyond the digits, the larger one first."""
+    first = int(random.integers(21, 100))
+    return first, int(random.integers(2, first))
+
+
 def total(random: Random, split: Split) -> Exchange:
-    """A sum of two digits in words."""
+    """A sum: of two digits in words, or of larger numbers as LLMs write it, who else would forget how they go."""
+    if random.random() < LARGER:
+        first, second = _larger(random)
+        words = _filled(SUMS.own(random, split), str(first), str(second))
+        return Exchange((words,), (f"{first} + {second} = {first + second}.",))
     first, second = (int(digit) for digit in random.integers(10, size=2))
     words = _filled(SUMS.own(random, split), number(random, first), number(random, second))
     return Exchange((words,), (f"That makes {NAMES[first + second]}.",))
 
 
 def difference(random: Random, split: Split) -> Exchange:
-    """A difference in words, never negative."""
+    """A difference, never negative: of digits in words, or of larger numbers as LLMs write it."""
+    if random.random() < LARGER:
+        first, second = _larger(random)
+        words = _filled(DIFFERENCES.own(random, split), str(first), str(second))
+        return Exchange((words,), (f"{first} - {second} = {first - second}.",))
     rest, second = draw_pair(random)
     words = _filled(DIFFERENCES.own(random, split), number(random, rest + second), number(random, second))
     return Exchange((words,), (f"That makes {NAMES[rest]}.",))
