@@ -104,6 +104,11 @@ class Answer:
     ids: list[int] = field(default_factory=list)
 
 
+def joined(pieces: Iterable[str]) -> str:
+    """Pieces of text as one: without the space around each, and with one between them."""
+    return " ".join(words for piece in pieces if (words := piece.strip()))
+
+
 class LanguageModel(nn.Module):
     """An LLM with trained rows for the new tokens, separate from its frozen embedding and head.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,11 @@ from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.backbones.attention.grouped import grouped_states
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
 from isthmus.backbones.attention.packing import Packer
-from isthmus.backbones.base import Answer, BackboneOutput, Sampling
+from isthmus.backbones.base import BackboneOutput
 from isthmus.backbones.cross_entropies import Library
-from isthmus.backbones.decoding.batched import decode_answers
-from isthmus.backbones.decoding.kept_prefix import KeptPrefix
-from isthmus.backbones.decoding.limits import check_requests
-from isthmus.backbones.decoding.sampling import Sampler
+from isthmus.backbones.decoding.causal_decoder import CausalDecoder
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
-from isthmus.backbones.pretrained import PretrainedLanguageModel
-from isthmus.backbones.splicing import check_projected, first_trained, splice_media
+from isthmus.backbones.splicing import first_trained, splice_media
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
 from isthmus.losses import text_loss, token_losses
@@ -37,7 +32,7 @@ SHORT_PREFIX = 32
 """A separate pass over fewer positions costs more than the gradients that it saves."""
 
 
-class CausalBackbone(PretrainedLanguageModel):
+class CausalBackbone(CausalDecoder):
     """P and text -> text loss and S, through any decoder-only LLM of ``transformers``.
 
     Args:
@@ -176,63 +171,6 @@ class CausalBackbone(PretrainedLanguageModel):
         }
         return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
 
-    @torch.no_grad()
-    @in_own_precision
-    def generate(
-        self,
-        batch: Batch,
-        media: Mapping[Modality, tuple[Tensor, Tensor]],
-        sampling: Sampling,
-        required: Sequence[Sequence[Modality]] | None = None,
-        allowed: Sequence[Modality] | None = None,
-        kept: KeptPrefix | None = None,
-    ) -> list[Answer]:
-        """Decodes an answer to each right-padded prompt.
-
-        Row i draws from its own generator, seeded with ``sampling.seed + i``.
-
-        Args:
-            batch: prompts; labels are not read.
-            media: as in :meth:`forward`.
-            sampling: how tokens are sampled. ``max_new_tokens`` counts text and signal tokens; the last run is
-                completed beyond it.
-            required: media that each prompt's answer must hold; those missing at its end are appended as forced runs.
-            allowed: media that may be emitted; all if None.
-            kept: keys and values of earlier turns, for a batch of one prompt. The matching prefix isn't recomputed, and
-                new keys and values are added. Answers are the same up to rounding.
-
-        Raises:
-            ValueError: a request can't be met (a required medium isn't allowed), or a prompt leaves no room for an
-                answer.
-        """
-        from transformers import DynamicCache
-
-        assert self.is_loaded, "materialize() comes first"
-        owed, permitted = check_requests(len(batch), required, allowed, self.vocabulary)
-        batch, media, fused_media = self._separated(batch, media)
-        layout = batch.layout
-        assert layout is not None
-        writers = self._writers(layout.lengths, sampling, owed, permitted)
-        self._prepare_adapters(trains=False)
-        prompts = splice_media(self.embed(batch.ids, layout), layout, media)
-        kept = kept if self._can_resume else None
-        fresh = partial(DynamicCache, config=self.config)
-        cache = fresh() if kept is None else kept.take(prompts, fresh)
-        reused = 0 if kept is None else kept.reused
-        ran = [prompts[:, :reused]]
-
-        def run(embeddings: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-            if kept is not None:
-                ran.append(embeddings)
-            return self._transform(embeddings, mask, positions, cache)
-
-        with self._fusing(fused_media):
-            scores, sampler = self._scores(permitted), Sampler(sampling, len(batch))
-            answers = decode_answers(prompts, batch.mask, run, self.embed, scores, sampler, writers, reused)
-        if kept is not None:
-            kept.keep(cache, torch.cat(ran, 1))
-        return answers
-
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.
 
@@ -245,29 +183,6 @@ class CausalBackbone(PretrainedLanguageModel):
             return super().owned()
         fusion = {name: f"fusion.{name}" for name, _ in self.fusion.named_parameters()}
         return super().owned() | {"fusion": fusion}
-
-    def _separated(
-        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
-    ) -> tuple[Batch, Mapping[Modality, tuple[Tensor, Tensor]], FusedMedia | None]:
-        """The batch with its layout, the media to splice into the text, and those to fuse."""
-        batch, fused_media = self.laid_out(batch), None
-        assert batch.layout is not None
-        if self.fusion is not None:
-            media, fused_media = self.fusion.separate(batch.layout, media)
-        check_projected(batch.layout, batch, media)
-        return batch, media, fused_media
-
-    @contextmanager
-    def _fusing(self, fused_media: FusedMedia | None) -> Iterator[None]:
-        """Within the block, the LLM's fusion layers attend to these media."""
-        if self.fusion is None:
-            yield
-            return
-        self.fusion.fused_media = fused_media
-        try:
-            yield
-        finally:
-            self.fusion.fused_media = self.fusion.positions = None
 
     def _states(
         self,
@@ -310,35 +225,8 @@ class CausalBackbone(PretrainedLanguageModel):
         return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
 
     @property
-    def _can_resume(self) -> bool:
-        """Whether the keys and values of a prompt hold in a longer one, and depend on its embeddings alone.
-
-        Fused media aren't part of the embeddings, and some rotary positions are rescaled as the sequence grows.
-        """
-        rope = getattr(self.config, "rope_parameters", None) or {}
-        return self.fusion is None and rope.get("rope_type") not in ("dynamic", "longrope")
-
-    @property
     def _counts_slots(self) -> bool:
         """Whether attention counts cache slots instead of positions: masked slots then shrink its window."""
         kinds = getattr(self.config.get_text_config(), "layer_types", None) or []
         window = getattr(self.config.get_text_config(), "sliding_window", None)
         return self.fusion is not None or bool(window) or any("full" not in kind for kind in kinds)
-
-    def _transform(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """The LLM without its head: (B, L, E) -> final, normalised states (B, L, E)."""
-        if self.fusion is not None:
-            self.fusion.positions = positions
-        with ExitStack() as stack:
-            if cache is None:
-                stack.enter_context(checkpointing(self._checkpointed))
-            elif self.compiled:  # a cache's length changes at every token, which would recompile
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            hidden: Tensor = self.llm.base_model(
-                inputs_embeds=embeddings,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
-            ).last_hidden_state
-        return hidden

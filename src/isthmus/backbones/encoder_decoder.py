@@ -13,10 +13,10 @@ from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
 from isthmus.backbones.decoding.aligned import decode_aligned
+from isthmus.backbones.decoding.continuous import ContinuousDecoder, Prefilled
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests, context_of
 from isthmus.backbones.decoding.sampling import Sampler
-from isthmus.backbones.pretrained import PretrainedLanguageModel
 from isthmus.backbones.splicing import check_projected, first_trained, splice_media
 from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses
@@ -30,7 +30,7 @@ TINY = 1e-12
 """Mean squares below this are raised to it: a projected position of zeros stays zero."""
 
 
-class EncoderDecoderBackbone(PretrainedLanguageModel):
+class EncoderDecoderBackbone(ContinuousDecoder):
     """P and text -> text loss and S, through an encoder-decoder LLM of ``transformers``.
 
     Batches are those of a decoder-only LLM: a conversation in reading order with labels on its answers. Each trained
@@ -165,6 +165,20 @@ class EncoderDecoderBackbone(PretrainedLanguageModel):
         """The whole context: the answer has the decoder's own positions."""
         context = context_of(self.config, sampling.context)
         return PromptLimits(context, context, context)
+
+    def _taken(self, batch: Batch) -> Sequence[int]:
+        return [1] * len(batch)  # the start token's
+
+    def _prefill(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Prefilled:
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        memory = self._encode(self._embedded(batch, media), batch.mask)
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+        def run(embeddings: Tensor, start: int) -> Tensor:
+            return self._decode(embeddings, memory, batch.mask, cache)
+
+        return Prefilled(run(self._begin(1), 0)[0, -1], 1, run, None)
 
     def _build_layers(self) -> None:
         # The new tokens' output rows read unscaled states: with scaled ones they would learn many times slower.

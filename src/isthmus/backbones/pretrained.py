@@ -323,10 +323,14 @@ class PretrainedLanguageModel(LanguageModel):
             for limit, media in zip(limits, owed, strict=True)
         ]
 
+    def _forbidden(self, permitted: Sequence[Modality]) -> Tensor:
+        """(predicted new tokens,) bool: the first signal tokens of media that aren't permitted."""
+        starts = self.vocabulary.starts()
+        return torch.tensor([starts.get(token) not in permitted for token in self.vocabulary.predicted])
+
     def _scores(self, permitted: Sequence[Modality]) -> Callable[[Tensor], Tensor]:
         """:meth:`logits` for decoding: float32, -inf for the first signal tokens of media that aren't permitted."""
-        starts = self.vocabulary.starts()
-        forbidden = torch.tensor([starts.get(token) not in permitted for token in self.vocabulary.predicted])
+        forbidden = self._forbidden(permitted)
 
         def scores(states: Tensor) -> Tensor:
             found = self.logits(states).float()

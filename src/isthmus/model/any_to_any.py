@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from isthmus.backbones.base import Sampling
+from isthmus.backbones.base import Answer, Sampling
+from isthmus.backbones.decoding.continuous import ContinuousDecoder, OpenAnswer
 from isthmus.data.batching.collate import Collator
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.earlier.options import takes_present_names
@@ -130,10 +131,8 @@ class AnyToAny(Composed):
             ValueError: a required medium has no generator.
         """
         side, sampling = self.input_side, sampling or self.sampling
-        check_served(required, self.outputs)
-        permitted = self.outputs if allowed is None else [each for each in allowed if each in self.outputs]
-        mixed = mixed_on(self.device) if self.autocast else nullcontext()
-        with mixed if self._trainer is None else self.trainer.precision_plugin.forward_context():
+        permitted = self._permitted(required, allowed)
+        with self._precision():
             projected: Projected = {}
             if side is not None:
                 projected = side(batch.media, features) if memory is None else memory.project(side, batch.media)
@@ -141,9 +140,81 @@ class AnyToAny(Composed):
             kept = None if memory is None else memory.prefix
             answers = self.backbone.generate(batch, projected, sampling, required, permitted, kept)
             seeds = [sampling.seed + row for row in range(len(answers))] if seeds is None else seeds
-            media = make_media(self.output_side, answers, seeds, num_inference_steps, guidance_scale)
         left_out = batch.left_out or [0] * len(answers)
+        return self.complete(answers, seeds, left_out, num_inference_steps, guidance_scale)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        batch: Batch,
+        sampling: Sampling | None = None,
+        required: Sequence[Modality] = (),
+        allowed: Sequence[Modality] | None = None,
+    ) -> OpenAnswer:
+        """Encodes and runs one prompt; :meth:`advance` then decodes its answer beside others.
+
+        Args:
+            batch: one prompt, as :meth:`prompts` makes it.
+            sampling: as in :meth:`answer`.
+            required: media that the reply must hold.
+            allowed: as in :meth:`answer`.
+
+        Raises:
+            ValueError: a required medium has no generator, or the LLM decodes whole batches alone.
+        """
+        permitted, side = self._permitted([required], allowed), self.input_side
+        projected: Projected = {}
+        with self._precision():
+            if side is not None:
+                projected = side(batch.media)
+                batch = side.packed(batch, projected)
+            return self._decoder().begin(batch, projected, sampling or self.sampling, required, permitted)
+
+    def advance(self, answers: Sequence[OpenAnswer], slots: int) -> None:
+        """One step of decoding: :meth:`isthmus.backbones.decoding.continuous.ContinuousDecoder.advance`."""
+        with self._precision():
+            self._decoder().advance(answers, slots)
+
+    @torch.no_grad()
+    def complete(
+        self,
+        answers: Sequence[Answer],
+        seeds: Sequence[int],
+        left_out: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> list[Reply]:
+        """Decoded answers -> replies; their media are made together, a modality at a time.
+
+        Args:
+            answers: decoded.
+            seeds: one an answer, of its media.
+            left_out: how many of each conversation's oldest messages weren't read.
+            num_inference_steps: as in :meth:`answer`.
+            guidance_scale: likewise.
+        """
+        with self._precision():
+            media = make_media(self.output_side, answers, seeds, num_inference_steps, guidance_scale)
         return [reply_of(answered, media, row, left_out[row]) for row, answered in enumerate(answers)]
+
+    def _permitted(
+        self, required: Sequence[Sequence[Modality]] | None, allowed: Sequence[Modality] | None
+    ) -> list[Modality]:
+        check_served(required, self.outputs)
+        return self.outputs if allowed is None else [each for each in allowed if each in self.outputs]
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        mixed = mixed_on(self.device) if self.autocast else nullcontext()
+        return mixed if self._trainer is None else self.trainer.precision_plugin.forward_context()
+
+    def _decoder(self) -> ContinuousDecoder:
+        decoder = self.backbone.language_model
+        if not isinstance(decoder, ContinuousDecoder):
+            raise ValueError(
+                f"backbone: found {type(decoder).__name__}, which decodes whole batches alone; expected a "
+                "ContinuousDecoder. Fix: derive it from isthmus.backbones.decoding.continuous.ContinuousDecoder."
+            )
+        return decoder
 
     @takes_present_names
     def chat(

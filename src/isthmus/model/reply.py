@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.backbones.base import joined
 from isthmus.data.media.reply_files import save_pieces
 from isthmus.display.pages import fragment
 from isthmus.paths import user_path
@@ -34,8 +35,7 @@ class Reply:
     @property
     def text(self) -> str:
         """All text, joined."""
-        words = [piece.strip() for piece in self.content if isinstance(piece, str)]
-        return " ".join(piece for piece in words if piece)
+        return joined(piece for piece in self.content if isinstance(piece, str))
 
     def media(self, modality: Modality | None = None) -> list[Media]:
         """The media, or those of one modality."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from isthmus.backbones.attention import opaque
 from isthmus.backbones.attention.row_block import RowBlock
+from isthmus.backbones.attention.slot_pass import SlotPass
 
 IMPLEMENTATION = "isthmus_packed"
 """Under this name ``transformers`` finds :func:`packed_attention`."""
@@ -98,7 +99,7 @@ def packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    packed: PackedPass | None = None,
+    packed: PackedPass | SlotPass | None = None,
     sliding_window: int | None = None,
     scaling: float | None = None,
     **options: Any,
@@ -127,6 +128,7 @@ def packed_attention(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if torch.compiler.is_compiling():
+        assert isinstance(packed, PackedPass), "decoding isn't compiled"
         kind, where = query.device.type, (packed.handle, module.layer_number)
         if torch.is_autocast_enabled(kind):  # a compiled graph doesn't apply its casts
             query, key, value = (state.to(torch.get_autocast_dtype(kind)) for state in (query, key, value))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from isthmus.backbones.attention.opaque import number_layers
 from isthmus.backbones.attention.packed import IMPLEMENTATION, PackedPass, register
+from isthmus.backbones.attention.slot_pass import SlotPass
 from isthmus.frozen import is_shapes_only
 
 log = logging.getLogger(__name__)
@@ -83,12 +84,12 @@ class Packer:
             passes.append(before)
             places.append(starts[before.rows] + before.positions)
             with torch.no_grad():
-                states.append(_transform(llm, flat[places[0]], before))
+                states.append(transform(llm, flat[places[0]], before))
         if prefixes != ends:
             after = PackedPass(prefixes, ends, cuts, flat.device, before)
             passes.append(after)
             places.append(starts[after.rows] + after.positions)
-            states.append(_transform(llm, flat[places[-1]], after))
+            states.append(transform(llm, flat[places[-1]], after))
         found = torch.cat(states)
         empty = found.new_zeros(rows * total, found.shape[1])
         whole = empty.index_copy(0, torch.cat(places), found)
@@ -113,7 +114,7 @@ def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
     return order, cuts
 
 
-def _transform(llm: Any, embeddings: Tensor, packed: PackedPass) -> Tensor:
+def transform(llm: Any, embeddings: Tensor, packed: PackedPass | SlotPass) -> Tensor:
     """(N, E) -> final, normalised states (N, E).
 
     The library builds no mask if it is given one of four axes, and the packed attention ignores it.

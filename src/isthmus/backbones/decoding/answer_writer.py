@@ -6,9 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 
 from torch import Tensor
 
-from isthmus.backbones.base import Answer, SignalRun
+from isthmus.backbones.base import Answer, SignalRun, joined
 from isthmus.types import Modality
 from isthmus.vocabulary import Vocabulary
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""Stands for bytes that aren't a whole character."""
 
 
 class AnswerWriter:
@@ -52,6 +55,17 @@ class AnswerWriter:
     def awaits_states(self) -> bool:
         """Whether the last block holds runs, whose states are needed."""
         return bool(self._runs)
+
+    @property
+    def words(self) -> str:
+        """The answer's text so far. Later tokens only add to it.
+
+        A character of which bytes are missing, and the beginning of a stop, wait for the tokens that decide.
+        """
+        piece = self.decode(self._text).rstrip(UNFINISHED) if self._text else ""
+        begun = [n for stop in self.stops for n in range(1, len(stop)) if piece.endswith(stop[:n])]
+        whole = [piece for piece in self.answer.pieces if isinstance(piece, str)]
+        return joined([*whole, piece[: len(piece) - max(begun, default=0)]])
 
     def take(self, column: int) -> list[int]:
         """The ids that follow the choice of this column of the logits; none once the answer has ended."""

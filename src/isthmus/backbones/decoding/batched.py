@@ -10,7 +10,7 @@ from torch import Tensor
 from isthmus.backbones.base import Answer
 from isthmus.backbones.decoding.answer_writer import AnswerWriter
 from isthmus.backbones.decoding.sampling import Sampler
-from isthmus.precision import lifted
+from isthmus.backbones.decoding.step import decode_step
 
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(embeddings (B, L, E), mask (B, slots so far), positions (B, L)) -> final states (B, L, E); keeps its own cache."""
@@ -49,23 +49,17 @@ def decode_answers(
     all_rows = torch.arange(len(mask), device=mask.device)
     lengths = mask.sum(1)
     positions = torch.arange(reused, mask.shape[1], device=mask.device).expand(len(mask), -1)
-    last = run(prompts[:, reused:], mask, positions)[all_rows, lengths - 1 - reused]
-    while True:
-        choices = sampler.choose(logits(last))
-        blocks = [writer.take(choice) for writer, choice in zip(writers, choices, strict=True)]
-        if all(writer.is_finished and not writer.awaits_states for writer in writers):
-            return [writer.answer for writer in writers]
-        longest = max(len(block) for block in blocks)
-        ids = torch.tensor([block + [0] * (longest - len(block)) for block in blocks], device=mask.device)
-        steps = torch.arange(longest, device=mask.device)
-        counts = torch.tensor([len(block) for block in blocks], device=mask.device)
+    last: Tensor | None = run(prompts[:, reused:], mask, positions)[all_rows, lengths - 1 - reused]
+
+    def run_blocks(ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal lengths, mask
+        steps = torch.arange(ids.shape[1], device=mask.device)
         positions = lengths[:, None] + torch.minimum(steps, (counts[:, None] - 1).clamp(min=0))
         mask = torch.cat([mask, steps < counts[:, None]], dim=1)
-        embeddings = embed(ids)
-        hidden = run(embeddings, mask, positions)
-        for row, writer in enumerate(writers):
-            writer.receive(lifted(hidden[row]) + lifted(embeddings[row]))
-        if all(writer.is_finished for writer in writers):
-            return [writer.answer for writer in writers]
-        last = torch.where(counts[:, None] > 0, hidden[all_rows, (counts - 1).clamp(min=0)], last)
         lengths = lengths + counts
+        embeddings = embed(ids)
+        return run(embeddings, mask, positions), embeddings
+
+    while last is not None:
+        last = decode_step(last, lambda states: sampler.choose(logits(states)), writers, run_blocks)
+    return [writer.answer for writer in writers]
