@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
     {"model"},
     {"training"},
     {"evaluation", "inference", "importing"},
+    {"serving"},
     {"cli"},
     {"pocket"},
 ]

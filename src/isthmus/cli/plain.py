@@ -10,8 +10,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from isthmus.cli import serve
 from isthmus.cli.experts import command as experts
-from isthmus.cli.parsing.experts import add_experts, expert_paths
+from isthmus.cli.parsing.model import model_parser, open_pipeline
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.runs import comparing, listing
 from isthmus.cli.sets import build, convert, lint, replay
@@ -46,35 +47,8 @@ class Command:
                 command.add_to(inner, below)
 
 
-def _common(says: str) -> Parser:
-    parser = Parser(description=says)
-    parser.add_argument(
-        "--model",
-        type=user_path,
-        required=True,
-        help="a trained stage's folder, such as runs/curriculum/instruction_tuning",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of sampled text and of media")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
-    parser.add_argument("--top_p", type=float, default=1.0, help="share of the likeliest words that is sampled from")
-    parser.add_argument("--max_new_tokens", type=int, default=64, help="of an answer")
-    parser.add_argument(
-        "--context",
-        type=int,
-        help="tokens of a conversation and its answer together; as many as the LLM has if not given",
-    )
-    parser.add_argument("--num_inference_steps", type=int, help="of the generators; each one's own where not given")
-    parser.add_argument("--guidance_scale", type=float, help="of the generators; each one's own where not given")
-    parser.add_argument(
-        "--allow", action="append", default=[], help="a package of yours whose classes the folder may name; repeatable"
-    )
-    add_experts(parser)
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    return parser
-
-
 def _generate_parser() -> Parser:
-    parser = _common("Answers one request; the pieces of it in the order in which they are given.")
+    parser = model_parser("Answers one request; the pieces of it in the order in which they are given.")
     pieces = {"text": "words"} | {str(m): f"the file of {m.spec.article} {m.spec.word}" for m in known_media()}
     for modality, says in pieces.items():
         parser.add_argument(f"--{modality}", action=Piece, const=modality, dest="content", metavar="X", help=says)
@@ -86,7 +60,7 @@ def _generate_parser() -> Parser:
 
 
 def _chat_parser() -> Parser:
-    parser = _common("A conversation over several turns; /help lists what can be typed.")
+    parser = model_parser("A conversation over several turns; /help lists what can be typed.")
     parser.add_argument("--out", type=user_path, default=Path("runs/chat"), help="folder for the media of the answers")
     return parser
 
@@ -95,7 +69,7 @@ def _generate(options: Namespace) -> None:
     from isthmus.inference.generate import generate, read_request
 
     request = read_request(options.content or [])  # a wrong path shows before the model is loaded
-    generate(_pipeline(options), request, options.require, options.out)
+    generate(open_pipeline(options), request, options.require, options.out)
 
 
 def _chat(options: Namespace) -> None:
@@ -103,7 +77,7 @@ def _chat(options: Namespace) -> None:
 
     from isthmus.inference.chat import Chat, typed_lines
 
-    Chat(_pipeline(options).session(), options.out).run(typed_lines(sys.stdin))
+    Chat(open_pipeline(options).session(), options.out).run(typed_lines(sys.stdin))
 
 
 def _parts_parser() -> Parser:
@@ -126,25 +100,6 @@ def _data(options: Namespace) -> None:
     DATA[options.subcommand].run(options[options.subcommand])
 
 
-def _pipeline(options: Namespace) -> Any:
-    from isthmus.backbones.base import Sampling
-    from isthmus.cli.quiet import hush
-    from isthmus.inference.pipeline import Pipeline
-
-    hush()
-    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed, options.context)
-    return Pipeline.open(
-        options.model,
-        options.device,
-        sampling,
-        options.num_inference_steps,
-        options.guidance_scale,
-        options.allow,
-        expert_paths(options.experts),
-        options.experts_root,
-    )
-
-
 DATA: dict[str, Command] = {
     "lint": Command("report what is in a set, and its faults", lint.parser, lint.run),
     "build": Command("write dialogues over captioned media", build.parser, build.run),
@@ -158,6 +113,7 @@ IMPORTS: dict[str, Command] = {
 COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
+    "serve": Command("answer over HTTP, as OpenAI's clients ask", serve.parser, serve.run),
     "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
     "experts": Command("list the experts that a config needs, and fetch them", experts.parser, experts.run),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),

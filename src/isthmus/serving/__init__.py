@@ -1,0 +1,1 @@
+"""``isthmus serve``: an engine that batches answers continuously, behind OpenAI's HTTP interface."""

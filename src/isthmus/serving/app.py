@@ -1,0 +1,172 @@
+"""The application: routes, keys, headers, figures, and errors in one form."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.completions import GONE, Completions
+from isthmus.serving.engine import Engine
+from isthmus.serving.errors import ApiError, api_error
+from isthmus.serving.keys import Keys
+from isthmus.serving.limits import ServingLimits
+from isthmus.serving.metrics import Metrics
+from isthmus.serving.prompts import PromptMaker
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d+)?")
+"""The header: a name, or an address in brackets; and a port."""
+ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics")
+
+
+def create_app(
+    pipeline: Pipeline,
+    name: str,
+    limits: ServingLimits | None = None,
+    keys: Keys | None = None,
+    hosts: Sequence[str] | None = None,
+) -> ASGIApp:
+    """The application over a model.
+
+    Args:
+        pipeline: the model, and its settings where a request has none.
+        name: of the model.
+        limits: caps on requests.
+        keys: that may use ``/v1``; everyone may if None.
+        hosts: names by which it may be called; any if None.
+    """
+    limits, keys = limits or ServingLimits(), keys or Keys()
+    engine = Engine(pipeline.model, limits.slots, limits.queue, limits.media_batch)
+    metrics = Metrics(lambda: engine.load)
+    prompts = PromptMaker(pipeline, limits)
+    created = int(time.time())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        try:
+            yield
+        finally:
+            await run_in_threadpool(engine.stop)
+
+    # Pages of FastAPI's own would load scripts from a network.
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    completions = Completions(engine, prompts, limits, name, metrics)
+
+    async def models(_: Request) -> Response:
+        model = {"id": name, "object": "model", "created": created, "owned_by": "isthmus"}
+        media = {"input": ["text", *pipeline.model.inputs], "output": ["text", *pipeline.model.outputs]}
+        return JSONResponse({"object": "list", "data": [model | {"modalities": media}]})
+
+    async def model(request: Request) -> Response:
+        if request.path_params["name"] != name:
+            raise ApiError(404, f"model: this server has '{name}'. Fix: name that.", "model", "model_not_found")
+        return JSONResponse({"id": name, "object": "model", "created": created, "owned_by": "isthmus"})
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        status = {True: "ready", False: "stopping"}[engine.is_ready]
+        return JSONResponse({"status": status}, 200 if engine.is_ready else 503)
+
+    async def figures(_: Request) -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    app.add_route("/v1/chat/completions", completions.answer, ["POST"])
+    app.add_route("/v1/models", models, ["GET"])
+    app.add_route("/v1/models/{name:path}", model, ["GET"])
+    app.add_route("/health", health, ["GET"])
+    app.add_route("/ready", ready, ["GET"])
+    app.add_route("/metrics", figures, ["GET"])
+    app.add_exception_handler(ApiError, _told)
+    app.add_exception_handler(HTTPException, _told)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Exception, _told)
+    return Door(app, keys, metrics, hosts)
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """An error in OpenAI's form."""
+    if isinstance(error, HTTPException):
+        error = ApiError(error.status_code, f"{request.method}: {error.detail}", headers=error.headers)
+    told = api_error(error)
+    return JSONResponse(told.body, told.status, told.headers)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """For a client that closed its connection while it sent its request."""
+    return Response(status_code=GONE)
+
+
+class Door:
+    """The outermost part: checks hosts and keys, adds headers, logs and counts.
+
+    Args:
+        app: the application.
+        keys: that may use ``/v1``.
+        metrics: counts requests.
+        hosts: names by which it may be called. A page of another site could otherwise let its own name lead to this
+            machine, and so pass for a page of this server.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, hosts: Sequence[str] | None = None) -> None:
+        self.app, self.keys, self.metrics, self.hosts = app, keys, metrics, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection of ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun, status = time.monotonic(), 0
+        request = Request(scope)
+        route = scope["path"] if scope["path"] in ROUTES else "other"
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], *_RAW_HEADERS]}
+            await send(message)
+
+        try:
+            refusal = self._refusal(request)
+            app = self.app if refusal is None else JSONResponse(refusal.body, refusal.status, refusal.headers)
+            await app(scope, receive, sending)
+        finally:
+            seconds = time.monotonic() - begun
+            self.metrics.requests.labels(route, str(status or GONE)).inc()
+            self.metrics.seconds.labels(route).observe(seconds)
+            log.info("%s %s %d in %.3f s", scope["method"], route, status or GONE, seconds)
+
+    def _refusal(self, request: Request) -> ApiError | None:
+        host = HOST.fullmatch(request.headers.get("host", ""))
+        if self.hosts is not None and (host is None or (host[1] or host[2]) not in self.hosts):
+            found = f"host: expected one of {', '.join(self.hosts)}. Fix: use that name, or serve with --host."
+            return ApiError(421, found, code="invalid_host")
+        if request.scope["path"].startswith("/v1/") and not self.keys.admits(request.headers.get("authorization")):
+            found = "Found no valid API key; expected 'Authorization: Bearer KEY'. Fix: send a key of this server."
+            return ApiError(401, found, code="invalid_api_key")
+        return None
+
+
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

@@ -1,0 +1,48 @@
+"""What one request may ask for, and how many are answered or wait at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from isthmus.data.media.limits import MediaLimits
+
+MEDIA_LIMITS = MediaLimits(pixels=16_000_000, seconds=120.0, frames=2048, points=1_000_000, bytes=64 << 20)
+"""Of a medium in a request: lower than a file's on one's own disk."""
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """Caps of a server.
+
+    Attributes:
+        slots: answers that are decoded at once; also the rows of every pass.
+        queue: requests that wait beyond these; one more is refused.
+        tokens: the most tokens of an answer.
+        parts: the most content parts of a request, over all its messages.
+        body: bytes of a request's body.
+        body_seconds: in which the body must have arrived.
+        seconds: in which a request must be answered, its waiting included.
+        inference_steps: the most steps of a generator.
+        media_batch: answers whose media are made together. Above 1, media agree with those made alone to rounding.
+        media: caps on each medium of a request.
+
+    Raises:
+        ValueError: a cap below one, or no place to wait in below zero.
+    """
+
+    slots: int = 8
+    queue: int = 32
+    tokens: int = 1024
+    parts: int = 64
+    body: int = 64 << 20
+    body_seconds: float = 60.0
+    seconds: float = 300.0
+    inference_steps: int = 100
+    media_batch: int = 1
+    media: MediaLimits = field(default=MEDIA_LIMITS)
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least = 0 if name == "queue" else 1
+            if not isinstance(value, MediaLimits) and value < least:
+                raise ValueError(f"serve {name}: found {value}; expected at least {least}. Fix: raise it.")

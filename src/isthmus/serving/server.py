@@ -1,0 +1,39 @@
+"""Runs the application until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def configured(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
+    """How the application is served: without the server's name in headers, and with our own log."""
+    return uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+
+
+def serve(app: ASGIApp, host: str, port: int, has_keys: bool) -> None:
+    """Serves until SIGTERM or SIGINT: then new connections are refused, and what runs or waits is answered.
+
+    Args:
+        app: the application.
+        host: the address that it listens at.
+        port: its port; 0 takes a free one.
+        has_keys: whether clients must have a key.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if host not in LOOPBACK and not has_keys:
+        logging.getLogger(__name__).warning("%s: whoever reaches this address may use it; --api_keys limits that", host)
+
+    def ended(number: int, frame: FrameType | None) -> None:
+        """Uvicorn raises the signal again when it has stopped; the process then ends by itself, with code 0."""
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ended)
+    uvicorn.Server(configured(app, host, port)).run()

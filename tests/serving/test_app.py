@@ -1,0 +1,137 @@
+"""Around the routes: keys, hosts, headers, bodies, figures, logs, and paths that don't leave the server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from served import wait_for
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.errors import ApiError, api_error
+from isthmus.serving.keys import Keys
+from isthmus.serving.limits import ServingLimits
+
+JSON = {"content-type": "application/json"}
+CHAT = "/v1/chat/completions"
+BODY = {"model": "tiny", "messages": [{"role": "user", "content": "the secret word"}], "max_tokens": 2}
+
+
+def test_health_readiness_and_headers(address: str) -> None:
+    for path, body in (("/health", {"status": "ok"}), ("/ready", {"status": "ready"})):
+        response = httpx.get(address + path)
+        assert response.status_code == 200 and response.json() == body
+        assert response.headers["x-content-type-options"] == "nosniff" and "server" not in response.headers
+        assert response.headers["content-security-policy"].startswith("default-src 'none'")
+        assert "access-control-allow-origin" not in response.headers
+    assert httpx.get(f"{address}/docs").json()["error"]["type"] == "not_found_error"
+    wrong = httpx.get(address + CHAT)
+    assert wrong.json()["error"]["message"] == "GET: Method Not Allowed" and wrong.headers["allow"] == "POST"
+
+
+def test_figures(address: str) -> None:
+    def tokens() -> float:
+        lines = httpx.get(f"{address}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith('isthmus_tokens_total{kind="answer"}'))
+
+    before = tokens()
+    answer = httpx.post(address + CHAT, json=BODY, timeout=60).json()
+    assert tokens() - before == answer["usage"]["completion_tokens"]
+    counted = f'isthmus_requests_total{{route="{CHAT}",status="200"}}'
+    wait_for(lambda: counted in httpx.get(f"{address}/metrics").text)
+    text = httpx.get(f"{address}/metrics").text
+    assert 'isthmus_jobs{state="decoding"} 0.0' in text and "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "code"),
+    [
+        ({"content": "{}"}, 415, "invalid_content_type"),
+        ({"content": "{", "headers": JSON}, 400, "invalid_json"),
+        ({"content": b"\xff", "headers": JSON}, 400, "invalid_json"),
+        ({"content": " " * (3 << 20), "headers": JSON}, 413, "body_too_large"),
+        (
+            {"content": iter([b" " * (1 << 20)] * 3), "headers": JSON},
+            413,
+            "body_too_large",
+        ),
+    ],
+)
+def test_bodies(address: str, options: dict[str, Any], status: int, code: str) -> None:
+    response = httpx.post(address + CHAT, **options)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+def test_a_slow_body_is_given_up(address: str) -> None:
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        slow.sendall(head.encode() + b"{")
+        slow.settimeout(30)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"second").hexdigest()
+    (tmp_path / "keys").write_text(f"# of the lab\nfirst  # Ann's\nsha256:{digest}\n")
+    with serving(keys=Keys.read(tmp_path / "keys"), hosts=("127.0.0.1",)) as address:
+        for key in ("Bearer first", "bearer second"):
+            assert httpx.get(f"{address}/v1/models", headers={"authorization": key}).status_code == 200
+        for key in ("Bearer third", "Basic first", "Bearer", f"Bearer {digest}", f"Bearer sha256:{digest}"):
+            assert httpx.get(f"{address}/v1/models", headers={"authorization": key}).status_code == 401
+        assert httpx.get(f"{address}/v1/models").json()["error"]["code"] == "invalid_api_key"
+        assert httpx.get(f"{address}/health").status_code == 200
+        rebound = httpx.get(f"{address}/health", headers={"host": "evil.example"})
+        assert rebound.status_code == 421 and rebound.headers["x-frame-options"] == "DENY"
+    with pytest.raises(ValueError, match="found no key"):
+        (tmp_path / "none").write_text("# nothing\n")
+        Keys.read(tmp_path / "none")
+    with pytest.raises(ValueError, match="can't be read"):
+        Keys.read(tmp_path / "gone")
+
+
+def test_logs_hold_no_contents(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="isthmus"):
+        httpx.post(address + CHAT, json=BODY, timeout=60)
+        httpx.post(f"{address}/v1/secret", json=BODY)
+        wait_for(lambda: "POST /v1/chat/completions 200" in caplog.text and "POST other 404" in caplog.text)
+    assert "secret" not in caplog.text
+
+
+def test_a_bug_is_told_without_its_words(serving: Any, opened: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("weights of /srv/models/secret.safetensors")
+
+    with serving() as address, monkeypatch.context() as patch:
+        patch.setattr(opened.model, "begin", fails)
+        response = httpx.post(address + CHAT, json=BODY)
+        assert response.status_code == 500 and response.json()["error"]["code"] == "internal_error"
+        streamed = httpx.post(address + CHAT, json=BODY | {"stream": True}).text.split("\n\n")
+        assert json.loads(streamed[1].removeprefix("data: "))["error"]["code"] == "internal_error"
+        patch.setattr(opened.model, "prompts", fails)
+        assert httpx.post(address + CHAT, json=BODY).json()["error"]["code"] == "internal_error"
+        patch.undo()
+        assert httpx.post(address + CHAT, json=BODY, timeout=60).status_code == 200, "no place was lost"
+
+
+def test_paths_of_the_server_are_taken_out() -> None:
+    told = ApiError(
+        400, "a: found /srv/models/x y.png and image/png at http://host/a/b; see /tmp/isthmus-1/medium.png."
+    )
+    assert told.message == "a: found [path] y.png and image/png at http://host/a/b; see [path]"
+    try:
+        int("a secret")
+    except ValueError as error:
+        assert api_error(error).status == 500, "it isn't worded for users"
+
+
+def test_limits_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match="serve slots: found 0; expected at least 1"):
+        ServingLimits(slots=0)
+    assert ServingLimits(queue=0).queue == 0

@@ -1,0 +1,63 @@
+"""``isthmus serve`` as a process: a model from a folder, and an end that finishes what runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import openai
+import pytest
+
+from isthmus import cli
+
+
+def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("open sesame\n")
+    program = "from isthmus.cli import main; main()"
+    options = ["--model", bundle, "--port", "0", "--api_keys", tmp_path / "keys", "--device", "cpu", "--name", "mine"]
+    command = [sys.executable, "-c", program, "serve", *options, "--num_inference_steps", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"HTTP_PROXY": ""}) as server:
+        try:
+            assert server.stderr is not None
+            said = ""
+            while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+                line = server.stderr.readline()
+                assert line, said
+                said += line
+            rest = threading.Thread(target=server.stderr.read)
+            rest.start()
+            client = openai.OpenAI(base_url=f"{found[0]}/v1", api_key="open sesame", max_retries=0)
+            turns = [{"role": "user", "content": "draw"}]
+            options = {"model": "mine", "messages": turns, "max_tokens": 40, "modalities": ["text", "image"]}
+            stream = client.chat.completions.create(**options, temperature=1.0, stream=True)
+            chunks = [next(stream)]
+            server.send_signal(signal.SIGTERM)
+            chunks += stream
+            assert chunks[-1].choices[0].finish_reason and any(hasattr(c.choices[0].delta, "images") for c in chunks)
+            with pytest.raises(openai.APIConnectionError):
+                openai.OpenAI(base_url=f"{found[0]}/v1", api_key="open sesame", max_retries=0).models.list()
+            assert server.wait(30) == 0
+            rest.join()
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--slots", "0"], "serve slots: found 0"),
+        (["--api_keys", "gone.txt"], "gone.txt: can't be read"),
+        (["--model", "nowhere"], "nowhere: found no manifest.json"),
+    ],
+)
+def test_what_serve_refuses(
+    options: list[str], expected: str, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["serve", "--model", str(bundle), *options])
+    assert ended.value.code == 2 and expected in capsys.readouterr().err

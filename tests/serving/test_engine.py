@@ -1,0 +1,162 @@
+"""The engine: company that changes nothing, places, clients that leave, time, errors, and its end."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isthmus.backbones.base import Sampling
+from isthmus.data.conversations.schema import parse_conversation
+from isthmus.inference.pipeline import Pipeline
+from isthmus.model import Reply
+from isthmus.pocket.world import Concept, draw
+from isthmus.serving.engine import Busy, Engine, Event, Job
+from isthmus.types import Modality
+
+IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
+
+
+class Asked:
+    """A job, and what it emitted."""
+
+    def __init__(
+        self, pipeline: Pipeline, row: int, owed: Sequence[Modality] = (), tokens: int = 12, **more: Any
+    ) -> None:
+        seen = draw(IMAGE, Concept(row, "red", "left"), "test", np.random.default_rng(row))
+        content = [{"type": "text", "text": "what is it " * (row + 1)}, {"type": "image", "image": seen}]
+        turns = {"messages": [{"role": "user", "content": content}]}
+        conversation = parse_conversation(turns, "test", captions_required=False)
+        sampling = Sampling(tokens, 1.0 if row % 2 else 0.0, seed=row)
+        self.events: queue.Queue[Event] = queue.Queue()
+        batch = pipeline.model.prompts([conversation], sampling, [owed])
+        self.job = Job(batch, sampling, self.events.put, **{"seconds": 60.0, "required": owed} | more)
+
+    def end(self) -> Any:
+        """The last event; the pieces of text before it are ``said``."""
+        self.said = ""
+        while isinstance(event := self.events.get(timeout=60), str):
+            self.said += event
+        return event
+
+
+@pytest.fixture
+def engine(opened: Pipeline) -> Iterator[Engine]:
+    engine = Engine(opened.model, slots=3, queue=3)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def submit(engine: Engine, asked: Asked) -> Asked:
+    engine.reserve()
+    engine.submit(asked.job)
+    return asked
+
+
+def test_a_reply_does_not_depend_on_company(engine: Engine, opened: Pipeline) -> None:
+    wanted = [[IMAGE], [], [AUDIO, IMAGE], [], [AUDIO], []]
+    alone = [submit(engine, Asked(opened, row, owed)).end() for row, owed in enumerate(wanted)]
+    together = [submit(engine, Asked(opened, row, owed)) for row, owed in enumerate(wanted)]
+    for asked, one, owed in zip(together, alone, wanted, strict=True):
+        other = asked.end()
+        assert isinstance(one, Reply) and isinstance(other, Reply)
+        assert (one.ids, one.text, one.ended) == (other.ids, other.text, other.ended) and other.text == asked.said
+        assert {medium.modality for medium in one.media()} >= set(owed)
+        for medium, its in zip(one.media(), other.media(), strict=True):
+            assert np.array_equal(medium.array, its.array)
+    assert any(reply.text for reply in alone)
+
+
+def test_media_made_together_agree_to_rounding(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=3, queue=3, media_batch=3)
+    pairs = [[Asked(opened, row, [IMAGE], tokens=1) for row in range(3)] for _ in range(2)]
+    for asked in pairs[0]:  # all wait when the thread starts
+        engine._waiting.append(asked.job)
+        engine._places -= 1
+    engine.start()
+    together = [asked.end() for asked in pairs[0]]
+    alone = [submit(engine, asked).end() for asked in pairs[1]]
+    engine.stop()
+    for one, other in zip(together, alone, strict=True):
+        (first,), (second,) = one.media(IMAGE), other.media(IMAGE)
+        assert np.abs(first.array.astype(int) - second.array.astype(int)).max() <= 2
+
+
+def test_a_queue_that_is_full_refuses(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=1, queue=1)
+    with pytest.raises(Busy):
+        engine.reserve()  # it hasn't started
+    engine.start()
+    engine.reserve()
+    engine.reserve()
+    with pytest.raises(Busy) as busy:
+        engine.reserve()
+    assert busy.value.retry_after >= 1
+    engine.release()
+    asked = Asked(opened, 0)
+    engine.reserve()
+    engine.submit(asked.job)
+    assert isinstance(asked.end(), Reply)
+    engine.release()
+    engine.stop()
+    assert engine.load == {"waiting": 0, "decoding": 0, "media": 0}
+
+
+def test_a_client_that_leaves_frees_its_slot(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=1, queue=3)
+    engine.start()
+    long, waits, after = Asked(opened, 1, tokens=400), Asked(opened, 2), Asked(opened, 0)
+    first: queue.Queue[int] = queue.Queue()
+    advance = opened.model.advance
+    steps = 0
+
+    def counted(answers: Any, slots: int) -> None:
+        nonlocal steps
+        advance(answers, slots)
+        steps += 1
+        if steps == 3:
+            long.job.cancel()
+            waits.job.cancel()
+            first.put(answers[0].writer.answer.tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opened.model, "advance", counted)
+        for asked in (long, waits, after):
+            submit(engine, asked)
+        assert isinstance(after.end(), Reply)
+    assert first.get() <= 3 * 24 and isinstance(long.end(), TimeoutError) and isinstance(waits.end(), TimeoutError)
+    assert steps <= 3 + 13, "the second one never ran, and the first no further"
+    engine.stop()
+    assert engine._places == 4, "every place is free again"
+
+
+def test_a_late_answer_ends(engine: Engine, opened: Pipeline) -> None:
+    late, other = Asked(opened, 1, seconds=0.0), Asked(opened, 0)
+    submit(engine, late)
+    submit(engine, other)
+    error = late.end()
+    assert isinstance(error, TimeoutError) and "after 0 s" in str(error)
+    assert isinstance(other.end(), Reply)
+
+
+def test_one_jobs_error_is_its_own(engine: Engine, opened: Pipeline) -> None:
+    wrong, right = Asked(opened, 1, required=[Modality.POINTS]), Asked(opened, 0)
+    submit(engine, wrong)
+    submit(engine, right)
+    error = wrong.end()
+    assert isinstance(error, ValueError) and "points is required, but this model makes" in str(error)
+    assert isinstance(right.end(), Reply) and engine.is_ready
+
+
+def test_the_end_answers_what_is_there(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=1, queue=3)
+    engine.start()
+    asked = [submit(engine, Asked(opened, row, [IMAGE])) for row in range(3)]
+    engine.stop()
+    assert all(isinstance(own.end(), Reply) for own in asked) and not engine.is_ready
+    with pytest.raises(Busy):
+        engine.reserve()
