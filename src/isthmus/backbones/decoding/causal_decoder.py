@@ -115,7 +115,9 @@ class CausalDecoder(ContinuousDecoder):
         prompt = splice_media(self.embed(batch.ids, layout), layout, media)
         return Prefilled(run(prompt, 0)[0, -1], prompt.shape[1], run, cache if self._can_join() else None)
 
-    def _run_together(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
+    def _run_tokens(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
+        if any(answer.cache is None for answer in answers):
+            return super()._run_tokens(answers, embeddings, slots)
         empty = slots - len(answers)
         starts = torch.tensor([answer.length for answer in answers] + [0] * empty, device=embeddings.device)
         together = SlotPass([answer.cache for answer in answers], starts)

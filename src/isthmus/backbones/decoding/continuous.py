@@ -126,12 +126,12 @@ class ContinuousDecoder(PretrainedLanguageModel):
             embeddings = self.embed(ids)
             hidden = torch.zeros_like(embeddings)
             lengths = counts.tolist()
-            single = [row for row, answer in enumerate(answers) if lengths[row] == 1 and answer.cache is not None]
+            single = [row for row, length in enumerate(lengths) if length == 1]
             if single:
                 own = [answers[row] for row in single]
-                hidden[single, 0] = self._run_together(own, embeddings[single, 0], slots).to(hidden.dtype)
+                hidden[single, 0] = self._run_tokens(own, embeddings[single, 0], slots).to(hidden.dtype)
             for row, answer in enumerate(answers):
-                if lengths[row] and row not in single:
+                if lengths[row] > 1:
                     block = embeddings[row : row + 1, : lengths[row]]
                     hidden[row, : lengths[row]] = answer.run(block, answer.length)[0].to(hidden.dtype)
                 answer.length += lengths[row]
@@ -151,9 +151,10 @@ class ContinuousDecoder(PretrainedLanguageModel):
         """Runs the prompt of a batch of one."""
         raise NotImplementedError
 
-    def _run_together(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
-        """(b, E) one token of each answer -> its final states (b, E), in a pass of ``slots`` rows; adds to the caches.
-
-        Called only for answers that have a cache.
-        """
-        raise NotImplementedError
+    def _run_tokens(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
+        """(b, E) one token of each answer -> its final states (b, E); adds to the caches. Here each runs alone."""
+        states = [
+            answer.run(token[None, None], answer.length)[0, 0]
+            for answer, token in zip(answers, embeddings, strict=True)
+        ]
+        return torch.stack(states)
