@@ -126,7 +126,8 @@ def _apart(first: tuple[float, float] | None, second: tuple[float, float] | None
 
 def _told(found: Mapping[str, Any], has_configs: bool) -> Iterator[str]:
     if has_configs:
-        yield f"config: {len(found['config'])} settings differ"
+        count = len(found["config"])
+        yield f"config: {count} setting{' differs' if count == 1 else 's differ'}"
         yield from (f"  {key}: {one} -> {other}" for key, (one, other) in found["config"].items())
     for name, figures in found["figures"].items():
         yield ""

@@ -129,7 +129,7 @@ class BreakingOff:
         kept = (
             f": {self._kept} holds all {trainer.global_step} steps" if self._kept else ", if a checkpoint was written"
         )
-        log.warning("%s ended the run: %s. Go on with --ckpt_path last%s", why, "; ".join(parts), kept)
+        log.warning("%s ended the run: %s. To go on: --ckpt_path last%s", why, "; ".join(parts), kept)
 
 
 class CtrlC:
