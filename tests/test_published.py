@@ -17,6 +17,7 @@ from tiny_bert import write_bert
 from tiny_parts import write_clip, write_hubert, write_whisper
 from tiny_pipelines import write_pipeline
 from tiny_world import write_llm
+from transformers import AutoModel
 
 import isthmus
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
@@ -27,6 +28,7 @@ from isthmus.encoders.vision.transformers_vision import TransformersVision
 from isthmus.generators.image.stable_diffusion import StableDiffusion
 from isthmus.input_projectors import CFormerProjector, PFormer
 from isthmus.model import Reply
+from isthmus.published import read_published
 from isthmus.training.rewards import ImageTextScore
 from isthmus.types import Media, Modality
 
@@ -228,3 +230,8 @@ def test_the_source_reads_no_file_in_a_way_that_could_run_it(repository: Path) -
             elif last == "from_pretrained" and (name != "published.py" or said(call, "local_files_only") != "True"):
                 wrong.append(f"{name}:{call.lineno} {function}: call isthmus.published.read_published")
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_folder_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere: found no such folder; expected what AutoModel\..*Fix: correct"):
+        read_published(AutoModel, tmp_path / "nowhere")

@@ -34,8 +34,14 @@ def read_published(kind: Any, folder: Path, **options: Any) -> Any:
         options: of ``from_pretrained``.
 
     Raises:
-        ValueError: the folder can be read by code of its own alone. What else is wrong is the library's own error.
+        ValueError: there is no such folder, or it can be read by code of its own alone. What else is wrong is the
+            library's own error.
     """
+    if not Path(folder).exists():  # the library would take it for a name on the hub
+        raise ValueError(
+            f"{folder}: found no such folder; expected what {kind.__name__}.save_pretrained writes. Fix: correct "
+            "the path, or fetch the checkpoint to it."
+        )
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     except ValueError as error:

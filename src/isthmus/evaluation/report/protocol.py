@@ -22,8 +22,8 @@ def protocol(trainer: pl.Trainer, own: Mapping[str, Any]) -> dict[str, Any]:
     """What decides over figures beside the weights, as plain data.
 
     Args:
-        trainer: of the test run: its test sets, by class, size and a hash of their files, the sampling of text, and
-            the generators' settings.
+        trainer: of the test run: its test sets, by class, size and a hash of their files, how much of them is read, the
+            sampling of text, and the generators' settings.
         own: what the evaluation adds, such as its judges.
     """
     found: dict[str, Any] = dict(own)
@@ -31,6 +31,8 @@ def protocol(trainer: pl.Trainer, own: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, ConversationDataModule):
         sets = provenance(data.test)
         found["test"] = {name: {key: one[key] for key in one.keys() - {"files"}} for name, one in sets.items()}
+    if trainer.limit_test_batches != 1.0:
+        found["limit_test_batches"] = trainer.limit_test_batches
     model = training_module(trainer.lightning_module).model
     found["sampling"] = asdict(model.sampling)
     side = model.output_side

@@ -23,7 +23,7 @@ class Step:
     Attributes:
         rows: conversations of the batch.
         positions: of all of them together, and of the longest.
-        flops: floating-point operations by part; "backward and optimizer" holds what runs in none of them.
+        flops: floating-point operations by part; "all else" holds what runs in none of them.
         peak: the most bytes of tensors at once.
         at_peak: these bytes by what held them.
     """

@@ -15,7 +15,7 @@ from isthmus.training.rehearsal.measuring import Costs
 from isthmus.training.rehearsal.report import Part, Report, Step
 from isthmus.types import Batch
 
-BACKWARD = "backward and optimizer"
+BACKWARD = "all else"
 
 
 def trainer_of(configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
