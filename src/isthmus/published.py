@@ -37,7 +37,7 @@ def read_published(kind: Any, folder: Path, **options: Any) -> Any:
         ValueError: there is no such folder, or it can be read by code of its own alone. What else is wrong is the
             library's own error.
     """
-    if not Path(folder).exists():  # the library would take it for a name on the hub
+    if not folder.exists():  # the library would take it for a name on the hub
         raise ValueError(
             f"{folder}: found no such folder; expected what {kind.__name__}.save_pretrained writes. Fix: correct "
             "the path, or fetch the checkpoint to it."
