@@ -13,10 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def ours(error: BaseException) -> ValueError | None:
-    """The ``ValueError`` that a line of this package raised, and so worded for users: the error itself, or its cause.
-
-    What a constructor raises comes wrapped: jsonargparse tells of every type that it tried.
-    """
+    """The ``ValueError`` that a line of this package raised, and so worded for users: the error, or a cause of it."""
     found: BaseException | None = error
     while found is not None:
         frames = traceback.extract_tb(found.__traceback__)
@@ -26,21 +23,9 @@ def ours(error: BaseException) -> ValueError | None:
     return None
 
 
-def of_a_class(error: BaseException) -> ValueError | None:
-    """What a class that a config names raised as it was made, without jsonargparse's list of types that it tried."""
-    root = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    made = [frame.f_locals for frame, _ in traceback.walk_tb(root.__traceback__) if "class_type" in frame.f_locals]
-    if root is error or not made:
-        return None
-    name = made[-1]["class_type"].__name__
-    return ValueError(f"{name} couldn't be made: {type(root).__name__}: {root}")
-
-
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns our own ``ValueError``, and what a configured class raised, into a message and exit code 2.
+    """Turns our own ``ValueError`` into a message and exit code 2; see ``parsing.making`` for configured classes.
 
     ``ISTHMUS_DEBUG=1`` leaves the traceback.
 
@@ -52,7 +37,7 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except ValueError as error:
-        worded = ours(error) or of_a_class(error)
+        worded = ours(error)
         if worded is None or os.environ.get("ISTHMUS_DEBUG") == "1":
             raise
         print(f"error: {worded}\n(ISTHMUS_DEBUG=1 shows where)", file=sys.stderr)

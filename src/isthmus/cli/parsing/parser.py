@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from isthmus.cli.parsing.faults import read_fault
 from isthmus.cli.parsing.help import HelpFormatter
+from isthmus.cli.parsing.making import first_failure_counts, make
 from isthmus.cli.parsing.words import flags_of, worded
 
 NO_COMMAND = re.compile(r'expected "(?:([\w-]+)\.)?subcommand" to be one of')
@@ -41,6 +42,13 @@ class Parser(ArgumentParser):
     @prog.setter
     def prog(self, name: str) -> None:
         self._prog = name.replace(" [options]", "")
+
+    def instantiate_classes(self, *args: Any, **kwargs: Any) -> Namespace:
+        """As jsonargparse's; what a class raises as it is made is a ``ValueError`` that names the class."""
+        self.add_instantiator(make, object)  # behind those that there are, such as Lightning's for the model
+        with first_failure_counts():
+            made: Namespace = super().instantiate_classes(*args, **kwargs)
+        return made
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Writes the message and exits with code 2; a part's own parser raises, and the outer one exits.
