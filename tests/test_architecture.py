@@ -28,7 +28,7 @@ LONGEST_MEDIAN = 150
 FLOORS: list[set[str]] = [
     {"layout", "earlier", "exports", "part_card", "modalities", "hub"},
     {"types", "paths", "frozen"},
-    {"vocabulary", "losses", "compiling", "precision", "writing", "published", "request", "display"},
+    {"vocabulary", "losses", "compiling", "precision", "writing", "worded", "published", "request", "display"},
     {"batch_layout"},
     {"data", "encoders", "input_projectors", "backbones", "output_projectors", "generators"},
     {"cache"},

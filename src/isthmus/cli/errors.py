@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from isthmus.worded import is_worded
 
 
 def ours(error: BaseException) -> ValueError | None:
     """The ``ValueError`` that a line of this package raised, and so worded for users: the error, or a cause of it."""
     found: BaseException | None = error
     while found is not None:
-        frames = traceback.extract_tb(found.__traceback__)
-        if isinstance(found, ValueError) and frames and Path(frames[-1].filename).resolve().is_relative_to(PACKAGE):
+        if isinstance(found, ValueError) and is_worded(found):
             return found
         found = found.__cause__
     return None

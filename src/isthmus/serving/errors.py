@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).parents[1]
+from isthmus.worded import is_worded
 
 PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+[^\s/'\",;:)]*")
 """An absolute path of the server within a sentence."""
@@ -51,12 +49,6 @@ class ApiError(Exception):
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """The error of a request that must be changed."""
     return ApiError(400, message, param, code)
-
-
-def is_worded(error: BaseException) -> bool:
-    """Whether a line of this package raised it as a ``ValueError``, and so worded it for users."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, ValueError) and bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
 
 
 def api_error(error: BaseException) -> ApiError:
