@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.backbones.adapters.gated_fusion import FusedMedia, FusionSettings, GatedFusion, decoder_layers
-from isthmus.backbones.adapters.lora import LoraSettings, set_lora_dropout
+from isthmus.backbones.adapters.lora import LoraSettings
 from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.backbones.attention.grouped import grouped_states
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
@@ -207,10 +207,7 @@ class CausalBackbone(CausalDecoder):
 
     def _prepare_layers(self) -> None:
         """Before the first pass: checks whether this LLM can run packed rows, and compiles the layers if configured."""
-        if self.packer is not None:
-            if self.lora:
-                set_lora_dropout(self.llm, False)
-            self.packer = self.packer if self.packer.fits(self.llm) else None
+        self._can_pack()
         if self.compiled:
             for layer in decoder_layers(self.llm):
                 compile_in_place(layer, "backbone compiled", self.rows.signal_rows.device, dynamic=True)

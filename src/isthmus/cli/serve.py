@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jsonargparse import Namespace
 
 from isthmus.cli.parsing.model import model_parser, open_pipeline
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
+from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
 
 EXTRA = ("fastapi", "uvicorn", "prometheus_client")
+REQUESTS = {
+    "slots": ("slots", "answers that are decoded at once"),
+    "queue": ("queue", "requests that may wait beyond these; others get 429"),
+    "max_tokens": ("tokens", "the most that a request may ask for"),
+    "max_parts": ("parts", "messages and content parts of a request"),
+    "max_bytes": ("body", "of a request's body"),
+    "max_inference_steps": ("inference_steps", "of the generators"),
+    "timeout": ("seconds", "in which a request must be answered"),
+    "media_batch": ("media_batch", "answers whose media are made together; above 1, media are the same to rounding"),
+}
+"""Option -> the field of :class:`~isthmus.serving.limits.ServingLimits`, and what ``--help`` says of it."""
+MEDIA = {
+    "max_pixels": ("pixels", "of a picture or a frame"),
+    "max_seconds": ("seconds", "of a recording or a film"),
+    "max_points": ("points", "of a point cloud"),
+}
+"""The same of :class:`~isthmus.data.media.limits.MediaLimits`."""
 
 
 def parser() -> Parser:
@@ -18,21 +38,9 @@ def parser() -> Parser:
     own.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     own.add_argument("--name", type=str, default="isthmus", help="of the model, by which requests name it")
     own.add_argument("--api_keys", type=user_path, help="a file: a key a line, or sha256:DIGEST of it")
-    limits = {
-        "slots": (8, "answers that are decoded at once"),
-        "queue": (32, "requests that may wait beyond these; others get 429"),
-        "max_tokens": (1024, "the most that a request may ask for"),
-        "max_parts": (64, "messages and content parts of a request"),
-        "max_bytes": (64 << 20, "of a request's body"),
-        "max_pixels": (16_000_000, "of a picture or a frame"),
-        "max_seconds": (120, "of a recording or a film"),
-        "max_points": (1_000_000, "of a point cloud"),
-        "max_inference_steps": (100, "of the generators"),
-        "timeout": (300, "seconds in which a request must be answered"),
-        "media_batch": (1, "answers whose media are made together; above 1, media are the same to rounding"),
-    }
-    for name, (default, says) in limits.items():
-        own.add_argument(f"--{name}", type=int, default=default, help=says)
+    for limits, options in ((ServingLimits(), REQUESTS), (MEDIA_LIMITS, MEDIA)):
+        for name, (field, says) in options.items():
+            own.add_argument(f"--{name}", type=int, default=int(getattr(limits, field)), help=says)
     return own
 
 
@@ -46,27 +54,12 @@ def run(options: Namespace) -> None:
 
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ValueError(f"serve: found no {missing[0]}; expected the extra. Fix: pip install 'isthmus[serve]'.")
-    from dataclasses import replace
-
     from isthmus.serving.app import create_app
     from isthmus.serving.keys import Keys
-    from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
     from isthmus.serving.server import LOOPBACK, serve
 
-    media = replace(
-        MEDIA_LIMITS, pixels=options.max_pixels, seconds=float(options.max_seconds), points=options.max_points
-    )
-    limits = ServingLimits(
-        slots=options.slots,
-        queue=options.queue,
-        tokens=options.max_tokens,
-        parts=options.max_parts,
-        body=options.max_bytes,
-        seconds=options.timeout,
-        inference_steps=options.max_inference_steps,
-        media_batch=options.media_batch,
-        media=media,
-    )
+    media = replace(MEDIA_LIMITS, **{field: options[name] for name, (field, _) in MEDIA.items()})
+    limits = replace(ServingLimits(), media=media, **{field: options[name] for name, (field, _) in REQUESTS.items()})
     keys = None if options.api_keys is None else Keys.read(options.api_keys)
     hosts = LOOPBACK if options.host in LOOPBACK else None
     app = create_app(open_pipeline(options), options.name, limits, keys, hosts)

@@ -16,13 +16,14 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from isthmus.model import Reply
 from isthmus.serving.bodies import read_body
 from isthmus.serving.engine import Busy, Engine, Event, Job
-from isthmus.serving.errors import ApiError, api_error, is_worded
+from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.media import to_base64, to_uri
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import Prompt, PromptMaker
 from isthmus.serving.schema import ChatRequest, read_request
 from isthmus.types import Media
+from isthmus.worded import is_worded
 
 GONE = 499
 """The status of a request whose client left, in logs and metrics."""
@@ -100,6 +101,7 @@ class Completions:
             prompt.allowed,
             asked.num_inference_steps,
             asked.guidance_scale,
+            bool(asked.stream),
             begun=begun,
         )
         self.engine.submit(job)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.decoding.continuous import OpenAnswer
 from isthmus.model import AnyToAny, Reply
-from isthmus.serving.errors import is_worded
 from isthmus.types import Batch, Modality
+from isthmus.worded import is_worded
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ class Job:
         allowed: media that it may hold; all if None.
         num_inference_steps: of generators.
         guidance_scale: of generators.
+        streams: whether the text is wanted as it is decoded.
         is_cancelled: set by :meth:`cancel`.
         has_ended: whether the last event was emitted.
     """
@@ -59,6 +60,7 @@ class Job:
     allowed: Sequence[Modality] | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    streams: bool = True
     is_cancelled: bool = False
     has_ended: bool = False
     begun: float = field(default_factory=time.monotonic)
@@ -191,7 +193,8 @@ class Engine:
         with self._failing([job for job, _ in self._running]):
             self.model.advance([answer for _, answer in self._running], self.slots)
             for job, answer in self._running:
-                job.say(answer.writer.words)
+                if job.streams:
+                    job.say(answer.writer.words)
             self._decoded += [each for each in self._running if each[1].is_finished]
             self._running = [each for each in self._running if not each[1].is_finished]
 

@@ -109,7 +109,7 @@ def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
         for layer in _lora_layers(llm):  # its inputs are float32, so its fixed factors are too
             layer.vera_A.float()
             layer.vera_B.float()
-    getattr(llm, "base_model", llm).register_forward_pre_hook(_leave_casts_to_autocast)
+    getattr(llm, "base_model", llm).register_forward_pre_hook(_Casts())
 
 
 def lora_parameters(llm: nn.Module) -> list[nn.Parameter]:
@@ -184,15 +184,24 @@ def _switch(llm: nn.Module, enabled: bool) -> None:
         parameter.requires_grad_(requires_grad)
 
 
-def _leave_casts_to_autocast(llm: nn.Module, _inputs: object) -> None:
+class _Casts:
     """Before a pass: under autocast LoRA's inputs keep their type; else peft casts them to the factors' float32.
 
-    Under autocast the product that follows undoes peft's cast: four copies of the activations for each layer, a tenth
-    of a training step on a CPU. DoRA's norms need the cast.
+    Under autocast the product that follows undoes peft's cast: four copies of the activations for each layer. DoRA's
+    norms need the cast.
     """
-    for layer in _lora_layers(llm):
-        if hasattr(layer, "cast_input_dtype_enabled") and not layer.lora_variant:
-            layer.cast_input_dtype_enabled = not torch.is_autocast_enabled(layer.get_base_layer().weight.device.type)
+
+    def __init__(self) -> None:
+        self._under_autocast: bool | None = None
+
+    def __call__(self, llm: nn.Module, _inputs: object) -> None:
+        under_autocast = torch.is_autocast_enabled(next(llm.parameters()).device.type)
+        if under_autocast == self._under_autocast:
+            return  # as at nearly every token
+        self._under_autocast = under_autocast
+        for layer in _lora_layers(llm):
+            if hasattr(layer, "cast_input_dtype_enabled") and not layer.lora_variant:
+                layer.cast_input_dtype_enabled = not under_autocast
 
 
 def _library_config(settings: LoraSettings) -> PeftConfig:

@@ -113,7 +113,8 @@ class CausalDecoder(ContinuousDecoder):
                 return self._transform(embeddings, mask, positions, cache)
 
         prompt = splice_media(self.embed(batch.ids, layout), layout, media)
-        return Prefilled(run(prompt, 0)[0, -1], prompt.shape[1], run, cache if self._can_join() else None)
+        joins = self._can_pack() and self._can_resume
+        return Prefilled(run(prompt, 0)[0, -1], prompt.shape[1], run, cache if joins else None)
 
     def _run_tokens(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
         if any(answer.cache is None for answer in answers):
@@ -124,13 +125,13 @@ class CausalDecoder(ContinuousDecoder):
         with torch.compiler.set_stance("force_eager"):  # layers may be compiled, for training
             return transform(self.llm, F.pad(embeddings, (0, 0, 0, empty)), together)[: len(answers)]
 
-    def _can_join(self) -> bool:
-        """Whether tokens of several answers can run in one pass, each attending to its own keys and values alone."""
+    def _can_pack(self) -> bool:
+        """Whether this LLM can run packed rows; if it can't, :attr:`packer` is None from now on."""
         if self.packer is not None:
             if self.lora:
                 set_lora_dropout(self.llm, False)
             self.packer = self.packer if self.packer.fits(self.llm) else None
-        return self.packer is not None and self._can_resume
+        return self.packer is not None
 
     def _separated(
         self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]

@@ -111,7 +111,6 @@ class ContinuousDecoder(PretrainedLanguageModel):
                 other as long as it stays the same.
         """
         assert 0 < len(answers) <= slots and not any(answer.is_finished for answer in answers)
-        self._prepare_adapters(trains=False)
         base = self.vocabulary.base_size
 
         def choose(last: Tensor) -> list[int]:
