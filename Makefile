@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VENV_TIMM := .venv-timm
 REPLAY := data/talk/replay.jsonl
+TALK := runs/talk/speech_tuning
 TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -34,9 +35,10 @@ quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, an
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
 
-talk: $(VENV)/.installed  ## talk to the trained model around a published LLM: plain English in, any medium out
+talk: $(VENV)/.installed  ## talk to what talk-train has left: plain English in, any medium out
+	@test -e $(TALK)/manifest.json || { echo "$(TALK) isn't there: run 'make talk-train' first" >&2; exit 1; }
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
-	$(BIN)/isthmus chat --model checkpoints/talk
+	$(BIN)/isthmus chat --model $(TALK)
 
 # Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler.
 # Speech needs espeak-ng (apt-get install espeak-ng).
@@ -51,7 +53,7 @@ talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper
 	  $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
 	$(BIN)/python train.py test -c talk.yaml
 	@echo
-	@echo "Talk to it:  $(BIN)/isthmus chat --model runs/talk/speech_tuning"
+	@echo "Talk to it:  make talk"
 
 test: $(VENV)/.installed  ## run every test
 	$(PYTEST)
