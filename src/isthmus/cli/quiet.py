@@ -8,7 +8,6 @@ import warnings
 REMARKS = (
     "Tip:",
     "TPU available: False",
-    "GPU available: False",
     "Trainer already configured with model summary callbacks",
     "`Trainer.fit` stopped: `max_epochs=",  # an epoch is a stage: the last one's end is told by its own line
     "Seed set to",  # config.yaml has it
