@@ -53,6 +53,12 @@ def write_transformer(folder: Path) -> None:
     ASTFeatureExtractor(num_mel_bins=16, max_length=32).save_pretrained(folder)
 
 
+def write_tiny() -> None:
+    """Both of the page's experts where its configs look for them."""
+    write_transformer(Path("checkpoints/ast"))
+    write_musicgen(Path("checkpoints/musicgen"))
+
+
 def write_musicgen(folder: Path) -> None:
     """A tiny MusicGen in the published form: T5, a language model of one codebook, and EnCodec at 16 kHz."""
     from transformers import (

@@ -161,6 +161,16 @@ def test_configurations_name_arguments_that_there_are(page: Path) -> None:
             assert not unknown, f"{page.relative_to(ROOT)}: {said}"
 
 
+@by_page
+def test_files_that_are_named_are_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":  # of what was
+        return
+    named = re.findall(r"`((?:src|tests|docs|configs|examples|benchmarks)/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    # A decision may be named by its number alone.
+    gone = [name for name in named if not (ROOT / name).exists() and not any(ROOT.glob(f"{name}-*"))]
+    assert not gone, f"{page.relative_to(ROOT)}: {', '.join(gone)}"
+
+
 ACTIVATE = "source .venv/bin/activate"
 PROGRAMS = "python|isthmus|hf|pip|pytest|ruff|mypy|tensorboard|jupyter|pre-commit"
 TYPED = rf"(?:[A-Z_]+=\S+ )*(?:{PROGRAMS}) "
