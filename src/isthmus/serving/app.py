@@ -16,13 +16,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.inference.pipeline import Pipeline
-from isthmus.serving.completions import GONE, Completions
 from isthmus.serving.engine import Engine
 from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
+from isthmus.serving.routes.completions import GONE, Completions
 
 log = logging.getLogger(__name__)
 
