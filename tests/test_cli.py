@@ -236,7 +236,10 @@ def test_measuring(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     placed = yaml.safe_load((trained / "stage3/validate.yaml").read_text())
     language_model = placed["model"]["backbone"]["init_args"]["language_model"]["init_args"]
     assert language_model["checkpoint"] == str(elsewhere) and not {"experts", "experts_root"} & placed.keys()
-    run("test", "-c", "stage3.yaml")
+    # What it was trained on need not be there, and is still told by what the run keeps.
+    gone = {"class_path": "isthmus.data.JsonLines", "init_args": {"path": "nowhere/gone.jsonl"}}
+    run("test", "-c", "stage3.yaml", f"--data.sources={json.dumps({'gone': gone})}")
+    assert yaml.safe_load((trained / "stage3/test.yaml").read_text())["data"]["sources"]["gone"]["init_args"]
     matrix = json.loads((trained / "stage3/matrix.json").read_text())
     assert matrix["cells"]["points->text"]["n"] == 1
     assert (trained / "stage3/test.yaml").is_file() and (trained / "stage3/validate.yaml").is_file()

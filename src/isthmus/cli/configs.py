@@ -27,6 +27,8 @@ WORLD = "pocket.yaml"
 """The embedded world's sets and judges, read after them."""
 ABSENT = object()
 SPLITS = ("sources", "validation", "test")
+READ = {"validate": "validation", "test": "test"}
+"""Command -> the one split that it reads; any other command reads what its stages need."""
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 """The root of an editable install; of an installed wheel a folder without ``configs``."""
@@ -47,6 +49,23 @@ def default_configs(given: Iterable[Any] = ()) -> list[str]:
     names = DEFAULTS if any(map(brings_sets, given)) else (*DEFAULTS, WORLD)
     places = ([folder / name for folder in config_folders() if (folder / name).is_file()] for name in names)
     return [str(found[0]) for found in places if found]
+
+
+def as_read(config: Namespace, command: str) -> Namespace:
+    """A command line's configuration, in which the sets are left out that the command doesn't read.
+
+    Who measures somebody's model need not have the files that it was trained on.
+
+    Args:
+        config: of all; what is below ``command`` counts.
+        command: ``fit``, ``validate`` or ``test``.
+    """
+    read = config.clone()
+    if command in READ:
+        for split in SPLITS:
+            if split != READ[command]:
+                read[command].data[split] = {}
+    return read
 
 
 def brings_sets(config: Any) -> bool:

@@ -19,10 +19,20 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.cli.configs import NamedConfigFile, at_home, changed, default_configs, given_configs, last_with, names_key
+from isthmus.cli.configs import (
+    NamedConfigFile,
+    as_read,
+    at_home,
+    changed,
+    default_configs,
+    given_configs,
+    last_with,
+    names_key,
+)
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
+from isthmus.cli.runs.beginning import begin
 from isthmus.data.module import ConversationDataModule
 from isthmus.hub.address import pinned
 from isthmus.model import AnyToAny
@@ -34,7 +44,7 @@ from isthmus.training.running.checkpoints import latest
 from isthmus.training.running.input_wait import InputWait
 from isthmus.training.running.monitors import GradientNorms, MemoryUse
 from isthmus.training.running.profile import profiler_of
-from isthmus.training.running.run_folder import refuse_work, set_aside, set_aside_runs
+from isthmus.training.running.run_folder import set_aside_runs
 from isthmus.training.running.summary import PartsSummary
 from isthmus.writing import write_file
 
@@ -183,6 +193,7 @@ class Command(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Also tells the model how it was configured, so that its weights' folder can rebuild it."""
+        self.whole, self.config = self.config, as_read(self.config, self.subcommand)
         super().instantiate_classes()
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.configuration = dumped[self.subcommand]["model"]
@@ -190,6 +201,7 @@ class Command(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A trainer that writes into the run's folder, unless its config says otherwise."""
+        self.config = self.whole  # which the run's folder keeps
         config = self.config_init[self.subcommand]
         folder = str(config.training.folder)
         self.trainer_defaults = {"callbacks": _companions(config.trainer)}
@@ -275,30 +287,6 @@ class Command(LightningCLI):
                 "trainer: {callbacks+: [{class_path: isthmus.evaluation.CaptionEvaluation}]} (docs/captions.md)."
             )
         self.trainer.test(weights_only=True, **self._given(kwargs))
-
-
-def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
-    """Sees to it that a new run's folder holds no earlier one's work.
-
-    Args:
-        switch: the run's.
-        overwrites: whether an earlier run is set aside.
-        is_first: whether this is the process that does it.
-
-    Raises:
-        ValueError: the folder holds some, or the weights to start from would be set aside.
-    """
-    folder, source = switch.folder, switch.init_from
-    if not overwrites:
-        refuse_work(folder)
-        return
-    if source is not None and source.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"training.init_from: {source} lies in training.folder, whose earlier run --overwrite sets aside; expected "
-            "weights of another folder. Fix: choose another training.folder."
-        )
-    if is_first:
-        set_aside(folder)
 
 
 def _is_requeued(trainer: pl.Trainer) -> bool:

@@ -1,0 +1,30 @@
+"""A new run's folder: free of an earlier one's work, or refused."""
+
+from __future__ import annotations
+
+from isthmus.training import StageSwitch
+from isthmus.training.running.run_folder import refuse_work, set_aside
+
+
+def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
+    """Sees to it that a new run's folder holds no earlier one's work.
+
+    Args:
+        switch: the run's.
+        overwrites: whether an earlier run is set aside.
+        is_first: whether this is the process that does it.
+
+    Raises:
+        ValueError: the folder holds some, or the weights to start from would be set aside.
+    """
+    folder, source = switch.folder, switch.init_from
+    if not overwrites:
+        refuse_work(folder)
+        return
+    if source is not None and source.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"training.init_from: {source} lies in training.folder, whose earlier run --overwrite sets aside; expected "
+            "weights of another folder. Fix: choose another training.folder."
+        )
+    if is_first:
+        set_aside(folder)
