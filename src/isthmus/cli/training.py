@@ -193,7 +193,7 @@ class Command(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Also tells the model how it was configured, so that its weights' folder can rebuild it."""
-        self.whole, self.config = self.config, as_read(self.config, self.subcommand)
+        self.whole, self.config = self.config, as_read(self.config, str(self.subcommand))
         super().instantiate_classes()
         dumped = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         self.model.configuration = dumped[self.subcommand]["model"]

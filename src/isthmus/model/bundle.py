@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -56,12 +57,7 @@ def write_bundle(
     Raises:
         ValueError: it can't be written; an earlier bundle is as it was.
     """
-    files = {}
-    digests = {}
-    for component, tensors in state.items():
-        written = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-        files[f"{component}.safetensors"] = written
-        digests[component] = sha256(written).hexdigest()
+    files, digests = components_as_files(state)
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "stage": stage,
@@ -76,6 +72,25 @@ def write_bundle(
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     write_folder(folder, files)
     return folder
+
+
+def components_as_files(state: State, dtype: torch.dtype | None = None) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Files by name, and digests by component.
+
+    Args:
+        state: by component.
+        dtype: what floating-point tensors are stored in; as they are by default. Whoever reads them computes in the
+            dtype of his own model.
+    """
+    files, digests = {}, {}
+    for component, tensors in state.items():
+        stored = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+        if dtype is not None:
+            stored = {name: one.to(dtype) if one.is_floating_point() else one for name, one in stored.items()}
+        written = save({name: one.contiguous() for name, one in stored.items()})
+        files[f"{component}.safetensors"] = written
+        digests[component] = sha256(written).hexdigest()
+    return files, digests
 
 
 def described(experts: Mapping[str, Any]) -> dict[str, dict[str, str]]:

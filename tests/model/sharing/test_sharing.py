@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from model.test_bundle import CHAT, CONFIGURATION, EARLIER, rewrite
+from safetensors.torch import load_file
 
 from isthmus.earlier.options import renamed
 from isthmus.model import AnyToAny
@@ -95,6 +97,17 @@ def test_the_same_model_gives_the_same_file(stage: Path, tmp_path: Path) -> None
             export(stage, taken)
     with pytest.raises(ValueError, match=r"found the ending .tar; expected .* a new file NAME.zip"):
         export(stage, tmp_path / "m.tar")
+
+
+def test_weights_are_stored_in_half_the_bytes_when_asked(stage: Path, clone: Path, tmp_path: Path) -> None:
+    whole, half = export(stage, tmp_path / "whole"), export(stage, tmp_path / "half", dtype="bfloat16")
+    for file in sorted(path.name for path in whole.glob("*.safetensors")):
+        stored = load_file(half / file)
+        for name, tensor in load_file(whole / file).items():
+            assert torch.equal(stored[name], tensor.bfloat16())
+    opened = AnyToAny.from_checkpoint(half, experts_root=clone / "experts")
+    assert opened.chat(CHAT, require=["image"]).media()
+    assert {tensor.dtype for tensors in opened.owned_state().values() for tensor in tensors.values()} == {torch.float32}
 
 
 def test_a_bundle_of_before_renames_is_handed_on_and_used(

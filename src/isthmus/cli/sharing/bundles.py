@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 
 
 def export_parser() -> Parser:
@@ -17,6 +18,7 @@ def export_parser() -> Parser:
     made.add_argument("model", type=user_path, help="a trained stage's folder")
     made.add_argument("out", type=user_path, help="a new folder, or a new file that ends in .zip")
     made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
+    made.add_argument("--dtype", type=Dtype | None, help="of the stored weights; bfloat16 halves float32's file")
     return made
 
 
@@ -33,7 +35,7 @@ def run_export(options: Namespace) -> None:
 
     published = {part.name: part.card.weights for part in all_parts()}
     figures = [f"{name}: {told}" for name, told in figures_of(options.model.parent).items()]
-    out = export(options.model, options.out, options.license, figures, published)
+    out = export(options.model, options.out, options.license, figures, published, options.dtype)
     files = [out] if out.is_file() else list(out.iterdir())
     size = sum(file.stat().st_size for file in files) / 1e6
     parts = len(read_manifest(options.model)["components"])

@@ -9,14 +9,17 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from isthmus.data.licences import stated_licences
 from isthmus.hub.address import is_address, parse_address
 from isthmus.hub.listing import stated_on_hub
-from isthmus.model.bundle import MANIFEST, read_components, read_manifest
+from isthmus.model.bundle import MANIFEST, components_as_files, read_components, read_manifest
 from isthmus.model.relocation import CHECKPOINT, ELSEWHERE, held, relocated
 from isthmus.model.sharing.archive import ENDING, pack
 from isthmus.model.sharing.card import UNSTATED, model_card
 from isthmus.paths import user_path
+from isthmus.precision import Dtype
 from isthmus.writing import write_folder
 
 CARD = "README.md"
@@ -28,6 +31,7 @@ def export(
     license: str | None = None,
     figures: Sequence[str] = (),
     published: Mapping[str, str] | None = None,
+    dtype: Dtype | None = None,
 ) -> Path:
     """Writes what others need of a trained model: weights, configuration, fingerprints, and a card with licences.
 
@@ -39,6 +43,7 @@ def export(
         license: of what was learnt, for the card.
         figures: lines of what was measured, for the card.
         published: by class, the licence of its published weights, for experts whose folder doesn't state one.
+        dtype: what the weights are stored in; as they were trained by default, which is mostly float32.
 
     Raises:
         ValueError: the folder isn't a trained model's or is damaged, or ``out`` is there already or can't be written.
@@ -53,7 +58,10 @@ def export(
         raise ValueError(
             f"{out}: found {found}; expected a new folder, or a new file NAME{ENDING}. Fix: choose another."
         )
-    files = {f"{component}.safetensors": (folder / f"{component}.safetensors").read_bytes() for component in state}
+    if dtype is None:
+        files = {f"{component}.safetensors": (folder / f"{component}.safetensors").read_bytes() for component in state}
+    else:
+        files, manifest["components"] = components_as_files(state, getattr(torch, dtype))
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     files[CARD] = model_card(name, manifest, state, licences, license, figures).encode()
     if out.suffix == ENDING:
