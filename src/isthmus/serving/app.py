@@ -22,7 +22,8 @@ from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
-from isthmus.serving.routes.completions import GONE, Completions
+from isthmus.serving.routes.asking import GONE, Asking
+from isthmus.serving.routes.completions import Completions
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def create_app(
 
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    completions = Completions(engine, prompts, limits, name, metrics)
+    completions = Completions(Asking(engine, prompts, limits, name, metrics))
 
     async def models(_: Request) -> Response:
         model = {"id": name, "object": "model", "created": created, "owned_by": "isthmus"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,21 +53,25 @@ class PromptMaker:
         self.reader = Reader(limits.media, {} if side is None else side.requests())
         self._lock = threading.Lock()
 
-    def __call__(self, asked: ChatRequest) -> Prompt:
+    def __call__(self, asked: ChatRequest, allowed: Sequence[Modality] | None = None) -> Prompt:
         """The prompt of a request.
+
+        Args:
+            asked: the request.
+            allowed: media that its answer may hold; those that it asks for, or any, if None.
 
         Raises:
             ApiError: the request exceeds a limit, or asks for what the model can't do.
             ValueError: a medium can't be read, or the conversation doesn't fit.
         """
-        required, allowed = self._media(asked.modalities)
+        required, permitted = self._media(asked.modalities)
         sampling = self._sampling(asked)
         self._check(asked)
         with self._lock:
             messages = [self._turn(message, f"messages[{i}]") for i, message in enumerate(asked.messages)]
             conversation = parse_conversation({"messages": messages}, "request", captions_required=False)
             batch = self.model.prompts([conversation], sampling, [required])
-        return Prompt(batch, sampling, required, allowed)
+        return Prompt(batch, sampling, required, permitted if allowed is None else list(allowed))
 
     def _check(self, asked: ChatRequest) -> None:
         fields = [

@@ -1,12 +1,16 @@
-"""The body of ``/v1/chat/completions``: the fields that are read. Unknown ones are refused rather than ignored."""
+"""The body of ``/v1/chat/completions``, and how all are read. Unknown fields are refused rather than ignored."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isthmus.serving.errors import ApiError, invalid
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Body(BaseModel):
@@ -57,24 +61,31 @@ class ChatRequest(Body):
     guidance_scale: float | None = Field(None, ge=0, le=100)
 
 
-def read_request(body: bytes) -> ChatRequest:
-    """The request in a body.
+def read_json(body: bytes, kind: type[Kind]) -> Kind:
+    """The request in a body of JSON.
 
     Raises:
         ApiError: it isn't JSON, or a field is wrong; names the field.
     """
+    with _wording(kind):
+        return kind.model_validate_json(body)
+
+
+@contextmanager
+def _wording(kind: type[BaseModel]) -> Iterator[None]:
+    """Words the first fault for the client."""
     try:
-        return ChatRequest.model_validate_json(body)
+        yield
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise _worded(fault["type"], ".".join(map(str, fault["loc"])), fault["msg"]) from None
+        raise _worded(kind, fault["type"], ".".join(map(str, fault["loc"])), fault["msg"]) from None
 
 
-def _worded(kind: str, field: str, message: str) -> ApiError:
-    if kind == "json_invalid":
+def _worded(kind: type[BaseModel], fault: str, field: str, message: str) -> ApiError:
+    if fault == "json_invalid":
         return invalid("body: found no valid JSON; expected an object. Fix: send JSON.", code="invalid_json")
-    if kind == "extra_forbidden":
-        known = ", ".join(ChatRequest.model_fields)
+    if fault == "extra_forbidden":
+        known = ", ".join(kind.model_fields)
         found = f"{field}: this server doesn't know the parameter; expected some of {known}. Fix: leave it out."
         return invalid(found, field, "unsupported_parameter")
     return invalid(f"{field or 'body'}: {message[:1].lower()}{message[1:]}. Fix: correct it.", field or None)

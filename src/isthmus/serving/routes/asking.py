@@ -1,0 +1,218 @@
+"""What all routes share: a request's place, its prompt, its job, and the end of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from isthmus.model import Reply
+from isthmus.serving.engine import Busy, Engine, Event, Job
+from isthmus.serving.errors import ApiError, api_error, invalid
+from isthmus.serving.limits import ServingLimits
+from isthmus.serving.metrics import Metrics
+from isthmus.serving.prompts import Prompt, PromptMaker
+from isthmus.serving.schema import ChatRequest
+from isthmus.types import Modality
+from isthmus.worded import is_worded
+
+GONE = 499
+"""The status of a request whose client left, in logs and metrics."""
+Asked = TypeVar("Asked")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request of any route in the words of chat.
+
+    Attributes:
+        chat: what the model is asked.
+        names: field of chat -> what the route calls it, for errors.
+        takes: media that the model must take for this route.
+        makes: media that it must make.
+        allowed: media that the answer may hold; as ``chat.modalities`` says if None.
+    """
+
+    chat: ChatRequest
+    names: Mapping[str, str] = field(default_factory=dict)
+    takes: Sequence[Modality] = ()
+    makes: Sequence[Modality] = ()
+    allowed: Sequence[Modality] | None = None
+
+
+@dataclass
+class Run:
+    """A request in the engine.
+
+    Attributes:
+        job: its job.
+        prompt: what the job began with.
+        events: what the job emits.
+    """
+
+    job: Job
+    prompt: Prompt
+    events: asyncio.Queue[Event]
+
+    async def pieces(self) -> AsyncIterator[Event]:
+        """All events; the last is the reply. Whoever stops reading cancels the job.
+
+        Raises:
+            ApiError: the job failed.
+        """
+        try:
+            while not isinstance(event := await self.events.get(), Reply | BaseException):
+                yield event
+            if isinstance(event, BaseException):
+                raise api_error(event) from event
+            yield event
+        finally:
+            self.job.cancel()
+
+    async def reply(self) -> Reply:
+        """The reply. See :meth:`pieces` for errors."""
+        replies = [event async for event in self.pieces() if isinstance(event, Reply)]
+        return replies[-1]
+
+
+class Asking:
+    """From a request to its run in the engine.
+
+    Args:
+        engine: answers.
+        prompts: makes the engine's prompts.
+        limits: caps on requests.
+        name: of the model, which requests must name.
+        metrics: counts tokens.
+    """
+
+    def __init__(
+        self, engine: Engine, prompts: PromptMaker, limits: ServingLimits, name: str, metrics: Metrics
+    ) -> None:
+        self.engine, self.prompts, self.limits, self.name, self.metrics = engine, prompts, limits, name, metrics
+
+    async def begin(
+        self, request: Request, read: Callable[[Request], Awaitable[tuple[Asked, Question]]]
+    ) -> tuple[Asked, Run]:
+        """Begins to answer a request.
+
+        Args:
+            request: its place is taken before its body is read, so that bodies in memory are as few as places.
+            read: reads its body.
+
+        Returns:
+            The body, and the run.
+
+        Raises:
+            ApiError: it can't be answered.
+        """
+        begun = time.monotonic()
+        self._reserve()
+        names: Mapping[str, str] = {}
+        try:
+            asked, question = await read(request)
+            names = question.names
+            self._check(question)
+            prompt = await run_in_threadpool(self.prompts, question.chat, question.allowed)
+        except BaseException as error:
+            self.engine.release()
+            if isinstance(error, ApiError) or is_worded(error):
+                raise _renamed(api_error(error), names) from error
+            raise
+        return asked, self._submit(question.chat, prompt, begun)
+
+    async def whole(self, request: Request, run: Run) -> Reply:
+        """The reply; if the client leaves, its slot is free before the next token.
+
+        Raises:
+            ApiError: the job failed.
+            ClientDisconnect: the client has left.
+        """
+        reading = asyncio.create_task(run.reply())
+        leaving = asyncio.create_task(_departure(request))
+        try:
+            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise ClientDisconnect
+            return reading.result()
+        finally:
+            run.job.cancel()
+            reading.cancel()
+            leaving.cancel()
+
+    def counted(self, run: Run, reply: Reply) -> tuple[int, int]:
+        """How many tokens were given and answered; metrics count them."""
+        given = int(run.prompt.batch.mask.sum())
+        self.metrics.tokens.labels("prompt").inc(given)
+        self.metrics.tokens.labels("answer").inc(reply.tokens)
+        return given, reply.tokens
+
+    def _reserve(self) -> None:
+        try:
+            self.engine.reserve()
+        except Busy as busy:
+            found = f"All places are taken. Try again in {busy.retry_after} s."
+            raise ApiError(429, found, code="busy", headers={"Retry-After": str(busy.retry_after)}) from None
+
+    def _check(self, question: Question) -> None:
+        if question.chat.model != self.name:
+            found = f"model: found '{question.chat.model[:80]}'; this server has '{self.name}'. Fix: name that."
+            raise ApiError(404, found, "model", "model_not_found")
+        model = self.prompts.model
+        for verb, wanted, has in (("takes", question.takes, model.inputs), ("makes", question.makes, model.outputs)):
+            if absent := [modality for modality in wanted if modality not in has]:
+                found = f"model: found '{self.name}', which {verb} {', '.join(['text', *has])}"
+                raise invalid(
+                    f"{found}; expected one that {verb} {absent[0]}. Fix: ask another server, or leave this route.",
+                    "model",
+                    "unsupported_model",
+                )
+
+    def _submit(self, asked: ChatRequest, prompt: Prompt, begun: float) -> Run:
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def emit(event: Event) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        job = Job(
+            prompt.batch,
+            prompt.sampling,
+            emit,
+            self.limits.seconds,
+            prompt.required,
+            prompt.allowed,
+            asked.num_inference_steps,
+            asked.guidance_scale,
+            bool(asked.stream),
+            begun=begun,
+        )
+        self.engine.submit(job)
+        return Run(job, prompt, events)
+
+
+def server_event(data: Mapping[str, Any]) -> str:
+    """One of a stream's server-sent events."""
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def _renamed(error: ApiError, names: Mapping[str, str]) -> ApiError:
+    """An error about a chat request, in the words of the route at which it came."""
+    message, param = error.message, error.param
+    for own, called in sorted(names.items(), key=lambda pair: -len(pair[0])):
+        message = message.replace(own, called)
+        param = param and param.replace(own, called)
+    return ApiError(error.status, message, param, error.code, error.headers)
+
+
+async def _departure(request: Request) -> None:
+    """Returns when the client has closed its connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
