@@ -230,3 +230,31 @@ def test_weights_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(ValueError, match="cut: its weights can't be read as WhisperEncoder"):
         Whisper(broken).load()
+
+
+def test_fewer_seconds_are_the_same_encoder_with_fewer_positions(
+    checkpoint: Path, whole: WhisperForConditionalGeneration, tmp_path: Path
+) -> None:
+    """Equal to the library's encoder of a checkpoint that was cut by hand; a longer recording is cut."""
+    encoder = Whisper(checkpoint, seconds=0.5)
+    inputs = stacked(encoder, MEDIA)
+    features = encoder(Modality.AUDIO, inputs)
+    tokens, mask = features.tokens, features.mask
+    config = WhisperConfig(**{**SMALL.to_dict(), "max_source_positions": 25})
+    cut = WhisperModel(config).encoder.eval()
+    state = whole.model.encoder.state_dict()
+    cut.load_state_dict(state | {"embed_positions.weight": state["embed_positions.weight"][:25]})
+    images = [encoder.extractor(m.array[:8000], sampling_rate=16000, return_tensors="pt") for m in MEDIA]
+    assert images[0]["input_features"].shape[-1] == 50
+    with torch.no_grad():
+        expected = cut(torch.cat([one["input_features"] for one in images])).last_hidden_state
+    assert (
+        mask.sum(1).tolist()
+        == [25, 25, 6]
+        == [encoder.token_count(Modality.AUDIO, one) for one in (encoder.preprocess(medium) for medium in MEDIA)]
+    )
+    torch.testing.assert_close(tokens, expected)
+    assert encoder.request(Modality.AUDIO).seconds == 0.5
+    for seconds, said in ((1.5, "expected at most 1, the length"), (0.001, "one token's worth")):
+        with pytest.raises(ValueError, match=said):
+            Whisper(checkpoint, seconds=seconds)

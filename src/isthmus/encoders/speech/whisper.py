@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.encoders.audio_frames import AudioFrameEncoder, Tokens, first_valid
 from isthmus.encoders.transformers_folder import read_model, read_settings
@@ -34,16 +34,20 @@ class Whisper(AudioFrameEncoder):
 
     The encoder always reads a fixed length, 30 seconds in all published models: longer recordings are cut to it.
     Shorter ones are padded with silence, as in its training. Valid tokens attend to that silence; the tokens of the
-    silence itself are masked.
+    silence itself are masked. Time and memory are those of the whole length, whatever a recording's own: where all are
+    short, fewer ``seconds`` make the encoder as many times faster, at features that differ a little from the published
+    ones, which a bridge trained on them doesn't mind.
 
     Args:
         checkpoint: a folder in the format of ``openai/whisper-large-v3``: config, feature extractor and weights. The
             decoder's aren't read.
         tokens: ``frame``, one token every 20 ms; ``pooled``, one token, their mean.
         dtype: the type of the weights, in which the encoder computes. Features are float32 for the bridge in any case.
+        seconds: the length that is read, in whole tokens; the checkpoint's by default, which is the longest.
 
     Raises:
-        ValueError: the folder is missing or another model's, or its feature extractor doesn't fit its encoder.
+        ValueError: the folder is missing or another model's, its feature extractor doesn't fit its encoder, or
+            ``seconds`` is longer than its positions or shorter than one token.
     """
 
     card = PartCard(
@@ -56,9 +60,15 @@ class Whisper(AudioFrameEncoder):
     )
 
     model: WhisperEncoder
-    fix = "Cut recordings into pieces"
+    fix = "Raise the encoder's `seconds` as far as its checkpoint goes, or cut recordings into pieces"
 
-    def __init__(self, checkpoint: str | Path, tokens: Tokens = "frame", dtype: Dtype = "float32") -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        tokens: Tokens = "frame",
+        dtype: Dtype = "float32",
+        seconds: float | None = None,
+    ) -> None:
         from transformers import WhisperConfig, WhisperFeatureExtractor
 
         path = checkpoint_path(checkpoint)
@@ -70,12 +80,24 @@ class Whisper(AudioFrameEncoder):
                 f"{path}: preprocessor_config.json: feature_size and nb_max_frames are {made}; config.json's "
                 f"num_mel_bins and twice max_source_positions are {read}: take both files from one checkpoint"
             )
-        seconds = extractor.n_samples / extractor.sampling_rate
-        super().__init__(path, tokens, extractor.sampling_rate, seconds, extractor.n_fft, dtype)
+        token = FRAMES_PER_TOKEN * extractor.hop_length  # in samples
+        longest = extractor.n_samples / extractor.sampling_rate
+        if seconds is not None:
+            if seconds > longest:
+                raise ValueError(
+                    f"{path}: seconds: found {seconds}; expected at most {longest:g}, the length that it was trained "
+                    "with. Fix: lower it, and cut recordings into pieces."
+                )
+            self.places = int(seconds * extractor.sampling_rate) // token
+            extractor.n_samples, extractor.nb_max_frames = self.places * token, self.places * FRAMES_PER_TOKEN
+        else:
+            self.places = config.max_source_positions
+        read = extractor.n_samples / extractor.sampling_rate
+        super().__init__(path, tokens, extractor.sampling_rate, read, extractor.n_fft, dtype)
         self.config, self.extractor = config, extractor
 
     def materialize(self) -> None:
-        """Builds the encoder alone."""
+        """Builds the encoder alone, with as many positions as it reads."""
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         self.model = read_model(
@@ -85,6 +107,11 @@ class Whisper(AudioFrameEncoder):
             unused=("model.decoder.", "decoder.", "proj_out."),
             dtype=self.dtype,
         )
+        positions = self.model.embed_positions
+        if self.places < positions.num_embeddings:
+            weight = nn.Parameter(positions.weight[: self.places].clone(), requires_grad=False)
+            self.model.embed_positions = nn.Embedding.from_pretrained(weight)
+            self.model.config.max_source_positions = self.places
 
     def width(self, modality: Modality) -> int:
         """D, the width of the encoder."""
