@@ -18,6 +18,7 @@ from isthmus.cli import configs
 from isthmus.cli.errors import user_errors
 from isthmus.cli.training import Command
 from isthmus.model import AnyToAny
+from isthmus.paths import shipped_folder
 
 QUICK = {
     "trainer": {
@@ -369,25 +370,24 @@ def test_an_option_that_is_gone_is_said_to_be(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_absent_expert_is_named(
-    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    pocket = tmp_path / "checkpoints/pocket"
-    pocket.mkdir(parents=True)
-    for expert in ("judges", "llama"):
-        (pocket / expert).symlink_to(clone / "checkpoints/pocket" / expert)
-    said = refused(capsys, "fit", "-c", "stage1.yaml", short=False)
-    assert said.startswith("error: checkpoints/pocket/imagebind: no such checkpoint")
+    encoder = {"class_path": "isthmus.encoders.ImageBind", "init_args": {"checkpoint": "checkpoints/imagebind"}}
+    config = {"model": {"input_side": {"init_args": {"encoders": [encoder]}}}}
+    Path("mine.yaml").write_text(yaml.safe_dump(config))
+    said = refused(capsys, "fit", "-c", "stage1.yaml", "-c", "mine.yaml", short=False)
+    assert said.startswith("error: checkpoints/imagebind: no such checkpoint")
     assert "Union" not in said
 
 
-def test_configs_of_this_folder_come_before_the_repositorys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configs_of_this_folder_come_before_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = configs.find_config("stage1.yaml")
-    assert Path(shipped) == configs.REPOSITORY / "configs" / "stage1.yaml"
+    assert Path(shipped) == shipped_folder("configs") / "stage1.yaml"
     assert configs.find_config("engines/ddp.yaml")
     assert configs.default_configs() == [
-        str(configs.REPOSITORY / "configs" / name) for name in (*configs.DEFAULTS, configs.WORLD)
+        str(shipped_folder("configs") / name) for name in (*configs.DEFAULTS, configs.WORLD)
     ]
     own = tmp_path / "configs" / "stage1.yaml"
     own.parent.mkdir()

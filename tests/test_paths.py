@@ -19,7 +19,7 @@ from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.formats.base import RecordSource
 from isthmus.data.streaming.storage import Storage
 from isthmus.evaluation.samples.callback import Prompt
-from isthmus.paths import user_path
+from isthmus.paths import PACKAGE, checkpoint_path, shipped_name, shipped_path, user_path
 
 SOURCE = Path(isthmus.__file__).parent
 
@@ -42,6 +42,19 @@ def test_the_home_folder_is_found_as_a_shell_finds_it(home: Path) -> None:
     # Neither of these is the home folder to a shell.
     for path in ("a/~/b", "./~", "~no-such-user/a", "/a"):
         assert user_path(path) == Path(path)
+
+
+def test_what_came_with_the_package_is_found_from_any_folder(home: Path) -> None:
+    llama = Path("checkpoints/pocket/llama")
+    found = checkpoint_path(llama)
+    assert found.is_absolute() and (found / "model.safetensors").is_file()
+    assert shipped_name(found) == llama and shipped_name(home / llama) == home / llama  # a bundle keeps to the name
+    assert (shipped_path("examples/captioned") / "metadata.csv").is_file()
+    for other in ("checkpoints/pocket/gone", "checkpoints/pocket-2", "configs/stage1.yaml", str(home / llama)):
+        assert shipped_path(other) == Path(other) and shipped_name(Path(other)) == Path(other)
+    llama.mkdir(parents=True)  # what the present folder has comes first
+    assert checkpoint_path(llama) == llama
+    assert shipped_name(PACKAGE / "paths.py") == PACKAGE / "paths.py"
 
 
 ARGUMENTS: dict[str, Any] = {

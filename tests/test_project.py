@@ -31,6 +31,8 @@ LOADED_FOR_US = {
     "nbclient": "executes the notebooks",
     "nbformat": "reads the notebooks",
     "matplotlib": "the notebooks draw with it",
+    "build": "a test makes the distributions with it",
+    "hatchling": "build calls it",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
 }
@@ -144,7 +146,7 @@ def test_every_bound_explains_itself() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lines = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")].splitlines()
     stated = [line for line in lines if line.startswith('    "')]
-    declared = {canonicalize_name(name) for name in requirements("dev", "timm", "liger", "loggers")}
+    declared = {canonicalize_name(name) for name in requirements("dev", "timm", "liger", "loggers", "pocket")}
     explained = {canonicalize_name(Requirement(line.split('"')[1]).name) for line in stated if "  # " in line}
     assert explained - {"isthmus"} == declared
 

@@ -40,13 +40,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub
                             },
                             {
                                 "class_path": "isthmus.encoders.PointBert",
-                                "init_args": {"checkpoint": "checkpoints/pocket/point_bert"},
+                                "init_args": {"checkpoint": "checkpoints/tiny/point_bert"},
                             },
                         ]
                     }
                 },
             }
         }
+        (clone / "checkpoints/tiny").mkdir()
+        (clone / "checkpoints/tiny/point_bert").symlink_to(clone / "experts/point_bert")
         Path("mine.yaml").write_text(yaml.safe_dump(config))
         yield found
 
@@ -60,7 +62,7 @@ def test_what_a_config_needs_is_listed_and_fetched(hub: LoopbackHub, capsys: pyt
     said = rows(capsys.readouterr().out)
     assert "CausalBackbone" in said["hf://tiny/llama"] and "apache-2.0" in said["hf://tiny/llama"]
     assert "missing: " in said["hf://tiny/llama"] and "not said" in said["hf://tiny/imagebind"]
-    assert said["checkpoints/pocket/point_bert"].endswith("checkpoints/pocket/point_bert")
+    assert said["checkpoints/tiny/point_bert"].endswith("checkpoints/tiny/point_bert")
     assert said["to"].startswith("to be fetched: 0.") and not hub.fetched()
 
     main(["experts", "-c", "stage1.yaml", "-c", "mine.yaml", "--fetch"])
@@ -72,12 +74,12 @@ def test_what_a_config_needs_is_listed_and_fetched(hub: LoopbackHub, capsys: pyt
 
 def test_what_nobody_can_fetch_is_told(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
     hub.add("tiny/llama", {"config.json": b"{}", "pytorch_model.bin": b"0"})
-    Path("checkpoints/pocket/point_bert").unlink()
+    Path("checkpoints/tiny/point_bert").unlink()
     with pytest.raises(SystemExit, match="2"):
         main(["experts", "-c", "stage1.yaml", "-c", "mine.yaml"])
     said = capsys.readouterr().err
     assert "hf://tiny/llama" in said and "pytorch_model.bin alone, which can run code" in said
-    assert "checkpoints/pocket/point_bert: found no such file or folder for" in said and "hf://org/name" in said
+    assert "checkpoints/tiny/point_bert: found no such file or folder for" in said and "hf://org/name" in said
 
 
 def test_published_checkpoints_that_are_not_there_are_known(

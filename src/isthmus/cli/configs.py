@@ -1,4 +1,4 @@
-"""Config files, found as they're named or under ``configs/`` of the present folder or of the repository, and options.
+"""Config files, found as they're named or under ``configs/`` of the present folder or of the package, and options.
 
 Both are held against the names that options had earlier before any parser reads them.
 """
@@ -19,7 +19,7 @@ from jsonargparse import (  # type: ignore[attr-defined] # the first is exported
 from isthmus.cli.brought import class_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.earlier.options import refuse
-from isthmus.paths import user_path
+from isthmus.paths import shipped_folder, user_path
 
 DEFAULTS = ("trainer.yaml", "stages.yaml", "experts/pocket.yaml")
 """Read before a user's own configs, in this order."""
@@ -30,14 +30,11 @@ SPLITS = ("sources", "validation", "test")
 READ = {"validate": "validation", "test": "test"}
 """Command -> the one split that it reads; any other command reads what its stages need."""
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-"""The root of an editable install; of an installed wheel a folder without ``configs``."""
-
 
 def config_folders() -> list[Path]:
-    """The ``configs`` folders that exist; the present folder's comes first."""
-    found = [Path("configs"), REPOSITORY / "configs"]
-    return [folder for folder in found if folder.is_dir()]
+    """The present folder's ``configs``, if it has one, and those that came with the package."""
+    own = Path("configs")
+    return ([own] if own.is_dir() else []) + [shipped_folder("configs")]
 
 
 def default_configs(given: Iterable[Any] = ()) -> list[str]:
@@ -112,8 +109,7 @@ def find_config(name: str) -> str:
     )
     raise ValueError(
         f"-c {name}: found no such file, neither here nor under configs/; expected a path or one of: "
-        f"{', '.join(known) or 'none, since there is no configs folder here'}. "
-        f"Fix: {'correct the name' if known else 'run from the repository, or give a path'}."
+        f"{', '.join(known)}. Fix: correct the name."
     )
 
 

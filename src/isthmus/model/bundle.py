@@ -24,6 +24,7 @@ from isthmus.earlier.options import renamed
 from isthmus.hub.address import address_of, pinned
 from isthmus.model.allowed import require_allowed
 from isthmus.model.relocation import place, relocated, require_there
+from isthmus.paths import shipped_name
 from isthmus.writing import PREVIOUS, write_folder
 
 M = TypeVar("M")
@@ -101,7 +102,7 @@ def described(experts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         path = Path(expert.checkpoint)
         if path not in prints:
             prints[path] = fingerprint(path)
-        named = str(address_of(path) or path)
+        named = str(address_of(path) or shipped_name(path))
         found[role] = {"class": type(expert).__name__, "checkpoint": named, "fingerprint": prints[path]}
     return found
 

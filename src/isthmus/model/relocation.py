@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path, user_path
 
 CHECKPOINT = "checkpoint"
 ELSEWHERE = "://"
@@ -39,7 +39,7 @@ class Held:
 
     def is_absent(self) -> bool:
         """Whether it is a path at which nothing lies."""
-        return ELSEWHERE not in self.checkpoint and not user_path(self.checkpoint).exists()
+        return ELSEWHERE not in self.checkpoint and not shipped_path(self.checkpoint).exists()
 
     @property
     def roles(self) -> list[str]:

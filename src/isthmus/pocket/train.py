@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path, user_path
 from isthmus.pocket.experts import imagebind, stable_diffusion, zeroscope
 from isthmus.pocket.experts.audio import audioldm
 from isthmus.pocket.experts.language import bert, llama
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     own = parser.add_argument_group("a user's own media: digits, or captioned images, videos and clouds")
     own.add_argument("--manifest", type=user_path, help="their list: train on its training split")
-    own.add_argument("--start", type=user_path, default=Path("checkpoints/pocket"), help="experts to go on from")
+    own.add_argument("--start", type=shipped_path, default="checkpoints/pocket", help="experts to go on from")
     own.add_argument("--experts", nargs="+", help="only these, in this order (default: all)")
     arguments = parser.parse_args()
     if arguments.manifest is None and arguments.experts is not None:

@@ -14,7 +14,7 @@ from isthmus.hub.listing import list_repository
 from isthmus.hub.selection import read_files
 from isthmus.hub.snapshot import wanted_files
 from isthmus.part_card import PartCard
-from isthmus.paths import checkpoint_path, user_path
+from isthmus.paths import checkpoint_path, shipped_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def entry_of(name: str, folder: Path, purpose: str = "", card: PartCard | None =
         return _of_hub(name, purpose, card)
     from isthmus.importing.published import EXPERTS, fetch_published
 
-    path = user_path(name)
+    path = shipped_path(name)
     known = name if name in EXPERTS else path.name if path.parent == folder and path.name in EXPERTS else ""
     if known:
         expert, path = EXPERTS[known], folder / known

@@ -17,7 +17,7 @@ from isthmus.data.formats.endings import modality_of
 from isthmus.data.formats.fields import mapping, texts
 from isthmus.data.formats.file_sets import listed_files
 from isthmus.data.formats.filters import kept_records
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "validation": "validation"}
@@ -61,7 +61,7 @@ class MediaFolder(RecordSource):
         seed: int = 0,
         target_files: bool = True,
     ) -> None:
-        place = user_path(path)
+        place = shipped_path(path)
         if not place.is_dir():
             raise ValueError(f"{place}: found no folder; expected one of media. Fix: correct the path.")
         tables = listed_files(place, TABLES)

@@ -24,6 +24,7 @@ from isthmus.data.sampling.seeds import derive_seed
 from isthmus.evaluation.matrix.judge import Judge, Reading
 from isthmus.evaluation.processes import from_all, from_first, process_place
 from isthmus.model import AnyToAny
+from isthmus.paths import shipped_path
 from isthmus.types import Media, Modality
 
 log = logging.getLogger(__name__)
@@ -138,10 +139,10 @@ def _key(model: AnyToAny, modality: Modality, items: Sequence[_Item], readings: 
 
 
 def _read(cache: Path | None) -> dict[str, Any]:
-    if cache is None or not cache.is_file():
+    if cache is None or not shipped_path(cache).is_file():
         return {}
     try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        known = json.loads(shipped_path(cache).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{cache}: found no JSON ({error}); expected measured ceilings. Fix: delete it.") from error
     return known if isinstance(known, dict) else {}

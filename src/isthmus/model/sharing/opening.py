@@ -15,7 +15,7 @@ from isthmus.model.bundle import MANIFEST, parse_component, parse_manifest
 from isthmus.model.relocation import CHECKPOINT, held, place, relocated
 from isthmus.model.sharing.archive import LARGEST, unpack
 from isthmus.model.sharing.export import CARD
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 from isthmus.writing import write_folder
 
 
@@ -113,7 +113,7 @@ def _settle(source: Path, role: str, manifest: dict[str, Any]) -> None:
     if trained is None:  # a projector's starting weights, say: no expert is frozen there
         return
     (part,) = [each for each in held(manifest["configuration"]) if role in each.roles]
-    own = fingerprint(user_path(part.checkpoint))
+    own = fingerprint(shipped_path(part.checkpoint))
     if own != trained["fingerprint"]:
         raise ValueError(
             f"{source}: {role} was {trained['class']} {trained[CHECKPOINT]} with the fingerprint "

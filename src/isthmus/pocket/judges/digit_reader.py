@@ -102,7 +102,7 @@ def load_weights(reader: Reader, file: Path) -> Reader:
     from safetensors.torch import load_file
 
     what = "the digit reader's weights" if isinstance(reader, DigitReader) else f"{type(reader).__name__}'s weights"
-    fix = "Restore it from the repository, or train it: python -m isthmus.pocket.judges.training"
+    fix = "Fix: pip install isthmus-pocket, or train it: python -m isthmus.pocket.judges.training"
     if not file.is_file():
         raise ValueError(f"judges {file.parent}: {file.name} is missing; expected {what} there. {fix}")
     try:

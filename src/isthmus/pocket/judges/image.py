@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 from isthmus.pocket.judges.base import MediaJudge, Reading
 from isthmus.pocket.judges.digit_reader import ILLEGIBLE, load_reader
 from isthmus.pocket.judges.ink import ink_of
@@ -67,7 +67,7 @@ class ImageJudge(MediaJudge):
     attributes = ("digit", "colour")
 
     def __init__(self, folder: str | Path) -> None:
-        self.reader = load_reader(user_path(folder))
+        self.reader = load_reader(shipped_path(folder))
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
         """Images of one size are read together."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 from isthmus.pocket.judges.base import MediaJudge, Reading
 from isthmus.pocket.judges.digit_reader import ILLEGIBLE, load_reader
 from isthmus.pocket.judges.image import colour_of, digit_of
@@ -68,7 +68,7 @@ class PointsJudge(MediaJudge):
     attributes = ("digit", "colour")
 
     def __init__(self, folder: str | Path) -> None:
-        self.reader = load_reader(user_path(folder))
+        self.reader = load_reader(shipped_path(folder))
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
         """Reads one cloud at a time."""

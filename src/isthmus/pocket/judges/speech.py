@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from isthmus.data.media.audio.files import resample
 from isthmus.generators.audio.log_mel import log_mel
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 from isthmus.pocket.judges.base import MediaJudge, Reading
 from isthmus.pocket.judges.digit_reader import CLASSES, ILLEGIBLE, load_weights
 from isthmus.pocket.judges.image import digit_of
@@ -72,7 +72,7 @@ class SpeechJudge(MediaJudge):
     attributes = ("digit",)
 
     def __init__(self, folder: str | Path) -> None:
-        self.reader = load_weights(SpeechReader(), user_path(folder) / FILE)
+        self.reader = load_weights(SpeechReader(), shipped_path(folder) / FILE)
 
     @torch.no_grad()
     def many(self, media: Sequence[Media]) -> list[Reading]:

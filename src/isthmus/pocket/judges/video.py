@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from isthmus.paths import user_path
+from isthmus.paths import shipped_path
 from isthmus.pocket.judges.base import MediaJudge, Reading
 from isthmus.pocket.judges.digit_reader import load_reader
 from isthmus.pocket.judges.image import colour_of, digit_of
@@ -52,7 +52,7 @@ class VideoJudge(MediaJudge):
     attributes = ("digit", "colour", "motion")
 
     def __init__(self, folder: str | Path, last_frame: bool = False) -> None:
-        self.reader = load_reader(user_path(folder))
+        self.reader = load_reader(shipped_path(folder))
         self.last_frame = last_frame
 
     def many(self, media: Sequence[Media]) -> list[Reading]:
