@@ -13,6 +13,8 @@ THREADS := $(shell expr $(CORES) - 1 \| 1)
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Python compiles what is imported; pip would compile all of torch first.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 VENV_TIMM := .venv-timm
 REPLAY := data/talk/replay.jsonl
 TALK := runs/talk/speech_tuning
@@ -27,7 +29,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-setup: $(VENV)/.installed  ## make .venv and install the package with its test requirements
+setup: $(VENV)/.installed-test  ## make .venv and install the package with its test requirements
 
 # One core is left to the process that prepares media: threads that wait for a busy core cost more than they bring.
 quickstart: export OMP_NUM_THREADS ?= $(THREADS)
@@ -55,10 +57,10 @@ talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper
 	@echo
 	@echo "Talk to it:  make talk"
 
-test: $(VENV)/.installed  ## run every test
+test: $(VENV)/.installed-test  ## run every test
 	$(PYTEST)
 
-test-fast: $(VENV)/.installed  ## run the tests that take seconds
+test-fast: $(VENV)/.installed-test  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
 test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `liger`, in .venv-timm (5 GB)
@@ -80,7 +82,7 @@ format: $(VENV)/.installed-dev  ## sort imports and format
 	$(BIN)/ruff format .
 
 benchmarks: export OMP_NUM_THREADS ?= $(CORES)
-benchmarks: $(VENV)/.installed  ## measure against baselines, the short form; tables, and JSON under runs/benchmarks
+benchmarks: $(VENV)/.installed-test  ## measure against baselines, the short form; tables, and JSON under runs/benchmarks
 	$(BIN)/python -m benchmarks
 
 pocket: export OMP_NUM_THREADS ?= $(CORES)
@@ -94,10 +96,10 @@ clean:  ## remove environments, builds, caches and runs; keeps checkpoints
 # torch goes first and alone: where the index offers a small CPU build of the tested version, pip takes that one.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than Python 3.11 (or missing): run 'make PYTHON=python3.11 $(MAKECMDGOALS)'" >&2; exit 1; }
-	@echo "Setting up $(VENV): torch and about 130 packages, a few minutes on the first run"
+	@echo "Setting up $(VENV): torch and what runs need, a minute or two on the first run"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(PIP) '$(TORCH)'
+	$(PIP) -c constraints.txt -e .
 	@touch $@
 
 # torchvision comes with timm and fits one build of torch: both are taken in the index's own build. `===` leaves out a local
@@ -108,6 +110,10 @@ $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 	$(VENV_TIMM)/bin/python -m pip install --quiet -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
