@@ -11,7 +11,7 @@ from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
 
-EXTRA = ("fastapi", "uvicorn", "prometheus_client")
+EXTRA = ("fastapi", "uvicorn", "prometheus_client", "gradio")
 REQUESTS = {
     "slots": ("slots", "answers that are decoded at once"),
     "queue": ("queue", "requests that may wait beyond these; others get 429"),
@@ -37,6 +37,9 @@ def parser() -> Parser:
     own.add_argument("--host", type=str, default="127.0.0.1", help="the address that it listens at; this machine's own")
     own.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     own.add_argument("--name", type=str, default="isthmus", help="of the model, by which requests name it")
+    own.add_argument(
+        "--page", type=bool, default=True, help="whether people can talk to the model at /; false leaves it out"
+    )
     own.add_argument("--api_keys", type=user_path, help="a file: a key a line, or sha256:DIGEST of it")
     for limits, options in ((ServingLimits(), REQUESTS), (MEDIA_LIMITS, MEDIA)):
         for name, (field, says) in options.items():
@@ -62,5 +65,5 @@ def run(options: Namespace) -> None:
     limits = replace(ServingLimits(), media=media, **{field: options[name] for name, (field, _) in REQUESTS.items()})
     keys = None if options.api_keys is None else Keys.read(options.api_keys)
     hosts = LOOPBACK if options.host in LOOPBACK else None
-    app = create_app(open_pipeline(options), options.name, limits, keys, hosts)
+    app = create_app(open_pipeline(options), options.name, limits, keys, hosts, options.page, options.model)
     serve(app, options.host, options.port, keys is not None)

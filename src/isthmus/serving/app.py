@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
@@ -45,7 +46,9 @@ def create_app(
     limits: ServingLimits | None = None,
     keys: Keys | None = None,
     hosts: Sequence[str] | None = None,
-) -> ASGIApp:
+    has_page: bool = False,
+    folder: Path | None = None,
+) -> Door:
     """The application over a model.
 
     Args:
@@ -54,6 +57,8 @@ def create_app(
         limits: caps on requests.
         keys: that may use ``/v1``; everyone may if None.
         hosts: names by which it may be called; any if None.
+        has_page: whether people can talk to the model at ``/``, too.
+        folder: of the model, about which the page tells.
     """
     limits, keys = limits or ServingLimits(), keys or Keys()
     engine = Engine(pipeline.model, limits.slots, limits.queue, limits.media_batch)
@@ -71,7 +76,8 @@ def create_app(
 
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    completions = Completions(Asking(engine, prompts, limits, name, metrics))
+    asking = Asking(engine, prompts, limits, name, metrics)
+    completions = Completions(asking)
 
     async def models(_: Request) -> Response:
         model = {"id": name, "object": "model", "created": created, "owned_by": "isthmus"}
@@ -103,7 +109,12 @@ def create_app(
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _told)
-    return Door(app, keys, metrics, hosts)
+    leave = None
+    if has_page:
+        from isthmus.serving.web.mounting import mount_app
+
+        leave = mount_app(app, pipeline, asking, keys, folder)
+    return Door(app, keys, metrics, hosts, leave)
 
 
 async def _told(request: Request, error: Exception) -> Response:
@@ -128,10 +139,24 @@ class Door:
         metrics: counts requests.
         hosts: names by which it may be called. A page of another site could otherwise let its own name lead to this
             machine, and so pass for a page of this server.
+        leave: ends the connections that open pages keep.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, hosts: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        metrics: Metrics,
+        hosts: Sequence[str] | None = None,
+        leave: Callable[[], None] | None = None,
+    ) -> None:
         self.app, self.keys, self.metrics, self.hosts = app, keys, metrics, hosts
+        self._leave = leave
+
+    def leave(self) -> None:
+        """The server is stopping: what is answered goes on, but pages that are merely open are left."""
+        if self._leave is not None:
+            self._leave()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one connection of ASGI."""
@@ -146,7 +171,9 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = {**message, "headers": [*message["headers"], *_RAW_HEADERS]}
+                given = {name.lower() for name, _ in message["headers"]}
+                own = [each for each in _RAW_HEADERS if each[0] not in given]
+                message = {**message, "headers": [*message["headers"], *own]}
             await send(message)
 
         try:

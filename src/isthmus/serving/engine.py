@@ -50,6 +50,7 @@ class Job:
         streams: whether the text is wanted as it is decoded.
         is_cancelled: set by :meth:`cancel`.
         has_ended: whether the last event was emitted.
+        stage: what is done for it: ``waiting``, ``decoding`` or ``media``.
     """
 
     batch: Batch
@@ -63,6 +64,7 @@ class Job:
     streams: bool = True
     is_cancelled: bool = False
     has_ended: bool = False
+    stage: str = "waiting"
     begun: float = field(default_factory=time.monotonic)
     _sent: str = ""
 
@@ -185,6 +187,7 @@ class Engine:
         for job in gone:
             self._drop(job)
         if chosen is not None:
+            chosen.stage = "decoding"
             with self._failing([chosen]):
                 answer = self.model.begin(chosen.batch, chosen.sampling, chosen.required, chosen.allowed)
                 self._running.append((chosen, answer))
@@ -204,6 +207,8 @@ class Engine:
         chosen = [each for each in self._decoded if each[0].kind == kind][: self.media_batch]
         self._decoded = [each for each in self._decoded if each not in chosen]
         jobs = [job for job, _ in chosen]
+        for job in jobs:
+            job.stage = "media"
         with self._failing(jobs):
             replies = self.model.complete(
                 [answer.writer.answer for _, answer in chosen],

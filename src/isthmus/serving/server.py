@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from isthmus.serving.app import Door
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -18,7 +21,25 @@ def configured(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
 
 
-def serve(app: ASGIApp, host: str, port: int, has_keys: bool) -> None:
+class Server(uvicorn.Server):
+    """Waits at its end for what is answered, but not for pages that people have left open.
+
+    Args:
+        app: the application.
+        host: the address that it listens at.
+        port: its port; 0 takes a free one.
+    """
+
+    def __init__(self, app: Door, host: str, port: int) -> None:
+        super().__init__(configured(app, host, port))
+        self.leave = app.leave
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.leave()
+        await super().shutdown(sockets)
+
+
+def serve(app: Door, host: str, port: int, has_keys: bool) -> None:
     """Serves until SIGTERM or SIGINT: then new connections are refused, and what runs or waits is answered.
 
     Args:
@@ -36,4 +57,4 @@ def serve(app: ASGIApp, host: str, port: int, has_keys: bool) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended)
-    uvicorn.Server(configured(app, host, port)).run()
+    Server(app, host, port).run()

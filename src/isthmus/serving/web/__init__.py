@@ -1,0 +1,1 @@
+"""The app: a page on which people talk to the served model, by the same engine and within the same limits."""

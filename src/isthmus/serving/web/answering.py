@@ -1,0 +1,94 @@
+"""One answer, from the click to its last medium: what becomes of the conversation, and what the page is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from html import escape
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from isthmus.model import Reply
+from isthmus.serving.errors import ApiError
+from isthmus.serving.routes.asking import Asking
+from isthmus.serving.routes.completions import media_fields
+from isthmus.serving.web.asking import ask, told, worded
+from isthmus.serving.web.showing import show
+from isthmus.serving.web.talks import Shown, Talk, Turn
+from isthmus.types import Media
+
+
+async def answered(asking: Asking, request: Request, talk: Talk, options: Mapping[str, Any]) -> AsyncGenerator[str]:
+    """Answers a conversation's last turn; yields a status line whenever the page should be drawn anew.
+
+    Closing it, as Gradio does when the page is closed, gives the answer up.
+    """
+    turn, begun = talk.turns[-1], time.monotonic()
+    turn.forget()
+    turn.options, talk.is_busy, talk.was_stopped = dict(options), True, False
+    words = ""
+    try:
+        yield _status(talk, begun)
+        events = ask(asking, request, talk, options)
+        try:
+            async for event in events:
+                match event:
+                    case None:
+                        pass
+                    case str(piece):
+                        words += piece
+                        turn.pieces = [words]
+                    case Reply():
+                        turn.message, turn.pieces = await run_in_threadpool(_kept, event, talk)
+                        turn.note = _note(event, options, time.monotonic() - begun)
+                    case error:
+                        _failed(turn, talk, words, error)
+                yield _status(talk, begun)
+        finally:
+            await events.aclose()
+    except (ApiError, ValueError) as error:
+        told(error)
+        _failed(turn, talk, words, error)
+    finally:
+        talk.is_busy = False
+        if turn.message is None and words:
+            turn.message = {"role": "assistant", "content": words}
+    yield ""
+
+
+def _kept(reply: Reply, talk: Talk) -> tuple[dict[str, Any], list[str | Shown]]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **media_fields(reply)}
+    pieces = [show(piece, talk, "The answer's") if isinstance(piece, Media) else piece for piece in reply.content]
+    return message, [piece for piece in pieces if piece]
+
+
+def _failed(turn: Turn, talk: Talk, words: str, error: BaseException) -> None:
+    if talk.was_stopped:
+        turn.note = "Stopped."
+    else:
+        turn.note = f"This wasn't answered. {worded(error, talk)}"
+    turn.message = {"role": "assistant", "content": words} if words else None
+
+
+def _note(reply: Reply, options: Mapping[str, Any], seconds: float) -> str:
+    said = [f"seed {options['seed']}", f"{reply.tokens} tokens", f"{seconds:.1f} s"]
+    said += [f"the {medium} was required; the model didn't give it by itself" for medium in reply.forced]
+    if reply.ended == "length":
+        said.append("cut off at the limit of tokens")
+    if reply.left_out:
+        said.append(f"the {reply.left_out} oldest messages had no room")
+    if not reply.content:
+        said.append("the answer is empty")
+    return " · ".join(said)
+
+
+def _status(talk: Talk, begun: float) -> str:
+    """What is being done; only its words are read aloud, and its seconds count silently."""
+    stage = getattr(talk.job, "stage", "waiting") if talk.job is not None else "reading"
+    doing = escape(
+        {"reading": "Reading", "waiting": "Waiting for a place", "decoding": "Writing", "media": "Making media"}[stage]
+    )
+    seconds = time.monotonic() - begun
+    return f'{doing} <span aria-hidden="true">{seconds:.0f} s</span><progress aria-hidden="true"></progress>'

@@ -1,0 +1,167 @@
+"""What happens on the page: questions, answers, edits, drawings and stops, over one conversation a page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from isthmus.serving.errors import ApiError
+from isthmus.serving.routes.asking import Asking
+from isthmus.serving.web.answering import answered
+from isthmus.serving.web.asking import told
+from isthmus.serving.web.attaching import attach, remove_uploads
+from isthmus.serving.web.examples import Example
+from isthmus.serving.web.settings import Settings
+from isthmus.serving.web.talks import Shown, Talk, Talks, Turn
+
+Page = tuple[str, Request]
+"""The name of an open page, by which its conversation is known, and what it asks now."""
+Updates = dict[str, Any]
+"""By name of a part of the page, its new state."""
+EXPORT = "/app/conversations"
+"""Where conversations can be saved from."""
+
+
+class Chatting:
+    """Handles the page's events.
+
+    Args:
+        talks: the conversations.
+        asking: asks the engine.
+        examples: to click.
+    """
+
+    def __init__(self, talks: Talks, asking: Asking, examples: Sequence[Example]) -> None:
+        self.talks, self.asking, self.examples = talks, asking, list(examples)
+
+    async def send(self, page: Page, text: str, paths: list[Path], settings: Sequence[Any]) -> AsyncGenerator[Updates]:
+        """A question with its files, which are removed once they are read."""
+        talk = self.talks.of(page[0])
+        if self._is_busy(talk):
+            return
+        turn, talk.is_busy = None, True  # already now: a second click may come while files are read
+        try:
+            turn = await run_in_threadpool(self._asked, talk, text, paths)
+        except (ApiError, ValueError) as error:
+            gr.Warning(escape(told(error)))
+        finally:
+            talk.is_busy = turn is not None
+            await run_in_threadpool(remove_uploads, paths)
+        if turn is not None:
+            talk.turns.append(turn)
+            yield {"box": {"text": "", "files": []}}
+            async for updates in self._answer(page[1], talk, Settings.options(*settings)):
+                yield updates
+
+    async def example(self, page: Page, index: int, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
+        """A question of the examples."""
+        if 0 <= index < len(self.examples):
+            chosen = self.examples[index]
+            async for updates in self.send(page, chosen.text, chosen.paths, settings):
+                yield updates
+
+    async def again(self, page: Page, index: int, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
+        """The answer of a turn anew, with the next seed where the same was asked; what came after it is forgotten."""
+        talk = self.talks.of(page[0])
+        if self._is_busy(talk) or not 0 <= index < len(talk.turns):
+            return
+        options, turn = Settings.options(*settings), talk.turns[index]
+        if turn.message is not None and options["seed"] == turn.options["seed"]:
+            options["seed"] = (turn.options["seed"] + 1) % 2**31
+        del talk.turns[index + 1 :]
+        async for updates in self._answer(page[1], talk, options):
+            yield updates
+
+    async def edit(self, page: Page, shown: int, text: str, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
+        """Another text of a turn, by the place of its bubble; its media stay, and what came after it is forgotten."""
+        talk = self.talks.of(page[0])
+        places = _bubbles(talk)
+        if self._is_busy(talk) or not 0 <= shown < len(places):
+            return
+        index, is_text = places[shown]
+        if is_text:
+            talk.turns[index].text = text.strip()
+            del talk.turns[index + 1 :]
+            async for updates in self._answer(page[1], talk, Settings.options(*settings)):
+                yield updates
+        else:
+            yield self._drawn(talk, "")
+
+    def stop(self, page: str) -> None:
+        """Gives up the answer that is being made; its slot is then free."""
+        self.talks.of(page).stop()
+
+    def clear(self, page: str) -> Updates:
+        """A new conversation."""
+        talk = self.talks.of(page)
+        talk.clear()
+        return self._drawn(talk, "")
+
+    def _is_busy(self, talk: Talk) -> bool:
+        if talk.is_busy:
+            gr.Info("An answer is being made. Stop it first, or wait for it.")
+        return talk.is_busy
+
+    def _asked(self, talk: Talk, text: str, paths: Sequence[Path]) -> Turn | None:
+        if not text.strip() and not paths:
+            return None
+        attached = [attach(path, talk, self.asking.prompts) for path in paths]
+        return Turn(
+            text.strip(),
+            [each.part for each in attached],
+            [each.shown for each in attached],
+            [each.name for each in attached],
+        )
+
+    async def _answer(self, request: Request, talk: Talk, options: dict[str, Any]) -> AsyncGenerator[Updates]:
+        statuses = answered(self.asking, request, talk, options)
+        try:
+            async for status in statuses:
+                yield self._drawn(talk, status)
+        finally:
+            await statuses.aclose()
+
+    def _drawn(self, talk: Talk, status: str) -> Updates:
+        turns = [(f"{i + 1}: {turn.text[:40] or 'media'}", i) for i, turn in enumerate(talk.turns)]
+        kept = f'<a href="{EXPORT}/{talk.folder.name}.zip" download>Save the conversation</a>' if turns else ""
+        return {
+            "chat": messages(talk),
+            "status": status,
+            "stop": gr.update(interactive=bool(status)),
+            "turns": gr.update(choices=turns, value=turns[-1][1] if turns else None),
+            "export": kept,
+        }
+
+
+def messages(talk: Talk) -> list[dict[str, Any]]:
+    """A conversation as Gradio's chatbot takes it: a bubble for each piece."""
+    said: list[dict[str, Any]] = []
+    for turn in talk.turns:
+        said += [_bubble("user", piece) for piece in _question(turn)]
+        said += [_bubble("assistant", piece) for piece in turn.pieces]
+        if turn.note:
+            said.append(_bubble("assistant", Shown("", Path(), f'<p class="isthmus-note">{escape(turn.note)}</p>')))
+    return said
+
+
+def _question(turn: Turn) -> list[str | Shown]:
+    return [*turn.shown, *([turn.text] if turn.text else [])]
+
+
+def _bubbles(talk: Talk) -> list[tuple[int, bool]]:
+    """For each bubble its turn, and whether it is the text of a question."""
+    found = []
+    for index, turn in enumerate(talk.turns):
+        found += [(index, isinstance(piece, str)) for piece in _question(turn)]
+        found += [(index, False)] * (len(turn.pieces) + bool(turn.note))
+    return found
+
+
+def _bubble(role: str, piece: str | Shown) -> dict[str, Any]:
+    return {"role": role, "content": piece if isinstance(piece, str) else gr.HTML(piece.html, render=False)}

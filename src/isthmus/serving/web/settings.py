@@ -1,0 +1,77 @@
+"""The controls by which an answer is determined, and the request's fields that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.limits import ServingLimits
+
+
+class Settings:
+    """The controls, drawn where it is made.
+
+    Args:
+        pipeline: its own settings stand where nothing is changed.
+        limits: the most that can be asked for.
+    """
+
+    def __init__(self, pipeline: Pipeline, limits: ServingLimits) -> None:
+        sampling = pipeline.sampling
+        choices = [("text alone", "text"), *((each.spec.word, str(each)) for each in pipeline.model.outputs)]
+        self.required = gr.CheckboxGroup(
+            choices, label="The answer must hold", info="With none chosen the model decides."
+        )
+        with gr.Row():
+            self.seed = gr.Number(sampling.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=120)
+            self.temperature = gr.Slider(
+                0, 2, sampling.temperature, step=0.05, label="Temperature", info="0 takes the likeliest word."
+            )
+            self.tokens = gr.Slider(
+                1, limits.tokens, min(sampling.max_new_tokens, limits.tokens), step=1, label="Longest answer, tokens"
+            )
+        with gr.Row():
+            self.steps = gr.Number(
+                pipeline.num_inference_steps,
+                label="Steps of generators",
+                info="Empty: each one's own.",
+                precision=0,
+                minimum=1,
+                maximum=limits.inference_steps,
+            )
+            self.guidance = gr.Number(
+                pipeline.guidance_scale,
+                label="Guidance of generators",
+                info="Empty: each one's own.",
+                minimum=0,
+                maximum=100,
+            )
+
+    @property
+    def controls(self) -> list[Any]:
+        """In the order of :meth:`options`."""
+        return [self.required, self.seed, self.temperature, self.tokens, self.steps, self.guidance]
+
+    @staticmethod
+    def options(
+        required: Sequence[str] | None,
+        seed: float | None,
+        temperature: float | None,
+        tokens: float | None,
+        steps: float | None,
+        guidance: float | None,
+    ) -> dict[str, Any]:
+        """The fields of a request; those that are left empty aren't in it."""
+        chosen = [each for each in required or [] if each != "text" or len(required or []) == 1]
+        given = {
+            "modalities": chosen or None,
+            "seed": int(seed or 0),
+            "temperature": temperature,
+            "max_tokens": None if tokens is None else int(tokens),
+            "num_inference_steps": None if steps is None else int(steps),
+            "guidance_scale": guidance,
+        }
+        return {name: value for name, value in given.items() if value is not None}

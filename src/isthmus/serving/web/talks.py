@@ -1,0 +1,191 @@
+"""Conversations of the app: their turns, and a folder each for what they show, removed when the conversation ends."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from isthmus.serving.engine import Job
+
+MOST = 256
+"""Conversations that are kept at once; the one that was unused for longest makes room."""
+AWAY = 600.0
+"""Seconds after which the conversation of a page that was closed is forgotten."""
+
+
+@cache
+def root() -> Path:
+    """The folder of all files of the app in this process, readable by its user alone, and removed at its end.
+
+    Gradio reads the place of uploads from the environment, and removes none of them by itself while it runs.
+    """
+    import atexit
+
+    folder = tempfile.mkdtemp(prefix="isthmus-app-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
+    return Path(folder)
+
+
+@dataclass
+class Shown:
+    """A medium on the page.
+
+    Attributes:
+        modality: its name.
+        path: of its file.
+        html: by which the page shows it.
+    """
+
+    modality: str
+    path: Path
+    html: str
+
+
+@dataclass
+class Turn:
+    """A question and its answer.
+
+    Attributes:
+        text: that was written.
+        parts: the media that were attached, as the API takes them.
+        shown: these as the page shows them.
+        names: of their files, as their owner calls them.
+        message: the answer as the API gives it; None until there is one.
+        pieces: the answer as the page shows it, in order.
+        note: a line below the answer.
+        options: with which it was asked.
+    """
+
+    text: str
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    message: dict[str, Any] | None = None
+    pieces: list[str | Shown] = field(default_factory=list)
+    note: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Drops the answer."""
+        self.message, self.pieces, self.note = None, [], ""
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """As the API takes it."""
+        words = [{"type": "text", "text": self.text}] if self.text else []
+        return {"role": "user", "content": [*self.parts, *words]}
+
+
+class Talk:
+    """One conversation.
+
+    Args:
+        folder: of its files; its name can't be guessed, and is all that a browser needs to see them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.turns: list[Turn] = []
+        self.job: Job | None = None
+        self.is_busy = False
+        self.was_stopped = False
+        self.left: float | None = None
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The last turn's question, and what was asked and answered before it, as the API takes them."""
+        said: list[dict[str, Any]] = []
+        for turn in self.answered():
+            said += [turn.question, turn.message]  # type: ignore[list-item]  # it is answered
+        return [*said, self.turns[-1].question]
+
+    def answered(self) -> list[Turn]:
+        """The turns before the last that have an answer. Of others the model is told nothing."""
+        return [turn for turn in self.turns[:-1] if turn.message is not None]
+
+    def new_file(self, ending: str) -> Path:
+        """A path for a file with this ending."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{secrets.token_hex(4)}{ending}"
+
+    def stop(self) -> None:
+        """Nobody waits for the answer that is being made."""
+        self.was_stopped = True
+        if self.job is not None:
+            self.job.cancel()
+
+    def clear(self) -> None:
+        """Forgets all turns, and removes their files."""
+        self.stop()
+        self.turns = []
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Talks:
+    """The conversations of a server, by the page that each belongs to."""
+
+    def __init__(self) -> None:
+        self.folder = root() / secrets.token_hex(4)
+        self.is_closing = False
+        self._talks: dict[str, Talk] = {}
+        self._lock = threading.Lock()
+
+    def of(self, page: str) -> Talk:
+        """The conversation of a page."""
+        with self._lock:
+            self._tidy()
+            talk = self._talks.pop(page, None) or Talk(self.folder / secrets.token_urlsafe(16))
+            talk.left = None
+            self._talks[page] = talk
+            return talk
+
+    def leave(self, page: str) -> None:
+        """The page was closed, or lost its connection: its answer is given up now, its conversation a while later.
+
+        If the server is what ends, the answer is finished.
+        """
+        if self.is_closing:
+            return
+        with self._lock:
+            self._tidy()
+            if (talk := self._talks.get(page)) is not None:
+                talk.stop()
+                talk.left = time.monotonic()
+
+    def file(self, folder: str, name: str) -> Path | None:
+        """A file that a conversation shows; None if there is none of these names."""
+        talk = self.named(folder)
+        path = talk.folder / name if talk is not None and Path(name).name == name else None
+        return path if path is not None and path.is_file() else None
+
+    def named(self, folder: str) -> Talk | None:
+        """The conversation whose folder is called so."""
+        with self._lock:
+            given = folder.encode()
+            found = [talk for talk in self._talks.values() if secrets.compare_digest(talk.folder.name.encode(), given)]
+        return found[0] if found else None
+
+    def close(self) -> None:
+        """Forgets all."""
+        with self._lock:
+            for talk in self._talks.values():
+                talk.clear()
+            self._talks = {}
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        gone = [page for page, talk in self._talks.items() if talk.left is not None and now - talk.left > AWAY]
+        idle = [page for page, talk in self._talks.items() if not talk.is_busy and page not in gone]
+        gone += idle[: max(0, len(self._talks) - len(gone) - MOST + 1)]
+        for page in gone:
+            self._talks.pop(page).clear()

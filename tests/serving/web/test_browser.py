@@ -1,0 +1,135 @@
+"""A person's way through the app, in a real browser: each step waits for what a person would wait for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect, sync_playwright
+from served import served, wait_for
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.web.talks import root
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on this machine (apt install chromium)"),
+]
+NOTE = "#isthmus-chat .isthmus-note"
+PLAYED = """async medium => {
+    medium.muted = true;
+    await medium.play();
+    await new Promise(done => medium.addEventListener("timeupdate", done, {once: true}));
+    return medium.currentTime;
+}"""
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    """Addresses that the browser asked for."""
+    return []
+
+
+@pytest.fixture
+def page(opened: Pipeline, bundle: Path, asked: list[str]) -> Iterator[Page]:
+    """The app in a browser, with a tiny model behind it."""
+    with served(opened, has_page=True, folder=bundle) as address, sync_playwright() as playwright:
+        options = ["--no-sandbox"]  # in a container there is none; the page is our own
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.set_default_timeout(120_000)
+        expect.set_options(timeout=120_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def decoding(page: Page) -> int:
+    """Jobs in the engine."""
+    lines = httpx.get(f"{page.url.rstrip('/')}/metrics").text.splitlines()
+    return round(sum(float(line.split()[-1]) for line in lines if line.startswith("isthmus_jobs{")))
+
+
+def serious(page: Page) -> list[str]:
+    """What axe finds that keeps people out."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {[node['html'][:200] for node in each['nodes']]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[str, Path]) -> None:
+    assert not serious(page)
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("recording", exact=True).check()
+    page.get_by_label("image", exact=True).check()
+    page.get_by_label("Steps of generators").fill("2")
+    page.locator("#isthmus-box input[type=file]").set_input_files(files["image"])
+    page.locator("#isthmus-box textarea").fill("play its digit and draw it")
+    expect(page.locator("#isthmus-box .thumbnails, #isthmus-box [class*=thumbnail]").first).to_be_visible()
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.locator(NOTE)).to_contain_text("seed 0")
+    assert not list((root() / "uploads").rglob("*.png")), "uploads are removed once they are read"
+
+    pictures = page.locator("#isthmus-chat img.isthmus-picture")
+    expect(pictures).to_have_count(2)
+    assert all(picture.evaluate("each => each.complete && each.naturalWidth > 0") for picture in pictures.all())
+    assert page.locator("#isthmus-chat audio").evaluate(PLAYED) > 0
+    assert not serious(page)
+
+    # The question is edited: its picture stays, and it is answered anew.
+    page.get_by_label("recording", exact=True).uncheck()
+    page.locator("#isthmus-chat").get_by_label("Edit").locator("visible=true").click()
+    page.locator("#isthmus-chat textarea").fill("draw it")
+    page.locator("#isthmus-chat").get_by_label("Submit").click()
+    expect(page.locator("#isthmus-chat audio")).to_have_count(0)
+    expect(page.locator(NOTE)).to_contain_text("seed 0")
+    expect(pictures).to_have_count(2)
+    expect(page.locator("#isthmus-chat")).to_contain_text("draw it")
+
+    # A long answer is stopped: what was written stays, and the engine is free.
+    page.get_by_label("image", exact=True).uncheck()
+    page.get_by_label("text alone").check()
+    page.get_by_label("number input for Longest answer, tokens").fill("400")
+    page.get_by_label("number input for Longest answer, tokens").press("Tab")
+    page.locator("#isthmus-box textarea").fill("tell a story")
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.locator("#isthmus-status")).to_contain_text("Writing")
+    page.locator("#isthmus-stop").click()
+    expect(page.locator(NOTE).last).to_have_text("Stopped.")
+    wait_for(lambda: decoding(page) == 0)
+
+    page.locator("#isthmus-toggle").click()
+    expect(page.locator("body")).to_have_class("dark")
+    assert not serious(page)
+    page.get_by_text("Conversation", exact=True).last.click()
+    with page.expect_download() as saved:
+        page.get_by_text("Save the conversation").click()
+    assert saved.value.suggested_filename == "conversation.zip"
+
+    page.locator("#isthmus-new").click()
+    expect(page.locator(NOTE)).to_have_count(0)
+    own = page.url.split("/")[2]
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {own}, "nothing is from a network"
+
+
+def test_a_page_that_is_closed_frees_its_slot(page: Page) -> None:
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("text alone").check()
+    page.get_by_label("number input for Longest answer, tokens").fill("400")
+    page.get_by_label("number input for Longest answer, tokens").press("Tab")
+    page.locator("#isthmus-box textarea").fill("tell a story")
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.locator("#isthmus-status")).to_contain_text("Writing")
+    address = page.url
+    page.goto("about:blank")
+    lines = lambda: httpx.get(f"{address}metrics").text  # noqa: E731
+    wait_for(lambda: 'isthmus_jobs{state="decoding"} 0.0' in lines())

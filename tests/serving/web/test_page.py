@@ -1,0 +1,90 @@
+"""The app at ``/``: what it serves and to whom, and that the API beside it is unchanged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+from served import served
+
+from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.keys import Keys
+from isthmus.serving.web.talks import Talks, root
+
+JOIN = "/gradio_api/queue/join"
+
+
+@pytest.fixture(scope="module")
+def paged(opened: Pipeline, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the app."""
+    (bundle.parent / "gallery.html").write_text("<p>made</p>")
+    figures = {"digit": 0.5, "n": 4, "interval": {"digit": [0.2, 0.8]}}
+    (bundle.parent / "matrix.json").write_text(json.dumps({"cells": {"text->image": figures}}))
+    with served(opened, has_page=True, folder=bundle) as address:
+        yield address
+
+
+def test_the_page_needs_no_network_and_tells_what_is_loaded(paged: str) -> None:
+    response = httpx.get(f"{paged}/")
+    policy = response.headers["content-security-policy"]
+    assert response.status_code == 200 and "default-src 'none'" in policy and "http" not in policy
+    assert response.headers["x-frame-options"] == "DENY" and "access-control-allow-origin" not in response.headers
+    page = response.text
+    assert "ImageBind" in page and "Licence" in page and "Any-to-any matrix" in page and "[0.20, 0.80]" in page
+    assert str(root()) not in page and "fonts.googleapis" not in page
+    gallery = httpx.get(f"{paged}/app/gallery")
+    assert gallery.text == "<p>made</p>" and "sandbox" in gallery.headers["content-security-policy"]
+
+
+def test_the_api_is_unchanged_beside_it(paged: str) -> None:
+    assert httpx.get(f"{paged}/v1/chat/completions").json()["error"]["message"] == "GET: Method Not Allowed"
+    assert httpx.get(f"{paged}/docs").json()["error"]["type"] == "not_found_error"
+    for path in ("/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/proxy=http://a", "/monitoring", "/login"):
+        assert httpx.get(paged + path).json()["error"]["type"] == "not_found_error", path
+    assert httpx.post(f"{paged}/gradio_api/vibe-edit", json={}).status_code == 404
+
+
+def test_other_sites_addresses_and_large_bodies_are_refused(paged: str) -> None:
+    for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert httpx.post(paged + JOIN, json={}, headers=headers).status_code == 403
+    event = {"data": [{"text": "", "files": [{"path": "http://10.0.0.1/a.png"}]}], "fn_index": 0, "session_hash": "a"}
+    refused = httpx.post(paged + JOIN, json=event)
+    assert refused.status_code == 400 and "no address is fetched" in refused.json()["error"]["message"]
+    assert httpx.post(paged + JOIN, content=b"{" + b" " * (2 << 20)).status_code == 413
+    assert httpx.post(f"{paged}/gradio_api/upload", content=iter([b"a"])).status_code == 411
+    assert httpx.get(f"{paged}/gradio_api/file=http://10.0.0.1/a.png").status_code == 404
+    for path in ("/etc/passwd", f"{root()}/../../etc/passwd"):
+        assert httpx.get(f"{paged}/gradio_api/file={path}").status_code in (403, 404)
+    assert httpx.get(f"{paged}/app/files/..%2f..%2f/passwd").status_code == 404
+
+
+def test_a_key_is_asked_for_as_a_password(opened: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("open sesame\n")
+    with served(opened, has_page=True, keys=Keys.read(tmp_path / "keys")) as address:
+        refused = httpx.get(f"{address}/")
+        assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
+        assert httpx.get(f"{address}/", auth=("anyone", "sesame")).status_code == 401
+        assert httpx.get(f"{address}/", auth=("anyone", "open sesame")).status_code == 200
+        assert httpx.post(address + JOIN, json={}).status_code == 401
+
+
+def test_conversations_are_forgotten_with_their_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    talks = Talks()
+    talk = talks.of("page")
+    path = talk.new_file(".png")
+    path.write_bytes(b"picture")
+    assert talks.of("page") is talk and talks.file(talk.folder.name, path.name) == path
+    assert talks.file(talk.folder.name, f"../{talk.folder.name}/{path.name}") is None
+    assert talks.file("another", path.name) is None
+    talks.leave("page")
+    assert path.exists(), "its page may come back"
+    monkeypatch.setattr("isthmus.serving.web.talks.AWAY", -1.0)
+    assert talks.of("other") is not talk and not path.exists() and talks.of("page") is not talk
+    monkeypatch.setattr("isthmus.serving.web.talks.MOST", 2)
+    talks.of("third")
+    assert len(talks._talks) == 2, "the one that was unused for longest made room"
+    talks.close()
+    assert not talks.folder.exists()
