@@ -69,10 +69,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
+        prompts.reader.start()
         try:
             yield
         finally:
             await run_in_threadpool(engine.stop)
+            await run_in_threadpool(prompts.reader.close)
 
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)

@@ -25,6 +25,9 @@ class ServingLimits:
         inference_steps: the most steps of a generator.
         media_batch: answers whose media are made together. Above 1, media agree with those made alone to rounding.
         media: caps on each medium of a request.
+        decoders: processes that decode media.
+        decode_seconds: in which all media of a request must be decoded.
+        decoder_memory: bytes that a decoder's process may allocate.
 
     Raises:
         ValueError: a cap below one, or no place to wait in below zero.
@@ -40,6 +43,9 @@ class ServingLimits:
     inference_steps: int = 100
     media_batch: int = 1
     media: MediaLimits = field(default=MEDIA_LIMITS)
+    decoders: int = 2
+    decode_seconds: float = 20.0
+    decoder_memory: int = 1 << 30
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

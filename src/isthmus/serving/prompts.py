@@ -14,7 +14,7 @@ from isthmus.inference.pipeline import Pipeline
 from isthmus.modalities import is_medium
 from isthmus.serving.errors import invalid
 from isthmus.serving.limits import ServingLimits
-from isthmus.serving.media import FORMATS, Reader
+from isthmus.serving.media import FORMATS, Reader, Upload
 from isthmus.serving.schema import ChatRequest, Message
 from isthmus.types import Batch, Modality
 
@@ -40,7 +40,7 @@ class Prompt:
 
 
 class PromptMaker:
-    """Makes prompts, in any thread, one at a time.
+    """Makes prompts, in any thread; media are decoded side by side.
 
     Args:
         pipeline: the model, and its sampling where a request doesn't say.
@@ -50,7 +50,8 @@ class PromptMaker:
     def __init__(self, pipeline: Pipeline, limits: ServingLimits) -> None:
         self.model, self.sampling, self.limits = pipeline.model, pipeline.sampling, limits
         side = self.model.input_side
-        self.reader = Reader(limits.media, {} if side is None else side.requests())
+        media = dict.fromkeys([*self.model.inputs, *self.model.outputs])
+        self.reader = Reader(limits, {} if side is None else side.requests(), list(media))
         self._lock = threading.Lock()
 
     def __call__(self, asked: ChatRequest, allowed: Sequence[Modality] | None = None) -> Prompt:
@@ -67,9 +68,10 @@ class PromptMaker:
         required, permitted = self._media(asked.modalities)
         sampling = self._sampling(asked)
         self._check(asked)
+        with self.reader.upload() as upload:
+            messages = [self._turn(message, f"messages[{i}]", upload) for i, message in enumerate(asked.messages)]
+        conversation = parse_conversation({"messages": messages}, "request", captions_required=False)
         with self._lock:
-            messages = [self._turn(message, f"messages[{i}]") for i, message in enumerate(asked.messages)]
-            conversation = parse_conversation({"messages": messages}, "request", captions_required=False)
             batch = self.model.prompts([conversation], sampling, [required])
         return Prompt(batch, sampling, required, permitted if allowed is None else list(allowed))
 
@@ -118,7 +120,7 @@ class PromptMaker:
         required = [Modality(name) for name in dict.fromkeys(names) if name != "text"]
         return required, required
 
-    def _turn(self, message: Message, where: str) -> dict[str, Any]:
+    def _turn(self, message: Message, where: str, upload: Upload) -> dict[str, Any]:
         role = "system" if message.role == "developer" else message.role
         known = {*KEPT, *(self._fields() if role == "assistant" else ())}
         if unknown := [name for name, value in (message.model_extra or {}).items() if value and name not in known]:
@@ -129,18 +131,18 @@ class PromptMaker:
             case str(text):
                 content.append({"type": "text", "text": text})
             case list(parts):
-                content += [self._part(part, f"{where}.content[{i}]") for i, part in enumerate(parts)]
+                content += [self._part(part, f"{where}.content[{i}]", upload) for i, part in enumerate(parts)]
             case None if role != "assistant":
                 raise invalid(f"{where}.content: found none; expected text or parts. Fix: give it.", f"{where}.content")
         if role == "assistant":
-            content = [item for item in content if item.get("text") != ""] + self._made(message, where)
+            content = [item for item in content if item.get("text") != ""] + self._made(message, where, upload)
         return {"role": role, "content": content if content or role != "assistant" else ""}
 
     def _fields(self) -> list[str]:
         """Of an answer's media."""
         return ["audio", *(modality.spec.listed for modality in self.model.outputs)]
 
-    def _made(self, message: Message, where: str) -> Content:
+    def _made(self, message: Message, where: str, upload: Upload) -> Content:
         """The media of an earlier answer, as a response has them."""
         extra: Mapping[str, Any] = message.model_extra or {}
         content: Content = []
@@ -149,7 +151,7 @@ class PromptMaker:
             parts = extra.get(modality.spec.listed) or []
             if not isinstance(parts, list):
                 raise invalid(f"{field}: expected a list of parts. Fix: send the answer back as it came.", field)
-            content += [self._part(part, f"{field}[{i}]") for i, part in enumerate(parts)]
+            content += [self._part(part, f"{field}[{i}]", upload) for i, part in enumerate(parts)]
         audio = extra.get("audio")
         if isinstance(audio, dict) and not extra.get("audios"):
             field = f"{where}.audio"
@@ -159,15 +161,15 @@ class PromptMaker:
                     "back as it came.",
                     field,
                 )
-            content.append(self._audio({"data": audio["data"], "format": "wav"}, field))
+            content.append(self._audio({"data": audio["data"], "format": "wav"}, field, upload))
         return content
 
-    def _part(self, part: Any, where: str) -> dict[str, Any]:
+    def _part(self, part: Any, where: str, upload: Upload) -> dict[str, Any]:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
             return {"type": "text", "text": part["text"]}
         if kind == "input_audio":
-            return self._audio(part.get("input_audio"), f"{where}.input_audio")
+            return self._audio(part.get("input_audio"), f"{where}.input_audio", upload)
         name = kind.removesuffix("_url") if isinstance(kind, str) and kind.endswith("_url") else ""
         takes = [*self.model.inputs, *self.model.outputs]
         if not is_medium(name) or name not in takes:
@@ -177,9 +179,9 @@ class PromptMaker:
             )
         value = part.get(kind)
         url = value.get("url") if isinstance(value, dict) else None
-        return {"type": name, name: self.reader.from_uri(url, Modality(name), f"{where}.{kind}")}
+        return {"type": name, name: upload.from_uri(url, Modality(name), f"{where}.{kind}")}
 
-    def _audio(self, value: Any, where: str) -> dict[str, Any]:
+    def _audio(self, value: Any, where: str, upload: Upload) -> dict[str, Any]:
         given = value if isinstance(value, dict) else {}
         data, form = given.get("data"), given.get("format")
         if form not in FORMATS or not isinstance(data, str):
@@ -188,4 +190,4 @@ class PromptMaker:
                 f"{', '.join(FORMATS)}. Fix: give both.",
                 where,
             )
-        return {"type": "audio", "audio": self.reader.from_base64(data, f".{form}", Modality.AUDIO, where)}
+        return {"type": "audio", "audio": upload.from_base64(data, f".{form}", Modality.AUDIO, where)}

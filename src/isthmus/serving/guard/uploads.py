@@ -1,0 +1,62 @@
+"""A folder for each request, gone with it; what a server that was killed has left goes when the next one starts."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "isthmus-uploads-"
+
+
+class Uploads:
+    """Folders of requests, within one that belongs to this server. Others of the machine can't read them."""
+
+    def __init__(self) -> None:
+        above = Path(tempfile.gettempdir())
+        _sweep(above)
+        new = Path(tempfile.mkdtemp(prefix="isthmus-new-", dir=above))
+        self._lock = _locked(new)
+        self.root = new.rename(above / new.name.replace("isthmus-new-", PREFIX))  # locked when others can sweep it
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder that is removed at the end of the block, however that ends."""
+        path = Path(tempfile.mkdtemp(dir=self.root))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Removes all."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _locked(root: Path) -> int | None:
+    """Locks a server's folder, as long as this process lives; None if its server lives."""
+    lock = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _sweep(above: Path) -> None:
+    """Removes the folders of servers that no longer live."""
+    for root in above.glob(f"{PREFIX}*"):
+        try:
+            if root.lstat().st_uid == os.getuid() and (lock := _locked(root)) is not None:
+                shutil.rmtree(root, ignore_errors=True)
+                os.close(lock)
+        except OSError:  # another server was faster, or it's no folder
+            continue
