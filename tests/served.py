@@ -15,14 +15,16 @@ from isthmus.serving.app import create_app
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.server import configured
 
-LIMITS = ServingLimits(slots=2, queue=2, tokens=400, parts=12, body=2 << 20, body_seconds=1.0, inference_steps=4)
+LIMITS = ServingLimits(
+    slots=2, queue=2, tokens=400, parts=12, body=2 << 20, body_seconds=1.0, head_seconds=1.0, inference_steps=4
+)
 
 
 @contextmanager
 def served(opened: Pipeline, **options: Any) -> Iterator[str]:
     """The address of a server that runs within the block."""
     app = create_app(opened, "tiny", **{"limits": LIMITS} | options)
-    server = uvicorn.Server(configured(app, "127.0.0.1", 0))
+    server = uvicorn.Server(configured(app, "127.0.0.1", 0, options.get("limits", LIMITS)))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -20,6 +20,11 @@ REQUESTS = {
     "max_bytes": ("body", "of a request's body"),
     "max_inference_steps": ("inference_steps", "of the generators"),
     "timeout": ("seconds", "in which a request must be answered"),
+    "decoders": ("decoders", "processes that decode media"),
+    "decode_seconds": ("decode_seconds", "in which all media of a request must be decoded"),
+    "decoder_memory": ("decoder_memory", "bytes that a decoder's process may allocate"),
+    "fetch_seconds": ("fetch_seconds", "in which all media of a request must be fetched; see --fetch"),
+    "max_connections": ("connections", "that may be open; others are closed"),
     "media_batch": ("media_batch", "answers whose media are made together; above 1, media are the same to rounding"),
 }
 """Option -> the field of :class:`~isthmus.serving.limits.ServingLimits`, and what ``--help`` says of it."""
@@ -41,6 +46,8 @@ def parser() -> Parser:
         "--page", type=bool, default=True, help="whether people can talk to the model at /; false leaves it out"
     )
     own.add_argument("--api_keys", type=user_path, help="a file: a key a line, or sha256:DIGEST of it")
+    says = "hosts from which media of requests may be fetched: a.example.org,*.b.example.org; none by default"
+    own.add_argument("--fetch", type=str, default="", help=says)
     for limits, options in ((ServingLimits(), REQUESTS), (MEDIA_LIMITS, MEDIA)):
         for name, (field, says) in options.items():
             own.add_argument(f"--{name}", type=int, default=int(getattr(limits, field)), help=says)
@@ -58,12 +65,14 @@ def run(options: Namespace) -> None:
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ValueError(f"serve: found no {missing[0]}; expected the extra. Fix: pip install 'isthmus[serve]'.")
     from isthmus.serving.app import create_app
+    from isthmus.serving.guard.addresses import read_hosts
     from isthmus.serving.keys import Keys
     from isthmus.serving.server import LOOPBACK, serve
 
     media = replace(MEDIA_LIMITS, **{field: options[name] for name, (field, _) in MEDIA.items()})
-    limits = replace(ServingLimits(), media=media, **{field: options[name] for name, (field, _) in REQUESTS.items()})
+    chosen = {field: options[name] for name, (field, _) in REQUESTS.items()}
+    limits = replace(ServingLimits(), media=media, fetch=read_hosts(options.fetch), **chosen)
     keys = None if options.api_keys is None else Keys.read(options.api_keys)
     hosts = LOOPBACK if options.host in LOOPBACK else None
     app = create_app(open_pipeline(options), options.name, limits, keys, hosts, options.page, options.model)
-    serve(app, options.host, options.port, keys is not None)
+    serve(app, options.host, options.port, keys is not None, limits)

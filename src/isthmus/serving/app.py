@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.engine import Engine
 from isthmus.serving.errors import ApiError, api_error
+from isthmus.serving.guard.headers import guarded
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
@@ -28,13 +29,6 @@ from isthmus.serving.routes.completions import Completions
 
 log = logging.getLogger(__name__)
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d+)?")
 """The header: a name, or an address in brackets; and a port."""
 ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics")
@@ -173,9 +167,7 @@ class Door:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = {name.lower() for name, _ in message["headers"]}
-                own = [each for each in _RAW_HEADERS if each[0] not in given]
-                message = {**message, "headers": [*message["headers"], *own]}
+                message = {**message, "headers": guarded(message["headers"])}
             await send(message)
 
         try:
@@ -197,6 +189,3 @@ class Door:
             found = "Found no valid API key; expected 'Authorization: Bearer KEY'. Fix: send a key of this server."
             return ApiError(401, found, code="invalid_api_key")
         return None
-
-
-_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]

@@ -9,6 +9,11 @@ from fastapi import Request
 from isthmus.serving.errors import ApiError
 from isthmus.serving.limits import ServingLimits
 
+FIRST_SECONDS = 5.0
+"""For a body's first bytes. Whoever sends nothing can't keep a place for longer."""
+LEAST_RATE = 32 << 10
+"""Bytes a second that must come after these, on average."""
+
 
 async def read_body(request: Request, limits: ServingLimits) -> bytes:
     """The body.
@@ -28,13 +33,15 @@ async def read_body(request: Request, limits: ServingLimits) -> bytes:
     if declared.isdigit() and int(declared) > limits.body:
         raise ApiError(413, f"body: found {declared} bytes; {most}", code="body_too_large")
     body = bytearray()
+    begun = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(limits.body_seconds):
+        async with asyncio.timeout(min(FIRST_SECONDS, limits.body_seconds)) as time:
             async for piece in request.stream():
                 body += piece
                 if len(body) > limits.body:
                     raise ApiError(413, f"body: found more than it may have; {most}", code="body_too_large")
+                time.reschedule(begun + min(FIRST_SECONDS + len(body) / LEAST_RATE, limits.body_seconds))
     except TimeoutError:
-        found = f"body: not all of it came within {limits.body_seconds:g} s. Fix: send it faster."
-        raise ApiError(408, found, code="timeout") from None
+        found = f"body: it came in less than {LEAST_RATE} bytes a second, or took over {limits.body_seconds:g} s."
+        raise ApiError(408, f"{found} Fix: send it faster.", code="timeout") from None
     return bytes(body)

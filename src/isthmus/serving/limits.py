@@ -28,6 +28,10 @@ class ServingLimits:
         decoders: processes that decode media.
         decode_seconds: in which all media of a request must be decoded.
         decoder_memory: bytes that a decoder's process may allocate.
+        fetch: hosts from which media may be fetched.
+        fetch_seconds: in which all media of a request must be fetched.
+        connections: that may be open.
+        head_seconds: in which a request's line and headers must have arrived.
 
     Raises:
         ValueError: a cap below one, or no place to wait in below zero.
@@ -46,9 +50,13 @@ class ServingLimits:
     decoders: int = 2
     decode_seconds: float = 20.0
     decoder_memory: int = 1 << 30
+    fetch: tuple[str, ...] = ()
+    fetch_seconds: float = 20.0
+    connections: int = 256
+    head_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             least = 0 if name == "queue" else 1
-            if not isinstance(value, MediaLimits) and value < least:
+            if isinstance(value, int | float) and value < least:
                 raise ValueError(f"serve {name}: found {value}; expected at least {least}. Fix: raise it.")

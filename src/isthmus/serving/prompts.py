@@ -14,7 +14,8 @@ from isthmus.inference.pipeline import Pipeline
 from isthmus.modalities import is_medium
 from isthmus.serving.errors import invalid
 from isthmus.serving.limits import ServingLimits
-from isthmus.serving.media import FORMATS, Reader, Upload
+from isthmus.serving.media import FORMATS
+from isthmus.serving.reading import Reader, Upload
 from isthmus.serving.schema import ChatRequest, Message
 from isthmus.types import Batch, Modality
 

@@ -12,13 +12,25 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from isthmus.serving.app import Door
+from isthmus.serving.guard.connections import HEAD_BYTES, BoundedProtocol
+from isthmus.serving.limits import ServingLimits
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def configured(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
-    """How the application is served: without the server's name in headers, and with our own log."""
-    return uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+def configured(app: ASGIApp, host: str, port: int, limits: ServingLimits | None = None) -> uvicorn.Config:
+    """How the application is served: over bounded connections, without the server's name, and with our own log."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=type("Bounded", (BoundedProtocol,), {"limits": limits or ServingLimits()}),
+        ws="none",
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 class Server(uvicorn.Server):
@@ -28,10 +40,11 @@ class Server(uvicorn.Server):
         app: the application.
         host: the address that it listens at.
         port: its port; 0 takes a free one.
+        limits: of connections.
     """
 
-    def __init__(self, app: Door, host: str, port: int) -> None:
-        super().__init__(configured(app, host, port))
+    def __init__(self, app: Door, host: str, port: int, limits: ServingLimits) -> None:
+        super().__init__(configured(app, host, port, limits))
         self.leave = app.leave
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -39,7 +52,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(app: Door, host: str, port: int, has_keys: bool) -> None:
+def serve(app: Door, host: str, port: int, has_keys: bool, limits: ServingLimits) -> None:
     """Serves until SIGTERM or SIGINT: then new connections are refused, and what runs or waits is answered.
 
     Args:
@@ -47,6 +60,7 @@ def serve(app: Door, host: str, port: int, has_keys: bool) -> None:
         host: the address that it listens at.
         port: its port; 0 takes a free one.
         has_keys: whether clients must have a key.
+        limits: of connections.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if host not in LOOPBACK and not has_keys:
@@ -57,4 +71,4 @@ def serve(app: Door, host: str, port: int, has_keys: bool) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ended)
-    Server(app, host, port).run()
+    Server(app, host, port, limits).run()

@@ -67,8 +67,10 @@ class Workers:
         for _ in range(self.count):
             self._idle.put(None)
 
-    def run(self, task: Facts, seconds: float, patience: float, answer: Callable[[Facts], Any] | None = None) -> Facts:
-        """The result of a task.
+    def run(
+        self, task: Facts, seconds: float, patience: float, answer: Callable[[Facts], Any] | None = None
+    ) -> tuple[Facts, float]:
+        """The result of a task, and the seconds that it took once a process was free.
 
         Args:
             task: for the handler.
@@ -85,9 +87,10 @@ class Workers:
         try:
             if worker is None or not worker.process.is_alive():
                 worker = self._started()
+            begun = time.monotonic()
             found = worker.run(task | {"seconds": seconds}, seconds, answer)
             kept = worker if worker.tasks < TASKS else None
-            return found
+            return found, time.monotonic() - begun
         finally:
             if kept is None and worker is not None:
                 worker.end()
