@@ -52,6 +52,8 @@ class Reader:
         """Makes the folder of requests' folders, and warms the processes."""
         self._uploads = Uploads()
         self.decoders.warm()
+        if self.limits.fetch:
+            self.fetchers.warm()
 
     def close(self) -> None:
         """Ends the processes and removes the folder."""

@@ -75,7 +75,8 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
             return
         body = json.dumps(invalid(f"{msg} Fix: send HTTP/1.1.", code="invalid_http").body).encode()
-        headers = guarded([(b"content-type", b"application/json"), (b"connection", b"close")])
+        length = (b"content-length", str(len(body)).encode())
+        headers = guarded([(b"content-type", b"application/json"), (b"connection", b"close"), length])
         events: list[Any] = [h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()]
         for event in events:
             self.transport.write(self.conn.send(event) or b"")

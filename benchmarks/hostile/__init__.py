@@ -1,0 +1,1 @@
+"""Requests that no client would send, against the real server."""
