@@ -1,0 +1,146 @@
+"""Reading media of requests: decoders that are killed cost their request alone, and no file is left."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+import psutil
+import pytest
+from served import LIMITS, wait_for
+
+from isthmus.data.media.files import read_media
+from isthmus.request import Request
+from isthmus.serving.errors import ApiError
+from isthmus.serving.guard.uploads import PREFIX, Uploads
+from isthmus.serving.reading import Reader
+from isthmus.types import MEDIA, Modality
+
+
+def every_other(frames: int, rate: float) -> range:
+    """The frames of an encoder that looks at half of them."""
+    return range(0, frames, 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """For uploads."""
+    path = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(path))
+        yield path
+
+
+@pytest.fixture
+def reader(folder: Path) -> Iterator[Reader]:
+    reader = Reader(replace(LIMITS, decoders=1), {Modality.VIDEO: Request(every_other)}, MEDIA)
+    reader.start()
+    yield reader
+    reader.close()
+    assert not list(folder.iterdir()), "nothing is left"
+
+
+def test_a_worker_reads_what_this_process_reads(reader: Reader, files: dict[str, Path]) -> None:
+    with reader.upload() as upload:
+        for name, path in files.items():
+            asked = Request(every_other) if name == "video" else None
+            here = read_media(path, Modality(name), request=asked)
+            there = upload.from_bytes(path.read_bytes(), path.suffix, Modality(name), name)
+            assert np.array_equal(here.array, there.array) and here.array.dtype == there.array.dtype
+            assert (here.rate, here.total, there.source) == (there.rate, here.total, name)
+            assert (here.times is None) == (there.times is None)
+            assert here.times is None or np.array_equal(here.times, there.times)
+            there.array[:] = 0  # the server's own
+
+
+def test_errors_name_the_field(reader: Reader, folder: Path) -> None:
+    with reader.upload() as upload, pytest.raises(ApiError) as wrong:
+        upload.from_bytes(b"nothing", ".png", Modality.IMAGE, "messages[0]")
+    assert wrong.value.status == 400 and wrong.value.message.startswith("messages[0]: ")
+    assert "1.png" not in wrong.value.message and str(folder) not in wrong.value.message
+
+
+def test_a_decoder_that_is_killed(reader: Reader, files: dict[str, Path], folder: Path) -> None:
+    image = files["image"].read_bytes()
+    with reader.upload() as upload:
+        upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        (worker,) = reader.decoders._idle.queue
+        assert worker is not None
+        os.kill(worker.process.pid, signal.SIGSTOP)  # it hangs
+        upload._left["decoder"] = 0.3
+        with pytest.raises(ApiError) as late:
+            upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        assert (late.value.status, late.value.code) == (400, "decoder_time")
+    with reader.upload() as upload:
+        assert upload.from_bytes(image, ".png", Modality.IMAGE, "a").array.size, "the next one has a new process"
+    small = Reader(replace(LIMITS, decoders=1, decoder_memory=1 << 20), {}, MEDIA)
+    small.start()
+    with small.upload() as upload, pytest.raises(ApiError) as large:
+        noise = np.random.default_rng(0).random((200_000, 3)).astype(np.float32)
+        np.save(folder / "large.npy", noise)
+        data = (folder / "large.npy").read_bytes()
+        (folder / "large.npy").unlink()
+        upload.from_bytes(data, ".npy", Modality.POINTS, "a")
+    small.close()
+    assert large.value.code in ("decoder_memory", "decoder_crash") and large.value.status == 400
+
+
+def test_the_time_is_that_of_all_media_of_a_request(reader: Reader, files: dict[str, Path]) -> None:
+    image = files["image"].read_bytes()
+    with reader.upload() as upload:
+        before = upload._left["decoder"]
+        upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        assert upload._left["decoder"] < before
+
+
+def test_a_request_whose_decoder_is_killed_and_the_next(serving: Any, files: dict[str, Path]) -> None:
+    """Over HTTP: 400 in the API's form, then an answer."""
+    url = f"data:image/png;base64,{base64.b64encode(files['image'].read_bytes()).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = {"model": "tiny", "max_tokens": 1, "modalities": ["text"], "messages": [{"role": "user", "content": [part]}]}
+    others = workers()
+    with serving(limits=replace(LIMITS, decoders=1, decode_seconds=1.0)) as address:
+
+        def ask() -> httpx.Response:
+            return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+
+        wait_for(lambda: ask().status_code == 200)
+        for worker in workers() - others:
+            worker.suspend()  # it hangs
+        refused = ask()
+        assert refused.status_code == 400 and refused.json()["error"]["code"] == "decoder_time", refused.text
+        assert "media that decode slowly" in refused.json()["error"]["message"]
+        wait_for(lambda: ask().status_code == 200)
+
+
+def workers() -> set[psutil.Process]:
+    """Those of all servers of this process."""
+    return {worker for child in psutil.Process().children() for worker in child.children()}
+
+
+def test_folders_of_servers_that_were_killed(folder: Path) -> None:
+    program = "import os, signal; from isthmus.serving.guard.uploads import Uploads; own = Uploads()\n"
+    program += "with own.folder() as path: (path / 'a').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(folder)}, check=False)
+    (left,) = folder.glob(f"{PREFIX}*/*/a")
+    living = Uploads()
+    assert not left.exists() and living.root.stat().st_mode & 0o077 == 0
+    other = Uploads()
+    assert living.root.exists() and other.root.exists(), "that of a server that lives stays"
+    with pytest.raises(KeyError), living.folder() as path:
+        (path / "a").touch()
+        raise KeyError
+    assert not path.exists()
+    living.close()
+    other.close()
+    assert not list(folder.iterdir())
