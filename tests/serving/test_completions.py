@@ -132,7 +132,7 @@ IMAGE = "data:image/png;base64,"
         ({"url": "file:///etc/passwd"}, 400, None, "found 'file'"),
         ({"url": "data:text/html;base64,aaaa"}, 400, None, "found text/html"),
         ({"url": IMAGE + "%%%"}, 400, None, "found no base64"),
-        ({"url": IMAGE + "aaaa"}, 400, None, "messages[0].content[0].image_url.png: found no readable image"),
+        ({"url": IMAGE + "aaaa"}, 400, "messages[0].content[0].image_url", "image_url: found no readable image"),
     ],
 )
 def test_what_is_refused(client: openai.OpenAI, options: Any, status: int, param: str | None, expected: str) -> None:
