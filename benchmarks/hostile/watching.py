@@ -22,7 +22,8 @@ class Held:
         workers_memory: MB of all its processes that are its own alone.
         descriptors: of the server.
         processes: below it.
-        files: in its temporary folder.
+        files: in its temporary folder, but for those that were uploaded for a page.
+        uploads: for a page, which are kept for a while until a question names them.
     """
 
     memory: float
@@ -31,6 +32,7 @@ class Held:
     threads: int
     processes: int
     files: int
+    uploads: int
 
 
 class Watched:
@@ -50,7 +52,8 @@ class Watched:
         own = [_unique(each) for each in below]
         files = [path for path in self.temporary.rglob("*") if path.is_file()]
         of = self.process
-        counts = (of.num_fds(), of.num_threads(), len(below), len(files))
+        uploads = [path for path in files if "uploads" in path.relative_to(self.temporary).parts]
+        counts = (of.num_fds(), of.num_threads(), len(below), len(files) - len(uploads), len(uploads))
         return Held(of.memory_info().rss / 1e6, sum(own) / 1e6, *counts)
 
     def at_rest(self, is_fine: Callable[[Held], bool]) -> Held:
