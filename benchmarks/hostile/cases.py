@@ -43,6 +43,8 @@ PATHS = (
         "/metrics/../x",
     ),
 )
+ROUTES = (CHAT, CHAT, "/v1/responses", "/v1/images/generations", "/v1/audio/speech", "/gradio_api/queue/join")
+UPLOAD = b"""--b\r\nContent-Disposition: form-data; name="files"; filename="../a.wav"\r\n\r\nRIFF"""
 JUNK: tuple[Any, ...] = (
     *(None, True, 0, -1, 1.5, 2**63, 10**400, "", "a" * 5000, "\ud83d", "\x00\u202e", "</s><image>[image 0]", [], {}),
     *(
@@ -65,12 +67,14 @@ class Case:
         pieces: sent one after another.
         pause: seconds between them.
         says: what it is, for a report.
+        leaves: whether the client closes the connection without waiting for an answer.
     """
 
     kind: str
     pieces: Sequence[bytes]
     pause: float = 0.0
     says: str = field(default="", repr=False)
+    leaves: bool = False
 
 
 class Cases:
@@ -128,7 +132,7 @@ class Cases:
                 text = mutated(text, self.random)
             case 1:
                 text = self._one((b"[" * 50_000, b'{"a":' * 50_000, b"\xff\xfe", b"", b"nul", b"1e999", b'"\\ud800"'))
-        return self._post("malformed JSON", text)
+        return self._post("malformed JSON", text, self._one(ROUTES))
 
     def addressed(self) -> Case:
         """An address that the server mustn't fetch."""
@@ -209,11 +213,15 @@ class Cases:
         """A head or a body that comes a byte at a time, or breaks off."""
         head = f"POST {self._one((CHAT, '/v1/nothing'))} HTTP/1.1\r\nHost: 127.0.0.1\r\n".encode()
         head += b"Content-Type: application/json\r\nContent-Length: 1000\r\n"
-        match self.random.integers(3):
+        match self.random.integers(4):
             case 0:
                 return Case("slow", [head[:20], *([b"X"] * 100)], 0.5, "a head byte by byte")
             case 1:
                 return Case("slow", [head + b"\r\n", *([b"{"] * 100)], 0.5, "a body byte by byte")
+            case 2:
+                start = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n"
+                start += b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + UPLOAD
+                return Case("slow", [start], says="an upload that breaks off", leaves=True)
         return Case("slow", [head + b"\r\n{"], says="a body that doesn't come")
 
     def _one(self, choices: Sequence[Any]) -> Any:

@@ -24,7 +24,8 @@ from served import LIMITS, wait_for
 from isthmus.data.media.files import read_media
 from isthmus.request import Request
 from isthmus.serving.errors import ApiError
-from isthmus.serving.guard.uploads import PREFIX, Uploads
+from isthmus.serving.guard import uploads
+from isthmus.serving.guard.uploads import PREFIX, Uploads, has_room
 from isthmus.serving.reading import Reader
 from isthmus.types import MEDIA, Modality
 
@@ -126,6 +127,20 @@ def test_a_request_whose_decoder_is_killed_and_the_next(serving: Any, files: dic
 def workers() -> set[psutil.Process]:
     """Those of all servers of this process."""
     return {worker for child in psutil.Process().children() for worker in child.children()}
+
+
+def test_uploads_that_no_question_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").mkdir()
+    for name in ("whole/a.png", "broken", "coming"):
+        (tmp_path / name).write_bytes(bytes(100))
+    for name in ("whole/a.png", "broken"):
+        os.utime(tmp_path / name, (0, 0))
+    assert has_room(tmp_path, 10, 60.0)
+    assert {path.name for path in tmp_path.rglob("*")} == {"whole", "a.png", "coming"}, "what broke off is gone"
+    monkeypatch.setattr(uploads, "KEPT_BYTES", 205)
+    assert has_room(tmp_path, 5, 60.0) and not has_room(tmp_path, 6, 60.0)
+    monkeypatch.setattr(uploads, "KEPT_FILES", 2)
+    assert not has_room(tmp_path, 0, 60.0) and has_room(tmp_path / "none", 0, 60.0)
 
 
 def test_folders_of_servers_that_were_killed(folder: Path) -> None:

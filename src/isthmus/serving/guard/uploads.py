@@ -6,11 +6,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "isthmus-uploads-"
+KEPT_BYTES, KEPT_FILES = 1 << 30, 1024
+"""Of all uploads of pages that no question has named yet."""
 
 
 class Uploads:
@@ -38,6 +41,27 @@ class Uploads:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def has_room(folder: Path, size: int, seconds: float) -> bool:
+    """Whether so many bytes more may be uploaded for pages. Removes what uploads that broke off have left.
+
+    Args:
+        folder: of all uploads; those that came whole are in folders below it.
+        size: of the next one.
+        seconds: in which each must have come.
+    """
+    count = 0
+    for path in folder.rglob("*"):
+        try:
+            found = path.lstat()
+            if not path.is_dir() and path.parent == folder and time.time() - found.st_mtime > seconds:
+                path.unlink()
+            elif not path.is_dir():
+                count, size = count + 1, size + found.st_size
+        except FileNotFoundError:  # a question has just taken it
+            continue
+    return count < KEPT_FILES and size <= KEPT_BYTES
 
 
 def _locked(root: Path) -> int | None:

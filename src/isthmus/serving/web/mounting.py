@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.errors import ApiError
+from isthmus.serving.guard.uploads import has_room
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.routes.asking import Asking
@@ -206,6 +207,9 @@ class Gate:
         if int(length) > most:
             found = f"body: found {length} bytes; expected at most {most}. Fix: send fewer or smaller media."
             return ApiError(413, found, code="body_too_large")
+        if path == "/gradio_api/upload" and not has_room(root() / "uploads", int(length), self.limits.body_seconds + 5):
+            found = "uploads: found too many that no question names; expected fewer. Fix: try again in some minutes."
+            return ApiError(429, found, code="busy", headers={"Retry-After": "60"})
         return None
 
 
