@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 from served import wait_for
 
+from isthmus.cli.serve import parser
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.keys import Keys
@@ -97,11 +98,30 @@ def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
 
 
 def test_logs_hold_no_contents(address: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, logger="isthmus"):
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,secret00"}}
+    refused = BODY | {"messages": [{"role": "user", "content": [part]}]}
+    with caplog.at_level(logging.DEBUG):
+        assert httpx.post(address + CHAT, json=refused, timeout=60).status_code == 400
+        assert httpx.post(address + CHAT, content='{"secret":', headers=JSON).status_code == 400
         httpx.post(address + CHAT, json=BODY, timeout=60)
         httpx.post(f"{address}/v1/secret", json=BODY)
         wait_for(lambda: "POST /v1/chat/completions 200" in caplog.text and "POST other 404" in caplog.text)
-    assert "secret" not in caplog.text
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("http", "openai"))]
+    assert ours and "secret" not in "".join(ours)  # clients log addresses in this process
+
+
+def test_no_other_sites_page_may_read_answers(address: str) -> None:
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    asks |= {"access-control-request-headers": "content-type, authorization"}
+    for response in (httpx.options(address + CHAT, headers=asks), httpx.get(f"{address}/v1/models", headers=asks)):
+        assert not [name for name in response.headers if name.startswith("access-control-")]
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+    assert httpx.options(address + CHAT, headers=asks).status_code == 405
+
+
+def test_only_this_machine_reaches_it_by_default() -> None:
+    defaults = parser().get_defaults()
+    assert (defaults.host, defaults.fetch, defaults.api_keys) == ("127.0.0.1", "", None)
 
 
 def test_a_bug_is_told_without_its_words(serving: Any, opened: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

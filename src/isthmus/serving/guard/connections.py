@@ -35,6 +35,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Closes a connection beyond those that may be open."""
         super().connection_made(transport)
+        self.access_log = self.config.access_log  # and not as handlers of other loggers happen to be: it logs paths
         if len(self.connections) > self.limits.connections:
             log.warning("more than %d connections: one was closed", self.limits.connections)
             transport.abort()
