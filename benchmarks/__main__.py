@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import quieten
 
-NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth")
+NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving")
 
 
 def main() -> None:
@@ -63,6 +63,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks import growth
 
             growth.run(folder, repetitions, form)
+        case "serving":
+            from benchmarks import serving
+
+            serving.run(min(repetitions, 3), form)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,9 @@ def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
         assert httpx.get(f"{address}/health").status_code == 200
         rebound = httpx.get(f"{address}/health", headers={"host": "evil.example"})
         assert rebound.status_code == 421 and rebound.headers["x-frame-options"] == "DENY"
+    one, two = Keys([hashlib.sha256(key).digest() for key in (b"first", b"second")]), Keys()
+    assert one.client("Bearer first", "a") == one.client("bearer first", "b") != one.client("Bearer second", "a")
+    assert two.client("Bearer first", "a") == two.client(None, "a") != two.client("Bearer first", "b")
     with pytest.raises(ValueError, match="found no key"):
         (tmp_path / "none").write_text("# nothing\n")
         Keys.read(tmp_path / "none")

@@ -52,7 +52,7 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
     [
         (["--slots", "0"], "serve slots: found 0"),
         (["--api_keys", "gone.txt"], "gone.txt: can't be read"),
-        (["--model", "nowhere"], "nowhere: found no manifest.json"),
+        (["--model", "nowhere"], "among several; expected each as NAME=FOLDER"),
     ],
 )
 def test_what_serve_refuses(

@@ -75,7 +75,7 @@ def test_media_made_together_agree_to_rounding(opened: Pipeline) -> None:
     engine = Engine(opened.model, slots=3, queue=3, media_batch=3)
     pairs = [[Asked(opened, row, [IMAGE], tokens=1) for row in range(3)] for _ in range(2)]
     for asked in pairs[0]:  # all wait when the thread starts
-        engine._waiting.append(asked.job)
+        engine._waiting.push(asked.job)
         engine._places -= 1
     engine.start()
     together = [asked.end() for asked in pairs[0]]
@@ -132,6 +132,59 @@ def test_a_client_that_leaves_frees_its_slot(opened: Pipeline) -> None:
     assert steps <= 3 + 13, "the second one never ran, and the first no further"
     engine.stop()
     assert engine._places == 4, "every place is free again"
+
+
+def test_a_medium_that_nobody_waits_for_is_stopped_between_steps(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=2, queue=3)
+    engine.start()
+    steps: list[tuple[Modality, int, int]] = []
+
+    def on_step(modality: Modality, done: int, total: int) -> None:
+        steps.append((modality, done, total))
+        if done == 3:
+            left.job.cancel()
+
+    more: dict[str, Any] = {"num_inference_steps": 50, "on_step": on_step}
+    left, other = Asked(opened, 0, [IMAGE], tokens=1, **more), Asked(opened, 2, [IMAGE], tokens=1)
+    submit(engine, left)
+    submit(engine, other)
+    assert isinstance(left.end(), TimeoutError) and isinstance(other.end(), Reply)
+    assert steps == [(IMAGE, done, 50) for done in (1, 2, 3)]
+    engine.stop()
+    assert engine._places == 5, "every place is free again"
+
+
+def test_tokens_go_on_between_denoising_steps(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=2, queue=3)
+    said: list[int] = []
+    pieces: list[Event] = []
+    drawn = Asked(opened, 0, [IMAGE], tokens=1, num_inference_steps=30)
+    talks = Asked(opened, 1, tokens=20, allowed=[])
+    drawn.job.on_step = lambda *_: said.append(len(pieces))
+    talks.job.emit = lambda event: (pieces.append(event), talks.events.put(event))[0]
+    alone = Asked(opened, 1, tokens=20, allowed=[])
+    engine.start()
+    submit(engine, alone)
+    expected = alone.end()
+    submit(engine, drawn)
+    submit(engine, talks)
+    reply = talks.end()
+    assert isinstance(drawn.end(), Reply) and reply.ids == expected.ids
+    assert len(set(said)) > 3, "text came while the picture was made"
+    engine.stop()
+
+
+def test_clients_take_turns(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=1, queue=20)
+    order: list[str] = []
+    for client in ["greedy"] * 4 + ["modest", "late"]:
+        asked = Asked(opened, 0, tokens=1, client=client)
+        asked.job.emit = lambda event, client=client: order.append(client) if isinstance(event, Reply) else None
+        engine._waiting.push(asked.job)  # all wait when the thread starts
+        engine._places -= 1
+    engine.start()
+    engine.stop()
+    assert order == ["greedy", "modest", "late", "greedy", "greedy", "greedy"]
 
 
 def test_a_late_answer_ends(engine: Engine, opened: Pipeline) -> None:

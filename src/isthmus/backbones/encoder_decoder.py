@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
 from isthmus.backbones.decoding.aligned import decode_aligned
-from isthmus.backbones.decoding.continuous import ContinuousDecoder, Prefilled
+from isthmus.backbones.decoding.continuous import ContinuousDecoder
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests, context_of
 from isthmus.backbones.decoding.sampling import Sampler
@@ -169,7 +169,9 @@ class EncoderDecoderBackbone(ContinuousDecoder):
     def _taken(self, batch: Batch) -> Sequence[int]:
         return [1] * len(batch)  # the start token's
 
-    def _prefill(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Prefilled:
+    def _opened(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Callable[[Tensor, int], Tensor]]:
         from transformers import DynamicCache, EncoderDecoderCache
 
         memory = self._encode(self._embedded(batch, media), batch.mask)
@@ -178,7 +180,7 @@ class EncoderDecoderBackbone(ContinuousDecoder):
         def run(embeddings: Tensor, start: int) -> Tensor:
             return self._decode(embeddings, memory, batch.mask, cache)
 
-        return Prefilled(run(self._begin(1), 0)[0, -1], 1, run, None)
+        return self._begin(1)[0], run
 
     def _build_layers(self) -> None:
         # The new tokens' output rows read unscaled states: with scaled ones they would learn many times slower.

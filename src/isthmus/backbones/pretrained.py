@@ -245,9 +245,10 @@ class PretrainedLanguageModel(LanguageModel):
     def logits(self, states: Tensor) -> Tensor:
         """(p, E) final states -> (p, base vocabulary + predicted new tokens), scaled and capped as in the LLM."""
         scores = torch.cat([self._head(states), self.rows.starts(states)], -1)
-        scores = (
-            scores * getattr(self.config, "logit_scale", 1.0) / getattr(self.config, "logits_scaling", 1.0)
-        )  # Cohere; Granite
+        if scale := getattr(self.config, "logit_scale", None):  # Cohere
+            scores = scores * scale
+        if scaling := getattr(self.config, "logits_scaling", None):  # Granite
+            scores = scores / scaling
         if cap := getattr(self.config, "final_logit_softcapping", None):  # Gemma 2
             scores = torch.tanh(scores / cap) * cap
         return scores

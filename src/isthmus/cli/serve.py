@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import replace
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -11,6 +14,8 @@ from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
 
+log = logging.getLogger(__name__)
+NAMED = re.compile(r"([\w.-]+)=(.+)")
 EXTRA = ("fastapi", "uvicorn", "prometheus_client", "gradio")
 REQUESTS = {
     "slots": ("slots", "answers that are decoded at once"),
@@ -25,6 +30,11 @@ REQUESTS = {
     "decoder_memory": ("decoder_memory", "bytes that a decoder's process may allocate"),
     "fetch_seconds": ("fetch_seconds", "in which all media of a request must be fetched; see --fetch"),
     "max_connections": ("connections", "that may be open; others are closed"),
+    "media_wait": ("media_wait", "seconds that a medium waits for others, while answers are decoded"),
+    "kept_megabytes": (
+        "kept",
+        "for keys and values of prompts, and for media, that later turns need again; 0: nothing",
+    ),
     "media_batch": ("media_batch", "answers whose media are made together; above 1, media are the same to rounding"),
 }
 """Option -> the field of :class:`~isthmus.serving.limits.ServingLimits`, and what ``--help`` says of it."""
@@ -38,7 +48,7 @@ MEDIA = {
 
 def parser() -> Parser:
     """Of the command's options."""
-    own = model_parser("Answers over HTTP, as OpenAI's clients ask; docs/serving.md tells the routes.")
+    own = model_parser("Answers over HTTP, as OpenAI's clients ask; docs/serving.md tells the routes.", several=True)
     own.add_argument("--host", type=str, default="127.0.0.1", help="the address that it listens at; this machine's own")
     own.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     own.add_argument("--name", type=str, default="isthmus", help="of the model, by which requests name it")
@@ -50,8 +60,33 @@ def parser() -> Parser:
     own.add_argument("--fetch", type=str, default="", help=says)
     for limits, options in ((ServingLimits(), REQUESTS), (MEDIA_LIMITS, MEDIA)):
         for name, (field, says) in options.items():
-            own.add_argument(f"--{name}", type=int, default=int(getattr(limits, field)), help=says)
+            kind = float if name == "media_wait" else int
+            own.add_argument(f"--{name}", type=kind, default=kind(getattr(limits, field)), help=says)
     return own
+
+
+def named_folders(given: list[str], name: str) -> dict[str, Path]:
+    """``FOLDER``, or several ``NAME=FOLDER`` -> folders by name.
+
+    Args:
+        given: values of ``--model``.
+        name: of a single folder without one.
+
+    Raises:
+        ValueError: one of several has no name, or two have the same.
+    """
+    if len(given) == 1 and not NAMED.match(given[0]):
+        return {name: user_path(given[0])}
+    folders: dict[str, Path] = {}
+    for each in given:
+        found = NAMED.match(each)
+        if found is None or found[1] in folders:
+            raise ValueError(
+                f"serve model: found '{each}' among several; expected each as NAME=FOLDER, under a name of its own. "
+                "Fix: name it."
+            )
+        folders[found[1]] = user_path(found[2])
+    return folders
 
 
 def run(options: Namespace) -> None:
@@ -64,6 +99,7 @@ def run(options: Namespace) -> None:
 
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ValueError(f"serve: found no {missing[0]}; expected the extra. Fix: pip install 'isthmus[serve]'.")
+    from isthmus.inference.same_experts import share_experts
     from isthmus.serving.app import create_app
     from isthmus.serving.guard.addresses import read_hosts
     from isthmus.serving.keys import Keys
@@ -74,5 +110,12 @@ def run(options: Namespace) -> None:
     limits = replace(ServingLimits(), media=media, fetch=read_hosts(options.fetch), **chosen)
     keys = None if options.api_keys is None else Keys.read(options.api_keys)
     hosts = LOOPBACK if options.host in LOOPBACK else None
-    app = create_app(open_pipeline(options), options.name, limits, keys, hosts, options.page, options.model)
+    name, *others = models = named_folders(options.model, options.name)
+    pipelines = {each: open_pipeline(options, folder) for each, folder in models.items()}
+    for each in others:
+        apart = share_experts(pipelines[each].model, pipelines[name].model)
+        if apart:
+            log.warning("model %s: has %s of its own beside that of %s", each, ", ".join(apart), name)
+    adapters = {each: pipelines[each] for each in others}
+    app = create_app(pipelines[name], name, limits, keys, hosts, options.page, models[name], adapters)
     serve(app, options.host, options.port, keys is not None, limits)

@@ -17,6 +17,7 @@ from isthmus.generators.condition_memo import ConditionMemo
 from isthmus.generators.pipeline_classes import deprecation_silenced, pipeline_class
 from isthmus.generators.pipeline_folder import PipelineFolder
 from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
+from isthmus.generators.steps import announces_steps
 from isthmus.precision import Dtype, torch_dtype
 from isthmus.types import Condition
 
@@ -196,7 +197,7 @@ class PipelineExpert(Generator):
             with deprecation_silenced():
                 pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
             # After construction, because a pipeline may fix an old scheduler's configuration.
-            pipeline.scheduler = sampling_scheduler(pipeline.scheduler, self.sampler)
+            pipeline.scheduler = announces_steps(sampling_scheduler(pipeline.scheduler, self.sampler))
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
         return self._pipeline

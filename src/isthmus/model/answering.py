@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -28,46 +28,53 @@ def check_served(required: Sequence[Sequence[Modality]] | None, outputs: Sequenc
                 )
 
 
+def media_of(answered: Answer, serving: Iterable[Modality]) -> list[Modality]:
+    """The modalities of an answer's media, in the order in which they are made."""
+    held = {piece.modality for piece in answered.pieces if isinstance(piece, SignalRun)}
+    return [modality for modality in serving if modality in held]
+
+
 def make_media(
-    side: OutputSide | None,
+    side: OutputSide,
+    modality: Modality,
     answers: Sequence[Answer],
     seeds: Sequence[int],
     num_inference_steps: int | None,
     guidance_scale: float | None,
-) -> dict[tuple[int, int], Media]:
-    """(row, piece) -> its medium; the media of all answers are made together, a modality at a time.
+) -> list[dict[int, Media]]:
+    """Of each answer, piece -> its medium of this modality; those of all answers are made together.
 
     Args:
-        side: the model's; None if it makes no media.
+        side: the model's.
+        modality: of the media.
         answers: decoded.
         seeds: one an answer, of its media.
         num_inference_steps: of the generators; each one's own if None.
         guidance_scale: likewise.
     """
-    made: dict[tuple[int, int], Media] = {}
-    for modality in () if side is None else side.serving:
-        assert side is not None
-        places, states = [], []
-        for row, answered in enumerate(answers):
-            for index, piece in enumerate(answered.pieces):
-                if isinstance(piece, SignalRun) and piece.modality is modality:
-                    places.append((row, index))
-                    states.append(piece.states)
-        if places:
-            # Two media of one reply differ, and a reply's media don't depend on who else is in the batch.
-            own = [derive_seed(seeds[row], index) % 2**31 for row, index in places]
-            drawn = side.generate(modality, torch.stack(states), own, num_inference_steps, guidance_scale)
-            made |= dict(zip(places, drawn, strict=True))
+    places, states = [], []
+    for row, answered in enumerate(answers):
+        for index, piece in enumerate(answered.pieces):
+            if isinstance(piece, SignalRun) and piece.modality is modality:
+                places.append((row, index))
+                states.append(piece.states)
+    made: list[dict[int, Media]] = [{} for _ in answers]
+    if places:
+        # Two media of one reply differ, and a reply's media don't depend on who else is in the batch.
+        own = [derive_seed(seeds[row], index) % 2**31 for row, index in places]
+        drawn = side.generate(modality, torch.stack(states), own, num_inference_steps, guidance_scale)
+        for (row, index), medium in zip(places, drawn, strict=True):
+            made[row][index] = medium
     return made
 
 
-def reply_of(answered: Answer, media: Mapping[tuple[int, int], Media], row: int, left_out: int) -> Reply:
-    """An answer of a row as a reply, its runs replaced by their media."""
+def reply_of(answered: Answer, media: Mapping[int, Media], left_out: int) -> Reply:
+    """An answer as a reply, its runs replaced by their media, which are given by piece."""
     content: list[str | Media] = []
     forced = []
     for index, piece in enumerate(answered.pieces):
         if isinstance(piece, SignalRun):
-            content.append(media[row, index])
+            content.append(media[index])
             if piece.forced:
                 forced.append(piece.modality)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,19 +11,22 @@ from torch import Tensor
 
 from isthmus.backbones.base import Answer, Sampling
 from isthmus.backbones.decoding.continuous import ContinuousDecoder, OpenAnswer
+from isthmus.backbones.decoding.kept import Kept
+from isthmus.backbones.decoding.slots import Slots
 from isthmus.data.batching.collate import Collator
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.earlier.options import takes_present_names
 from isthmus.losses import AlignmentForm
 from isthmus.modalities import is_medium, known_media
-from isthmus.model.answering import check_served, make_media, reply_of
+from isthmus.model.answering import check_served, make_media, media_of, reply_of
 from isthmus.model.composed import Composed
 from isthmus.model.memory import Memory
 from isthmus.model.output import Output, Scores, scores_of
 from isthmus.model.positions import no_media
+from isthmus.model.projecting import Projecting
 from isthmus.model.reply import Reply
 from isthmus.precision import mixed_on
-from isthmus.types import Batch, Features, Modality
+from isthmus.types import Batch, Features, Media, Modality
 
 Projected = Mapping[Modality, tuple[Tensor, Tensor]]
 """By modality P (n, M, E) and its mask (n, M)."""
@@ -143,34 +146,46 @@ class AnyToAny(Composed):
         left_out = batch.left_out or [0] * len(answers)
         return self.complete(answers, seeds, left_out, num_inference_steps, guidance_scale)
 
-    @torch.no_grad()
     def begin(
         self,
         batch: Batch,
         sampling: Sampling | None = None,
         required: Sequence[Modality] = (),
         allowed: Sequence[Modality] | None = None,
-    ) -> OpenAnswer:
-        """Encodes and runs one prompt; :meth:`advance` then decodes its answer beside others.
+        kept: Kept | None = None,
+    ) -> Generator[None, None, OpenAnswer]:
+        """Begins to answer one prompt beside others: :meth:`advance` then runs it, and decodes its answer.
+
+        It is a generator that encodes one medium a step, for callers who have other work to do between; it returns the
+        answer. Each medium is encoded by itself, so that its P doesn't depend on the others.
 
         Args:
             batch: one prompt, as :meth:`prompts` makes it.
             sampling: as in :meth:`answer`.
             required: media that the reply must hold.
             allowed: as in :meth:`answer`.
+            kept: P of earlier prompts' media, to which it adds.
 
         Raises:
             ValueError: a required medium has no generator, or the LLM decodes whole batches alone.
         """
-        permitted, side = self._permitted([required], allowed), self.input_side
-        projected: Projected = {}
-        with self._precision():
-            if side is not None:
-                projected = side(batch.media)
-                batch = side.packed(batch, projected)
-            return self._decoder().begin(batch, projected, sampling or self.sampling, required, permitted)
+        permitted, decoder = self._permitted([required], allowed), self._decoder()
+        kept = Kept(0) if kept is None else kept
+        projecting = None if self.input_side is None else Projecting(self.input_side, batch.media, kept)
+        steps = iter(projecting or ())
+        while True:
+            # Between the steps others compute, in their own precision.
+            with torch.no_grad(), self._precision():
+                if next(steps, True):
+                    break
+            yield
+        projected = {} if projecting is None else projecting.projected
+        with torch.no_grad(), self._precision():
+            if self.input_side is not None:
+                batch = self.input_side.packed(batch, projected)
+            return decoder.begin(batch, projected, sampling or self.sampling, required, permitted)
 
-    def advance(self, answers: Sequence[OpenAnswer], slots: int) -> None:
+    def advance(self, answers: Sequence[OpenAnswer], slots: Slots) -> None:
         """One step of decoding: :meth:`isthmus.backbones.decoding.continuous.ContinuousDecoder.advance`."""
         with self._precision():
             self._decoder().advance(answers, slots)
@@ -193,9 +208,30 @@ class AnyToAny(Composed):
             num_inference_steps: as in :meth:`answer`.
             guidance_scale: likewise.
         """
+        media: list[dict[int, Media]] = [{} for _ in answers]
+        for modality in self.outputs:
+            made = self.draw(modality, answers, seeds, num_inference_steps, guidance_scale)
+            media = [held | new for held, new in zip(media, made, strict=True)]
+        return [reply_of(answered, media[row], left_out[row]) for row, answered in enumerate(answers)]
+
+    def to_draw(self, answered: Answer) -> list[Modality]:
+        """The modalities of a decoded answer's media, which :meth:`draw` makes."""
+        return media_of(answered, self.outputs)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        modality: Modality,
+        answers: Sequence[Answer],
+        seeds: Sequence[int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+    ) -> list[dict[int, Media]]:
+        """The media of one modality of decoded answers, of each by its piece. Arguments as in :meth:`complete`."""
+        if self.output_side is None:
+            return [{} for _ in answers]
         with self._precision():
-            media = make_media(self.output_side, answers, seeds, num_inference_steps, guidance_scale)
-        return [reply_of(answered, media, row, left_out[row]) for row, answered in enumerate(answers)]
+            return make_media(self.output_side, modality, answers, seeds, num_inference_steps, guidance_scale)
 
     def _permitted(
         self, required: Sequence[Sequence[Modality]] | None, allowed: Sequence[Modality] | None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
-from isthmus.serving.routes.asking import GONE, Asking
+from isthmus.serving.routes.asking import GONE, Asking, unknown_model
 from isthmus.serving.routes.completions import Completions
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def create_app(
     hosts: Sequence[str] | None = None,
     has_page: bool = False,
     folder: Path | None = None,
+    adapters: Mapping[str, Pipeline] | None = None,
 ) -> Door:
     """The application over a model.
 
@@ -53,11 +55,16 @@ def create_app(
         hosts: names by which it may be called; any if None.
         has_page: whether people can talk to the model at ``/``, too.
         folder: of the model, about which the page tells.
+        adapters: further models by name, over the same experts (:mod:`isthmus.inference.same_experts`).
     """
     limits, keys = limits or ServingLimits(), keys or Keys()
-    engine = Engine(pipeline.model, limits.slots, limits.queue, limits.media_batch)
+    more = limits.media_batch, limits.media_wait, limits.kept << 20
+    engine = Engine(pipeline.model, limits.slots, limits.queue, *more)
     metrics = Metrics(lambda: engine.load)
-    prompts = PromptMaker(pipeline, limits)
+    pipelines = {name: pipeline, **(adapters or {})}
+    lock = threading.Lock()  # encoders that models share preprocess for one at a time
+    prompts, *others = (PromptMaker(each, limits, lock) for each in pipelines.values())
+    makers = dict(zip(adapters or {}, others, strict=True))
     created = int(time.time())
 
     @asynccontextmanager
@@ -68,22 +75,26 @@ def create_app(
             yield
         finally:
             await run_in_threadpool(engine.stop)
-            await run_in_threadpool(prompts.reader.close)
+            for maker in (prompts, *makers.values()):
+                await run_in_threadpool(maker.reader.close)
 
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    asking = Asking(engine, prompts, limits, name, metrics)
+    asking = Asking(engine, prompts, limits, name, metrics, makers)
     completions = Completions(asking)
 
+    facts = {each: {"id": each, "object": "model", "created": created, "owned_by": "isthmus"} for each in pipelines}
+
     async def models(_: Request) -> Response:
-        model = {"id": name, "object": "model", "created": created, "owned_by": "isthmus"}
-        media = {"input": ["text", *pipeline.model.inputs], "output": ["text", *pipeline.model.outputs]}
-        return JSONResponse({"object": "list", "data": [model | {"modalities": media}]})
+        sides = {each: (own.model.inputs, own.model.outputs) for each, own in pipelines.items()}
+        media = {each: {"input": ["text", *given], "output": ["text", *made]} for each, (given, made) in sides.items()}
+        found = [facts[each] | {"modalities": media[each]} for each in pipelines]
+        return JSONResponse({"object": "list", "data": found})
 
     async def model(request: Request) -> Response:
-        if request.path_params["name"] != name:
-            raise ApiError(404, f"model: this server has '{name}'. Fix: name that.", "model", "model_not_found")
-        return JSONResponse({"id": name, "object": "model", "created": created, "owned_by": "isthmus"})
+        if (asked := request.path_params["name"]) not in facts:
+            raise unknown_model(asked, facts)
+        return JSONResponse(facts[asked])
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -161,6 +172,8 @@ class Door:
             return
         begun, status = time.monotonic(), 0
         request = Request(scope)
+        address = scope["client"][0] if scope.get("client") else ""
+        scope.setdefault("state", {})["client"] = self.keys.client(request.headers.get("authorization"), address)
         route = scope["path"] if scope["path"] in ROUTES else "other"
 
         async def sending(message: Message) -> None:

@@ -51,3 +51,9 @@ class Keys:
         given = hashlib.sha256(key.strip().encode()).digest()
         found = [hmac.compare_digest(given, digest) for digest in self.digests]
         return any(found) and scheme.lower() == "bearer"
+
+    def client(self, authorization: str | None, address: str) -> str:
+        """Who asks: the key of an admitted header, or without keys the address. Others can't be told apart by keys."""
+        if not self.digests:
+            return address
+        return hashlib.sha256((authorization or "").partition(" ")[2].strip().encode()).hexdigest()

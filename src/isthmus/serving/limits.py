@@ -24,6 +24,8 @@ class ServingLimits:
         seconds: in which a request must be answered, its waiting included.
         inference_steps: the most steps of a generator.
         media_batch: answers whose media are made together. Above 1, media agree with those made alone to rounding.
+        media_wait: seconds that a medium waits for others to be made with it, while answers are decoded.
+        kept: MiB for what later prompts may need again: keys and values of prompts, and projected media.
         media: caps on each medium of a request.
         decoders: processes that decode media.
         decode_seconds: in which all media of a request must be decoded.
@@ -37,7 +39,7 @@ class ServingLimits:
         ValueError: a cap below one, or no place to wait in below zero.
     """
 
-    slots: int = 8
+    slots: int = 16
     queue: int = 32
     tokens: int = 1024
     parts: int = 64
@@ -46,6 +48,8 @@ class ServingLimits:
     seconds: float = 300.0
     inference_steps: int = 100
     media_batch: int = 1
+    media_wait: float = 0.05
+    kept: int = 256
     media: MediaLimits = field(default=MEDIA_LIMITS)
     decoders: int = 2
     decode_seconds: float = 20.0
@@ -57,6 +61,6 @@ class ServingLimits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "queue" else 1
+            least = 0 if name in ("queue", "media_wait", "kept") else 1
             if isinstance(value, int | float) and value < least:
                 raise ValueError(f"serve {name}: found {value}; expected at least {least}. Fix: raise it.")

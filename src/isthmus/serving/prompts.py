@@ -46,14 +46,15 @@ class PromptMaker:
     Args:
         pipeline: the model, and its sampling where a request doesn't say.
         limits: caps on requests.
+        lock: shared with others of which one at a time makes a prompt, too.
     """
 
-    def __init__(self, pipeline: Pipeline, limits: ServingLimits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: ServingLimits, lock: threading.Lock | None = None) -> None:
         self.model, self.sampling, self.limits = pipeline.model, pipeline.sampling, limits
         side = self.model.input_side
         media = dict.fromkeys([*self.model.inputs, *self.model.outputs])
         self.reader = Reader(limits, {} if side is None else side.requests(), list(media))
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
 
     def __call__(self, asked: ChatRequest, allowed: Sequence[Modality] | None = None) -> Prompt:
         """The prompt of a request.

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from isthmus.backbones.attention import lanes
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.backbones.decoding.continuous import ContinuousDecoder, OpenAnswer
+from isthmus.backbones.decoding.kept import Kept
+from isthmus.backbones.decoding.slots import Slots
 from isthmus.types import Modality
 
 Build = Callable[..., ContinuousDecoder]
@@ -26,8 +29,9 @@ def begun(backbone: ContinuousDecoder, kit: Any, row: int) -> OpenAnswer:
     return backbone.begin(prompt, {}, SAMPLINGS[row], OWED[row])
 
 
-def decoded(backbone: ContinuousDecoder, kit: Any, arrivals: Sequence[int]) -> list[Answer]:
+def decoded(backbone: ContinuousDecoder, kit: Any, arrivals: Sequence[int], slots: Slots | None = None) -> list[Answer]:
     """All rows' answers; row i is begun before step ``arrivals[i]``, in a slot that depends on who is there."""
+    slots = slots or Slots(SLOTS)
     waiting = sorted(range(len(arrivals)), key=lambda row: arrivals[row])
     running: dict[int, OpenAnswer] = {}
     answers: dict[int, Answer] = {}
@@ -36,7 +40,7 @@ def decoded(backbone: ContinuousDecoder, kit: Any, arrivals: Sequence[int]) -> l
             row = waiting.pop(0)
             running[row] = begun(backbone, kit, row)
         if running:
-            backbone.advance(list(running.values()), SLOTS)
+            backbone.advance(list(running.values()), slots)
         for row in [row for row, own in running.items() if own.is_finished]:
             answers[row] = running.pop(row).writer.answer
         if not waiting and not running:
@@ -86,25 +90,77 @@ def test_media_and_adapters(build: Build, kit: Any) -> None:
     first.media[Modality.IMAGE] = type(places)({}, places.rows[1:] * 0, places.starts[1:], places.lengths[1:])
     projected = {Modality.IMAGE: tuple(values[1:] for values in media[Modality.IMAGE])}
     (expected,) = backbone.generate(first, projected, Sampling(10))
-    own = backbone.begin(first, projected, Sampling(10))
+    own, slots = backbone.begin(first, projected, Sampling(10)), Slots(SLOTS)
     while not own.is_finished:
-        backbone.advance([own], SLOTS)
+        backbone.advance([own], slots)
     assert own.writer.answer.ids == expected.ids
 
 
 def test_an_llm_that_cannot_pack_decodes_each_alone(build: Build, kit: Any) -> None:
     together, alone = build("llama"), build("llama", packing=False)
-    assert begun(together, kit, 0).cache is not None and begun(alone, kit, 0).cache is None
+    assert begun(together, kit, 0).run is None and begun(alone, kit, 0).run is not None
     for one, other in zip(decoded(together, kit, [0] * 6), decoded(alone, kit, [0] * 6), strict=True):
         assert one.ids == other.ids
 
 
+@pytest.mark.parametrize("family", [family for family in JOINING if family != "gemma2"])  # it runs no packed rows
+def test_an_earlier_prompts_beginning_is_reused_bit_for_bit(family: str, build: Build, kit: Any) -> None:
+    backbone = build(family)
+    sampling, kept = Sampling(6, 1.3, seed=1), Kept(1 << 24)
+    whole = kit["text_batch"]([75], seed=5)
+
+    def turn(length: int, slots: Slots) -> tuple[Answer, int]:
+        batch = type(whole)(whole.ids[:, :length], whole.mask[:, :length], whole.labels[:, :length])
+        own = backbone.begin(batch, {}, sampling, [Modality.IMAGE])
+        while not own.is_finished:
+            backbone.advance([own], slots)
+        return own.writer.answer, own.reused
+
+    slots = Slots(SLOTS, kept)
+    reused = []
+    for length in (40, 75, 75, 64):
+        answer, known = turn(length, slots)
+        expected, none = turn(length, Slots(SLOTS))
+        assert_equal(answer, expected)
+        reused.append(known)
+        assert none == 0
+    assert reused == [0, 32, 64, 32], "of whole blocks, less than the prompt"
+    assert turn(75, Slots(SLOTS, kept))[1] == 0, "other slots may be another adapter's"
+    assert 0 < kept.size <= kept.budget
+    small = Slots(SLOTS, Kept(kept.size // len(kept) + 1))
+    assert [turn(75, small)[1], turn(75, small)[1]] == [0, 32], "the beginning is kept longest"
+
+
+def test_a_long_answer_changes_shelves(build: Build, kit: Any) -> None:
+    """Beside others, that leave and so move."""
+    backbone, slots = build(), Slots(SLOTS)
+    lengths = [1, 30, 60]
+    batches = [kit["text_batch"]([length], seed=length) for length in lengths]
+    samplings = [Sampling(30, 1.3, seed=length) for length in lengths]
+    expected = []
+    for batch, sampling in zip(batches, samplings, strict=True):
+        own = backbone.begin(batch, {}, sampling, allowed=[])
+        while not own.is_finished:
+            backbone.advance([own], slots)
+        expected.append(own.writer.answer.ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "SHORTEST", 32)
+        running = [backbone.begin(b, {}, s, allowed=[]) for b, s in zip(batches, samplings, strict=True)]
+        answers = list(running)
+        shelves = set()
+        while running:
+            backbone.advance(running, slots)
+            shelves |= {lane.shelf.capacity for lane in slots._open.values()}
+            running = [own for own in running if not own.is_finished]
+    assert shelves >= {32, 64} and [own.writer.answer.ids for own in answers] == expected
+
+
 def test_words_only_grow(build: Build, kit: Any) -> None:
     backbone = build()
-    own = begun(backbone, kit, 2)
+    own, slots = begun(backbone, kit, 2), Slots(SLOTS)
     said = [own.writer.words]
     while not own.is_finished:
-        backbone.advance([own], SLOTS)
+        backbone.advance([own], slots)
         said.append(own.writer.words)
     assert all(later.startswith(earlier) for earlier, later in pairwise(said))
     assert said[-1] == " ".join(piece.strip() for piece in own.writer.answer.pieces if isinstance(piece, str))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from isthmus.backbones.adapters.gated_fusion import FusedMedia, GatedFusion
 from isthmus.backbones.adapters.lora import set_lora_dropout
 from isthmus.backbones.attention.packing import Packer, transform
-from isthmus.backbones.attention.slot_pass import SlotPass
+from isthmus.backbones.attention.slot_pass import GRID, Block, BlockPass, SlotPass, TokenPass
 from isthmus.backbones.base import Answer, Sampling
 from isthmus.backbones.decoding.batched import decode_answers
-from isthmus.backbones.decoding.continuous import ContinuousDecoder, OpenAnswer, Prefilled
+from isthmus.backbones.decoding.continuous import ContinuousDecoder, OpenAnswer
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests
 from isthmus.backbones.decoding.sampling import Sampler
+from isthmus.backbones.decoding.slots import WIDE, Slots
 from isthmus.backbones.layer_checkpoints import checkpointing
 from isthmus.backbones.splicing import check_projected, splice_media
 from isthmus.precision import in_own_precision
@@ -98,12 +100,17 @@ class CausalDecoder(ContinuousDecoder):
             kept.keep(cache, torch.cat(ran, 1))
         return answers
 
-    def _prefill(self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]) -> Prefilled:
+    def _opened(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Callable[[Tensor, int], Tensor] | None]:
         from transformers import DynamicCache
 
         batch, media, fused_media = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
+        (prompt,) = splice_media(self.embed(batch.ids, layout), layout, media)
+        if self._can_pack() and self._can_resume:
+            return prompt, None
         cache = DynamicCache(config=self.config)
 
         def run(embeddings: Tensor, start: int) -> Tensor:
@@ -112,18 +119,66 @@ class CausalDecoder(ContinuousDecoder):
             with self._fusing(fused_media):
                 return self._transform(embeddings, mask, positions, cache)
 
-        prompt = splice_media(self.embed(batch.ids, layout), layout, media)
-        joins = self._can_pack() and self._can_resume
-        return Prefilled(run(prompt, 0)[0, -1], prompt.shape[1], run, cache if joins else None)
+        return prompt, run
 
-    def _run_tokens(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: int) -> Tensor:
-        if any(answer.cache is None for answer in answers):
+    def _run_prompts(self, answers: Sequence[OpenAnswer], slots: Slots) -> None:
+        if answers[0].run is not None:
+            super()._run_prompts(answers, slots)
+            return
+        pieces: list[tuple[OpenAnswer, Block]] = []
+        free = WIDE
+        for answer in answers:
+            if not answer.length:
+                answer.length = answer.reused = slots.open(answer, answer.prompt)
+                answer.prompt = answer.prompt[answer.reused :]
+            lane = slots.lane(answer, answer.length + len(answer.prompt))
+            done, left = 0, len(answer.prompt)
+            while left and (count := min(GRID, left)) <= free:
+                pieces.append((answer, Block(lane, answer.length + done, count)))
+                done, left, free = done + count, left - count, free - count
+        embeddings = torch.cat(
+            [answer.prompt[block.start - answer.length :][: block.count] for answer, block in pieces]
+        )
+        states = self._run_blocks([block for _, block in pieces], embeddings)
+        for (answer, block), own in zip(pieces, states.split([block.count for _, block in pieces]), strict=True):
+            answer.prompt, answer.length = answer.prompt[block.count :], answer.length + block.count
+            if not len(answer.prompt):
+                answer.last = own[-1]
+                slots.keep(answer)
+
+    def _run_tokens(self, answers: Sequence[OpenAnswer], embeddings: Tensor, slots: Slots) -> Tensor:
+        if answers[0].run is not None:
             return super()._run_tokens(answers, embeddings, slots)
-        empty = slots - len(answers)
-        starts = torch.tensor([answer.length for answer in answers] + [0] * empty, device=embeddings.device)
-        together = SlotPass([answer.cache for answer in answers], starts)
+        lanes = [slots.lane(answer, answer.length + 1) for answer in answers]
+        tokens = TokenPass(lanes, [answer.length for answer in answers], slots.rows, embeddings.device)
+        return self._run_pass(embeddings, tokens, slots.rows)
+
+    def _run_runs(self, answers: Sequence[OpenAnswer], blocks: Sequence[Tensor], slots: Slots) -> list[Tensor]:
+        if answers[0].run is not None:
+            return super()._run_runs(answers, blocks, slots)
+        pieces = []
+        for answer, run in zip(answers, blocks, strict=True):
+            lane = slots.lane(answer, answer.length + len(run))
+            starts = range(0, len(run), GRID)
+            pieces += [Block(lane, answer.length + at, min(GRID, len(run) - at)) for at in starts]
+        return list(self._run_blocks(pieces, torch.cat(list(blocks))).split([len(run) for run in blocks]))
+
+    def _run_blocks(self, blocks: Sequence[Block], embeddings: Tensor) -> Tensor:
+        """Consecutive blocks (N, E) -> their final states (N, E), in as many wide passes as they fill."""
+        states, first = [], 0
+        while blocks:
+            fits = [i for i, end in enumerate(accumulate(block.count for block in blocks), 1) if end <= WIDE][-1]
+            own, blocks = blocks[:fits], blocks[fits:]
+            last = first + sum(block.count for block in own)
+            states.append(self._run_pass(embeddings[first:last], BlockPass(own, WIDE, embeddings.device), WIDE))
+            first = last
+        return torch.cat(states)
+
+    def _run_pass(self, embeddings: Tensor, positions: SlotPass, rows: int) -> Tensor:
+        """(n, E) -> final states (n, E), in a pass of so many rows."""
         with torch.compiler.set_stance("force_eager"):  # layers may be compiled, for training
-            return transform(self.llm, F.pad(embeddings, (0, 0, 0, empty)), together)[: len(answers)]
+            padded = F.pad(embeddings, (0, 0, 0, rows - len(embeddings)))
+            return transform(self.llm, padded, positions)[: len(embeddings)]
 
     def _can_pack(self) -> bool:
         """Whether this LLM can run packed rows; if it can't, :attr:`packer` is None from now on."""

@@ -10,6 +10,9 @@ from torch import Tensor
 from isthmus.backbones.base import Sampling
 from isthmus.frozen import is_shapes_only
 
+FEW = (1024, 8192)
+"""Of the likeliest columns so many are sorted first; nearly every draw is decided among them."""
+
 
 class Sampler:
     """Chooses a column of the logits for each row.
@@ -36,15 +39,40 @@ class Sampler:
         if self.sampling.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
-        probabilities, order = (logits.double() / self.sampling.temperature).softmax(-1).sort(-1, descending=True)
-        before = probabilities.cumsum(-1) - probabilities
-        kept = (before < self.sampling.top_p) & (
-            probabilities > 0
-        )  # the likeliest token has no mass before it, so one is always kept
-        mass = probabilities.where(kept, 0).cumsum(-1)
+        probabilities = (logits.double() / self.sampling.temperature).softmax(-1)
         generators = self.generators if rows is None else [self.generators[row] for row in rows]
-        draws = torch.cat([torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators])
-        reached = draws.to(logits.device)[:, None] * mass[:, -1:]
-        places = torch.minimum((mass <= reached).sum(-1), kept.sum(-1) - 1)
-        chosen: list[int] = order.gather(-1, places[:, None])[:, 0].tolist()
-        return chosen
+        draws = [torch.rand(1, generator=generator, dtype=torch.float64).item() for generator in generators]
+        return [self._drawn(row, draw) for row, draw in zip(probabilities, draws, strict=True)]
+
+    def _drawn(self, probabilities: Tensor, draw: float) -> int:
+        """The column that a number in [0, 1) draws: the first, from the likeliest on, whose share isn't below it.
+
+        Sorting all columns takes longer than the rest of a step, so that they are sorted as far as need be.
+        """
+        top_p, columns = self.sampling.top_p, len(probabilities)
+        for count in (*(some for some in FEW if some < columns), columns):
+            likeliest, order = _likeliest(probabilities, count)
+            mass = likeliest.cumsum(-1)
+            # The likeliest token has no mass before it, so one is always kept.
+            kept = int(((mass - likeliest < top_p) & (likeliest > 0)).sum())
+            if count == columns or kept < len(likeliest):
+                total = float(mass[kept - 1])
+            elif top_p == 1:
+                total = float(probabilities.sum())
+            else:
+                continue
+            place = int((mass <= draw * total).sum())
+            if place < kept or count == columns:
+                return int(order[min(place, kept - 1)])
+        raise AssertionError("all columns were sorted")
+
+
+def _likeliest(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """At most so many of the likeliest columns, sorted: their probabilities and numbers; equal ones by number."""
+    if count == len(probabilities):
+        return probabilities.sort(descending=True, stable=True)
+    values, places = probabilities.topk(count)
+    is_whole = values > values[-1]  # of those that equal the last one, some may be missing
+    places = places[is_whole].sort().values
+    values, order = probabilities[places].sort(descending=True, stable=True)
+    return values, places[order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -11,15 +12,15 @@ from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 
 
-def model_parser(says: str) -> Parser:
-    """A parser of a command that does as it says, with a trained model."""
+def model_parser(says: str, several: bool = False) -> Parser:
+    """A parser of a command that does as it says, with a trained model, or with several by name."""
     parser = Parser(description=says)
-    parser.add_argument(
-        "--model",
-        type=user_path,
-        required=True,
-        help="a trained stage's folder, such as runs/curriculum/instruction_tuning",
-    )
+    folder = "a trained stage's folder, such as runs/curriculum/instruction_tuning"
+    if several:
+        more = f"{folder}; repeatable as NAME=FOLDER, for models over the same experts, which are loaded once"
+        parser.add_argument("--model", type=str, action="append", required=True, help=more)
+    else:
+        parser.add_argument("--model", type=user_path, required=True, help=folder)
     parser.add_argument("--seed", type=int, default=0, help="of sampled text and of media")
     parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
     parser.add_argument("--top_p", type=float, default=1.0, help="share of the likeliest words that is sampled from")
@@ -39,8 +40,8 @@ def model_parser(says: str) -> Parser:
     return parser
 
 
-def open_pipeline(options: Namespace) -> Any:
-    """The :class:`~isthmus.inference.pipeline.Pipeline` that these options name."""
+def open_pipeline(options: Namespace, folder: Path | None = None) -> Any:
+    """The :class:`~isthmus.inference.pipeline.Pipeline` that these options name, or that of another folder."""
     from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
     from isthmus.inference.pipeline import Pipeline
@@ -48,7 +49,7 @@ def open_pipeline(options: Namespace) -> Any:
     hush()
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed, options.context)
     return Pipeline.open(
-        options.model,
+        folder or options.model,
         options.device,
         sampling,
         options.num_inference_steps,

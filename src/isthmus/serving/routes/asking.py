@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from isthmus.model import Reply
+from isthmus.model import AnyToAny, Reply
 from isthmus.serving.engine import Busy, Engine, Event, Job
 from isthmus.serving.errors import ApiError, api_error, invalid
 from isthmus.serving.limits import ServingLimits
@@ -91,12 +91,20 @@ class Asking:
         limits: caps on requests.
         name: of the model, which requests must name.
         metrics: counts tokens.
+        adapters: names of further models over the same experts, and what makes their prompts.
     """
 
     def __init__(
-        self, engine: Engine, prompts: PromptMaker, limits: ServingLimits, name: str, metrics: Metrics
+        self,
+        engine: Engine,
+        prompts: PromptMaker,
+        limits: ServingLimits,
+        name: str,
+        metrics: Metrics,
+        adapters: Mapping[str, PromptMaker] | None = None,
     ) -> None:
         self.engine, self.prompts, self.limits, self.name, self.metrics = engine, prompts, limits, name, metrics
+        self.models = {name: prompts, **(adapters or {})}
 
     async def begin(
         self, request: Request, read: Callable[[Request], Awaitable[tuple[Asked, Question]]]
@@ -119,14 +127,14 @@ class Asking:
         try:
             asked, question = await read(request)
             names = question.names
-            self._check(question)
-            prompt = await run_in_threadpool(self.prompts, question.chat, question.allowed)
+            prompts = self._prompts(question)
+            prompt = await run_in_threadpool(prompts, question.chat, question.allowed)
         except BaseException as error:
             self.engine.release()
             if isinstance(error, ApiError) or is_worded(error):
                 raise _renamed(api_error(error), names) from error
             raise
-        return asked, self._submit(question.chat, prompt, begun)
+        return asked, self._submit(question.chat, prompt, begun, getattr(request.state, "client", ""), prompts.model)
 
     async def whole(self, request: Request, run: Run) -> Reply:
         """The reply; if the client leaves, its slot is free before the next token.
@@ -161,21 +169,24 @@ class Asking:
             found = f"All places are taken. Try again in {busy.retry_after} s."
             raise ApiError(429, found, code="busy", headers={"Retry-After": str(busy.retry_after)}) from None
 
-    def _check(self, question: Question) -> None:
-        if question.chat.model != self.name:
-            found = f"model: found '{question.chat.model[:80]}'; this server has '{self.name}'. Fix: name that."
-            raise ApiError(404, found, "model", "model_not_found")
-        model = self.prompts.model
+    def _prompts(self, question: Question) -> PromptMaker:
+        """Of the model that a request names, which must take and make what the route needs."""
+        name = question.chat.model
+        if name not in self.models:
+            raise unknown_model(name, self.models)
+        model = self.models[name].model
         for verb, wanted, has in (("takes", question.takes, model.inputs), ("makes", question.makes, model.outputs)):
             if absent := [modality for modality in wanted if modality not in has]:
-                found = f"model: found '{self.name}', which {verb} {', '.join(['text', *has])}"
+                found = f"model: found '{name}', which {verb} {', '.join(['text', *has])}"
                 raise invalid(
                     f"{found}; expected one that {verb} {absent[0]}. Fix: ask another server, or leave this route.",
                     "model",
                     "unsupported_model",
                 )
 
-    def _submit(self, asked: ChatRequest, prompt: Prompt, begun: float) -> Run:
+        return self.models[name]
+
+    def _submit(self, asked: ChatRequest, prompt: Prompt, begun: float, client: str, model: AnyToAny) -> Run:
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -192,10 +203,18 @@ class Asking:
             asked.num_inference_steps,
             asked.guidance_scale,
             bool(asked.stream),
+            client=client,
+            model=model,
             begun=begun,
         )
         self.engine.submit(job)
         return Run(job, prompt, events)
+
+
+def unknown_model(name: str, models: Collection[str]) -> ApiError:
+    """The error of a request that names a model which isn't here."""
+    found = f"model: found '{name[:80]}'; this server has {', '.join(repr(each) for each in models)}. Fix: name that."
+    return ApiError(404, found, "model", "model_not_found")
 
 
 def server_event(data: Mapping[str, Any]) -> str:

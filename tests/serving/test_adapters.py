@@ -1,0 +1,82 @@
+"""Several models over the same experts in one server: each answers as if it were alone, and experts are held once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import torch
+from served import served
+
+from isthmus.backbones.base import Sampling
+from isthmus.cli.serve import named_folders
+from isthmus.inference.pipeline import Pipeline
+from isthmus.inference.same_experts import share_experts
+
+SAMPLING = Sampling(max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another bundle of the same experts, whose bridges and adapter say other things."""
+    model = Pipeline.open(bundle, "cpu").model
+    torch.manual_seed(7)
+    for names in model.owned().values():
+        for path in names.values():
+            weight = model.get_parameter(path)
+            weight.data += torch.randn_like(weight) * 0.3
+    # Beside the first, whose experts are found from there.
+    return model.save(bundle.parent / "second", "stage")
+
+
+async def asked(address: str, names: list[str]) -> list[Any]:
+    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        requests: dict[str, Any] = {
+            "messages": [{"role": "user", "content": "what do you say to a picture of it"}],
+            "modalities": ["text", "image"],
+            "extra_body": {"num_inference_steps": 2},
+        }
+        answers = [client.chat.completions.create(model=name, **requests) for name in names]
+        return [answer.choices[0].message for answer in await asyncio.gather(*answers)]
+
+
+def test_each_answers_as_alone(bundle: Path, second: Path) -> None:
+    def opened(folder: Path) -> Pipeline:
+        return Pipeline.open(folder, "cpu", SAMPLING)
+
+    expected = []
+    for folder in (bundle, second):
+        with served(opened(folder)) as address:
+            expected += asyncio.run(asked(address, ["tiny"]))
+    first, other = opened(bundle), opened(second)
+    assert share_experts(other.model, first.model) == []
+    assert first.model.input_side is not None and other.model.input_side is not None
+    assert [*first.model.input_side.encoders] == [*other.model.input_side.encoders]
+    words = [each.model.backbone.language_model.llm.get_input_embeddings().weight for each in (first, other)]
+    assert words[0].data_ptr() == words[1].data_ptr()
+    with served(first, adapters={"other": other}) as address:
+        found = asyncio.run(asked(address, ["tiny", "other", "tiny", "other"]))
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+            assert [model.id for model in client.models.list()] == ["tiny", "other"]
+            with pytest.raises(openai.NotFoundError, match="this server has 'tiny', 'other'"):
+                client.chat.completions.create(model="third", messages=[{"role": "user", "content": "a"}])
+    assert expected[0] != expected[1]
+    assert found == [expected[0], expected[1]] * 2
+
+
+def test_another_expert_is_said(bundle: Path) -> None:
+    first, other = Pipeline.open(bundle, "cpu").model, Pipeline.open(bundle, "cpu").model
+    other.backbone.language_model.dtype = torch.bfloat16
+    assert share_experts(other, first) == ["LLM CausalBackbone"]
+
+
+def test_names_of_models() -> None:
+    assert named_folders(["runs/a"], "mine") == {"mine": Path("runs/a")}
+    assert named_folders(["a=runs/a", "b=runs/b"], "mine") == {"a": Path("runs/a"), "b": Path("runs/b")}
+    with pytest.raises(ValueError, match="expected each as NAME=FOLDER"):
+        named_folders(["a=runs/a", "runs/b"], "mine")
+    with pytest.raises(ValueError, match="under a name of its own"):
+        named_folders(["a=runs/a", "a=runs/b"], "mine")
