@@ -174,6 +174,7 @@ class EncoderDecoderBackbone(ContinuousDecoder):
     ) -> tuple[Tensor, Callable[[Tensor, int], Tensor]]:
         from transformers import DynamicCache, EncoderDecoderCache
 
+        self._prepare_adapters(trains=False)
         memory = self._encode(self._embedded(batch, media), batch.mask)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
 

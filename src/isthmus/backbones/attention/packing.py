@@ -37,6 +37,11 @@ class Packer:
         self.__dict__.update(state)
         register()
 
+    @property
+    def is_tested(self) -> bool:
+        """Whether :meth:`fits` knows the answer."""
+        return self._fits is not None
+
     def fits(self, llm: Any) -> bool:
         """Whether this LLM's output for packed rows is right: tested once, on two short rows, with all layers.
 

@@ -183,7 +183,7 @@ class CausalDecoder(ContinuousDecoder):
     def _can_pack(self) -> bool:
         """Whether this LLM can run packed rows; if it can't, :attr:`packer` is None from now on."""
         if self.packer is not None:
-            if self.lora:
+            if self.lora and not self.packer.is_tested:
                 set_lora_dropout(self.llm, False)
             self.packer = self.packer if self.packer.fits(self.llm) else None
         return self.packer is not None

@@ -89,7 +89,6 @@ class ContinuousDecoder(PretrainedLanguageModel):
         owed, permitted = check_requests(1, [required], allowed, self.vocabulary)
         batch = self.laid_out(batch)
         (writer,) = self._writers(self._taken(batch), sampling, owed, permitted)
-        self._prepare_adapters(trains=False)
         prompt, run = self._opened(batch, media)
         return OpenAnswer(prompt, run, writer, Sampler(sampling, 1), self._forbidden(permitted))
 
@@ -102,9 +101,13 @@ class ContinuousDecoder(PretrainedLanguageModel):
 
         Args:
             answers: at most as many as slots, none of them finished; all others that had slots have left.
-            slots: of this LLM. Answers don't depend on each other as long as their number stays the same.
+            slots: of this LLM, whose weights mustn't change meanwhile. Answers don't depend on each other as long as
+                their number stays the same.
         """
         assert 0 < len(answers) <= slots.count and not any(answer.is_finished for answer in answers)
+        if not slots.is_prepared:
+            self._prepare_adapters(trains=False)
+            slots.is_prepared = True
         slots.keep_only(answers)
         begun = [answer for answer in answers if answer.last is not None]
         if begun:

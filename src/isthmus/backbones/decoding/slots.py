@@ -34,11 +34,13 @@ class Slots:
 
     Attributes:
         rows: of a pass over single tokens.
+        is_prepared: whether the LLM's adapter is set for answers, which takes a walk over all layers.
     """
 
     def __init__(self, count: int, kept: Kept | None = None) -> None:
         self.count = count
         self.rows = 1 if count == 1 else -(-count // EVEN) * EVEN
+        self.is_prepared = False
         self.kept = Kept(0) if kept is None else kept
         self._salt = uuid.uuid4().bytes
         self._lanes = Lanes()
