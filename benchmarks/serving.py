@@ -174,19 +174,20 @@ def measured(name: str, repetitions: int) -> dict[str, Any]:
 
 
 def turned(name: str, repetitions: int) -> dict[str, Any]:
-    """The second turn after a long one, with and without reuse of what the first one computed."""
+    """Two tokens of the second turn after a long one, with and without reuse of what the first one computed."""
     with serving(name, 1) as reusing, serving(name, 1, 0) as fresh:
         found: dict[str, list[float]] = {"with": [], "without": []}
         for round_ in range(repetitions + 1):
             for way, server in (("with", reusing), ("without", fresh)):
-                both = loaded(
-                    *server, 1, lambda number, at=2 * round_ + 1: second_turn(at + number), lambda n, _: n < 2
-                )
+                for turn in (0, 1):
+                    load = loaded(
+                        *server, 1, lambda _, at=2 * round_ + turn: second_turn(at), lambda asked, _: not asked
+                    )
                 if round_:
-                    found[way].append(both.firsts[1])
+                    found[way].append(load.seconds)
     return {
         "model": name,
-        "second turn's first token, s": statistics.median(found["with"]),
+        "second turn, s": statistics.median(found["with"]),
         "without reuse, s": statistics.median(found["without"]),
         "without / with": ratio(found["without"], found["with"]),
     }
