@@ -70,7 +70,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        prompts.reader.start()
+        for maker in (prompts, *makers.values()):
+            maker.reader.start()
         try:
             yield
         finally:
