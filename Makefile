@@ -71,11 +71,13 @@ test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `l
 test-gpu: $(VENV_TIMM)/.installed  ## compare every stage and an answer on a GPU with the CPU, in .venv-timm; prints a table
 	TRITON_INTERPRET=0 $(VENV_TIMM)/bin/python -m pytest -s -rs tests/gpu
 
-lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and shellcheck
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict, shellcheck, and the files for containers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run configs/engines/*.sh
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml compose.cuda.yaml
 
 format: $(VENV)/.installed-dev  ## sort imports and format
 	$(BIN)/ruff check --fix .
@@ -90,7 +92,7 @@ pocket: $(VENV)/.installed  ## train the embedded experts from nothing (an hour 
 	$(BIN)/python -m isthmus.pocket.train
 
 clean:  ## remove environments, builds, caches and runs; keeps checkpoints
-	rm -rf $(VENV) $(VENV_TIMM) build dist runs src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_TIMM) build dist checkpoints/pocket/dist runs src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: where the index offers a small CPU build of the tested version, pip takes that one.

@@ -1,7 +1,8 @@
-"""A hub on loopback: the routes of the real one that fetching a model uses, and the faults of networks."""
+"""A hub on loopback: the routes of the real one that fetching and pushing a model use, and the faults of networks."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -27,6 +28,7 @@ class Repository:
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
     licence: str = ""
+    private: bool = False
 
 
 class LoopbackHub:
@@ -38,6 +40,8 @@ class LoopbackHub:
         down: names of files that are answered by 500.
         wrong: names of files whose content differs from what the listing says.
         gated: repositories whose terms nobody has accepted.
+        token: that whoever pushes must have.
+        stored: large files that were pushed, by their SHA-256.
     """
 
     def __init__(self) -> None:
@@ -47,6 +51,8 @@ class LoopbackHub:
         self.down: set[str] = set()
         self.wrong: set[str] = set()
         self.gated: set[str] = set()
+        self.token = "hf_loopback"
+        self.stored: dict[str, bytes] = {}
 
     def add(self, repository: str, files: Mapping[str, bytes] | Path, revision: str = "main", licence: str = "") -> str:
         """Commits files, or all of a folder, to a revision; returns the commit."""
@@ -58,6 +64,11 @@ class LoopbackHub:
         own.revisions[revision] = commit
         own.licence = licence or own.licence
         return commit
+
+    def content(self, repository: str) -> dict[str, bytes]:
+        """A repository's files today."""
+        own = self.repositories[repository]
+        return own.files.get(own.revisions.get("main", ""), {})
 
     def fetched(self) -> list[str]:
         """Names of the files whose content was asked for, in order."""
@@ -93,6 +104,67 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_PUT(self) -> None:
+        self.requests_of("PUT")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.hub.stored[self.path.rpartition("/")[2]] = content
+        self._json({})
+
+    def do_POST(self) -> None:
+        path = self.requests_of("POST")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+            self._refuse(401, "Unauthorized")
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif re.fullmatch(r"/api/models/[^/]+/[^/]+/preupload/main", path):
+            named = [file["path"] for file in json.loads(body)["files"]]
+            modes = [(name, "lfs" if name.endswith(LARGE) else "regular") for name in named]
+            files = [{"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes]
+            self._json({"files": files})
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            host = f"http://{self.headers['Host']}"
+            wanted = json.loads(body)["objects"]
+            actions = [{"upload": {"href": f"{host}/lfs/{own['oid']}"}} for own in wanted]
+            objects = [own | {"actions": action} for own, action in zip(wanted, actions, strict=True)]
+            self._json({"transfer": "basic", "objects": objects})
+        elif commit := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
+            self._commit(commit[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self._refuse(404, "EntryNotFound")
+
+    def requests_of(self, method: str) -> str:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{method} {path}")
+        return path
+
+    def _create(self, wanted: dict[str, Any]) -> None:
+        name = "/".join(filter(None, (wanted.get("organization"), wanted["name"])))
+        told = {"url": f"http://{self.headers['Host']}/{name}"}
+        if name in self.hub.repositories:
+            self._json(told, 409)
+            return
+        private = bool(wanted.get("private")) or wanted.get("visibility") == "private"
+        self.hub.add(name, {".gitattributes": b"*.safetensors filter=lfs"})
+        self.hub.repositories[name].private = private
+        self._json(told)
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        files = dict(self.hub.content(name))
+        for line in lines:
+            own = line["value"]
+            match line["key"]:
+                case "file":
+                    files[own["path"]] = base64.b64decode(own["content"])
+                case "lfsFile":
+                    files[own["path"]] = self.hub.stored[own["oid"]]
+                case "deletedFile":
+                    del files[own["path"]]
+        commit = self.hub.add(name, files)
+        self._json({"commitUrl": f"http://{self.headers['Host']}/{name}/commit/{commit}", "commitOid": commit})
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -173,7 +245,7 @@ class Handler(BaseHTTPRequestHandler):
         ).items():
             self.send_header(name, own)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from isthmus.cli import serve
+from isthmus.cli import demo, serve
 from isthmus.cli.experts import command as experts
 from isthmus.cli.parsing.model import model_parser, open_pipeline
 from isthmus.cli.parsing.parser import Parser
@@ -114,11 +114,15 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("answer one request", _generate_parser, _generate),
     "chat": Command("talk to a trained model", _chat_parser, _chat),
     "serve": Command("answer over HTTP, as OpenAI's clients ask", serve.parser, serve.run),
+    "demo": Command(
+        "open a trained model in a browser; train the embedded one first if need be", demo.parser, demo.run
+    ),
     "parts": Command("list encoders, projectors, backbones, generators and formats of sets", _parts_parser, _parts),
     "experts": Command("list the experts that a config needs, and fetch them", experts.parser, experts.run),
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
     "runs": Command("list runs with their stages, data, steps and figures", listing.parser, listing.run),
     "compare": Command("how two runs' configs and figures differ", comparing.parser, comparing.run),
     "export": Command("hand a trained model on, as one folder or file", bundles.export_parser, bundles.run_export),
+    "push": Command("hand a trained model on, as a repository on the hub", bundles.push_parser, bundles.run_push),
     "import": Command("take a model that others have trained", bundles.import_parser, bundles.run_import),
 }

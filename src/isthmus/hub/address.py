@@ -118,6 +118,31 @@ def _commit(repository: str, revision: str) -> str:
 
 
 @contextmanager
+def pushing(repository: str) -> Iterator[None]:
+    """Words what the hub's library raises in a block that writes to a repository.
+
+    Raises:
+        ValueError: the hub refuses, or can't be reached.
+    """
+    from huggingface_hub import constants, errors, is_offline_mode
+
+    unreachable: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]  # see told
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise ValueError(f"{repository}: {error}. Fix: correct the name.") from error
+    except (errors.OfflineModeIsEnabled, errors.HfHubHTTPError, unreachable, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        fix = "look to the network, and run this again"
+        if is_offline_mode():
+            fix = "unset HF_HUB_OFFLINE"
+        elif status in (401, 403):
+            fix = f"log in by `hf auth login` with a token that may write to {repository}"
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{repository}: {constants.ENDPOINT} took nothing ({reason}). Fix: {fix}.") from error
+
+
+@contextmanager
 def told(what: str) -> Iterator[None]:
     """Words what the hub's library raises in the block.
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from isthmus import __version__
 from isthmus.backbones.adapters.lora import LoraSettings
 from isthmus.backbones.owned_state import State
 from isthmus.cache.fingerprint import fingerprint
@@ -62,6 +63,7 @@ def write_bundle(
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "stage": stage,
+        "made_by": {"isthmus": __version__, "torch": torch.__version__},
         "experts": described(experts),
         "components": digests,
         "configuration": pinned(configuration),

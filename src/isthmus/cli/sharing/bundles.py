@@ -1,4 +1,4 @@
-"""``isthmus export`` and ``isthmus import FILE``: a trained model on its way to others, and theirs to us."""
+"""``isthmus export``, ``push`` and ``import FILE``: a trained model on its way to others, and theirs to us."""
 
 from __future__ import annotations
 
@@ -28,14 +28,10 @@ def run_export(options: Namespace) -> None:
     Raises:
         ValueError: see :func:`isthmus.model.sharing.export.export`.
     """
-    from isthmus.cli.parts import all_parts
-    from isthmus.cli.runs.results import figures_of
     from isthmus.model.bundle import read_manifest
     from isthmus.model.sharing.export import export
 
-    published = {part.name: part.card.weights for part in all_parts()}
-    figures = [f"{name}: {told}" for name, told in figures_of(options.model.parent).items()]
-    out = export(options.model, options.out, options.license, figures, published, options.dtype)
+    out = export(options.model, options.out, options.license, *_known(options.model), options.dtype)
     files = [out] if out.is_file() else list(out.iterdir())
     size = sum(file.stat().st_size for file in files) / 1e6
     parts = len(read_manifest(options.model)["components"])
@@ -43,6 +39,43 @@ def run_export(options: Namespace) -> None:
     if options.license is None:
         print("licence:  the card says that none is stated; --license states yours")
     print(f"import:   isthmus import {out} --experts_root FOLDER")
+
+
+def _known(model: Path) -> tuple[list[str], dict[str, str]]:
+    """For a model's card: its run's figures, and by class the licence of published weights."""
+    from isthmus.cli.parts import all_parts
+    from isthmus.cli.runs.results import figures_of
+
+    figures = [f"{name}: {told}" for name, told in figures_of(model.parent).items()]
+    return figures, {part.name: part.card.weights for part in all_parts()}
+
+
+def push_parser() -> Parser:
+    """The options of ``isthmus push``."""
+    made = Parser(description="Commits what `isthmus export` writes to a repository on the Hugging Face hub.")
+    made.add_argument("model", type=user_path, help="a trained stage's folder")
+    made.add_argument("repository", type=str, help="org/name; it is made where it isn't there, and private")
+    made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
+    made.add_argument("--dtype", type=Dtype | None, help="of the stored weights; bfloat16 halves float32's file")
+    made.add_argument("--public", action="store_true", help="a new repository is open to all")
+    return made
+
+
+def run_push(options: Namespace) -> None:
+    """Pushes, and says where it is.
+
+    Raises:
+        ValueError: see :func:`isthmus.model.sharing.push.push`.
+    """
+    from isthmus.model.sharing.push import push
+
+    known = _known(options.model)
+    found = push(options.model, options.repository, options.license, *known, options.dtype, options.public)
+    print(f"pushed: {found}")
+    if options.license is None:
+        print("licence: the card says that none is stated; --license states yours")
+    name = options.repository.rpartition("/")[2]
+    print(f"others:  hf download {options.repository} --local-dir {name}; isthmus import {name} --experts_root FOLDER")
 
 
 def import_parser() -> Parser:

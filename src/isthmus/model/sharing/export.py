@@ -48,27 +48,54 @@ def export(
     Raises:
         ValueError: the folder isn't a trained model's or is damaged, or ``out`` is there already or can't be written.
     """
-    state = read_components(folder)  # damage shows here, and not at whoever gets it
-    manifest = read_manifest(folder)
-    licences = _licences(folder, manifest, published or {})
-    manifest = without_paths(manifest)
-    name = out.stem if out.suffix == ENDING else out.name
     if out.exists() or (out.suffix and out.suffix != ENDING):
         found = "something of that name" if out.exists() else f"the ending {out.suffix}"
         raise ValueError(
             f"{out}: found {found}; expected a new folder, or a new file NAME{ENDING}. Fix: choose another."
         )
-    if dtype is None:
-        files = {f"{component}.safetensors": (folder / f"{component}.safetensors").read_bytes() for component in state}
-    else:
-        files, manifest["components"] = components_as_files(state, getattr(torch, dtype))
-    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
-    files[CARD] = model_card(name, manifest, state, licences, license, figures).encode()
+    name = out.stem if out.suffix == ENDING else out.name
+    files = exported_files(folder, name, license, figures, published, dtype, out.name)
     if out.suffix == ENDING:
         pack(files, out)
     else:
         write_folder(out, files)
     return out
+
+
+def exported_files(
+    folder: Path,
+    name: str,
+    license: str | None,
+    figures: Sequence[str],
+    published: Mapping[str, str] | None,
+    dtype: Dtype | None,
+    home: str,
+) -> dict[str, bytes]:
+    """The files of :func:`export`, by name.
+
+    Args:
+        folder: the trained stage's. See :func:`export` for what isn't here.
+        name: of the model, for its card.
+        license: of what was learnt.
+        figures: lines of what was measured.
+        published: licences by class.
+        dtype: what the weights are stored in.
+        home: where whoever gets it finds it: a file, a folder, or a repository on the hub.
+
+    Raises:
+        ValueError: the folder isn't a trained model's, or is damaged.
+    """
+    state = read_components(folder)  # damage shows here, and not at whoever gets it
+    manifest = read_manifest(folder)
+    licences = _licences(folder, manifest, published or {})
+    manifest = without_paths(manifest)
+    if dtype is None:
+        files = {f"{component}.safetensors": (folder / f"{component}.safetensors").read_bytes() for component in state}
+    else:
+        files, manifest["components"] = components_as_files(state, getattr(torch, dtype))
+    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    files[CARD] = model_card(name, manifest, state, licences, license, figures, home, files).encode()
+    return files
 
 
 def without_paths(manifest: Mapping[str, Any]) -> dict[str, Any]:

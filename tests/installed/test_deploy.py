@@ -1,0 +1,81 @@
+"""The files for containers agree with the package: what they copy, call, read and draw is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isthmus.cli import serve
+from isthmus.serving.metrics import Metrics
+
+
+def service(repository: Path, name: str) -> dict[str, Any]:
+    return yaml.safe_load((repository / "compose.yaml").read_text())["services"][name]
+
+
+def test_the_image_is_given_all_that_the_wheels_are_made_of(repository: Path) -> None:
+    dockerfile = (repository / "Dockerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    wanted = {*project["tool"]["hatch"]["build"]["only-include"], project["project"]["readme"], "pyproject.toml"}
+    assert {name.removesuffix("/isthmus") for name in wanted} | {"LICENSE", "checkpoints/pocket"} <= copied
+    kept = {line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied <= kept and all((repository / name).exists() for name in copied)
+
+
+def test_the_image_serves_as_nobody_in_particular_and_tells_its_health(repository: Path) -> None:
+    lines = (repository / "Dockerfile").read_text().splitlines()
+    command = next(json.loads(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD "))
+    options = serve.parser().parse_args(command[1:])
+    assert command[0] == "serve" and options.host == "0.0.0.0" and str(options.model) == "/model"
+    assert f"EXPOSE {options.port}" in lines and "USER 10001" in lines
+    (health,) = (line for line in lines if "/health" in line)
+    assert f"http://127.0.0.1:{options.port}/health" in health
+    own = service(repository, "isthmus")
+    assert own["volumes"][0].endswith(":/model:ro") and own["read_only"]
+    assert int(own["stop_grace_period"].removesuffix("s")) > options.timeout
+    for name in ("isthmus", "prometheus", "grafana"):
+        assert all(port.startswith("127.0.0.1:") for port in service(repository, name)["ports"])
+
+
+def test_prometheus_reads_the_server_and_grafana_reads_prometheus(repository: Path) -> None:
+    (job,) = yaml.safe_load((repository / "deploy/prometheus.yml").read_text())["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["isthmus:8000"]}] and service(repository, "isthmus")
+    provisioning = repository / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
+    port = service(repository, "prometheus")["ports"][0].rpartition(":")[2]
+    assert source["url"] == f"http://prometheus:{port}"
+    (provider,) = yaml.safe_load((provisioning / "dashboards/isthmus.yaml").read_text())["providers"]
+    mounted = dict(volume.split(":")[:2] for volume in service(repository, "grafana")["volumes"])
+    folder = next(own for own, inside in mounted.items() if inside == provider["options"]["path"])
+    (board,) = (repository / folder).glob("*.json")
+    home = service(repository, "grafana")["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/{board.name}"
+    for mounts in (service(repository, "prometheus")["volumes"], service(repository, "grafana")["volumes"]):
+        assert all((repository / mount.split(":")[0]).exists() for mount in mounts if mount.startswith("./"))
+
+
+def test_the_dashboard_draws_figures_that_the_server_has(repository: Path) -> None:
+    metrics = Metrics(lambda: {"waiting": 0})
+    metrics.requests.labels("/v1/models", "200").inc()
+    metrics.seconds.labels("/v1/models").observe(1)
+    metrics.tokens.labels("prompt").inc()
+    told = re.findall(r"^(\w+)\{(.*)\}", metrics.text().decode(), re.MULTILINE)
+    labels = {name: {pair.partition("=")[0] for pair in pairs.split(",")} for name, pairs in told}
+    board = json.loads((repository / "deploy/grafana/dashboards/isthmus.json").read_text())
+    drawn = set()
+    for panel in board["panels"]:
+        assert panel["datasource"]["uid"] == "prometheus"
+        for target in panel["targets"]:
+            named = set(re.findall(r"isthmus_\w+", target["expr"]))
+            assert named <= labels.keys(), target["expr"]
+            drawn |= named
+            used = {name for group in re.findall(r"by \(([\w, ]+)\)", target["expr"]) for name in group.split(", ")}
+            assert all(used <= labels[name] for name in named), target["expr"]
+    own = {name for name in labels if not name.endswith(("_created", "_count", "_sum"))}
+    assert drawn == own  # a figure that nobody draws is missing in the dashboard
