@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 from served import served, wait_for
 
+from isthmus.data.conversations.schema import parse_conversation
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.web.talks import root
 
@@ -113,7 +116,11 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
     page.get_by_text("Conversation", exact=True).last.click()
     with page.expect_download() as saved:
         page.get_by_text("Save the conversation").click()
-    assert saved.value.suggested_filename == "conversation.zip"
+    with zipfile.ZipFile(saved.value.path()) as archive:
+        kept = json.loads(archive.read("conversation.json"))
+        named = [item[item["type"]] for turn in kept["messages"] for item in turn["content"] if item["type"] != "text"]
+        assert len(named) == 2 and set(named) < set(archive.namelist())
+    assert parse_conversation(kept, "saved", captions_required=False).messages[0].role == "user"
 
     page.locator("#isthmus-new").click()
     expect(page.locator(NOTE)).to_have_count(0)

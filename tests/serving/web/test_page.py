@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from served import served
+from served import LIMITS, served, wait_for
 
 from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.app import create_app
 from isthmus.serving.keys import Keys
+from isthmus.serving.server import Server
 from isthmus.serving.web.talks import Talks, root
 
 JOIN = "/gradio_api/queue/join"
@@ -33,7 +36,7 @@ def test_the_page_needs_no_network_and_tells_what_is_loaded(paged: str) -> None:
     assert response.status_code == 200 and "default-src 'none'" in policy and "http" not in policy
     assert response.headers["x-frame-options"] == "DENY" and "access-control-allow-origin" not in response.headers
     page = response.text
-    assert "ImageBind" in page and "Licence" in page and "Any-to-any matrix" in page and "[0.20, 0.80]" in page
+    assert "ImageBind" in page and "Licence" in page and "Any-to-any matrix" in page and "0.500 [0.20, 0.80]" in page
     assert str(root()) not in page and "fonts.googleapis" not in page
     gallery = httpx.get(f"{paged}/app/gallery")
     assert gallery.text == "<p>made</p>" and "sandbox" in gallery.headers["content-security-policy"]
@@ -69,6 +72,19 @@ def test_a_key_is_asked_for_as_a_password(opened: Pipeline, tmp_path: Path) -> N
         assert httpx.get(f"{address}/", auth=("anyone", "sesame")).status_code == 401
         assert httpx.get(f"{address}/", auth=("anyone", "open sesame")).status_code == 200
         assert httpx.post(address + JOIN, json={}).status_code == 401
+
+
+def test_an_open_page_does_not_keep_a_stopping_server(opened: Pipeline) -> None:
+    server = Server(create_app(opened, "tiny", LIMITS, has_page=True), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with httpx.stream("GET", f"{address}/gradio_api/heartbeat/page", timeout=60) as heartbeat:
+        assert next(heartbeat.iter_text()).startswith("data: ALIVE")
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def test_conversations_are_forgotten_with_their_files(monkeypatch: pytest.MonkeyPatch) -> None:

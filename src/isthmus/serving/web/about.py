@@ -53,10 +53,11 @@ def about(model: AnyToAny, name: str, loaded: Loaded) -> str:
         code, weights = (card.code, card.weights) if isinstance(card, PartCard) else ("not told", "not told")
         checkpoint = manifest.get("experts", {}).get(role, {}).get("checkpoint", "not told")
         rows.append((role.replace(".", " of "), type(expert).__name__, str(checkpoint), code, weights))
-    heads = ("Role", "Expert", "Checkpoint", "Licence of its code", "Weights")
+    heads = ("Role", "Expert", "Checkpoint", "Licence of its code", "Licence of its published weights")
     return (
         f'<section class="isthmus-about"><h2>{escape(name)}</h2>{_facts(facts)}<h2>Experts</h2>'
-        "<p>They are frozen; what was trained are the bridges between them.</p>"
+        "<p>They are frozen; what was trained are the bridges between them. A checkpoint that isn't a published one "
+        "has the licence of whoever trained it.</p>"
         f"{_table('Experts that are loaded', heads, rows)}</section>"
     )
 
@@ -91,7 +92,7 @@ def _share(figures: dict[str, Any], name: str) -> str:
         return "–"
     low, high = figures.get("interval", {}).get(name, (None, None))
     between = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{figures[name]:.2f}{between}"
+    return f"{figures[name]:.3f}{between}"
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:

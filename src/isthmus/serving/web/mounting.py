@@ -109,7 +109,7 @@ def mount_app(
         mcp_server=False,
         theme=gr.themes.Default(font=font, font_mono=("ui-monospace", "monospace")),
         css=static("style.css"),
-        head=f"<script>{static('clouds.js')}</script>",
+        head=f"<script>{static('clouds.js')}{static('roles.js')}</script>",
     )
     mounted = app.router.routes.pop()
     assert isinstance(mounted, Mount), "Gradio is mounted last"

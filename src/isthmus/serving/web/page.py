@@ -130,9 +130,9 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
     chat.retry(again_from, [turns, *settings.controls], **asks)
     again.click(again_from, [turns, *settings.controls], **asks)
     chat.edit(edit, settings.controls, **asks)
-    new.click(clear, **(asks | {"queue": False}))
-    chat.clear(clear, **(asks | {"queue": False}))
-    stop.click(halt, queue=False, show_progress="hidden", api_visibility="private")
+    new.click(clear, **asks)
+    chat.clear(clear, **asks)
+    stop.click(halt, **(asks | {"outputs": None}))
 
 
 def _who(request: gr.Request) -> Page:
@@ -156,7 +156,7 @@ def _pictures(takes: list[str], box: gr.MultimodalTextbox) -> None:
                         layers=False,
                         canvas_size=(320, 320),
                         fixed_canvas=True,
-                        brush=gr.Brush(24, colors=["#ffffff", "#e03030", "#30c030", "#4060ff", "#000000"]),
+                        brush=gr.Brush(24, colors=["#e03030", "#20a020", "#4060ff", "#9a9a9a"], color_mode="fixed"),
                         elem_id="isthmus-canvas",
                     )
                     gr.Button("Add the drawing to the message", size="sm").click(

@@ -10,6 +10,8 @@ import gradio as gr
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.limits import ServingLimits
 
+OWN = "0: each one's own."
+
 
 class Settings:
     """The controls, drawn where it is made.
@@ -26,26 +28,37 @@ class Settings:
             choices, label="The answer must hold", info="With none chosen the model decides."
         )
         with gr.Row():
-            self.seed = gr.Number(sampling.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=120)
+            self.seed = gr.Number(sampling.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=240)
             self.temperature = gr.Slider(
-                0, 2, sampling.temperature, step=0.05, label="Temperature", info="0 takes the likeliest word."
+                0,
+                2,
+                sampling.temperature,
+                step=0.05,
+                label="Temperature",
+                info="0 takes the likeliest word.",
+                min_width=240,
             )
             self.tokens = gr.Slider(
-                1, limits.tokens, min(sampling.max_new_tokens, limits.tokens), step=1, label="Longest answer, tokens"
+                1,
+                limits.tokens,
+                min(sampling.max_new_tokens, limits.tokens),
+                step=1,
+                label="Longest answer, tokens",
+                min_width=240,
             )
         with gr.Row():
             self.steps = gr.Number(
-                pipeline.num_inference_steps,
+                pipeline.num_inference_steps or 0,
                 label="Steps of generators",
-                info="Empty: each one's own.",
+                info=OWN,
                 precision=0,
-                minimum=1,
+                minimum=0,
                 maximum=limits.inference_steps,
             )
             self.guidance = gr.Number(
-                pipeline.guidance_scale,
+                pipeline.guidance_scale or 0,
                 label="Guidance of generators",
-                info="Empty: each one's own.",
+                info=OWN,
                 minimum=0,
                 maximum=100,
             )
@@ -64,14 +77,14 @@ class Settings:
         steps: float | None,
         guidance: float | None,
     ) -> dict[str, Any]:
-        """The fields of a request; those that are left empty aren't in it."""
+        """The fields of a request; those that aren't set aren't in it."""
         chosen = [each for each in required or [] if each != "text" or len(required or []) == 1]
         given = {
             "modalities": chosen or None,
             "seed": int(seed or 0),
             "temperature": temperature,
             "max_tokens": None if tokens is None else int(tokens),
-            "num_inference_steps": None if steps is None else int(steps),
-            "guidance_scale": guidance,
+            "num_inference_steps": int(steps) if steps else None,
+            "guidance_scale": guidance or None,
         }
         return {name: value for name, value in given.items() if value is not None}
