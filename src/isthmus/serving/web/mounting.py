@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 from starlette.routing import Match, Mount
@@ -121,9 +122,11 @@ def mount_app(
     @asynccontextmanager
     async def lifespan(whole: FastAPI) -> AsyncIterator[Any]:
         async with before(whole) as state:
+            tidying = asyncio.create_task(_tidying(talks))
             try:
                 yield state
             finally:
+                tidying.cancel()
                 talks.close()
 
     app.router.lifespan_context = lifespan
@@ -134,6 +137,13 @@ def mount_app(
         gradio_app.stop_event.set()
 
     return leave
+
+
+async def _tidying(talks: Talks) -> None:
+    """Removes the files of pages that were closed, though nobody comes after them."""
+    while True:
+        await asyncio.sleep(60)
+        await run_in_threadpool(talks.tidy)
 
 
 def is_page(method: str, path: str) -> bool:

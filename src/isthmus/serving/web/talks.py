@@ -174,6 +174,11 @@ class Talks:
             found = [talk for talk in self._talks.values() if secrets.compare_digest(talk.folder.name.encode(), given)]
         return found[0] if found else None
 
+    def tidy(self) -> None:
+        """Forgets what belongs to pages that were closed long enough ago."""
+        with self._lock:
+            self._tidy()
+
     def close(self) -> None:
         """Forgets all."""
         with self._lock:
