@@ -76,6 +76,11 @@ class Case:
     says: str = field(default="", repr=False)
     leaves: bool = False
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it goes to what a page uses, whose errors Gradio words."""
+        return b"/gradio_api/" in self.pieces[0][:40]
+
 
 class Cases:
     """Makes cases; the seed fixes which.

@@ -58,7 +58,7 @@ def exchanged(port: int, case: Case) -> Outcome:
     fault = "" if is_closed else "it hangs"
     if any(status >= 500 for status in statuses):
         fault = "a 5xx"
-    elif len(statuses) == 1 and statuses[0] >= 400 and not _is_error(data):
+    elif len(statuses) == 1 and statuses[0] >= 400 and not case.is_page and not _is_error(data):
         fault = "another form than that of errors"
     return Outcome(case, statuses, fault, time.monotonic() - begun)
 

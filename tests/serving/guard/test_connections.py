@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from served import LIMITS
+from served import LIMITS, wait_for
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 
@@ -72,6 +72,20 @@ def test_nonsense_in_the_middle_of_an_answer(address: str) -> None:
         connection.sendall(HEAD + f"Content-Length: {len(data)}\r\n\r\n".encode() + data + b"\0nonsense\r\n\r\n")
         assert ends(connection).startswith(b"HTTP/1.1 200")
     assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_an_upload_for_a_page_that_breaks_off(serving: Any, caplog: pytest.LogCaptureFixture) -> None:
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="../a.wav"\r\n\r\nRIFF'
+    with serving(has_page=True) as address:
+        with connected(address) as late:
+            late.sendall(head + part)
+            assert ends(late).startswith(b"HTTP/1.1 408")
+        with connected(address) as leaves:
+            leaves.sendall(head + part)
+        wait_for(lambda: 'status="408"} 2.0' in httpx.get(f"{address}/metrics").text)
+    assert "Traceback" not in caplog.text
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -114,6 +114,8 @@ def mount_app(
     )
     mounted = app.router.routes.pop()
     assert isinstance(mounted, Mount), "Gradio is mounted last"
+    assert isinstance(mounted.app, FastAPI)
+    mounted.app.add_exception_handler(ClientDisconnect, _broken_off)
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=file_routes(talks, loaded))
     inner.mount("/", mounted.app)
     app.router.routes.append(Pages(Gate(inner, keys, limits)))
@@ -144,6 +146,12 @@ async def _tidying(talks: Talks) -> None:
     while True:
         await asyncio.sleep(60)
         await run_in_threadpool(talks.tidy)
+
+
+async def _broken_off(request: Request, error: Exception) -> JSONResponse:
+    """For a body that came too slowly, or whose client left; Gradio would answer 500, and log it as a bug."""
+    told = ApiError(408, "body: not all of it came in time. Fix: send it faster.", code="timeout")
+    return JSONResponse(told.body, told.status)
 
 
 def is_page(method: str, path: str) -> bool:
