@@ -19,6 +19,9 @@ from isthmus.serving.web.showing import show
 from isthmus.serving.web.talks import Shown, Talk, Turn
 from isthmus.types import Media
 
+STAGES = {"reading": "Reading", "waiting": "Waiting for a place", "decoding": "Writing", "media": "Making media"}
+"""Stage of a job -> what the page says of it."""
+
 
 async def answered(asking: Asking, request: Request, talk: Talk, options: Mapping[str, Any]) -> AsyncGenerator[str]:
     """Answers a conversation's last turn; yields a status line whenever the page should be drawn anew.
@@ -85,10 +88,11 @@ def _note(reply: Reply, options: Mapping[str, Any], seconds: float) -> str:
 
 
 def _status(talk: Talk, begun: float) -> str:
-    """What is being done; only its words are read aloud, and its seconds count silently."""
-    stage = getattr(talk.job, "stage", "waiting") if talk.job is not None else "reading"
-    doing = escape(
-        {"reading": "Reading", "waiting": "Waiting for a place", "decoding": "Writing", "media": "Making media"}[stage]
-    )
-    seconds = time.monotonic() - begun
-    return f'{doing} <span aria-hidden="true">{seconds:.0f} s</span><progress aria-hidden="true"></progress>'
+    """What is being done; its words are read aloud, and its seconds and steps count silently."""
+    stage = "reading" if talk.job is None else talk.job.stage
+    doing, value = STAGES[stage], ""
+    if stage == "media" and talk.step is not None:
+        word, done, total = talk.step
+        doing, value = f"Making the {escape(word)}", f' value="{done}" max="{total}"'
+    seconds = f'<span aria-hidden="true">{time.monotonic() - begun:.0f} s</span>'
+    return f'{doing} {seconds}<progress aria-hidden="true"{value}></progress>'

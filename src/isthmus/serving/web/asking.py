@@ -17,6 +17,7 @@ from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.routes.asking import Asking, Question
 from isthmus.serving.schema import ChatRequest, read_json
 from isthmus.serving.web.talks import Talk
+from isthmus.types import Modality
 from isthmus.worded import is_worded
 
 TICK = 0.5
@@ -42,7 +43,12 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
         return None, Question(await run_in_threadpool(read_json, body, ChatRequest))
 
     _, run = await asking.begin(request, read)
-    talk.job = run.job
+    talk.job, talk.step = run.job, None
+
+    def stepped(modality: Modality, done: int, total: int) -> None:
+        talk.step = modality.spec.word, done, total
+
+    run.job.on_step = stepped
     try:
         event: Event | None = None
         while not isinstance(event, Reply | BaseException):

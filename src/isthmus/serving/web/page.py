@@ -69,7 +69,7 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
         examples=[{"text": each.says, "display_text": each.says} for each in chatting.examples],
         placeholder="Write, drop or record something below, or begin with one of these.",
     )
-    status = gr.HTML("", elem_id="isthmus-status")
+    status = gr.HTML("", html_template='<div role="status">${value}</div>', elem_id="isthmus-status")
     box = gr.MultimodalTextbox(
         label="Your message",
         show_label=False,

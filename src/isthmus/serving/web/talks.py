@@ -99,6 +99,7 @@ class Talk:
         self.job: Job | None = None
         self.is_busy = False
         self.was_stopped = False
+        self.step: tuple[str, int, int] | None = None  # of a generator: its medium, steps done, steps in all
         self.left: float | None = None
 
     def messages(self) -> list[dict[str, Any]]:
