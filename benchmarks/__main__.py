@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import quieten
 
-NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving")
+NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load")
 
 
 def main() -> None:
@@ -66,7 +66,11 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
         case "serving":
             from benchmarks import serving
 
-            serving.run(min(repetitions, 3), form)
+            serving.run(min(repetitions, 3))
+        case "serving_load":
+            from benchmarks import serving
+
+            serving.run_load(form)
 
 
 if __name__ == "__main__":

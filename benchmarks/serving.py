@@ -78,7 +78,7 @@ def _serve(name: str, slots: int, kept: int, threads: int, told: Connection) -> 
 
     torch.set_num_threads(threads)
     server = uvicorn.Server(
-        configured(create_app(MODELS[name](), "isthmus", ServingLimits(slots=slots)), "127.0.0.1", 0)
+        configured(create_app(MODELS[name](), "isthmus", ServingLimits(slots=slots, kept=kept)), "127.0.0.1", 0)
     )
     startup = server.startup
 
@@ -223,11 +223,18 @@ def endured(name: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def run(repetitions: int = 3, form: str = "short") -> Path:
-    """Both models; SmolLM2 where its folder is."""
-    names = [name for name in MODELS if (name != next(iter(MODELS)) or SMOLLM.is_dir())]
-    rows = [measured(name, repetitions) for name in names]
-    report("serving", rows, clients=CLIENTS, tokens=TOKENS)
-    report("serving_turns", [turned(name, repetitions) for name in names[:1]])
-    lasting = [endured(name, 120.0 if form == "long" else 20.0) for name in names]
-    return report("serving_load", lasting, clients=CLIENTS)
+def run(repetitions: int = 3) -> Path:
+    """Throughput and reuse, of both models; of SmolLM2 where its folder is."""
+    report("serving_turns", [turned(name, repetitions) for name in present()[:1]])
+    return report("serving", [measured(name, repetitions) for name in present()], clients=CLIENTS, tokens=TOKENS)
+
+
+def run_load(form: str = "short") -> Path:
+    """A long load, of both models."""
+    rows = [endured(name, 120.0 if form == "long" else 20.0) for name in present()]
+    return report("serving_load", rows, clients=CLIENTS, tokens=TOKENS)
+
+
+def present() -> list[str]:
+    """The models whose folders are here."""
+    return [name for name in MODELS if name != next(iter(MODELS)) or SMOLLM.is_dir()]
