@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from isthmus.serving.app import Door
+from isthmus.serving.guard.allocator import bound_allocator
 from isthmus.serving.guard.connections import HEAD_BYTES, BoundedProtocol
 from isthmus.serving.limits import ServingLimits
 
@@ -62,6 +63,7 @@ def serve(app: Door, host: str, port: int, has_keys: bool, limits: ServingLimits
         has_keys: whether clients must have a key.
         limits: of connections.
     """
+    bound_allocator()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if host not in LOOPBACK and not has_keys:
         logging.getLogger(__name__).warning("%s: whoever reaches this address may use it; --api_keys limits that", host)
