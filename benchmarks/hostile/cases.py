@@ -79,7 +79,7 @@ class Case:
     @property
     def is_page(self) -> bool:
         """Whether it goes to what a page uses, whose errors Gradio words."""
-        return b"/gradio_api/" in self.pieces[0][:40]
+        return any(path in self.pieces[0][:40] for path in (b"/gradio_api/", b" /assets/", b" /static/"))
 
 
 class Cases:

@@ -88,6 +88,15 @@ def test_an_upload_for_a_page_that_breaks_off(serving: Any, caplog: pytest.LogCa
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.parametrize("body", ['"\\ud800"', "1e999", '{"secret": "\\ud83d"}', "null", "[]"])
+def test_a_page_body_that_json_cannot_repeat(body: str, serving: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(has_page=True) as address:
+        headers = {"content-type": "application/json"}
+        response = httpx.post(f"{address}/gradio_api/queue/join", content=body, headers=headers)
+        assert (response.status_code, set(response.json())) == (400, {"error"})
+    assert "Traceback" not in caplog.text and "secret" not in response.text
+
+
 @pytest.fixture
 def crowded(serving: Any) -> Iterator[str]:
     from dataclasses import replace

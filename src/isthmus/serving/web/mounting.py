@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match, Mount
@@ -116,6 +117,7 @@ def mount_app(
     assert isinstance(mounted, Mount), "Gradio is mounted last"
     assert isinstance(mounted.app, FastAPI)
     mounted.app.add_exception_handler(ClientDisconnect, _broken_off)
+    mounted.app.add_exception_handler(RequestValidationError, _malformed)
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=file_routes(talks, loaded))
     inner.mount("/", mounted.app)
     app.router.routes.append(Pages(Gate(inner, keys, limits)))
@@ -151,6 +153,12 @@ async def _tidying(talks: Talks) -> None:
 async def _broken_off(request: Request, error: Exception) -> JSONResponse:
     """For a body that came too slowly, or whose client left; Gradio would answer 500, and log it as a bug."""
     told = ApiError(408, "body: not all of it came in time. Fix: send it faster.", code="timeout")
+    return JSONResponse(told.body, told.status)
+
+
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """For a body of another form. Gradio would repeat it, and fail where JSON can't hold what it repeats."""
+    told = ApiError(400, "body: found another form than a page sends. Fix: use the page.", code="invalid_value")
     return JSONResponse(told.body, told.status)
 
 
