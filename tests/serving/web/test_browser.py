@@ -103,6 +103,15 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
     expect(pictures).to_have_count(2)
     expect(page.locator("#isthmus-chat")).to_contain_text("draw it")
 
+    # A file that the model doesn't take is refused in words, and nothing else changes.
+    notes = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
+    page.locator("#isthmus-box input[type=file]").set_input_files(notes)
+    expect(page.locator("#isthmus-box [class*=thumbnail]").first).to_be_visible()
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.get_by_text("notes.txt: this model takes files that end in")).to_be_visible()
+    expect(page.locator("#isthmus-box [class*=thumbnail]")).to_have_count(0)
+    expect(pictures).to_have_count(2)
+
     # A long answer is stopped: what was written stays, and the engine is free.
     page.get_by_label("image", exact=True).uncheck()
     page.get_by_label("text alone").check()

@@ -43,6 +43,8 @@ def attach(path: Path, talk: Talk, prompts: PromptMaker) -> Attached:
     name = path.name
     ending = ALIKE.get(path.suffix.lower(), path.suffix.lower())
     modality = _modality(name, ending, prompts.model.inputs)
+    if not path.is_file():
+        raise invalid(f"{name}: it is no longer here. Fix: upload it again.")
     size, most = path.stat().st_size, prompts.limits.media.bytes
     if size > most:
         raise invalid(f"{name}: found {size} bytes; expected at most {most}. Fix: shrink it.")

@@ -55,7 +55,9 @@ class Chatting:
             await run_in_threadpool(remove_uploads, paths)
         if turn is not None:
             talk.turns.append(turn)
-            yield {"box": {"text": "", "files": []}}
+        # Uploads are gone by now; the words of a question that was refused stay.
+        yield {"box": {"text": "" if turn is not None or not paths else text, "files": []}}
+        if turn is not None:
             async for updates in self._answer(page[1], talk, Settings.options(*settings)):
                 yield updates
 

@@ -92,24 +92,30 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
         export = gr.HTML("", elem_id="isthmus-export")
     parts = {"chat": chat, "status": status, "stop": stop, "turns": turns, "export": export, "box": box}
 
+    unchanged = {status: gr.skip()}  # a generator that yields nothing would empty every part of the page
+
     def on_page(updates: Updates) -> dict[Any, Any]:
         return {parts[part]: update for part, update in updates.items()}
 
     async def send(request: gr.Request, written: dict[str, Any], *given: Any) -> AsyncGenerator[dict[Any, Any]]:
+        yield unchanged
         paths = [Path(path) for path in written["files"]]
         async for updates in chatting.send(_who(request), written["text"], paths, given):
             yield on_page(updates)
 
     async def example(request: gr.Request, event: gr.SelectData, *given: Any) -> AsyncGenerator[dict[Any, Any]]:
+        yield unchanged
         async for updates in chatting.example(_who(request), int(event.index), given):
             yield on_page(updates)
 
     async def again_from(request: gr.Request, turn: int | None, *given: Any) -> AsyncGenerator[dict[Any, Any]]:
+        yield unchanged
         if turn is not None:
             async for updates in chatting.again(_who(request), turn, given):
                 yield on_page(updates)
 
     async def edit(request: gr.Request, event: gr.EditData, *given: Any) -> AsyncGenerator[dict[Any, Any]]:
+        yield unchanged
         place = event.index if isinstance(event.index, int) else event.index[0]
         async for updates in chatting.edit(_who(request), place, str(event.value), given):
             yield on_page(updates)
