@@ -33,6 +33,7 @@ LOADED_FOR_US = {
     "matplotlib": "the notebooks draw with it",
     "build": "a test makes the distributions with it",
     "hatchling": "build calls it",
+    "python-multipart": "starlette reads forms with it",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
 }

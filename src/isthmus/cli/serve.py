@@ -16,7 +16,7 @@ from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
 
 log = logging.getLogger(__name__)
 NAMED = re.compile(r"([\w.-]+)=(.+)")
-EXTRA = ("fastapi", "uvicorn", "prometheus_client", "gradio")
+EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "gradio")
 REQUESTS = {
     "slots": ("slots", "answers that are decoded at once"),
     "queue": ("queue", "requests that may wait beyond these; others get 429"),
@@ -35,6 +35,8 @@ REQUESTS = {
         "kept",
         "for keys and values of prompts, and for media, that later turns need again; 0: nothing",
     ),
+    "max_videos": ("videos", "jobs of /v1/videos that are kept at once"),
+    "keep_videos": ("video_seconds", "seconds for which a film is kept after it was made"),
     "media_batch": ("media_batch", "answers whose media are made together; above 1, media are the same to rounding"),
 }
 """Option -> the field of :class:`~isthmus.serving.limits.ServingLimits`, and what ``--help`` says of it."""
@@ -55,6 +57,7 @@ def parser() -> Parser:
     own.add_argument(
         "--page", type=bool, default=True, help="whether people can talk to the model at /; false leaves it out"
     )
+    own.add_argument("--provenance", type=bool, default=True, help="whether made media say: made by, model, seed")
     own.add_argument("--api_keys", type=user_path, help="a file: a key a line, or sha256:DIGEST of it")
     says = "hosts from which media of requests may be fetched: a.example.org,*.b.example.org; none by default"
     own.add_argument("--fetch", type=str, default="", help=says)
@@ -117,5 +120,6 @@ def run(options: Namespace) -> None:
         if apart:
             log.warning("model %s: has %s of its own beside that of %s", each, ", ".join(apart), name)
     adapters = {each: pipelines[each] for each in others}
-    app = create_app(pipelines[name], name, limits, keys, hosts, options.page, models[name], adapters)
+    page = options.page, models[name]
+    app = create_app(pipelines[name], name, limits, keys, hosts, *page, adapters, options.provenance)
     serve(app, options.host, options.port, keys is not None, limits)

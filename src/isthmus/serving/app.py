@@ -26,13 +26,12 @@ from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
 from isthmus.serving.routes.asking import GONE, Asking, unknown_model
-from isthmus.serving.routes.completions import Completions
+from isthmus.serving.routes.table import api_routes, label_of
 
 log = logging.getLogger(__name__)
 
 HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w.-]+))(?::\d+)?")
 """The header: a name, or an address in brackets; and a port."""
-ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics")
 
 
 def create_app(
@@ -44,6 +43,7 @@ def create_app(
     has_page: bool = False,
     folder: Path | None = None,
     adapters: Mapping[str, Pipeline] | None = None,
+    marks: bool = True,
 ) -> Door:
     """The application over a model.
 
@@ -56,6 +56,7 @@ def create_app(
         has_page: whether people can talk to the model at ``/``, too.
         folder: of the model, about which the page tells.
         adapters: further models by name, over the same experts (:mod:`isthmus.inference.same_experts`).
+        marks: whether made media say where they come from.
     """
     limits, keys = limits or ServingLimits(), keys or Keys()
     more = limits.media_batch, limits.media_wait, limits.kept << 20
@@ -81,8 +82,7 @@ def create_app(
 
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    asking = Asking(engine, prompts, limits, name, metrics, makers)
-    completions = Completions(asking)
+    asking = Asking(engine, prompts, limits, name, metrics, makers, marks)
 
     facts = {each: {"id": each, "object": "model", "created": created, "owned_by": "isthmus"} for each in pipelines}
 
@@ -107,7 +107,8 @@ def create_app(
     async def figures(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_route("/v1/chat/completions", completions.answer, ["POST"])
+    for method, path, route in api_routes(asking):
+        app.add_route(path, route, [method])
     app.add_route("/v1/models", models, ["GET"])
     app.add_route("/v1/models/{name:path}", model, ["GET"])
     app.add_route("/health", health, ["GET"])
@@ -175,7 +176,7 @@ class Door:
         request = Request(scope)
         address = scope["client"][0] if scope.get("client") else ""
         scope.setdefault("state", {})["client"] = self.keys.client(request.headers.get("authorization"), address)
-        route = scope["path"] if scope["path"] in ROUTES else "other"
+        route = label_of(scope["path"])
 
         async def sending(message: Message) -> None:
             nonlocal status

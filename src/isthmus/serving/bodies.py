@@ -15,18 +15,18 @@ LEAST_RATE = 32 << 10
 """Bytes a second that must come after these, on average."""
 
 
-async def read_body(request: Request, limits: ServingLimits) -> bytes:
-    """The body.
+async def read_body(request: Request, limits: ServingLimits, kind: str = "application/json") -> bytes:
+    """The body, which must be of this kind.
 
     A browser sends JSON to another site only if that site allows it, which this server doesn't; so pages of others
     can't use a server that runs on their reader's machine.
 
     Raises:
-        ApiError: it isn't said to be JSON, is too large, or comes too slowly.
+        ApiError: it isn't said to be of the kind, is too large, or comes too slowly.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        found = f"content-type: found '{kind[:40]}'; expected application/json. Fix: set the header."
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found != kind:
+        found = f"content-type: found '{found[:40]}'; expected {kind}. Fix: set the header."
         raise ApiError(415, found, code="invalid_content_type")
     most = f"expected at most {limits.body} bytes. Fix: send fewer or smaller media."
     declared = request.headers.get("content-length", "0")

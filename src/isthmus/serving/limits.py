@@ -26,6 +26,8 @@ class ServingLimits:
         media_batch: answers whose media are made together. Above 1, media agree with those made alone to rounding.
         media_wait: seconds that a medium waits for others to be made with it, while answers are decoded.
         kept: MiB for what later prompts may need again: keys and values of prompts, and projected media.
+        videos: jobs of films that are kept at once.
+        video_seconds: for which a film is kept after it was made.
         media: caps on each medium of a request.
         decoders: processes that decode media.
         decode_seconds: in which all media of a request must be decoded.
@@ -50,6 +52,8 @@ class ServingLimits:
     media_batch: int = 1
     media_wait: float = 0.05
     kept: int = 256
+    videos: int = 32
+    video_seconds: float = 3600.0
     media: MediaLimits = field(default=MEDIA_LIMITS)
     decoders: int = 2
     decode_seconds: float = 20.0

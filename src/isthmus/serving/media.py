@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from isthmus.data.media.files import save_media
+from isthmus.serving.provenance import Provenance
 from isthmus.types import Media
 
 ENDINGS = {
@@ -39,14 +40,21 @@ FORMATS = ("wav", "mp3", "flac", "ogg", "m4a")
 URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
 
 
-def to_uri(medium: Media) -> str:
-    """A medium as a data URI of a file of its modality's first ending."""
+def to_uri(medium: Media, made: Provenance | None = None) -> str:
+    """A medium as a data URI of a file of its modality's first ending, which says where it comes from."""
     ending = medium.modality.spec.file_endings[0]
-    return f"data:{TYPES.get(ending, 'application/octet-stream')};base64,{to_base64(medium)}"
+    return f"data:{TYPES.get(ending, 'application/octet-stream')};base64,{to_base64(medium, made)}"
 
 
-def to_base64(medium: Media) -> str:
+def to_base64(medium: Media, made: Provenance | None = None) -> str:
     """A medium's file in base64."""
+    return base64.b64encode(to_bytes(medium, made)).decode("ascii")
+
+
+def to_bytes(medium: Media, made: Provenance | None = None) -> bytes:
+    """A medium's file."""
     with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
         path = save_media(medium, Path(folder) / f"medium{medium.modality.spec.file_endings[0]}")
-        return base64.b64encode(path.read_bytes()).decode("ascii")
+        if made is not None:
+            made.mark(path)
+        return path.read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
@@ -61,6 +61,32 @@ class ChatRequest(Body):
     guidance_scale: float | None = Field(None, ge=0, le=100)
 
 
+class Making(Body):
+    """What the routes for one medium read, besides fields of their own."""
+
+    model: str | None = None
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    user: str | None = None
+    safety_identifier: str | None = None
+    num_inference_steps: int | None = Field(None, ge=1)
+    guidance_scale: float | None = Field(None, ge=0, le=100)
+
+    def chat(self, name: str, content: str | list[dict[str, Any]], modalities: list[str], **more: Any) -> ChatRequest:
+        """The same in the words of chat.
+
+        Args:
+            name: of the model, if the request has none.
+            content: of the user's turn.
+            modalities: that the answer must hold.
+            more: fields of the chat request; ``system`` are words that precede the turn.
+        """
+        turns = [Message(role="user", content=content)]
+        if system := more.pop("system", None):
+            turns.insert(0, Message(role="system", content=system))
+        own = {each: getattr(self, each) for each in ("seed", "num_inference_steps", "guidance_scale")}
+        return ChatRequest(model=self.model or name, messages=turns, modalities=modalities, **own, **more)
+
+
 def read_json(body: bytes, kind: type[Kind]) -> Kind:
     """The request in a body of JSON.
 
@@ -69,6 +95,16 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
     """
     with _wording(kind):
         return kind.model_validate_json(body)
+
+
+def read_fields(fields: Mapping[str, str], kind: type[Kind]) -> Kind:
+    """The request in a form's fields, whose values are words.
+
+    Raises:
+        ApiError: as :func:`read_json`.
+    """
+    with _wording(kind):
+        return kind.model_validate_strings(fields)
 
 
 @contextmanager

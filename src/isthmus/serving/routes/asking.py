@@ -19,6 +19,7 @@ from isthmus.serving.errors import ApiError, api_error, invalid
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import Prompt, PromptMaker
+from isthmus.serving.provenance import Provenance
 from isthmus.serving.schema import ChatRequest
 from isthmus.types import Modality
 from isthmus.worded import is_worded
@@ -55,11 +56,13 @@ class Run:
         job: its job.
         prompt: what the job began with.
         events: what the job emits.
+        model: the name of who answers.
     """
 
     job: Job
     prompt: Prompt
     events: asyncio.Queue[Event]
+    model: str
 
     async def pieces(self) -> AsyncIterator[Event]:
         """All events; the last is the reply. Whoever stops reading cancels the job.
@@ -92,6 +95,7 @@ class Asking:
         name: of the model, which requests must name.
         metrics: counts tokens.
         adapters: names of further models over the same experts, and what makes their prompts.
+        marks: whether made media say where they come from.
     """
 
     def __init__(
@@ -102,9 +106,11 @@ class Asking:
         name: str,
         metrics: Metrics,
         adapters: Mapping[str, PromptMaker] | None = None,
+        marks: bool = True,
     ) -> None:
         self.engine, self.prompts, self.limits, self.name, self.metrics = engine, prompts, limits, name, metrics
         self.models = {name: prompts, **(adapters or {})}
+        self.marks = marks
 
     async def begin(
         self, request: Request, read: Callable[[Request], Awaitable[tuple[Asked, Question]]]
@@ -162,6 +168,19 @@ class Asking:
         self.metrics.tokens.labels("answer").inc(reply.tokens)
         return given, reply.tokens
 
+    def usage(self, run: Run, reply: Reply) -> dict[str, int]:
+        """:meth:`counted` in the words of all routes but chat."""
+        given, answered = self.counted(run, reply)
+        return {"input_tokens": given, "output_tokens": answered, "total_tokens": given + answered}
+
+    def made(self, run: Run) -> Provenance | None:
+        """What a run's media say of themselves; None if nothing."""
+        return self.made_with(run.model, run.job.sampling.seed)
+
+    def made_with(self, model: str, seed: int) -> Provenance | None:
+        """The same of media that a model made with a seed."""
+        return Provenance(model, seed) if self.marks else None
+
     def _reserve(self) -> None:
         try:
             self.engine.reserve()
@@ -208,7 +227,7 @@ class Asking:
             begun=begun,
         )
         self.engine.submit(job)
-        return Run(job, prompt, events)
+        return Run(job, prompt, events, asked.model)
 
 
 def unknown_model(name: str, models: Collection[str]) -> ApiError:

@@ -15,6 +15,7 @@ from isthmus.model import Reply
 from isthmus.serving.bodies import read_body
 from isthmus.serving.errors import ApiError
 from isthmus.serving.media import to_base64, to_uri
+from isthmus.serving.provenance import Provenance
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
 from isthmus.serving.schema import ChatRequest, read_json
 from isthmus.types import Media
@@ -42,7 +43,7 @@ class Completions:
             return StreamingResponse(self._chunks(asked, run, facts), media_type="text/event-stream")
         reply = await self.asking.whole(request, run)
         message = {"role": "assistant", "content": reply.text, "refusal": None}
-        message |= await run_in_threadpool(media_fields, reply)
+        message |= await run_in_threadpool(media_fields, reply, self.asking.made(run))
         choice = {"index": 0, "message": message, "finish_reason": finish_reason(reply), "logprobs": None}
         body = facts | {"object": "chat.completion", "choices": [choice], "usage": self._usage(run, reply)}
         return JSONResponse(body)
@@ -65,7 +66,7 @@ class Completions:
                 if isinstance(event, str):
                     yield chunk({"content": event})
                 elif isinstance(event, Reply):
-                    if media := await run_in_threadpool(media_fields, event):
+                    if media := await run_in_threadpool(media_fields, event, self.asking.made(run)):
                         yield chunk(media)
                     yield chunk({}, finish_reason(event))
                     usage = self._usage(run, event)
@@ -87,7 +88,7 @@ def finish_reason(reply: Reply) -> str:
     return "length" if reply.ended == "length" else "stop"
 
 
-def media_fields(reply: Reply) -> dict[str, Any]:
+def media_fields(reply: Reply, made: Provenance | None) -> dict[str, Any]:
     """A reply's media by the fields of a message: ``images``, ``videos``, ``points``; ``audio`` as OpenAI has it.
 
     Further recordings than one are in ``audios``, in the form of images, and then all are.
@@ -96,16 +97,16 @@ def media_fields(reply: Reply) -> dict[str, Any]:
     media = reply.media()
     for medium in media:
         if medium.modality != "audio":
-            fields.setdefault(medium.modality.spec.listed, []).append(_part(medium))
+            fields.setdefault(medium.modality.spec.listed, []).append(_part(medium, made))
     recordings = [medium for medium in media if medium.modality == "audio"]
     if recordings:
-        audio = {"id": f"audio_{uuid.uuid4().hex}", "data": to_base64(recordings[0]), "transcript": ""}
+        audio = {"id": f"audio_{uuid.uuid4().hex}", "data": to_base64(recordings[0], made), "transcript": ""}
         fields["audio"] = audio | {"expires_at": int(time.time())}  # the server keeps nothing
     if len(recordings) > 1:
-        fields["audios"] = [_part(medium) for medium in recordings]
+        fields["audios"] = [_part(medium, made) for medium in recordings]
     return fields
 
 
-def _part(medium: Media) -> dict[str, Any]:
+def _part(medium: Media, made: Provenance | None) -> dict[str, Any]:
     kind = f"{medium.modality}_url"
-    return {"type": kind, kind: {"url": to_uri(medium)}}
+    return {"type": kind, kind: {"url": to_uri(medium, made)}}

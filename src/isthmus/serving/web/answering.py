@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from isthmus.model import Reply
 from isthmus.serving.errors import ApiError
+from isthmus.serving.provenance import Provenance
 from isthmus.serving.routes.asking import Asking
 from isthmus.serving.routes.completions import media_fields
 from isthmus.serving.web.asking import ask, told, worded
@@ -31,7 +32,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
     turn, begun = talk.turns[-1], time.monotonic()
     turn.forget()
     turn.options, talk.is_busy, talk.was_stopped = dict(options), True, False
-    words = ""
+    words, made = "", asking.made_with(asking.name, options["seed"])
     try:
         yield _status(talk, begun)
         events = ask(asking, request, talk, options)
@@ -44,7 +45,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
                         words += piece
                         turn.pieces = [words]
                     case Reply():
-                        turn.message, turn.pieces = await run_in_threadpool(_kept, event, talk)
+                        turn.message, turn.pieces = await run_in_threadpool(_kept, event, talk, made)
                         turn.note = _note(event, options, time.monotonic() - begun)
                     case error:
                         _failed(turn, talk, words, error)
@@ -61,9 +62,11 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
     yield ""
 
 
-def _kept(reply: Reply, talk: Talk) -> tuple[dict[str, Any], list[str | Shown]]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **media_fields(reply)}
-    pieces = [show(piece, talk, "The answer's") if isinstance(piece, Media) else piece for piece in reply.content]
+def _kept(reply: Reply, talk: Talk, made: Provenance | None) -> tuple[dict[str, Any], list[str | Shown]]:
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **media_fields(reply, made)}
+    pieces = [
+        show(piece, talk, "The answer's", made=made) if isinstance(piece, Media) else piece for piece in reply.content
+    ]
     return message, [piece for piece in pieces if piece]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from isthmus.data.media.files import save_media
 from isthmus.display.embedding import points_bytes
 from isthmus.modalities import CLIP, CLOUD, RASTER, SIGNAL
+from isthmus.serving.provenance import Provenance
 from isthmus.serving.web.talks import Shown, Talk
 from isthmus.types import Media
 
@@ -26,7 +27,13 @@ LARGEST_CLOUD = 20_000
 """Points that are drawn; a browser turns them on a phone, too."""
 
 
-def show(medium: Media, talk: Talk, owner: str, original: tuple[str, bytes] | None = None) -> Shown:
+def show(
+    medium: Media,
+    talk: Talk,
+    owner: str,
+    original: tuple[str, bytes] | None = None,
+    made: Provenance | None = None,
+) -> Shown:
     """A medium on the page, its file in the conversation's folder.
 
     Args:
@@ -34,10 +41,13 @@ def show(medium: Media, talk: Talk, owner: str, original: tuple[str, bytes] | No
         talk: that it belongs to.
         owner: whose it is, for those who can't see it: "Your" or "The answer's".
         original: the ending and the bytes of the file that it came in, which are kept as they are.
+        made: what the file says of itself.
     """
     if original is None:
         path = talk.new_file(medium.modality.spec.file_endings[0])
         save_media(medium, path)
+        if made is not None:
+            made.mark(path)
     else:
         path = talk.new_file(original[0])
         path.write_bytes(original[1])

@@ -1,0 +1,130 @@
+"""Films that were asked for: so many are kept, each for some time, and in memory alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+from isthmus.serving.engine import Job
+from isthmus.serving.errors import ApiError
+from isthmus.serving.limits import ServingLimits
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film that was made.
+
+    Attributes:
+        data: its file.
+        seconds: that it lasts.
+        size: width x height.
+    """
+
+    data: bytes = field(repr=False)
+    seconds: float
+    size: str
+
+
+@dataclass(eq=False)
+class VideoJob:
+    """A film that is being made, or was.
+
+    Attributes:
+        owner: who may see it.
+        facts: what clients are told at any time.
+        job: in the engine.
+        film: once it was made.
+        error: why it couldn't be.
+        progress: per cent.
+    """
+
+    owner: str
+    facts: dict[str, Any]
+    job: Job
+    film: Film | None = None
+    error: ApiError | None = None
+    progress: int = 0
+    id: str = field(default_factory=lambda: f"video_{uuid.uuid4().hex}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    ended: int | None = None
+    task: asyncio.Task[None] | None = None
+
+    def told(self, kept: float) -> dict[str, Any]:
+        """The job as OpenAI's clients read it; a film is kept for so many seconds after it was made."""
+        running = "queued" if self.job.stage == "waiting" else "in_progress"
+        status = "completed" if self.film else "failed" if self.error else running
+        film = self.film
+        return {
+            "id": self.id,
+            "object": "video",
+            "created_at": self.created,
+            "completed_at": self.ended,
+            "expires_at": None if self.ended is None else self.ended + int(kept),
+            "status": status,
+            "progress": 100 if film else self.progress,
+            "seconds": f"{film.seconds:g}" if film else None,
+            "size": film.size if film else None,
+            "error": None if self.error is None else self.error.body["error"],
+            "remixed_from_video_id": None,
+            **self.facts,
+        }
+
+
+class VideoJobs:
+    """The jobs of a server.
+
+    Args:
+        limits: how many are kept, and for how long.
+    """
+
+    def __init__(self, limits: ServingLimits) -> None:
+        self.most, self.kept = limits.videos, limits.video_seconds
+        self._jobs: dict[str, VideoJob] = {}
+
+    def check_room(self) -> None:
+        """Refuses one more job where there is no room.
+
+        Raises:
+            ApiError: it has as many as it keeps.
+        """
+        if len(self._jobs) >= self.most:
+            found = f"videos: found {self.most} kept ones, which is the most. Fix: delete some, or try again later."
+            raise ApiError(429, found, code="busy", headers={"Retry-After": "60"})
+
+    def add(self, job: VideoJob, making: Awaitable[Film]) -> None:
+        """Keeps a job from now on, until some time after its film was made."""
+        self._jobs[job.id] = job
+        job.task = asyncio.create_task(self._await(job, making))
+
+    def find(self, name: str, owner: str) -> VideoJob:
+        """The job of this name.
+
+        Raises:
+            ApiError: the owner has none.
+        """
+        job = self._jobs.get(name)
+        if job is None or job.owner != owner:
+            found = f"video: found none called '{name[:80]}'. Fix: ask for one that isn't deleted or expired."
+            raise ApiError(404, found, "video_id", "video_not_found")
+        return job
+
+    def of(self, owner: str) -> list[VideoJob]:
+        """An owner's jobs, the oldest first."""
+        return [job for job in self._jobs.values() if job.owner == owner]
+
+    def remove(self, job: VideoJob) -> None:
+        """Forgets a job; one that runs ends before its next token."""
+        job.job.cancel()
+        self._jobs.pop(job.id, None)
+
+    async def _await(self, job: VideoJob, making: Awaitable[Film]) -> None:
+        try:
+            job.film = await making
+        except ApiError as error:
+            job.error = error
+        job.ended = int(time.time())
+        asyncio.get_running_loop().call_later(self.kept, self.remove, job)
