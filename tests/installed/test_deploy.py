@@ -32,7 +32,7 @@ def test_the_image_serves_as_nobody_in_particular_and_tells_its_health(repositor
     lines = (repository / "Dockerfile").read_text().splitlines()
     command = next(json.loads(line.removeprefix("CMD ")) for line in lines if line.startswith("CMD "))
     options = serve.parser().parse_args(command[1:])
-    assert command[0] == "serve" and options.host == "0.0.0.0" and str(options.model) == "/model"
+    assert command[0] == "serve" and options.host == "0.0.0.0" and options.model == ["/model"]
     assert f"EXPOSE {options.port}" in lines and "USER 10001" in lines
     (health,) = (line for line in lines if "/health" in line)
     assert f"http://127.0.0.1:{options.port}/health" in health
