@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import io
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 from served import wait_for
 
 from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.engine import Job
 from isthmus.serving.keys import Keys
 
 TOOL: Any = [{"type": "image_generation"}]
@@ -151,20 +154,32 @@ def test_a_failure_in_a_stream(serving: Any, opened: Pipeline, monkeypatch: pyte
         assert ask(client).status in ("completed", "incomplete"), "no place was lost"
 
 
-def test_clients_that_leave_free_their_slots(client: openai.OpenAI, address: str) -> None:
-    """Two slots and two places to wait: four clients that leave must free them all."""
+def test_clients_that_leave_free_their_slots(
+    client: openai.OpenAI, address: str, opened: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two slots and two places to wait: four clients that leave must free them all, though nothing is answered."""
     host, port = address.removeprefix("http://").split(":")
-    for _ in range(2):
-        for stream in (True, False):
-            asked = {"model": "tiny", "input": "go", "max_output_tokens": 400, "temperature": 2.0, "stream": stream}
+    held, begin = threading.Event(), opened.model.begin
+    with monkeypatch.context() as patch:
+        patch.setattr(opened.model, "begin", lambda *given: (held.wait(60), begin(*given))[1])
+        for place in range(4):
+            stream = place % 2 == 0
+            asked = {"model": "tiny", "input": f"leave {place}", "max_output_tokens": 400, "stream": stream}
             text = json.dumps(asked).encode()
             with socket.create_connection((host, int(port))) as left:
                 head = f"POST /v1/responses HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
                 left.sendall(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
                 if stream:
                     left.recv(10)
+                wait_for(lambda count=place + 1: len(unanswered()) == count)
+        wait_for(lambda: all(job.is_cancelled for job in unanswered()))
+        held.set()
     wait_for(lambda: jobs(address) == 0)
     assert ask(client).output
+
+
+def unanswered() -> list[Job]:
+    return [each for each in gc.get_objects() if type(each) is Job and not each.has_ended]
 
 
 def jobs(address: str) -> float:
@@ -181,6 +196,10 @@ def test_every_route_needs_a_key_and_counts(serving: Any) -> None:
             assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
             wrong = httpx.post(f"{address}/v1/{route}", json={}, headers={"authorization": "Bearer sesame"})
             assert wrong.status_code in (400, 415) and set(wrong.json()) == {"error"}
+        for method in ("GET", "DELETE"):
+            for path in ("videos", "videos/video_1", "videos/video_1/content"):
+                refused = httpx.request(method, f"{address}/v1/{path}")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
         text = httpx.get(f"{address}/metrics").text
         assert all(f'isthmus_requests_total{{route="/v1/{route}",status="401"}}' in text for route in posts)
         assert jobs(address) == 0

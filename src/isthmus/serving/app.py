@@ -27,6 +27,7 @@ from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
 from isthmus.serving.routes.asking import GONE, Asking, unknown_model
 from isthmus.serving.routes.table import api_routes, label_of
+from isthmus.serving.routes.video_jobs import VideoJobs
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def create_app(
     more = limits.media_batch, limits.media_wait, limits.kept << 20
     engine = Engine(pipeline.model, limits.slots, limits.queue, *more)
     metrics = Metrics(lambda: engine.load)
+    films = VideoJobs(limits)
     pipelines = {name: pipeline, **(adapters or {})}
     lock = threading.Lock()  # encoders that models share preprocess for one at a time
     prompts, *others = (PromptMaker(each, limits, lock) for each in pipelines.values())
@@ -76,6 +78,7 @@ def create_app(
         try:
             yield
         finally:
+            films.close()
             await run_in_threadpool(engine.stop)
             for maker in (prompts, *makers.values()):
                 await run_in_threadpool(maker.reader.close)
@@ -107,7 +110,7 @@ def create_app(
     async def figures(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    for method, path, route in api_routes(asking):
+    for method, path, route in api_routes(asking, films):
         app.add_route(path, route, [method])
     app.add_route("/v1/models", models, ["GET"])
     app.add_route("/v1/models/{name:path}", model, ["GET"])

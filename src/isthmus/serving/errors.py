@@ -45,6 +45,10 @@ class ApiError(Exception):
         kind = kind or ("server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
+    def again(self) -> ApiError:
+        """The same error without its cause and frames, to keep, or to raise once more."""
+        return ApiError(self.status, self.message, self.param, self.code, self.headers)
+
 
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """The error of a request that must be changed."""

@@ -48,7 +48,7 @@ class Speech:
         """
         asked, run = await self.asking.begin(request, self._read)
         reply = await self.asking.whole(request, run)
-        self.asking.usage(run, reply)
+        self.asking.counted(run, reply)
         form = asked.response_format or "mp3"
         sound = await run_in_threadpool(encoded, reply.media(Modality.AUDIO)[0], form, self.asking.made(run))
         return Response(sound, media_type=SOUNDS[form].kind)

@@ -14,6 +14,7 @@ from isthmus.serving.routes.images import Images
 from isthmus.serving.routes.responses import Responses
 from isthmus.serving.routes.speech import Speech
 from isthmus.serving.routes.transcriptions import Transcriptions
+from isthmus.serving.routes.video_jobs import VideoJobs
 from isthmus.serving.routes.videos import Videos
 
 Route = Callable[[Request], Awaitable[Response]]
@@ -43,13 +44,14 @@ def label_of(path: str) -> str:
     return path if path in LABELS else "other"
 
 
-def api_routes(asking: Asking) -> list[tuple[str, str, Route]]:
+def api_routes(asking: Asking, films: VideoJobs) -> list[tuple[str, str, Route]]:
     """Method, path and what answers it.
 
     Args:
         asking: runs requests.
+        films: keeps those of ``/v1/videos``.
     """
-    images, videos = Images(asking), Videos(asking)
+    images, videos = Images(asking), Videos(asking, films)
     return [
         ("POST", "/v1/chat/completions", Completions(asking).answer),
         ("POST", "/v1/responses", Responses(asking).answer),

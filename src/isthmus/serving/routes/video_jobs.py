@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.serving.engine import Job
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.limits import ServingLimits
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,17 @@ class VideoJob:
     Attributes:
         owner: who may see it.
         facts: what clients are told at any time.
-        job: in the engine.
+        job: in the engine; None once it has ended, so that its prompt isn't kept as long as its film.
         film: once it was made.
         error: why it couldn't be.
         progress: per cent.
+        task: that waits for the film.
+        expiry: the timer that removes it.
     """
 
     owner: str
     facts: dict[str, Any]
-    job: Job
+    job: Job | None
     film: Film | None = None
     error: ApiError | None = None
     progress: int = 0
@@ -52,10 +58,11 @@ class VideoJob:
     created: int = field(default_factory=lambda: int(time.time()))
     ended: int | None = None
     task: asyncio.Task[None] | None = None
+    expiry: asyncio.TimerHandle | None = None
 
     def told(self, kept: float) -> dict[str, Any]:
         """The job as OpenAI's clients read it; a film is kept for so many seconds after it was made."""
-        running = "queued" if self.job.stage == "waiting" else "in_progress"
+        running = "queued" if self.job and self.job.stage == "waiting" else "in_progress"
         status = "completed" if self.film else "failed" if self.error else running
         film = self.film
         return {
@@ -84,16 +91,23 @@ class VideoJobs:
     def __init__(self, limits: ServingLimits) -> None:
         self.most, self.kept = limits.videos, limits.video_seconds
         self._jobs: dict[str, VideoJob] = {}
+        self._begun = 0
 
-    def check_room(self) -> None:
-        """Refuses one more job where there is no room.
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Holds a place for a job that is added within the block.
 
         Raises:
             ApiError: it has as many as it keeps.
         """
-        if len(self._jobs) >= self.most:
+        if len(self._jobs) + self._begun >= self.most:
             found = f"videos: found {self.most} kept ones, which is the most. Fix: delete some, or try again later."
             raise ApiError(429, found, code="busy", headers={"Retry-After": "60"})
+        self._begun += 1
+        try:
+            yield
+        finally:
+            self._begun -= 1
 
     def add(self, job: VideoJob, making: Awaitable[Film]) -> None:
         """Keeps a job from now on, until some time after its film was made."""
@@ -118,13 +132,27 @@ class VideoJobs:
 
     def remove(self, job: VideoJob) -> None:
         """Forgets a job; one that runs ends before its next token."""
-        job.job.cancel()
         self._jobs.pop(job.id, None)
+        if job.job is not None:
+            job.job.cancel()
+        for waits in (job.task, job.expiry):
+            if waits is not None:
+                waits.cancel()
+
+    def close(self) -> None:
+        """Forgets all jobs: nobody can fetch a film from a server that ends."""
+        for job in list(self._jobs.values()):
+            self.remove(job)
 
     async def _await(self, job: VideoJob, making: Awaitable[Film]) -> None:
         try:
             job.film = await making
-        except ApiError as error:
-            job.error = error
-        job.ended = int(time.time())
-        asyncio.get_running_loop().call_later(self.kept, self.remove, job)
+        except Exception as error:  # whatever it is, the job has ended and its place must become free
+            if not isinstance(error, ApiError):
+                log.exception("A film couldn't be written")
+            job.error = api_error(error).again()
+        finally:
+            job.job = None
+            if job.id in self._jobs:
+                job.ended = int(time.time())
+                job.expiry = asyncio.get_running_loop().call_later(self.kept, self.remove, job)

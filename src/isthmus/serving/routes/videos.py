@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from fastapi import Request
@@ -39,11 +38,11 @@ class Videos:
 
     Args:
         asking: runs requests.
+        jobs: keeps films.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        self.asking = asking
-        self.jobs = VideoJobs(asking.limits)
+    def __init__(self, asking: Asking, jobs: VideoJobs) -> None:
+        self.asking, self.jobs = asking, jobs
 
     async def create(self, request: Request) -> Response:
         """Begins a film. It goes on when the client leaves.
@@ -51,16 +50,17 @@ class Videos:
         Raises:
             ApiError: it can't be begun.
         """
-        self.jobs.check_room()
-        asked, run = await self.asking.begin(request, self._read)
-        job = VideoJob(_owner(request), {"model": run.model, "prompt": asked.prompt}, run.job)
+        with self.jobs.room():
+            asked, run = await self.asking.begin(request, self._read)
+            facts = {"model": run.model, "prompt": asked.prompt}
+            job = VideoJob(request.state.client, facts, run.job)
 
-        def progress(modality: Modality, done: int, total: int) -> None:
-            if modality is Modality.VIDEO:
-                job.progress = min(99, 100 * done // total)
+            def progress(modality: Modality, done: int, total: int) -> None:
+                if modality is Modality.VIDEO:
+                    job.progress = min(99, 100 * done // total)
 
-        run.job.on_step = progress
-        self.jobs.add(job, self._film(run))
+            run.job.on_step = progress
+            self.jobs.add(job, self._film(run))
         return JSONResponse(job.told(self.jobs.kept))
 
     async def all(self, request: Request) -> Response:
@@ -75,10 +75,10 @@ class Videos:
             raise invalid(f"order: found '{order[:20]}'; expected asc or desc. Fix: correct it.", "order")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= 100):
             raise invalid(f"limit: found '{limit[:20]}'; expected 1 to 100. Fix: correct it.", "limit")
-        jobs = self.jobs.of(_owner(request))
+        jobs = self.jobs.of(request.state.client)
         jobs = jobs if order == "asc" else jobs[::-1]
         if after is not None:
-            jobs = jobs[jobs.index(self.jobs.find(after, _owner(request))) + 1 :]
+            jobs = jobs[jobs.index(self.jobs.find(after, request.state.client)) + 1 :]
         page = [job.told(self.jobs.kept) for job in jobs[: int(limit)]]
         ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
         return JSONResponse({"object": "list", "data": page, "has_more": len(jobs) > len(page), **ends})
@@ -102,7 +102,7 @@ class Videos:
         if variant != "video":
             raise invalid(f"variant: found '{variant[:20]}'; expected video. Fix: leave it out.", "variant")
         if job.error is not None:
-            raise job.error
+            raise job.error.again()
         if job.film is None:
             raise invalid("video: it isn't made yet. Fix: wait for its status to be completed.", code="not_ready")
         return Response(job.film.data, media_type="video/mp4")
@@ -118,7 +118,7 @@ class Videos:
         return JSONResponse({"id": job.id, "object": "video.deleted", "deleted": True})
 
     def _found(self, request: Request) -> VideoJob:
-        return self.jobs.find(request.path_params["video"], _owner(request))
+        return self.jobs.find(request.path_params["video"], request.state.client)
 
     async def _read(self, request: Request) -> tuple[VideoRequest, Question]:
         form = await read_form(request, self.asking.limits)
@@ -141,8 +141,3 @@ class Videos:
         frames, height, width = medium.array.shape[:3]
         data = await run_in_threadpool(to_bytes, medium, self.asking.made(run))
         return Film(data, frames / medium.pace, f"{width}x{height}")
-
-
-def _owner(request: Request) -> str:
-    """Who asks: a digest of the key, so that nobody sees others' jobs."""
-    return hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
