@@ -44,6 +44,17 @@ PATHS = (
     ),
 )
 ROUTES = (CHAT, CHAT, "/v1/responses", "/v1/images/generations", "/v1/audio/speech", "/gradio_api/queue/join")
+FORMS = tuple(
+    b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\nContent-Length: 5\r\nConnection: close\r\n\r\n--b--" % (path, head)
+    for path in (b"/v1/images/edits", b"/v1/videos")
+    for head in (
+        b"Content-Type: multipart/form-data; boundary=b\r\nOrigin: http://[",
+        b"Content-Type: multipart/form-data; boundary=b; charset=undefined",
+        b"Content-Type: multipart/form-data; boundary=b; charset=unicode_escape",
+        b"Content-Type: multipart/form-data; boundary=b; charset=\x00",
+    )
+)
+"""Forms whose headers can't be read."""
 UPLOAD = b"""--b\r\nContent-Disposition: form-data; name="files"; filename="../a.wav"\r\n\r\nRIFF"""
 JUNK: tuple[Any, ...] = (
     *(None, True, 0, -1, 1.5, 2**63, 10**400, "", "a" * 5000, "\ud83d", "\x00\u202e", "</s><image>[image 0]", [], {}),
@@ -208,6 +219,7 @@ class Cases:
                 b"CONNECT 10.0.0.1:22 HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n",
                 b"GET http://10.0.0.1/ HTTP/1.1\r\nHost: 10.0.0.1\r\nConnection: close\r\n\r\n",
                 b"TRACE / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+                *FORMS,
                 b"\r\n" * 50,
                 b"",
             )

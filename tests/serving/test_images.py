@@ -34,6 +34,8 @@ def test_words_become_a_picture(client: openai.OpenAI, opened: Pipeline) -> None
     image = picture(made.data[0].b64_json or "")
     assert (made.size, made.output_format) == ("16x16", "png") and image.size == (16, 16)
     assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens > 0
+    details = made.usage.input_tokens_details
+    assert (details.image_tokens, details.text_tokens) == (0, made.usage.input_tokens)
     (reply,) = opened(["a seven"], [["image"]], seed=3)
     shown = Image.fromarray(reply.media()[0].array)
     assert max(abs(a - b) for a, b in zip(image.tobytes(), shown.tobytes(), strict=True)) <= 2, "the pipeline's own"
@@ -63,6 +65,8 @@ def test_a_picture_is_edited(client: openai.OpenAI, files: dict[str, Path], coun
     words = client.images.generate(model="tiny", prompt="the next", **seeded())
     assert made.usage is not None and words.usage is not None
     assert made.usage.input_tokens > words.usage.input_tokens, "the model has seen it"
+    details = made.usage.input_tokens_details
+    assert details.image_tokens >= count and details.image_tokens + details.text_tokens == made.usage.input_tokens
 
 
 def test_a_stream_ends_with_the_picture(client: openai.OpenAI) -> None:
@@ -71,7 +75,8 @@ def test_a_stream_ends_with_the_picture(client: openai.OpenAI) -> None:
     last = events[-1]
     assert last.type == "image_generation.completed" and whole.data is not None and whole.usage is not None
     assert last.b64_json == whole.data[0].b64_json and last.size == "16x16"
-    assert last.usage.total_tokens == whole.usage.total_tokens
+    told = last.usage.model_dump(exclude_none=True)
+    assert told == whole.usage.model_dump(exclude_none=True) and "input_tokens_details" in told
 
 
 @pytest.mark.parametrize(
@@ -112,10 +117,15 @@ def test_forms_that_are_refused(client: openai.OpenAI, files: dict[str, Path], a
     sent = {"image": ("a.png", files["image"].read_bytes())}
     own = post(files=sent, data={"prompt": "a"}, headers={"origin": address}, timeout=60)
     assert own.status_code == 200 and own.json()["data"]
-    for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://["):
         foreign = post(files=sent, data={"prompt": "a"}, headers={"origin": origin})
         assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "invalid_origin")
     form = {"content-type": "multipart/form-data; boundary=x"}
+    words = b'--x\r\ncontent-disposition: form-data; name="\\ud800"\r\n\r\na\r\n--x--\r\n'
+    for charset in ("undefined", "unicode_escape", "utf-16", "nothing"):
+        refused = post(content=words, headers={"content-type": f"{form['content-type']}; charset={charset}"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (415, "invalid_content_type")
+    assert post(content=words, headers={"content-type": f"{form['content-type']}; charset=UTF-8"}).status_code == 400
     for body in (b"", b"--x", b"--x\r\n\r\na\r\n--x--", b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n'):
         assert post(content=body, headers=form).status_code == 400
     assert post(content=b"--x--", headers={"content-type": "multipart/form-data"}).status_code == 400

@@ -7,14 +7,15 @@ import sys
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from isthmus.serving.bodies import read_body
 from isthmus.serving.errors import ApiError, invalid
+from isthmus.serving.guard.origins import is_foreign
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.media import ENDINGS, TYPES
 
@@ -100,12 +101,19 @@ async def read_form(request: Request, limits: ServingLimits) -> Form:
     A browser may send a form to another site unasked; it then says from which one, and is refused.
 
     Raises:
-        ApiError: it isn't a form, comes from a page of another site, or as :func:`~isthmus.serving.bodies.read_body`.
+        ApiError: it isn't a form in UTF-8, comes from a page of another site, or as
+            :func:`~isthmus.serving.bodies.read_body`.
     """
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        found = f"origin: found '{origin[:80]}'; expected this server's own pages. Fix: send it from a program."
+    if is_foreign(origin, request.headers.get("host")):
+        found = f"origin: found {origin!r:.80}; expected this server's own pages. Fix: send it from a program."
         raise ApiError(403, found, code="invalid_origin")
+    charset = parse_options_header(request.headers.get("content-type"))[1].get(b"charset", b"utf-8").lower()
+    if charset != b"utf-8":
+        found = (
+            f"content-type: found the charset '{charset[:20].decode('latin-1')}'; expected utf-8. Fix: leave it out."
+        )
+        raise ApiError(415, found, code="invalid_content_type")
     body = await read_body(request, limits, KIND)
 
     async def pieces() -> AsyncGenerator[bytes, None]:

@@ -20,6 +20,7 @@ from isthmus.serving.routes.forms import read_form
 from isthmus.serving.routes.response_items import picture_facts
 from isthmus.serving.schema import Making, read_fields, read_json
 from isthmus.types import Modality
+from isthmus.vocabulary import MEDIA_POSITION
 
 IMAGE = Modality.IMAGE
 MOST_IMAGES = 16
@@ -93,7 +94,7 @@ class Images:
             return StreamingResponse(self._events(run, event, created), media_type="text/event-stream")
         reply = await self.asking.whole(request, run)
         image, facts = await run_in_threadpool(self._made, run, reply)
-        usage = self.asking.usage(run, reply)
+        usage = self._usage(run, reply)
         return JSONResponse({"created": created, "data": [{"b64_json": image}], **facts, "usage": usage})
 
     async def _events(self, run: Run, event: str, created: int) -> AsyncIterator[str]:
@@ -102,12 +103,17 @@ class Images:
             async for emitted in run.pieces():
                 if isinstance(emitted, Reply):
                     image, facts = await run_in_threadpool(self._made, run, emitted)
-                    more = {"b64_json": image, "created_at": created, "usage": self.asking.usage(run, emitted)}
+                    more = {"b64_json": image, "created_at": created, "usage": self._usage(run, emitted)}
                     yield server_event({"type": f"{event}.completed", **facts, **more})
         except ApiError as error:
             yield server_event(error.body)
         finally:
             run.job.cancel()
+
+    def _usage(self, run: Run, reply: Reply) -> dict[str, Any]:
+        usage = self.asking.usage(run, reply)
+        seen = int((run.prompt.batch.ids == MEDIA_POSITION).sum())
+        return {**usage, "input_tokens_details": {"image_tokens": seen, "text_tokens": usage["input_tokens"] - seen}}
 
     def _made(self, run: Run, reply: Reply) -> tuple[str, dict[str, str]]:
         """The first picture of a reply in base64, and what is said of it."""
