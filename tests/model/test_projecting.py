@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tiny_bundle import bundle, opened
 
@@ -47,6 +48,20 @@ def test_each_by_itself_and_once(opened: Pipeline) -> None:
     assert (steps, all_steps) == (0, 2)
     assert torch.equal(both.prompt, fresh.prompt) and torch.equal(again.prompt, fresh.prompt)
     assert torch.equal(one.prompt[:end], both.prompt[:end])
+
+
+def test_numbers_that_are_not_finite_are_refused(opened: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of weights that overflow for this picture; nothing of it is kept."""
+    assert opened.model.input_side is not None
+    weights = next(opened.model.input_side.projector(Modality.IMAGE).parameters())
+    monkeypatch.setattr(weights, "data", torch.full_like(weights, torch.inf))
+    kept = Kept(1 << 24)
+    with pytest.raises(ValueError, match=r"messages: .* aren't finite of a medium of type image; .*Fix"):
+        begun(opened, [1], kept)
+    assert len(kept) == 0
+    picture = draw(Modality.IMAGE, Concept(1, "red", "left"), "test", np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"messages: .* aren't finite of a medium of type image; .*Fix"):
+        opened.model.chat([{"role": "user", "content": [{"type": "image", "image": picture}]}])
 
 
 def test_what_is_kept_is_bounded() -> None:

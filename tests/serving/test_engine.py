@@ -170,6 +170,7 @@ def test_tokens_go_on_between_denoising_steps(opened: Pipeline) -> None:
     submit(engine, talks)
     reply = talks.end()
     assert isinstance(drawn.end(), Reply) and reply.ids == expected.ids
+    assert isinstance(pieces[-1], Reply) and said[-1] == len(pieces), "the text ended before the picture"
     assert len(set(said)) > 3, "text came while the picture was made"
     engine.stop()
 

@@ -23,7 +23,7 @@ from isthmus.model.composed import Composed
 from isthmus.model.memory import Memory
 from isthmus.model.output import Output, Scores, scores_of
 from isthmus.model.positions import no_media
-from isthmus.model.projecting import Projecting
+from isthmus.model.projecting import Projecting, finite
 from isthmus.model.reply import Reply
 from isthmus.precision import mixed_on
 from isthmus.types import Batch, Features, Media, Modality
@@ -138,7 +138,7 @@ class AnyToAny(Composed):
         with self._precision():
             projected: Projected = {}
             if side is not None:
-                projected = side(batch.media, features) if memory is None else memory.project(side, batch.media)
+                projected = finite(side(batch.media, features) if memory is None else memory.project(side, batch.media))
                 batch = side.packed(batch, projected)
             kept = None if memory is None else memory.prefix
             answers = self.backbone.generate(batch, projected, sampling, required, permitted, kept)

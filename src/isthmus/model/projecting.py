@@ -15,6 +15,21 @@ from isthmus.model.input_side import InputSide
 from isthmus.types import MediaBatch, Modality
 
 
+def finite(projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Mapping[Modality, tuple[Tensor, Tensor]]:
+    """The same P (n, M, E) and masks (n, M) by modality, whose numbers an LLM can go on with.
+
+    Raises:
+        ValueError: a medium's tokens aren't finite.
+    """
+    for modality, (tokens, mask) in projected.items():
+        if not torch.isfinite(tokens[mask]).all():
+            raise ValueError(
+                f"messages: the encoder makes numbers that aren't finite of a medium of type {modality}; expected "
+                "finite ones. Fix: bring its values to the usual range, or leave it out."
+            )
+    return projected
+
+
 class Projecting:
     """The media of one prompt on their way to P. Iterating runs one medium a step, unless it is kept.
 
@@ -42,7 +57,7 @@ class Projecting:
                 digest = self._digest(modality, own)
                 found = self.kept.get(digest)
                 if found is None:
-                    tokens, mask = self.side({modality: own})[modality]
+                    tokens, mask = finite(self.side({modality: own}))[modality]
                     found = tokens[0], mask[0]
                     self.kept.keep(digest, found, tokens.nbytes + mask.nbytes)
                     yield

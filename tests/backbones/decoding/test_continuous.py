@@ -172,3 +172,17 @@ def test_a_request_that_cannot_be_met(build: Build, kit: Any) -> None:
         backbone.begin(kit["text_batch"]([4]), {}, Sampling(4), [Modality.IMAGE], [])
     with pytest.raises(ValueError, match="expected room for an answer"):
         backbone.begin(kit["text_batch"]([96]), {}, Sampling(4))
+
+
+def test_what_an_earlier_answer_left_in_a_lane_is_nothing_to_the_next(build: Build, kit: Any) -> None:
+    """Its NaN would come through a mask, since 0 times NaN is NaN."""
+    backbone, slots = build(), Slots(SLOTS)
+    alone = decoded(backbone, kit, [0] * 6)
+    stays, leaves = begun(backbone, kit, 0), begun(backbone, kit, 4)
+    leaves.prompt = torch.full_like(leaves.prompt, torch.nan)
+    backbone.advance([stays, leaves], slots)
+    assert any(keys.isnan().any() for lane in slots._open.values() for keys, _ in lane.shelf.states.values())
+    comes = begun(backbone, kit, 2)
+    while not comes.is_finished:
+        backbone.advance([comes] if stays.is_finished else [stays, comes], slots)
+    assert_equal(comes.writer.answer, alone[2])

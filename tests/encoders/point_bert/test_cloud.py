@@ -55,6 +55,13 @@ def test_colour_stays_with_its_point() -> None:
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-2)
 
 
+def test_a_huge_cloud_keeps_its_shape() -> None:
+    """Coordinates near float32's end, whose sums and squares exceed it."""
+    given_points = cloud(100, 3) * 2 - 1
+    prepared = prepared_points(given_points * np.float32(3e38), 64, 8, colored=False)
+    np.testing.assert_allclose(prepared, prepared_points(given_points, 64, 8, colored=False), rtol=1e-4, atol=1e-5)
+
+
 def moved(row: Array, column: int, value: float) -> Array:
     changed = row.copy()
     changed[0, column] = value

@@ -28,7 +28,7 @@ class Shelf:
     """Keys and values of sequences of at most ``capacity`` positions, by layer (rows, H, capacity, D).
 
     The first rows hold the lanes, without gaps, so that attention takes them as they lie. Positions that a lane doesn't
-    have yet hold any numbers.
+    have yet hold zeros: they are masked, but a weight of 0 times what an earlier lane left there may be NaN.
 
     Args:
         capacity: positions of a row.
@@ -55,8 +55,11 @@ class Shelf:
         return held
 
     def add(self) -> Lane:
-        """A new lane."""
+        """A new lane, of zeros."""
         lane = Lane(self, len(self.lanes))
+        for held in self.states.values():
+            for states in held:
+                states[lane.row : lane.row + 1].zero_()
         self.lanes.append(lane)
         return lane
 

@@ -46,7 +46,8 @@ def prepared_points(cloud: Array, points: int, fewest: int, colored: bool) -> Ar
     if colored and not rgb.size:
         rgb = np.full_like(xyz, MISSING_COLOUR)
     chosen = resized(np.concatenate([xyz, rgb], axis=1) if colored else xyz, points)
-    centred = chosen[:, :3] - chosen[:, :3].mean(axis=0)
+    places = chosen[:, :3].astype(np.float64)  # float32 can hold coordinates whose sums and squares it can't
+    centred = places - places.mean(axis=0)
     largest = np.sqrt(np.square(centred).sum(axis=1)).max()
     if not largest > 0:
         raise ValueError("points: all are in one place; expected a cloud with an extent")

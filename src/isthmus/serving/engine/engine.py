@@ -226,6 +226,7 @@ class Engine:
                     if job.on_step is not None:
                         job.on_step(modality, done, total)
                 self._decode()
+                self._settle()
                 if all(job.is_over for job in jobs):
                     raise Stopped
 
