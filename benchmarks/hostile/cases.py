@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.hostile.media import Typed, mutated
+from benchmarks.hostile.media import Typed, largest, mutated
 
 CHAT = "/v1/chat/completions"
 FETCHED = ("127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1")
@@ -110,8 +110,9 @@ class Cases:
     def __call__(self, count: int) -> Iterator[Case]:
         """So many cases, of all kinds; most are damaged media."""
         kinds: list[tuple[Callable[[], Case], float]] = [
-            *((self.damaged, 0.5), (self.declared, 0.08), (self.malformed, 0.14), (self.addressed, 0.08)),
+            *((self.damaged, 0.48), (self.declared, 0.08), (self.malformed, 0.14), (self.addressed, 0.08)),
             *((self.traversing, 0.06), (self.flood, 0.06), (self.no_http, 0.05), (self.slow, 0.03)),
+            (self.crowded, 0.02),
         ]
         makers = [maker for maker, _ in kinds]
         for chosen in self.random.choice(len(makers), count, p=[share for _, share in kinds]):
@@ -132,6 +133,11 @@ class Cases:
         """A small file that declares or decodes to much."""
         modality, kind, data = self._one(self.heavy)
         return self._chat("huge media", [_medium(modality, kind, data)], f"{kind} of {len(data)} bytes")
+
+    def crowded(self) -> Case:
+        """Very many media in one message, each of which may be sent alone."""
+        modality, kind, data = largest()
+        return self._chat("many bombs", [_medium(modality, kind, data)] * 60, f"60 of {len(data)} bytes")
 
     def malformed(self) -> Case:
         """A body that is no JSON, or has something else in some place."""

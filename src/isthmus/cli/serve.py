@@ -28,6 +28,7 @@ REQUESTS = {
     "decoders": ("decoders", "processes that decode media"),
     "decode_seconds": ("decode_seconds", "in which all media of a request must be decoded"),
     "decoder_memory": ("decoder_memory", "bytes that a decoder's process may allocate"),
+    "max_media_megabytes": ("media_megabytes", "of all media of a request, files and what they decode to"),
     "fetch_seconds": ("fetch_seconds", "in which all media of a request must be fetched; see --fetch"),
     "max_connections": ("connections", "that may be open; others are closed"),
     "media_wait": ("media_wait", "seconds that a medium waits for others, while answers are decoded"),

@@ -80,6 +80,7 @@ def create_app(
         finally:
             films.close()
             await run_in_threadpool(engine.stop)
+            await run_in_threadpool(asking.readers.shutdown)
             for maker in (prompts, *makers.values()):
                 await run_in_threadpool(maker.reader.close)
 

@@ -32,6 +32,7 @@ class ServingLimits:
         decoders: processes that decode media.
         decode_seconds: in which all media of a request must be decoded.
         decoder_memory: bytes that a decoder's process may allocate.
+        media_megabytes: MiB of all media of a request together: their files, and what they decode to.
         fetch: hosts from which media may be fetched.
         fetch_seconds: in which all media of a request must be fetched.
         connections: that may be open.
@@ -58,6 +59,7 @@ class ServingLimits:
     decoders: int = 2
     decode_seconds: float = 20.0
     decoder_memory: int = 1 << 30
+    media_megabytes: int = 512
     fetch: tuple[str, ...] = ()
     fetch_seconds: float = 20.0
     connections: int = 256

@@ -13,6 +13,7 @@ from isthmus.data.media.reply_files import Content
 from isthmus.inference.pipeline import Pipeline
 from isthmus.modalities import is_medium
 from isthmus.serving.errors import invalid
+from isthmus.serving.guard.patience import Patience
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.media import FORMATS
 from isthmus.serving.reading import Reader, Upload
@@ -40,6 +41,14 @@ class Prompt:
     allowed: list[Modality] | None
 
 
+def has_media(asked: ChatRequest) -> bool:
+    """Whether a request has anything that may be a medium."""
+    parts = [part for message in asked.messages if isinstance(message.content, list) for part in message.content]
+    more = [value for message in asked.messages for value in (message.model_extra or {}).values()]
+    is_text = [isinstance(part, dict) and part.get("type") == "text" for part in parts]
+    return not all(is_text) or any(isinstance(value, list | dict) and value for value in more)
+
+
 class PromptMaker:
     """Makes prompts, in any thread; media are decoded side by side.
 
@@ -56,12 +65,15 @@ class PromptMaker:
         self.reader = Reader(limits, {} if side is None else side.requests(), list(media))
         self._lock = lock or threading.Lock()
 
-    def __call__(self, asked: ChatRequest, allowed: Sequence[Modality] | None = None) -> Prompt:
+    def __call__(
+        self, asked: ChatRequest, allowed: Sequence[Modality] | None = None, patience: Patience | None = None
+    ) -> Prompt:
         """The prompt of a request.
 
         Args:
             asked: the request.
             allowed: media that its answer may hold; those that it asks for, or any, if None.
+            patience: of the request; if None it begins now.
 
         Raises:
             ApiError: the request exceeds a limit, or asks for what the model can't do.
@@ -70,7 +82,7 @@ class PromptMaker:
         required, permitted = self._media(asked.modalities)
         sampling = self._sampling(asked)
         self._check(asked)
-        with self.reader.upload() as upload:
+        with self.reader.upload(patience) as upload:
             messages = [self._turn(message, f"messages[{i}]", upload) for i, message in enumerate(asked.messages)]
         conversation = parse_conversation({"messages": messages}, "request", captions_required=False)
         with self._lock:

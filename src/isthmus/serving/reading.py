@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from isthmus.request import Request
-from isthmus.serving.errors import ApiError, invalid
-from isthmus.serving.guard.decoding import Decoder, decoded
+from isthmus.serving.errors import invalid
+from isthmus.serving.guard.decoding import Decoder, array_path, decoded
 from isthmus.serving.guard.fetching import Fetcher
+from isthmus.serving.guard.patience import Patience
 from isthmus.serving.guard.uploads import Uploads
 from isthmus.serving.guard.worker import Facts
 from isthmus.serving.guard.workers import WorkerEnded, Workers
@@ -63,11 +64,15 @@ class Reader:
             self._uploads.close()
 
     @contextmanager
-    def upload(self) -> Iterator[Upload]:
-        """Reads the media of one request, whose files are gone at the end of the block."""
+    def upload(self, patience: Patience | None = None) -> Iterator[Upload]:
+        """Reads the media of one request, whose files are gone at the end of the block.
+
+        Args:
+            patience: of the request; if None it begins now.
+        """
         assert self._uploads is not None, "the reader hasn't started"
         with self._uploads.folder() as folder:
-            yield Upload(self, folder)
+            yield Upload(self, folder, patience or Patience(self.limits.seconds))
 
     def from_uri(self, url: Any, modality: Modality, where: str) -> Media:
         """A medium that comes by itself. See :meth:`Upload.from_uri`."""
@@ -76,15 +81,17 @@ class Reader:
 
 
 class Upload:
-    """The media of one request, which have a time for decoding in common, and one for fetching.
+    """The media of one request, which have room in common, a time for decoding, and one for fetching.
 
     Args:
         reader: whose processes and limits are used.
-        folder: for files.
+        folder: for files, of which each is gone once it is read.
+        patience: of the request.
     """
 
-    def __init__(self, reader: Reader, folder: Path) -> None:
-        self.reader, self.limits, self.folder = reader, reader.limits, folder
+    def __init__(self, reader: Reader, folder: Path, patience: Patience) -> None:
+        self.reader, self.limits, self.folder, self.patience = reader, reader.limits, folder, patience
+        self._room = self.limits.media_megabytes << 20
         self._left = {"decoder": self.limits.decode_seconds, "fetch": self.limits.fetch_seconds}
         self._count = 0
 
@@ -122,6 +129,7 @@ class Upload:
     def from_bytes(self, data: bytes, ending: str, modality: Modality, where: str) -> Media:
         """The medium in a file's bytes; ``ending`` is one of :data:`ENDINGS`. See :meth:`from_uri` for errors."""
         self._check(len(data), where)
+        self._take(len(data), where)
         path = self._path(ending)
         path.write_bytes(data)
         return self._decoded(path, modality, where)
@@ -134,6 +142,14 @@ class Upload:
         if size > (most := self.limits.media.bytes):
             raise invalid(f"{where}: found {size} bytes; expected at most {most} bytes. Fix: shrink it.", where)
 
+    def _take(self, size: int, where: str) -> None:
+        """Takes bytes of the room that all media of the request have, before they are written or read."""
+        self._room -= size
+        if self._room < 0:
+            most = f"{self.limits.media_megabytes} MiB, with what they decode to"
+            found = f"{where}: found more than the media of a request may have in all; expected at most {most}"
+            raise invalid(f"{found}. Fix: send fewer or smaller ones.", where)
+
     def _fetched(self, url: str, modality: Modality, where: str) -> Media:
         path = self._path("")
         facts = self._run("fetch", self.reader.fetchers, {"url": url, "path": str(path), "where": where}, where)
@@ -142,6 +158,7 @@ class Upload:
         if not ending:
             found = f"{where}: found the type {str(facts['type'])[:40]}"
             raise invalid(f"{found}; expected one of {', '.join(ENDINGS)}. Fix: send the file's content.", where)
+        self._take(path.stat().st_size, where)
         return self._decoded(path.rename(path.with_suffix(ending)), modality, where)
 
     def _decoded(self, path: Path, modality: Modality, where: str) -> Media:
@@ -152,17 +169,24 @@ class Upload:
             return [int(frame) for frame in request.frames(int(asked["frames"]), float(asked["rate"]))]
 
         task = {"path": str(path), "modality": str(modality), "where": where, "chosen": request is not None}
-        facts = self._run("decoder", self.reader.decoders, task, where, chosen)
-        return decoded(path, facts, self.limits.media, modality, where)
+        try:
+            facts = self._run("decoder", self.reader.decoders, task, where, chosen)
+            self._take(array_path(path).stat().st_size, where)
+            return decoded(path, facts, self.limits.media, modality, where)
+        finally:
+            path.unlink(missing_ok=True)
+            array_path(path).unlink(missing_ok=True)
 
     def _run(
         self, what: str, workers: Workers, task: Facts, where: str, answer: Callable[[Facts], Any] | None = None
     ) -> Facts:
+        self.patience.check()
         try:
-            facts, seconds = workers.run(task, max(self._left[what], 0.1), self.limits.seconds, answer)
-        except queue.Empty:
-            raise ApiError(429, "All decoders are busy. Try again later.", code="busy") from None
-        except WorkerEnded as ended:
+            most = max(min(self._left[what], self.patience.left), 0.1)
+            facts, seconds = workers.run(task, most, self.patience.left, answer)
+        except (queue.Empty, WorkerEnded) as ended:
+            self.patience.check()
+            assert isinstance(ended, WorkerEnded), "none was free in time"
             raise invalid(self._worded(ended.reason, what, where), where, f"{what}_{ended.reason}") from None
         self._left[what] -= seconds
         if "refused" in facts:

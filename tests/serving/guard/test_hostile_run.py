@@ -13,7 +13,9 @@ def test_the_server_holds(bundle: Path, capsys: pytest.CaptureFixture[str]) -> N
     result = run(bundle, 120, seed=1)
     assert result.faults == [], capsys.readouterr().err
     kinds = {outcome.case.kind for outcome in result.outcomes}
-    assert len(kinds) == 8 and len(result.outcomes) == 120 and len(result.held) == 3
+    assert len(kinds) == 9 and len(result.outcomes) == 120 and len(result.held) == 3
+    crowds = {outcome.statuses for outcome in result.outcomes if outcome.case.kind == "many bombs"}
+    assert (400,) in crowds <= {(400,), (429,)}, "none was decoded whole"
     assert {status for outcome in result.outcomes for status in outcome.statuses} >= {200, 400, 404}
 
 

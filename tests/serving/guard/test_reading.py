@@ -25,6 +25,7 @@ from isthmus.data.media.files import read_media
 from isthmus.request import Request
 from isthmus.serving.errors import ApiError
 from isthmus.serving.guard import uploads
+from isthmus.serving.guard.patience import Patience
 from isthmus.serving.guard.uploads import PREFIX, Uploads, has_room
 from isthmus.serving.reading import Reader
 from isthmus.types import MEDIA, Modality
@@ -102,6 +103,70 @@ def test_the_time_is_that_of_all_media_of_a_request(reader: Reader, files: dict[
         before = upload._left["decoder"]
         upload.from_bytes(image, ".png", Modality.IMAGE, "a")
         assert upload._left["decoder"] < before
+
+
+def test_all_media_of_a_request_have_one_room(reader: Reader) -> None:
+    """Files and what they decode to; each file is gone once it is read."""
+    file = io.BytesIO()
+    Image.new("RGB", (800, 800)).save(file, "PNG")  # 1.8 MiB, and a file of few kB
+    reader.limits = replace(reader.limits, media_megabytes=4)
+    with reader.upload() as upload:
+        for name in ("a", "b"):
+            upload.from_bytes(file.getvalue(), ".png", Modality.IMAGE, name)
+            assert not list(upload.folder.iterdir())
+        with pytest.raises(ApiError) as many:
+            upload.from_bytes(file.getvalue(), ".png", Modality.IMAGE, "c")
+        assert many.value.status == 400 and many.value.message.startswith("c: found more than the media of a request")
+        assert not list(upload.folder.iterdir())
+    with reader.upload() as upload, pytest.raises(ApiError, match="expected at most 4 MiB"):
+        upload.from_bytes(file.getvalue() + bytes(3 << 20), ".png", Modality.IMAGE, "a")
+
+
+def test_a_request_has_no_more_time_for_media_than_is_left_of_its_own(reader: Reader, files: dict[str, Path]) -> None:
+    image = files["image"].read_bytes()
+    with reader.upload(Patience(60.0)) as upload:
+        upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        busy = reader.decoders._idle.get()
+        upload.patience = Patience(0.2)
+        with pytest.raises(ApiError) as waits:
+            upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        assert busy is not None
+        os.kill(busy.process.pid, signal.SIGSTOP)  # it hangs
+        reader.decoders._idle.put(busy)
+        upload.patience = Patience(0.3)
+        with pytest.raises(ApiError) as hangs:
+            upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        assert (waits.value.code, hangs.value.code) == ("timeout", "timeout")
+        upload.patience = Patience(60.0)
+        upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+        upload.patience.end()
+        with pytest.raises(ApiError):
+            upload.from_bytes(image, ".png", Modality.IMAGE, "a")
+
+
+def test_media_that_wait_keep_neither_text_waiting_nor_a_place_for_who_left(
+    serving: Any, files: dict[str, Path]
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(files['image'].read_bytes()).decode()}"
+    body = {"model": "tiny", "max_tokens": 1, "modalities": ["text"]}
+    text = body | {"messages": [{"role": "user", "content": "a"}]}
+    part = {"type": "image_url", "image_url": {"url": url}}
+    picture = body | {"messages": [{"role": "user", "content": [part]}]}
+    others = workers()
+    limits = replace(LIMITS, decoders=1, queue=3, decode_seconds=8.0)  # 5 places
+    with serving(limits=limits) as address:
+        chat = f"{address}/v1/chat/completions"
+        assert httpx.post(chat, json=picture, timeout=60).status_code == 200
+        (worker,) = workers() - others
+        worker.suspend()  # it hangs
+        for _ in range(4):  # one has the decoder, one waits for it, two for a thread
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(chat, json=picture, timeout=0.3)
+        for _ in range(3):
+            assert httpx.post(chat, json=text, timeout=60).status_code == 200, "it doesn't wait, and has a place"
+        assert 'status="499"} 2.0' in httpx.get(f"{address}/metrics").text, "whose medium wasn't begun are let go"
+        wait_for(lambda: 'status="499"} 4.0' in httpx.get(f"{address}/metrics").text)
+        assert httpx.post(chat, json=picture, timeout=60).status_code == 200
 
 
 def test_a_request_whose_decoder_is_killed_and_the_next(serving: Any, files: dict[str, Path]) -> None:

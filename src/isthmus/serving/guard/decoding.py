@@ -50,17 +50,22 @@ class Decoder:
         except DataError as error:
             raise DataError(error.fault, error.message.replace(str(path), task["where"])) from error
         array = np.ascontiguousarray(media.array)
-        array.tofile(f"{path}{SUFFIX}")
+        array.tofile(array_path(path))
         times = None if media.times is None else media.times.tolist()
         facts = {"shape": array.shape, "type": str(array.dtype), "rate": media.rate}
         return facts | {"times": times, "total": media.total}
+
+
+def array_path(path: Path) -> Path:
+    """Where a worker leaves what a file decodes to."""
+    return path.with_name(f"{path.name}{SUFFIX}")
 
 
 def decoded(path: Path, facts: Facts, limits: MediaLimits, modality: Modality, where: str) -> Media:
     """The server's side: the medium of a worker's file. What the worker says is checked, but for the values."""
     shape, kind = tuple(int(size) for size in facts["shape"]), facts["type"]
     assert kind in TYPES and all(size > 0 for size in shape)
-    array = np.fromfile(f"{path}{SUFFIX}", dtype=kind)
+    array = np.fromfile(array_path(path), dtype=kind)
     assert array.nbytes <= limits.bytes
     times = None if facts["times"] is None else np.asarray(facts["times"], dtype=np.float64)
     return Media(modality, array.reshape(shape), facts["rate"], where, times=times, total=facts["total"])

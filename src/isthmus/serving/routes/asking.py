@@ -6,7 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -16,9 +18,10 @@ from starlette.requests import ClientDisconnect
 from isthmus.model import AnyToAny, Reply
 from isthmus.serving.engine import Busy, Engine, Event, Job
 from isthmus.serving.errors import ApiError, api_error, invalid
+from isthmus.serving.guard.patience import Patience
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
-from isthmus.serving.prompts import Prompt, PromptMaker
+from isthmus.serving.prompts import Prompt, PromptMaker, has_media
 from isthmus.serving.provenance import Provenance
 from isthmus.serving.schema import ChatRequest
 from isthmus.types import Modality
@@ -111,36 +114,70 @@ class Asking:
         self.engine, self.prompts, self.limits, self.name, self.metrics = engine, prompts, limits, name, metrics
         self.models = {name: prompts, **(adapters or {})}
         self.marks = marks
+        # Threads of their own: requests without media don't wait for those that are decoded.
+        self.readers = ThreadPoolExecutor(2 * limits.decoders, "isthmus-readers")
 
     async def begin(
-        self, request: Request, read: Callable[[Request], Awaitable[tuple[Asked, Question]]]
+        self,
+        request: Request,
+        read: Callable[[Request], Awaitable[tuple[Asked, Question]]],
+        watches: bool = True,
     ) -> tuple[Asked, Run]:
         """Begins to answer a request.
 
         Args:
             request: its place is taken before its body is read, so that bodies in memory are as few as places.
             read: reads its body.
+            watches: whether it is given up when its connection is closed.
 
         Returns:
             The body, and the run.
 
         Raises:
             ApiError: it can't be answered.
+            ClientDisconnect: the client has left.
         """
         begun = time.monotonic()
+        patience = Patience(self.limits.seconds, begun)
         self._reserve()
         names: Mapping[str, str] = {}
         try:
             asked, question = await read(request)
             names = question.names
             prompts = self._prompts(question)
-            prompt = await run_in_threadpool(prompts, question.chat, question.allowed)
+            make = partial(prompts, question.chat, question.allowed, patience)
+            if has_media(question.chat):
+                prompt = await self._read(make, patience, request if watches else None)
+            else:
+                prompt = await run_in_threadpool(make)
         except BaseException as error:
             self.engine.release()
             if isinstance(error, ApiError) or is_worded(error):
                 raise _renamed(api_error(error), names) from error
             raise
         return asked, self._submit(question.chat, prompt, begun, getattr(request.state, "client", ""), prompts.model)
+
+    async def _read(self, make: Callable[[], Prompt], patience: Patience, watched: Request | None) -> Prompt:
+        """A prompt with media. Once nobody waits for it, it isn't begun, or no further medium of it is."""
+        future = self.readers.submit(make)
+        made = asyncio.wrap_future(future)
+        made.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # someone has looked at it
+        leaving = None if watched is None else asyncio.create_task(_departure(watched))
+        waits: set[asyncio.Future[Any]] = {made} if leaving is None else {made, leaving}
+        try:
+            await asyncio.wait(waits, timeout=patience.left, return_when=asyncio.FIRST_COMPLETED)
+            if made.done():
+                return made.result()
+            has_left = leaving is not None and leaving.done()
+            patience.end()
+            if not future.cancel():
+                await asyncio.wait({made})  # its place is taken until its memory is free
+            raise ClientDisconnect if has_left else patience.late()
+        finally:
+            patience.end()
+            future.cancel()
+            if leaving is not None:
+                leaving.cancel()
 
     async def whole(self, request: Request, run: Run) -> Reply:
         """The reply; if the client leaves, its slot is free before the next token.

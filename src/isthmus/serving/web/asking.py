@@ -42,7 +42,7 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
             raise ApiError(413, f"{found}. Fix: begin a new one.", code="body_too_large")
         return None, Question(await run_in_threadpool(read_json, body, ChatRequest))
 
-    _, run = await asking.begin(request, read)
+    _, run = await asking.begin(request, read, watches=False)  # its connection is that of a click
     talk.job, talk.step = run.job, None
 
     def stepped(modality: Modality, done: int, total: int) -> None:

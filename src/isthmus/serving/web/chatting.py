@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from html import escape
 from pathlib import Path
@@ -47,7 +48,8 @@ class Chatting:
             return
         turn, talk.is_busy = None, True  # already now: a second click may come while files are read
         try:
-            turn = await run_in_threadpool(self._asked, talk, text, paths)
+            pool = self.asking.readers if paths else None
+            turn = await asyncio.get_running_loop().run_in_executor(pool, self._asked, talk, text, paths)
         except (ApiError, ValueError) as error:
             gr.Warning(escape(told(error)))
         finally:
