@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def place(configuration: Any, experts: Mapping[str, str | Path] | None, root: st
         experts: role -> path. A role is ``backbone``, ``encoder.MODALITY``, ``generator.MODALITY``, or the dotted place
             of another part with a checkpoint.
         root: a folder with the other experts. Each is sought by its configured path, then by ever fewer of its last
-            names: ``checkpoints/llm/vicuna``, ``llm/vicuna``, ``vicuna``. What isn't there is left as it is.
+            names: ``checkpoints/llm/vicuna``, ``llm/vicuna``, ``vicuna``; then by the last one in the root's own
+            folders, where only one of these has it. What isn't there is left as it is.
 
     Returns:
         The roles that were placed.
@@ -169,8 +171,11 @@ def _below(parts: Sequence[Held], root: Path) -> list[str]:
     placed = []
     for part in parts:
         names = [] if ELSEWHERE in part.checkpoint else [name for name in Path(part.checkpoint).parts if name != "/"]
-        found = (root.joinpath(*names[first:]) for first in range(len(names)))
-        if (path := next((path for path in found if path.exists()), None)) is not None:
+        found = [path for first in range(len(names)) if (path := root.joinpath(*names[first:])).exists()]
+        if names and not found and len(within := list(root.glob(f"*/{escape(names[-1])}"))) == 1:
+            found = within  # what is handed on names an expert by its last name: checkpoints/llm/vicuna is vicuna there
+        if found:
+            path = found[0]
             part.settings[CHECKPOINT] = str(path.absolute())
             placed += part.roles
     return placed

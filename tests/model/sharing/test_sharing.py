@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from isthmus.earlier.options import renamed
 from isthmus.model import AnyToAny
 from isthmus.model.sharing.archive import NAME, unpack
-from isthmus.model.sharing.export import export, without_paths
+from isthmus.model.sharing.export import export
 from isthmus.model.sharing.opening import open_export
+from isthmus.model.sharing.unplaced import without_paths
 
 
 @pytest.fixture
@@ -82,11 +83,73 @@ def test_nothing_of_this_machine_is_handed_on(clone: Path, stage: Path, tmp_path
     assert [one["init_args"]["checkpoint"] for one in generators] == ["experts/image", "experts/audio"]
     alone = {"configuration": {"a": {"checkpoint": "/x/y/a"}, "b": {"checkpoint": "/x/z/b"}}, "experts": {}}
     assert without_paths(alone)["configuration"] == {
-        "a": {"checkpoint": "y/a"},
-        "b": {"checkpoint": "z/b"},
+        "a": {"checkpoint": "a"},
+        "b": {"checkpoint": "b"},
         "cache": None,
     }
     assert shared["data"]["mine"]["files"] == ["mine.jsonl"] and str(tmp_path) in json.dumps(manifest)
+
+
+@pytest.mark.parametrize(
+    ("named", "left"),
+    [
+        (["/home/alice/experts/clip", "/data/models/llama"], ["clip", "llama"]),
+        (["/home/alice/one/clip", "/home/alice/two/clip"], ["one/clip", "two/clip"]),
+        (["../../alice/experts/clip", "~/llama", "~bob/t5", "kept/as/is"], ["clip", "llama", "t5", "kept/as/is"]),
+        (["here/clip", "/home/alice/here/clip", "/clip"], ["here/clip", "here/clip", "clip"]),
+        (["hf://org/name@main", "/data/llama"], ["hf://org/name@main", "llama"]),
+    ],
+)
+def test_paths_are_cut_to_the_shortest_ending_that_is_unique(named: list[str], left: list[str]) -> None:
+    configuration = {str(at): {"init_args": {"checkpoint": each}} for at, each in enumerate(named)}
+    shared = without_paths({"configuration": configuration, "experts": {"one": {"checkpoint": named[0]}}})
+    assert [shared["configuration"][str(at)]["init_args"]["checkpoint"] for at in range(len(named))] == left
+    assert shared["experts"]["one"]["checkpoint"] == left[0]
+
+
+def test_paths_that_other_options_name_are_cut_too() -> None:
+    language_model = {
+        "checkpoint": "/data/models/llama",
+        "chat_template": "/home/alice/templates/mine.jinja",
+        "stop_strings": ["/end", "~"],
+    }
+    frames = {"image_encoder": {"checkpoint": "experts/clip"}, "temporal": "t5", "t5": "../alice/flan-t5"}
+    more = {"nested": [{"any": "~/secret/file"}], "text": "1/2 of ~ ... or so"}
+    configuration = {"backbone": language_model, "frames": frames, "more": more, "cache": {"folder": "/home/alice"}}
+    data = {"mine": {"class": "isthmus.data.JsonLines", "root": "/home/alice/sets/mine", "files": ["/x/a.jsonl"]}}
+    shared = without_paths({"configuration": configuration, "experts": {}, "data": data})
+    assert shared["configuration"] == {
+        "backbone": language_model | {"checkpoint": "llama", "chat_template": "mine.jinja"},
+        "frames": frames | {"t5": "flan-t5"},
+        "more": more | {"nested": [{"any": "file"}]},
+        "cache": None,
+    }
+    assert shared["data"]["mine"] == {"class": "isthmus.data.JsonLines", "root": "mine", "files": ["a.jsonl"]}
+
+
+def test_experts_of_several_roots_are_found_by_what_is_left_of_their_paths(
+    clone: Path, stage: Path, tmp_path: Path
+) -> None:
+    """Those that lie in the root, and those in folders of it, as where the model was trained."""
+    homes = {"llama": "home/alice/llms", "imagebind": "data/encoders", "image": "data/made", "audio": "data/made"}
+    written = json.dumps(CONFIGURATION)
+    for name, home in homes.items():
+        written = written.replace(f'"experts/{name}"', f'"/{home}/{name}"')
+    experts = json.loads((stage / "manifest.json").read_text())["experts"]
+    for one in experts.values():
+        name = Path(one["checkpoint"]).name
+        one["checkpoint"] = f"/{homes[name]}/{name}"
+    rewrite(stage, configuration=json.loads(written), experts=experts)
+    out = export(stage, tmp_path / "handed")
+    handed = (out / "manifest.json").read_text() + (out / "README.md").read_text()
+    assert "alice" not in handed and "/data" not in handed
+    root = tmp_path / "root"
+    (root / "llms").mkdir(parents=True)
+    (clone / "experts/llama").rename(root / "llms/llama")
+    for name in ("imagebind", "image", "audio"):
+        (clone / "experts" / name).rename(root / name)
+    opened = open_export(out, tmp_path / "theirs", experts_root=root)
+    assert opened.absent == [] and opened.experts["backbone"].endswith(str(root / "llms/llama"))
 
 
 def test_the_same_model_gives_the_same_file(stage: Path, tmp_path: Path) -> None:

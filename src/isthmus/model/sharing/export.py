@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,10 @@ from isthmus.data.licences import stated_licences
 from isthmus.hub.address import is_address, parse_address
 from isthmus.hub.listing import stated_on_hub
 from isthmus.model.bundle import MANIFEST, components_as_files, read_components, read_manifest
-from isthmus.model.relocation import CHECKPOINT, ELSEWHERE, held, relocated
+from isthmus.model.relocation import CHECKPOINT, held, relocated
 from isthmus.model.sharing.archive import ENDING, pack
 from isthmus.model.sharing.card import UNSTATED, model_card
-from isthmus.paths import user_path
+from isthmus.model.sharing.unplaced import without_paths
 from isthmus.precision import Dtype
 from isthmus.writing import write_folder
 
@@ -35,7 +33,7 @@ def export(
 ) -> Path:
     """Writes what others need of a trained model: weights, configuration, fingerprints, and a card with licences.
 
-    Absolute paths of this machine, which would tell of whose it is, are cut to what tells the experts apart.
+    Paths of this machine, which would tell of whose it is, are cut: see :func:`without_paths`.
 
     Args:
         folder: the trained stage's.
@@ -96,39 +94,6 @@ def exported_files(
     files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
     files[CARD] = model_card(name, manifest, state, licences, license, figures, home, files).encode()
     return files
-
-
-def without_paths(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a manifest without absolute paths, names of data files and the cache's folder."""
-    shared: dict[str, Any] = deepcopy(dict(manifest))
-    parts = list(held(shared["configuration"]))
-    holders = [*(part.settings for part in parts), *shared["experts"].values()]
-    shorter = _shorter({str(one[CHECKPOINT]) for one in holders})
-    for one in holders:
-        one[CHECKPOINT] = shorter[str(one[CHECKPOINT])]
-    if shared["configuration"] is not None:
-        shared["configuration"]["cache"] = None
-    for source in shared.get("data", {}).values():
-        if "files" in source:
-            source["files"] = [Path(file).name for file in source["files"]]
-    return shared
-
-
-def _shorter(checkpoints: set[str]) -> dict[str, str]:
-    """Each checkpoint -> itself, if relative; else a relative one of these that it ends in, or what tells it apart."""
-    own = {each: user_path(each) for each in checkpoints if ELSEWHERE not in each}
-    relative = {path for path in own.values() if not path.is_absolute()}
-    absolute = {path for path in own.values() if path.is_absolute()}
-    root = Path(commonpath([path.parent for path in absolute])) if absolute else Path("/")
-    found = {}
-    for each in checkpoints:
-        path = own.get(each)
-        if path is None or path in relative:
-            found[each] = each
-        else:
-            ends = [one for one in relative if path.parts[-len(one.parts) :] == one.parts]
-            found[each] = str(max(ends, key=lambda one: len(one.parts), default=path.relative_to(root)))
-    return found
 
 
 def _licences(folder: Path, manifest: Mapping[str, Any], published: Mapping[str, str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import MANIFEST, read_manifest
-from isthmus.model.sharing.export import without_paths
+from isthmus.model.sharing.unplaced import without_paths
 from isthmus.part_card import PartCard
 
 
