@@ -24,23 +24,24 @@ def test_a_model_goes_from_one_layout_to_another(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (bundle.parent / "matrix.json").write_text(json.dumps({"cells": {"text->text": {"digit": 0.5, "n": 4}}}))
-    cli.main(["export", str(bundle), "ours.zip"])
-    (bundle.parent / "matrix.json").unlink()
+    # Experts of the user's own: the embedded ones are found wherever the package is.
+    stage = shutil.copytree(bundle, tmp_path / "run" / "stage")
+    manifest = stage / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("checkpoints/pocket/", "checkpoints/own/"))
+    Path("run/matrix.json").write_text(json.dumps({"cells": {"text->text": {"digit": 0.5, "n": 4}}}))
+    cli.main(["export", "run/stage", "ours.zip"])
     said = capsys.readouterr().out
     assert "exported: ours.zip" in said and "--license states yours" in said
     models = shutil.copytree(bundle.parents[2] / "checkpoints" / "pocket", tmp_path / "models")
     cli.main(["import", "ours.zip", "--out", "theirs"])
     said = capsys.readouterr().out
-    assert "backbone: CausalBackbone checkpoints/pocket/llama (not found here)" in said
+    assert "backbone: CausalBackbone checkpoints/own/llama (not found here)" in said
     assert "chat:     isthmus chat --model theirs --experts_root FOLDER" in said
     assert "- matrix.json: digit 0.500, the mean of 1 cells of 4 prompts" in Path("theirs/README.md").read_text()
 
     request = ["generate", "--model", "theirs", "--text", "hi", "--out", "answer", *SHORT]
     said = refused(capsys, *request)
-    assert (
-        "theirs: found no " in said and "backbone (checkpoints/pocket/llama)" in said and "--experts ROLE=PATH" in said
-    )
+    assert "theirs: found no " in said and "backbone (checkpoints/own/llama)" in said and "--experts ROLE=PATH" in said
     (models / "llama").rename(tmp_path / "llm")
     cli.main([*request, "--experts", "backbone=llm", "--experts_root", "models"])
     assert Path("answer/reply.json").is_file()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import Namespace
 
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
-from isthmus.precision import Dtype
+
+STORED = Literal["float32", "bfloat16", "float16"]
 
 
 def export_parser() -> Parser:
@@ -18,7 +20,7 @@ def export_parser() -> Parser:
     made.add_argument("model", type=user_path, help="a trained stage's folder")
     made.add_argument("out", type=user_path, help="a new folder, or a new file that ends in .zip")
     made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
-    made.add_argument("--dtype", type=Dtype | None, help="of the stored weights; bfloat16 halves float32's file")
+    made.add_argument("--dtype", type=STORED | None, help="of the stored weights; bfloat16 halves float32's file")
     return made
 
 
@@ -56,7 +58,7 @@ def push_parser() -> Parser:
     made.add_argument("model", type=user_path, help="a trained stage's folder")
     made.add_argument("repository", type=str, help="org/name; it is made where it isn't there, and private")
     made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
-    made.add_argument("--dtype", type=Dtype | None, help="of the stored weights; bfloat16 halves float32's file")
+    made.add_argument("--dtype", type=STORED | None, help="of the stored weights; bfloat16 halves float32's file")
     made.add_argument("--public", action="store_true", help="a new repository is open to all")
     return made
 

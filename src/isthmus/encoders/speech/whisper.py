@@ -60,7 +60,7 @@ class Whisper(AudioFrameEncoder):
     )
 
     model: WhisperEncoder
-    fix = "Raise the encoder's `seconds` as far as its checkpoint goes, or cut recordings into pieces"
+    fix = "Cut recordings into pieces"
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class Whisper(AudioFrameEncoder):
                     f"{path}: seconds: found {seconds}; expected at most {longest:g}, the length that it was trained "
                     "with. Fix: lower it, and cut recordings into pieces."
                 )
+            self.fix = AudioFrameEncoder.fix
             self.places = int(seconds * extractor.sampling_rate) // token
             extractor.n_samples, extractor.nb_max_frames = self.places * token, self.places * FRAMES_PER_TOKEN
         else:
@@ -109,9 +110,8 @@ class Whisper(AudioFrameEncoder):
         )
         positions = self.model.embed_positions
         if self.places < positions.num_embeddings:
-            weight = nn.Parameter(positions.weight[: self.places].clone(), requires_grad=False)
-            self.model.embed_positions = nn.Embedding.from_pretrained(weight)
-            self.model.config.max_source_positions = self.places
+            positions.weight = nn.Parameter(positions.weight[: self.places].clone(), requires_grad=False)
+            positions.num_embeddings = self.model.config.max_source_positions = self.places
 
     def width(self, modality: Modality) -> int:
         """D, the width of the encoder."""
