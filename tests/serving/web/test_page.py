@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 import pytest
 from served import LIMITS, served, wait_for
+from starlette.requests import Request
 
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.app import create_app
+from isthmus.serving.errors import ApiError
+from isthmus.serving.guard import uploads
 from isthmus.serving.keys import Keys
 from isthmus.serving.server import Server
-from isthmus.serving.web.talks import Talks, root
+from isthmus.serving.web.about import Loaded
+from isthmus.serving.web.attaching import remove_uploads
+from isthmus.serving.web.files import file_routes
+from isthmus.serving.web.mounting import UPLOAD, Gate
+from isthmus.serving.web.showing import FILES
+from isthmus.serving.web.talks import Shown, Talks, Turn, root
 
 JOIN = "/gradio_api/queue/join"
 
@@ -51,7 +65,7 @@ def test_the_api_is_unchanged_beside_it(paged: str) -> None:
 
 
 def test_other_sites_addresses_and_large_bodies_are_refused(paged: str) -> None:
-    for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+    for headers in ({"origin": "http://evil.example"}, {"origin": "http://["}, {"sec-fetch-site": "cross-site"}):
         assert httpx.post(paged + JOIN, json={}, headers=headers).status_code == 403
     event = {"data": [{"text": "", "files": [{"path": "http://10.0.0.1/a.png"}]}], "fn_index": 0, "session_hash": "a"}
     refused = httpx.post(paged + JOIN, json=event)
@@ -105,3 +119,72 @@ def test_conversations_are_forgotten_with_their_files(monkeypatch: pytest.Monkey
     assert len(talks._talks) == 2, "the one that was unused for longest made room"
     talks.close()
     assert not talks.folder.exists()
+
+
+def test_files_of_conversations_that_are_gone(paged: str) -> None:
+    assert httpx.get(f"{paged}{FILES}/none/none.png").json()["error"]["code"] == "not_found"
+    assert httpx.get(f"{paged}/app/conversations/none.zip").json()["error"]["code"] == "not_found"
+
+
+def test_a_conversation_that_goes_while_it_is_saved() -> None:
+    talks = Talks()
+    talk = talks.of("page")
+    talk.turns = [Turn("", shown=[Shown("image", talk.new_file(".png"), "")])]
+    (save,) = (route for route in file_routes(talks, Loaded()) if getattr(route, "path", "").endswith(".zip"))
+    asked = Request({"type": "http", "path_params": {"folder": talk.folder.name}})
+    with pytest.raises(ApiError, match="no longer kept"):
+        asyncio.run(save.endpoint(asked))  # type: ignore[attr-defined]
+    talks.close()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import os, signal; from isthmus.serving.web.talks import Talks; path = Talks().of('page').new_file('.a')"
+    program += "; path.touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert ended.returncode == -signal.SIGKILL and len(list(tmp_path.rglob("*.a"))) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    uploads.Uploads().close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_uploads_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    for name in ("shared/a.png", "shared/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_uploads(tmp_path, 600.0)
+    assert len(list(tmp_path.glob("*/*"))) == 2
+    remove_uploads(tmp_path, -1.0)
+    assert not list(tmp_path.iterdir())
+    remove_uploads(tmp_path / "none", -1.0)
+
+
+def test_uploads_that_begin_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is held against what the others have declared, though none of it is on the disk yet."""
+    statuses: list[int] = []
+
+    async def whole() -> None:
+        ends = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await ends.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            statuses.extend([message["status"]] if "status" in message else [])
+
+        gate = Gate(app, Keys(), LIMITS)
+        length = [(b"content-length", b"1000")]
+        scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": length, "query_string": b""}
+        tasks = [asyncio.create_task(gate(dict(scope), receive, send)) for _ in range(3)]
+        await asyncio.sleep(0)
+        ends.set()
+        await asyncio.gather(*tasks)
+        await gate(dict(scope), receive, send)
+
+    held = sum(path.stat().st_size for path in (root() / "uploads").rglob("*") if path.is_file())
+    monkeypatch.setattr(uploads, "KEPT_BYTES", held + 2500)
+    asyncio.run(whole())
+    assert sorted(statuses[:3]) == [200, 200, 429] and statuses[3] == 200

@@ -31,7 +31,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
     """
     turn, begun = talk.turns[-1], time.monotonic()
     turn.forget()
-    turn.options, talk.is_busy, talk.was_stopped = dict(options), True, False
+    turn.options = dict(options)
     words, made = "", asking.made_with(asking.name, options["seed"])
     try:
         yield _status(talk, begun)
@@ -56,7 +56,6 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
         told(error)
         _failed(turn, talk, words, error)
     finally:
-        talk.is_busy = False
         if turn.message is None and words:
             turn.message = {"role": "assistant", "content": words}
     yield ""

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from isthmus.model import Reply
 from isthmus.serving.engine import Event
 from isthmus.serving.errors import ApiError, api_error
-from isthmus.serving.routes.asking import Asking, Question
+from isthmus.serving.routes.asking import GONE, Asking, Question
 from isthmus.serving.schema import ChatRequest, read_json
 from isthmus.serving.web.talks import Talk
 from isthmus.types import Modality
@@ -35,6 +35,8 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
     """
 
     async def read(_: Request) -> tuple[None, Question]:
+        if talk.was_stopped:
+            raise ApiError(GONE, "Stopped.")
         asked = {"model": asking.name, "messages": talk.messages(), **options, "stream": True}
         body = await run_in_threadpool(lambda: json.dumps(asked).encode())
         if len(body) > asking.limits.body:
@@ -44,6 +46,8 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
 
     _, run = await asking.begin(request, read, watches=False)  # its connection is that of a click
     talk.job, talk.step = run.job, None
+    if talk.was_stopped:  # while the question was read
+        run.job.cancel()
 
     def stepped(modality: Modality, done: int, total: int) -> None:
         talk.step = modality.spec.word, done, total

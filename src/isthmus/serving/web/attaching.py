@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from isthmus.serving.errors import invalid
 from isthmus.serving.media import TYPES
 from isthmus.serving.prompts import PromptMaker
 from isthmus.serving.web.showing import show
-from isthmus.serving.web.talks import Shown, Talk, root
+from isthmus.serving.web.talks import Shown, Talk
 from isthmus.types import Modality
 
 ALIKE = {".jpeg": ".jpg", ".tif": ".tiff", ".m4v": ".mp4", ".oga": ".ogg"}
@@ -39,12 +39,11 @@ def attach(path: Path, talk: Talk, prompts: PromptMaker) -> Attached:
     Raises:
         ApiError: a kind of file that the model doesn't take, or one that is too large.
         ValueError: it can't be decoded.
+        FileNotFoundError: it is no longer here.
     """
     name = path.name
     ending = ALIKE.get(path.suffix.lower(), path.suffix.lower())
     modality = _modality(name, ending, prompts.model.inputs)
-    if not path.is_file():
-        raise invalid(f"{name}: it is no longer here. Fix: upload it again.")
     size, most = path.stat().st_size, prompts.limits.media.bytes
     if size > most:
         raise invalid(f"{name}: found {size} bytes; expected at most {most}. Fix: shrink it.")
@@ -79,10 +78,15 @@ def _fits(kind: str, modality: Modality) -> bool:
             return kind.startswith("application/")
 
 
-def remove_uploads(paths: list[Path]) -> None:
-    """Removes files of a request with the folders that they alone were in."""
-    uploads = root() / "uploads"
-    for path in paths:
-        folder = path.resolve().parent
-        if folder.is_relative_to(uploads) and folder != uploads:
-            shutil.rmtree(folder, ignore_errors=True)
+def remove_uploads(folder: Path, seconds: float) -> None:
+    """Removes uploads that came longer ago than this, and the folders that they alone were in.
+
+    Not each as soon as it is read: pages that upload the same file share it.
+    """
+    for path in folder.glob("*/*"):
+        try:
+            if time.time() - path.lstat().st_ctime > seconds:
+                path.unlink()
+                path.parent.rmdir()
+        except OSError:  # it is a folder, or another file is beside it, or it is gone
+            continue

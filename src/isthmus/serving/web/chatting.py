@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import ApiError, invalid
 from isthmus.serving.routes.asking import Asking
 from isthmus.serving.web.answering import answered
 from isthmus.serving.web.asking import told
-from isthmus.serving.web.attaching import attach, remove_uploads
+from isthmus.serving.web.attaching import attach
 from isthmus.serving.web.examples import Example
 from isthmus.serving.web.settings import Settings
 from isthmus.serving.web.talks import Shown, Talk, Talks, Turn
@@ -42,33 +42,36 @@ class Chatting:
         self.talks, self.asking, self.examples = talks, asking, list(examples)
 
     async def send(self, page: Page, text: str, paths: list[Path], settings: Sequence[Any]) -> AsyncGenerator[Updates]:
-        """A question with its files, which are removed once they are read."""
+        """A question with its files."""
         talk = self.talks.of(page[0])
         if self._is_busy(talk):
             return
-        turn, talk.is_busy = None, True  # already now: a second click may come while files are read
-        try:
-            pool = self.asking.readers if paths else None
-            turn = await asyncio.get_running_loop().run_in_executor(pool, self._asked, talk, text, paths)
-        except (ApiError, ValueError) as error:
-            gr.Warning(escape(told(error)))
-        finally:
-            talk.is_busy = turn is not None
-            await run_in_threadpool(remove_uploads, paths)
-        if turn is not None:
-            talk.turns.append(turn)
-        # Uploads are gone by now; the words of a question that was refused stay.
-        yield {"box": {"text": "" if turn is not None or not paths else text, "files": []}}
-        if turn is not None:
-            async for updates in self._answer(page[1], talk, Settings.options(*settings)):
-                yield updates
+        with talk.busy():  # already now: a second click may come while files are read
+            turn, turns = None, talk.turns
+            try:
+                pool = self.asking.readers if paths else None
+                turn = await asyncio.get_running_loop().run_in_executor(pool, self._asked, talk, text, paths)
+            except (ApiError, ValueError) as error:
+                gr.Warning(escape(told(error)))
+            if talk.turns is not turns:  # a new conversation was begun meanwhile
+                return
+            if turn is not None:
+                talk.turns.append(turn)
+                self.talks.tidy()
+            # The words of a question that was refused stay.
+            yield {"box": {"text": "" if turn is not None or not paths else text, "files": []}}
+            if turn is not None:
+                async with aclosing(self._answer(page[1], talk, Settings.options(*settings))) as drawn:
+                    async for updates in drawn:
+                        yield updates
 
     async def example(self, page: Page, index: int, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
         """A question of the examples."""
         if 0 <= index < len(self.examples):
             chosen = self.examples[index]
-            async for updates in self.send(page, chosen.text, chosen.paths, settings):
-                yield updates
+            async with aclosing(self.send(page, chosen.text, chosen.paths, settings)) as drawn:
+                async for updates in drawn:
+                    yield updates
 
     async def again(self, page: Page, index: int, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
         """The answer of a turn anew, with the next seed where the same was asked; what came after it is forgotten."""
@@ -78,9 +81,11 @@ class Chatting:
         options, turn = Settings.options(*settings), talk.turns[index]
         if turn.message is not None and options["seed"] == turn.options["seed"]:
             options["seed"] = (turn.options["seed"] + 1) % 2**31
-        del talk.turns[index + 1 :]
-        async for updates in self._answer(page[1], talk, options):
-            yield updates
+        with talk.busy():
+            del talk.turns[index + 1 :]
+            async with aclosing(self._answer(page[1], talk, options)) as drawn:
+                async for updates in drawn:
+                    yield updates
 
     async def edit(self, page: Page, shown: int, text: str, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
         """Another text of a turn, by the place of its bubble; its media stay, and what came after it is forgotten."""
@@ -89,13 +94,15 @@ class Chatting:
         if self._is_busy(talk) or not 0 <= shown < len(places):
             return
         index, is_text = places[shown]
-        if is_text:
+        if not is_text:
+            yield self._drawn(talk, "")
+            return
+        with talk.busy():
             talk.turns[index].text = text.strip()
             del talk.turns[index + 1 :]
-            async for updates in self._answer(page[1], talk, Settings.options(*settings)):
-                yield updates
-        else:
-            yield self._drawn(talk, "")
+            async with aclosing(self._answer(page[1], talk, Settings.options(*settings))) as drawn:
+                async for updates in drawn:
+                    yield updates
 
     def stop(self, page: str) -> None:
         """Gives up the answer that is being made; its slot is then free."""
@@ -115,7 +122,11 @@ class Chatting:
     def _asked(self, talk: Talk, text: str, paths: Sequence[Path]) -> Turn | None:
         if not text.strip() and not paths:
             return None
-        attached = [attach(path, talk, self.asking.prompts) for path in paths]
+        try:
+            self._check_room(talk, text, paths)
+            attached = [attach(path, talk, self.asking.prompts) for path in paths]
+        except FileNotFoundError:
+            raise invalid("A file is no longer here. Fix: upload it again.") from None
         return Turn(
             text.strip(),
             [each.part for each in attached],
@@ -123,7 +134,22 @@ class Chatting:
             [each.name for each in attached],
         )
 
+    def _check_room(self, talk: Talk, text: str, paths: Sequence[Path]) -> None:
+        """Holds a conversation, its unanswered questions included, against the limits before files are read."""
+        limits, turns = self.asking.limits, list(talk.turns)
+        in_base64 = sum((path.stat().st_size + 2) // 3 * 4 for path in paths)
+        size = sum(turn.said for turn in turns) + len(text) + in_base64
+        if size > limits.body:
+            found = f"the conversation: found {size} bytes with its media; expected at most {limits.body}"
+            raise ApiError(413, f"{found}. Fix: begin a new one, or send smaller files.", code="body_too_large")
+        parts = sum(len(turn.parts) + 1 for turn in turns) + len(paths) + 1
+        if parts > limits.parts:
+            found = f"the conversation: found {parts} messages and files; expected at most {limits.parts}"
+            raise ApiError(413, f"{found}. Fix: begin a new one, or send fewer files.", code="body_too_large")
+
     async def _answer(self, request: Request, talk: Talk, options: dict[str, Any]) -> AsyncGenerator[Updates]:
+        if not talk.turns:  # a new conversation was begun meanwhile
+            return
         statuses = answered(self.asking, request, talk, options)
         try:
             async for status in statuses:

@@ -11,7 +11,11 @@ from isthmus.serving.web.talks import Shown, Talk
 
 
 def exported(talk: Talk) -> bytes:
-    """A ZIP archive. ``settings.json`` has what each answer was made with."""
+    """A ZIP archive. ``settings.json`` has what each answer was made with.
+
+    Raises:
+        FileNotFoundError: the conversation was forgotten meanwhile.
+    """
     messages: list[dict[str, Any]] = []
     media: list[Shown] = []
 
@@ -27,11 +31,12 @@ def exported(talk: Talk) -> bytes:
                 )
         return found
 
-    for turn in talk.turns:
+    turns = list(talk.turns)
+    for turn in turns:
         messages.append({"role": "user", "content": content([*turn.shown, *([turn.text] if turn.text else [])])})
         if turn.pieces:
             messages.append({"role": "assistant", "content": content(turn.pieces)})
-    settings = [{"options": dict(turn.options), "note": turn.note} for turn in talk.turns]
+    settings = [{"options": dict(turn.options), "note": turn.note} for turn in turns]
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversation.json", json.dumps({"messages": messages}, indent=2, ensure_ascii=False))

@@ -38,13 +38,19 @@ def file_routes(talks: Talks, loaded: Loaded) -> list[BaseRoute]:
         if path is None:
             raise _absent()
         kind = TYPES.get(path.suffix, "application/octet-stream")
-        return FileResponse(path, media_type=kind, headers=INERT)
+        try:
+            return FileResponse(path, media_type=kind, headers=INERT, stat_result=path.stat())
+        except FileNotFoundError:  # the conversation was forgotten meanwhile
+            raise _absent() from None
 
     async def conversation(request: Request) -> Response:
         talk = talks.named(request.path_params["folder"])
         if talk is None:
             raise _absent()
-        content = await run_in_threadpool(exported, talk)
+        try:
+            content = await run_in_threadpool(exported, talk)
+        except FileNotFoundError:
+            raise _absent() from None
         named = {"Content-Disposition": 'attachment; filename="conversation.zip"'}
         return Response(content, media_type="application/zip", headers=named | INERT)
 

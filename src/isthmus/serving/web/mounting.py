@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,10 +29,11 @@ from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.routes.asking import Asking
 from isthmus.serving.web.about import Loaded
+from isthmus.serving.web.attaching import remove_uploads
 from isthmus.serving.web.chatting import Chatting
 from isthmus.serving.web.examples import examples
 from isthmus.serving.web.files import file_routes
-from isthmus.serving.web.talks import Talks, root
+from isthmus.serving.web.talks import AWAY, Talks, root
 
 GETS = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/startup-events")
 GETS_BELOW = (
@@ -44,7 +46,8 @@ GETS_BELOW = (
     "/gradio_api/queue/data",
     "/gradio_api/upload_progress",
 )
-POSTS = ("/gradio_api/queue/join", "/gradio_api/upload", "/gradio_api/cancel", "/gradio_api/reset")
+UPLOAD = "/gradio_api/upload"
+POSTS = ("/gradio_api/queue/join", UPLOAD, "/gradio_api/cancel", "/gradio_api/reset")
 """What the page asks for. Gradio has more routes, which this server doesn't."""
 SMALL_BODY = 1 << 20
 """Bytes of a request that uploads nothing."""
@@ -144,10 +147,11 @@ def mount_app(
 
 
 async def _tidying(talks: Talks) -> None:
-    """Removes the files of pages that were closed, though nobody comes after them."""
+    """Removes old uploads, and the files of pages that were closed, though nobody comes after them."""
     while True:
         await asyncio.sleep(60)
         await run_in_threadpool(talks.tidy)
+        await run_in_threadpool(remove_uploads, root() / "uploads", AWAY)
 
 
 async def _broken_off(request: Request, error: Exception) -> JSONResponse:
@@ -192,6 +196,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, keys: Keys, limits: ServingLimits) -> None:
         self.app, self.keys, self.limits = app, keys, limits
+        self._coming = 0  # bytes that running uploads have declared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -210,7 +215,12 @@ class Gate:
         if refusal is None and path == "/gradio_api/queue/join":
             refusal, receive = await _local(receive)
         app = self.app if refusal is None else JSONResponse(refusal.body, refusal.status, refusal.headers)
-        await app(scope, receive, sending)
+        coming = int(Headers(scope=scope)["content-length"]) if refusal is None and path == UPLOAD else 0
+        self._coming += coming
+        try:
+            await app(scope, receive, sending)
+        finally:
+            self._coming -= coming
 
     def _refusal(self, request: Request) -> ApiError | None:
         path, headers = request.scope["path"], request.headers
@@ -224,19 +234,28 @@ class Gate:
             return None
         origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "same-origin")
-        if site not in ("same-origin", "none") or (origin and urlsplit(origin).netloc != headers.get("host")):
+        if site not in ("same-origin", "none") or (origin and _is_foreign(origin, headers.get("host"))):
             return ApiError(403, "origin: found another site's page; expected this server's own.", code="wrong_origin")
-        most = self.limits.body if path == "/gradio_api/upload" else SMALL_BODY
+        most = self.limits.body if path == UPLOAD else SMALL_BODY
         length = headers.get("content-length", "")
         if not length.isdigit():
             return ApiError(411, "content-length: found none; expected the body's bytes.", code="length_required")
         if int(length) > most:
             found = f"body: found {length} bytes; expected at most {most}. Fix: send fewer or smaller media."
             return ApiError(413, found, code="body_too_large")
-        if path == "/gradio_api/upload" and not has_room(root() / "uploads", int(length), self.limits.body_seconds + 5):
+        size, seconds = int(length) + self._coming, self.limits.body_seconds + 5
+        if path == UPLOAD and not has_room(root() / "uploads", size, seconds):
             found = "uploads: found too many that no question names; expected fewer. Fix: try again in some minutes."
             return ApiError(429, found, code="busy", headers={"Retry-After": "60"})
         return None
+
+
+def _is_foreign(origin: str, host: str | None) -> bool:
+    """Whether a page isn't this server's; one whose address is malformed isn't."""
+    try:
+        return urlsplit(origin).netloc != host
+    except ValueError:
+        return True
 
 
 def _opens(name: bytes) -> bool:

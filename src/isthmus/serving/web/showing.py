@@ -55,7 +55,9 @@ def show(
     label = escape(f"{owner} {word}")
     name = f"{word.replace(' ', '-')}{path.suffix}"
     link = f'<a class="isthmus-save" href="{_address(talk, path)}" download="{name}">Save {escape(word)}</a>'
-    return Shown(str(medium.modality), path, f"{_viewed(medium, talk, path, label)}{link}")
+    html = f"{_viewed(medium, talk, path, label)}{link}"
+    size = len(html) + sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}*"))
+    return Shown(str(medium.modality), path, html, size)
 
 
 def _address(talk: Talk, path: Path) -> str:
@@ -68,7 +70,7 @@ def _viewed(medium: Media, talk: Talk, path: Path, label: str) -> str:
     if kind is CLOUD:
         return _cloud(shown, label)
     if shown is not medium or path.suffix not in PLAYED[kind]:
-        path = talk.new_file(PLAYED[kind][0])
+        path = path.with_suffix(f".view{PLAYED[kind][0]}")  # it goes when the medium's own file goes
         save_media(shown, path)
     return _player(shown, _address(talk, path), label)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from isthmus.serving.engine import Job
+from isthmus.serving.guard.uploads import Uploads
 
-MOST = 256
-"""Conversations that are kept at once; the one that was unused for longest makes room."""
+MOST, MOST_BYTES = 256, 1 << 30
+"""Conversations that are kept at once, and their bytes; the one that was unused for longest makes room."""
 AWAY = 600.0
 """Seconds after which the conversation of a page that was closed is forgotten."""
 
@@ -26,14 +27,16 @@ AWAY = 600.0
 def root() -> Path:
     """The folder of all files of the app in this process, readable by its user alone, and removed at its end.
 
-    Gradio reads the place of uploads from the environment, and removes none of them by itself while it runs.
+    What a killed process has left is removed when the next one starts. Gradio reads the place of uploads from the
+    environment.
     """
     import atexit
 
-    folder = tempfile.mkdtemp(prefix="isthmus-app-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
-    return Path(folder)
+    folders = Uploads()
+    atexit.register(folders.close)
+    folder = folders.root.resolve()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+    return folder
 
 
 @dataclass
@@ -44,11 +47,13 @@ class Shown:
         modality: its name.
         path: of its file.
         html: by which the page shows it.
+        size: bytes of its files and of this HTML.
     """
 
     modality: str
     path: Path
     html: str
+    size: int = 0
 
 
 @dataclass
@@ -80,6 +85,16 @@ class Turn:
         self.message, self.pieces, self.note = None, [], ""
 
     @property
+    def pieces_shown(self) -> list[Shown]:
+        """All of its media on the page."""
+        return [*self.shown, *(piece for piece in self.pieces if isinstance(piece, Shown))]
+
+    @property
+    def said(self) -> int:
+        """Bytes of the question and its answer in the API's form."""
+        return _length([self.text, self.parts, self.message])
+
+    @property
     def question(self) -> dict[str, Any]:
         """As the API takes it."""
         words = [{"type": "text", "text": self.text}] if self.text else []
@@ -102,6 +117,22 @@ class Talk:
         self.step: tuple[str, int, int] | None = None  # of a generator: its medium, steps done, steps in all
         self.left: float | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps in memory and on disk, whether questions were answered or not."""
+        turns = list(self.turns)
+        return sum(turn.said + sum(piece.size for piece in turn.pieces_shown) for turn in turns)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """A block in which a question is read and answered; at its end no file is left that no turn shows."""
+        self.is_busy, self.was_stopped = True, False
+        try:
+            yield
+        finally:
+            self.is_busy = False
+            self.prune()
+
     def messages(self) -> list[dict[str, Any]]:
         """The last turn's question, and what was asked and answered before it, as the API takes them."""
         said: list[dict[str, Any]] = []
@@ -117,6 +148,15 @@ class Talk:
         """A path for a file with this ending."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"{secrets.token_hex(4)}{ending}"
+
+    def prune(self) -> None:
+        """Removes the files of answers that were forgotten, and of questions that were refused."""
+        if not self.turns:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        shown = {piece.path.stem for turn in self.turns for piece in turn.pieces_shown}
+        for path in self.folder.glob("*"):
+            if path.name.split(".")[0] not in shown:
+                path.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Nobody waits for the answer that is being made."""
@@ -143,10 +183,10 @@ class Talks:
     def of(self, page: str) -> Talk:
         """The conversation of a page."""
         with self._lock:
-            self._tidy()
             talk = self._talks.pop(page, None) or Talk(self.folder / secrets.token_urlsafe(16))
             talk.left = None
             self._talks[page] = talk
+            self._tidy(page)
             return talk
 
     def leave(self, page: str) -> None:
@@ -188,10 +228,22 @@ class Talks:
             self._talks = {}
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _tidy(self) -> None:
+    def _tidy(self, asking: str | None = None) -> None:
         now = time.monotonic()
         gone = [page for page, talk in self._talks.items() if talk.left is not None and now - talk.left > AWAY]
-        idle = [page for page, talk in self._talks.items() if not talk.is_busy and page not in gone]
-        gone += idle[: max(0, len(self._talks) - len(gone) - MOST + 1)]
+        sizes = {page: talk.size for page, talk in self._talks.items() if page not in gone}
+        for page in list(sizes):
+            is_full = len(sizes) > MOST or sum(sizes.values()) > MOST_BYTES
+            if is_full and page != asking and not self._talks[page].is_busy:
+                gone.append(page)
+                del sizes[page]
         for page in gone:
             self._talks.pop(page).clear()
+
+
+def _length(value: Any) -> int:
+    """Characters of all texts in what JSON can hold."""
+    if isinstance(value, str):
+        return len(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_length, inner))
