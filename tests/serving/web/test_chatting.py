@@ -72,6 +72,8 @@ def say(
             async for update in updates:
                 if at is not None and at(update):
                     break
+        while any(chatting.asking.engine.load.values()):  # what was given up ends in this loop, too
+            await asyncio.sleep(0.01)
 
     asyncio.run(whole())
     return chatting.talks.of("page")

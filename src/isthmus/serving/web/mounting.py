@@ -23,7 +23,7 @@ from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.inference.pipeline import Pipeline
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.guard.uploads import has_room
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
@@ -122,6 +122,7 @@ def mount_app(
     mounted.app.add_exception_handler(ClientDisconnect, _broken_off)
     mounted.app.add_exception_handler(RequestValidationError, _malformed)
     inner = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=file_routes(talks, loaded))
+    inner.add_exception_handler(ApiError, _refused)
     inner.mount("/", mounted.app)
     app.router.routes.append(Pages(Gate(inner, keys, limits)))
     before = app.router.lifespan_context
@@ -152,6 +153,12 @@ async def _tidying(talks: Talks) -> None:
         await asyncio.sleep(60)
         await run_in_threadpool(talks.tidy)
         await run_in_threadpool(remove_uploads, root() / "uploads", AWAY)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    """For files that aren't there, in the API's form."""
+    told = api_error(error)
+    return JSONResponse(told.body, told.status)
 
 
 async def _broken_off(request: Request, error: Exception) -> JSONResponse:
