@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -24,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.errors import ApiError, api_error
+from isthmus.serving.guard.origins import is_foreign
 from isthmus.serving.guard.uploads import has_room
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
@@ -239,9 +239,8 @@ class Gate:
             return ApiError(404, "file: no address is fetched.", code="not_found")
         if request.method != "POST":
             return None
-        origin = headers.get("origin")
         site = headers.get("sec-fetch-site", "same-origin")
-        if site not in ("same-origin", "none") or (origin and _is_foreign(origin, headers.get("host"))):
+        if site not in ("same-origin", "none") or is_foreign(headers.get("origin"), headers.get("host")):
             return ApiError(403, "origin: found another site's page; expected this server's own.", code="wrong_origin")
         most = self.limits.body if path == UPLOAD else SMALL_BODY
         length = headers.get("content-length", "")
@@ -255,14 +254,6 @@ class Gate:
             found = "uploads: found too many that no question names; expected fewer. Fix: try again in some minutes."
             return ApiError(429, found, code="busy", headers={"Retry-After": "60"})
         return None
-
-
-def _is_foreign(origin: str, host: str | None) -> bool:
-    """Whether a page isn't this server's; one whose address is malformed isn't."""
-    try:
-        return urlsplit(origin).netloc != host
-    except ValueError:
-        return True
 
 
 def _opens(name: bytes) -> bool:
