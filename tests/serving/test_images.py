@@ -106,6 +106,10 @@ def test_forms_that_are_refused(client: openai.OpenAI, files: dict[str, Path], a
         client.images.edit(prompt="a", image=files["image"].open("rb"), mask=files["image"].open("rb"))
     with pytest.raises(openai.BadRequestError, match=r"image\[0\]: found no readable image"):
         client.images.edit(prompt="a", image=("damaged.png", b"\x89PNG"))
+    many = [files["image"].open("rb") for _ in range(12)]
+    with pytest.raises(openai.BadRequestError, match="image: found 13 parts in 1 turns") as refused_many:
+        client.images.edit(prompt="a", image=many)
+    assert isinstance(refused_many.value.body, dict) and refused_many.value.body["param"] == "image"
     with pytest.raises(openai.BadRequestError, match="image: found a file with the ending"):
         client.images.edit(prompt="a", image=("picture.exe", b"MZ"))
     with pytest.raises(openai.BadRequestError, match="seed: input should be greater"):

@@ -34,6 +34,17 @@ def ask(client: openai.OpenAI, given: Any = "a seven", **options: Any) -> Any:
     )
 
 
+def drawn(data: bytes = b"no picture") -> dict[str, str]:
+    """An item with a picture; one that can't be read unless it is given."""
+    return {"type": "image_generation_call", "id": "ig_1", "result": base64.b64encode(data).decode()}
+
+
+def intact() -> bytes:
+    """A picture's file."""
+    Image.new("RGB", (16, 16)).save(file := io.BytesIO(), "PNG")
+    return file.getvalue()
+
+
 def pictures(response: Any) -> list[Any]:
     """The items that hold a picture."""
     return [item for item in response.output if item.type == "image_generation_call"]
@@ -113,6 +124,26 @@ def test_the_clients_own_stream(client: openai.OpenAI) -> None:
         ("a", {"previous_response_id": "resp_1"}, "previous_response_id", "keeps no answers"),
         ("a", {"store": True}, "store", "keeps no answers"),
         ("a", {"tools": [{"type": "web_search"}]}, "tools.0.type", "image_generation"),
+        ("a", {"tool_choice": "required"}, "tool_choice", "no tools"),
+        ("a", {"tool_choice": TOOL[0], "tools": []}, "tool_choice", "no tools"),
+        ("a", {"tool_choice": "some"}, "tool_choice", "tool_choice: input should be 'auto', 'none' or 'required', or"),
+        ("a", {"tool_choice": {"type": "web_search"}}, "tool_choice", "input should be 'image_generation'"),
+        (3, {}, "input", "input: input should be a valid string, or input should be a valid"),
+        ("a", {"tools": [TOOL[0] | {"quantity": 2}]}, "tools.0.quantity", "doesn't know the parameter. Fix"),
+        ("a", {"stream_options": {"include_obfuscation": False}}, "stream_options", "doesn't know the parameter"),
+        ([{"role": "user", "content": "a"}] * 7, {}, "input", "input: found 7 parts in 7 turns"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, drawn()],
+            {},
+            "input[2].result",
+            "input[2].result: found",
+        ),
+        (
+            [drawn(intact()), drawn(), {"role": "user", "content": "a"}],
+            {},
+            "input[1].result",
+            "input[1].result: found",
+        ),
         ("a", {"background": True}, "background", "doesn't know the parameter"),
         ([{"type": "reasoning", "summary": []}], {}, "input[0].type", "message or image_generation_call"),
         ([{"type": "image_generation_call", "id": "x"}], {}, "input[0].result", "keeps no answers"),

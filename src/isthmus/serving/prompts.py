@@ -95,7 +95,7 @@ class PromptMaker:
         ]
         parts = sum(len(each) for each in fields if isinstance(each, list))
         if parts + len(asked.messages) > self.limits.parts:
-            found = f"found {parts} parts in {len(asked.messages)} messages"
+            found = f"found {parts} parts in {len(asked.messages)} turns"
             raise invalid(
                 f"messages: {found}; expected at most {self.limits.parts} in all. Fix: send fewer.", "messages"
             )

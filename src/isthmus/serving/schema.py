@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from itertools import takewhile
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -109,19 +110,40 @@ def read_fields(fields: Mapping[str, str], kind: type[Kind]) -> Kind:
 
 @contextmanager
 def _wording(kind: type[BaseModel]) -> Iterator[None]:
-    """Words the first fault for the client."""
+    """Words the first fault for the client; of a field that may hold several kinds, what was wrong for each."""
     try:
         yield
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise _worded(kind, fault["type"], ".".join(map(str, fault["loc"])), fault["msg"]) from None
+        known = _names(kind)
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        fields = [_field(fault["type"], fault["loc"], known) for fault in faults]
+        said = [
+            fault["msg"][:1].lower() + fault["msg"][1:]
+            for fault, field in zip(faults, fields, strict=True)
+            if field == fields[0]
+        ]
+        raise _worded(kind, faults[0]["type"], fields[0], ", or ".join(dict.fromkeys(said))) from None
+
+
+def _field(fault: str, loc: tuple[int | str, ...], known: Collection[str]) -> str:
+    """Where a fault is: places in lists and names of fields, without pydantic's names of kinds."""
+    place = list(takewhile(lambda part: isinstance(part, int) or part in known, loc))
+    is_unknown = fault == "extra_forbidden" and len(place) == len(loc) - 1
+    return ".".join(map(str, loc if is_unknown else place))
+
+
+def _names(kind: object) -> set[str]:
+    """Of the fields of a body and of all within it."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return set(kind.model_fields).union(*(_names(field.annotation) for field in kind.model_fields.values()))
+    return set().union(*map(_names, get_args(kind)))
 
 
 def _worded(kind: type[BaseModel], fault: str, field: str, message: str) -> ApiError:
     if fault == "json_invalid":
         return invalid("body: found no valid JSON; expected an object. Fix: send JSON.", code="invalid_json")
     if fault == "extra_forbidden":
-        known = ", ".join(kind.model_fields)
-        found = f"{field}: this server doesn't know the parameter; expected some of {known}. Fix: leave it out."
+        known = "" if "." in field else f"; expected some of {', '.join(kind.model_fields)}"
+        found = f"{field}: this server doesn't know the parameter{known}. Fix: leave it out."
         return invalid(found, field, "unsupported_parameter")
-    return invalid(f"{field or 'body'}: {message[:1].lower()}{message[1:]}. Fix: correct it.", field or None)
+    return invalid(f"{field or 'body'}: {message}. Fix: correct it.", field or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -282,8 +283,9 @@ def _renamed(error: ApiError, names: Mapping[str, str]) -> ApiError:
     """An error about a chat request, in the words of the route at which it came."""
     message, param = error.message, error.param
     for own, called in sorted(names.items(), key=lambda pair: -len(pair[0])):
-        message = message.replace(own, called)
-        param = param and param.replace(own, called)
+        field = re.compile(re.escape(own) + r"(?=[:.\[]|$)" if own.isidentifier() else re.escape(own))
+        message = field.sub(called, message)
+        param = param and field.sub(called, param)
     return ApiError(error.status, message, param, error.code, error.headers)
 
 

@@ -25,7 +25,12 @@ from isthmus.vocabulary import MEDIA_POSITION
 IMAGE = Modality.IMAGE
 MOST_IMAGES = 16
 """That one edit begins with, as at OpenAI."""
-NAMES = {"messages[0].content[0]": "prompt", "messages[0].content": "prompt", "messages[0]": "prompt"}
+NAMES = {
+    "messages[0].content[0]": "prompt",
+    "messages[0].content": "prompt",
+    "messages[0]": "prompt",
+    "messages": "prompt",
+}
 """Of the fields of the chat that is made of a request."""
 
 
@@ -80,7 +85,7 @@ class Images:
         form.close()
         asked = read_fields(form.fields, ImageRequest)
         parts: list[dict[str, Any]] = [{"type": "text", "text": asked.prompt}]
-        names = dict(NAMES)
+        names = NAMES | {"messages": "image"}
         for place, picture in enumerate(pictures, 1):
             uri = await run_in_threadpool(picture.uri)
             parts.append({"type": "image_url", "image_url": {"url": uri}})

@@ -21,7 +21,7 @@ TEXTS = ("input_text", "output_text", "text")
 def turns_of(
     given: str | Sequence[Mapping[str, Any]], instructions: str | None
 ) -> tuple[list[Message], dict[str, str]]:
-    """The turns of a chat, and by turn (``messages[0]``) the items that it was made of, for errors.
+    """The turns of a chat, and by turn (``messages[0]``) and part the items that it was made of, for errors.
 
     What the assistant said and drew since the last turn of another becomes one turn.
 
@@ -36,11 +36,20 @@ def turns_of(
     for place, item in enumerate(items):
         where = "input" if isinstance(given, str) else f"input[{place}]"
         message = _message(item, where)
+        words, pictures = 0, 0
         if message.role == "assistant" and turns and turns[-1].role == "assistant":
+            words, pictures = len(turns[-1].content or ()), len(_images(turns[-1]))
             turns[-1] = _together(turns[-1], message)
         else:
             turns.append(message)
             names[f"messages[{len(turns) - 1}]"] = where
+        turn = f"messages[{len(turns) - 1}]"
+        for i in range(len(message.content or ())):
+            plain = isinstance(item.get("content"), str)
+            content = where if isinstance(given, str) else f"{where}.content" if plain else f"{where}.content[{i}]"
+            names[f"{turn}.content[{words + i}]"] = content
+        for i in range(len(_images(message))):
+            names |= {f"{turn}.images[{pictures + i}]{end}": f"{where}.result" for end in ("", ".image_url")}
     return turns, names
 
 
@@ -76,8 +85,14 @@ def _part(part: Any, where: str) -> dict[str, Any]:
 
 def _together(first: Message, second: Message) -> Message:
     assert isinstance(first.content, list) and isinstance(second.content, list)
-    images = [*(first.model_extra or {}).get("images", []), *(second.model_extra or {}).get("images", [])]
+    images = [*_images(first), *_images(second)]
     return Message(role="assistant", content=first.content + second.content, images=images)  # type: ignore[call-arg]
+
+
+def _images(message: Message) -> list[dict[str, Any]]:
+    """The pictures that the assistant drew in a turn."""
+    images: list[dict[str, Any]] = (message.model_extra or {}).get("images", [])
+    return images
 
 
 def _wrong(where: str, found: str, expected: str) -> ApiError:

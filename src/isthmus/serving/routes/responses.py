@@ -17,7 +17,7 @@ from isthmus.serving.errors import ApiError, invalid
 from isthmus.serving.routes.asking import Asking, Question, Run
 from isthmus.serving.routes.response_events import ResponseEvents
 from isthmus.serving.routes.response_items import new_name, output_of, turns_of
-from isthmus.serving.schema import Body, ChatRequest, StreamOptions, read_json
+from isthmus.serving.schema import Body, ChatRequest, read_json
 from isthmus.types import Modality
 
 
@@ -64,7 +64,6 @@ class ResponseRequest(Body):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
     text: TextOptions | None = None
     truncation: Literal["auto"] | None = None
     store: bool | None = None
@@ -117,6 +116,9 @@ class Responses:
             field = "previous_response_id" if asked.previous_response_id else "store"
             found = f"{field}: found it; this server keeps no answers. Fix: send the conversation's items as input."
             raise invalid(found, field, "unsupported_parameter")
+        if asked.tool_choice not in (None, "auto", "none") and not asked.tools:
+            found = "tool_choice: found one that must be used, and no tools; expected it among them. Fix: send tools."
+            raise invalid(found, "tool_choice")
         turns, names = turns_of(asked.input, asked.instructions)
         own = ("model", "temperature", "top_p", "seed", "stream", "num_inference_steps", "guidance_scale")
         chat = ChatRequest(

@@ -15,7 +15,7 @@ from isthmus.serving.schema import Making, read_json
 from isthmus.serving.sounds import SOUNDS, encoded
 from isthmus.types import Modality
 
-NAMES = {"messages[1]": "input", "messages[0]": "input"}
+NAMES = {"messages[1]": "input", "messages[0]": "input", "messages": "input"}
 """Of the fields of the chat that is made of a request."""
 
 

@@ -24,6 +24,7 @@ NAMES = {
     "messages[0].content[0]": "file",
     "messages[0].content[1]": "prompt",
     "messages[0]": "file",
+    "messages": "file",
 }
 """Of the fields of the chat that is made of a request."""
 

@@ -23,6 +23,7 @@ NAMES = {
     "messages[0].content[1].image_url": REFERENCE,
     "messages[0].content": "prompt",
     "messages[0]": "prompt",
+    "messages": "prompt",
 }
 """Of the fields of the chat that is made of a request."""
 
