@@ -30,6 +30,8 @@ class Misbehaving:
                 os.abort()
             case "write":
                 Path(task["path"]).write_bytes(bytes(task["size"]))
+            case "fail":
+                raise KeyError("secret")
             case "refuse":
                 raise fault("the file", "found nothing", "something", "send it")
             case "ask":

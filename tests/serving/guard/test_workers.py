@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from misbehaving import Misbehaving
 
 from isthmus.serving.guard import workers as workers_module
+from isthmus.serving.guard.worker import FAILED
 from isthmus.serving.guard.workers import WorkerEnded, Workers
 
 MIB = 1 << 20
@@ -57,6 +60,35 @@ def test_tasks_and_their_answers(workers: Workers, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(workers_module, "TASKS", 2)
     first, second, third = (run(workers, "fine")["pid"] for _ in range(3))
     assert first == second != third, "what libraries leak goes with a process"
+
+
+def test_a_worker_that_is_killed_as_its_answer_comes(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(workers, "fine")
+
+    class LateTimer(threading.Timer):
+        """Is cancelled only when it has fired."""
+
+        def cancel(self) -> None:
+            self.join()
+            super().cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Timer", LateTimer)
+        assert "pid" in run(workers, "fine", 1.0)
+    assert list(workers._idle.queue) == [None], "another takes its place"
+    assert "pid" in run(workers, "fine")
+
+
+def test_unexpected_errors_say_nothing_of_the_file(workers: Workers) -> None:
+    with pytest.raises(WorkerEnded) as ended:
+        run(workers, "fail")
+    assert ended.value.reason == "crash"
+    program = "import multiprocessing, misbehaving; from isthmus.serving.guard.worker import work\n"
+    program += 'server, its = multiprocessing.Pipe(); server.send_bytes(b\'{"do": "fail", "seconds": 60}\')\n'
+    program += "work(its, misbehaving.Misbehaving(), 1 << 28, 1 << 20)"
+    own = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=own, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (FAILED, "a worker failed: KeyError\n")
 
 
 def test_a_worker_that_ended_while_idle_is_replaced(workers: Workers) -> None:

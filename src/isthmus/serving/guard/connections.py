@@ -28,6 +28,7 @@ class BoundedProtocol(H11Protocol):
     """HTTP/1.1 over connections that nobody can keep by doing nothing. A subclass sets ``limits``."""
 
     limits: ClassVar[ServingLimits]
+    refused: ClassVar[int] = 0
     _phase: tuple[str, object] | None = None
     _timer: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
@@ -37,7 +38,7 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         self.access_log = self.config.access_log  # and not as handlers of other loggers happen to be: it logs paths
         if len(self.connections) > self.limits.connections:
-            log.warning("more than %d connections: one was closed", self.limits.connections)
+            self._refuse()
             transport.abort()
         else:
             self._watch()
@@ -82,6 +83,18 @@ class BoundedProtocol(H11Protocol):
         for event in events:
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    def _refuse(self) -> None:
+        """Counts a connection, and logs at most one line a second, whatever comes."""
+        own = type(self)
+        own.refused += 1
+        if own.refused == 1:
+            self.loop.call_later(1.0, own._tell)
+
+    @classmethod
+    def _tell(cls) -> None:
+        log.warning("more than %d connections: %d were closed", cls.limits.connections, cls.refused)
+        cls.refused = 0
 
     def _watch(self) -> None:
         """Gives the client a time for what it owes: a head, a body, or the rest of one that nobody reads any more.

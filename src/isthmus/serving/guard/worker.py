@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -15,12 +16,14 @@ from typing import Any, Protocol
 
 from isthmus.data.errors import DataError
 
+log = logging.getLogger(__name__)
+
 Facts = dict[str, Any]
 """What goes through the pipe: JSON, so that a worker whose decoder was taken over can't have the server unpickle."""
 Ask = Callable[[Facts], Any]
 """Asks the server something in the middle of a task."""
-NO_MEMORY = 3
-"""The exit code of a worker that ran out of its memory."""
+NO_MEMORY, FAILED = 3, 4
+"""Exit codes of a worker that ran out of its memory, or whose handler has a fault."""
 
 
 class Handler(Protocol):
@@ -61,6 +64,9 @@ def work(pipe: Connection, handler: Handler, memory: int, disk: int) -> None:
             answer = {"refused": error.message}
         except MemoryError:
             os._exit(NO_MEMORY)
+        except Exception as error:  # of a library, whose words and traceback may hold the file's and its path
+            log.error("a worker failed: %s", type(error).__name__)
+            os._exit(FAILED)
         signal.alarm(0)
         pipe.send_bytes(json.dumps(answer).encode())
 

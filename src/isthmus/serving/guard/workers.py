@@ -89,7 +89,7 @@ class Workers:
                 worker = self._started()
             begun = time.monotonic()
             found = worker.run(task | {"seconds": seconds}, seconds, answer)
-            kept = worker if worker.tasks < TASKS else None
+            kept = worker if worker.tasks < TASKS and not worker.is_late else None
             return found, time.monotonic() - begun
         finally:
             if kept is None and worker is not None:
@@ -114,6 +114,7 @@ class _Worker:
 
     def __init__(self, context: Any, handler: Handler, memory: int, disk: int) -> None:
         self.tasks = 0
+        self.is_late = False
         self.pipe: Connection
         self.pipe, its = context.Pipe()
         self.process = context.Process(target=work, args=(its, handler, memory, disk), daemon=True)
@@ -141,6 +142,7 @@ class _Worker:
             raise WorkerEnded("time" if late else self._reason()) from None
         finally:
             timer.cancel()
+            self.is_late = time.monotonic() - begun >= seconds  # it may be killed although its answer came
 
     def end(self) -> None:
         """Ends the process at once; it may have ended by itself."""
