@@ -6,18 +6,23 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
+import uvicorn
 from served import wait_for
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from isthmus.cli.serve import parser
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
+from isthmus.serving.server import configured
 
 JSON = {"content-type": "application/json"}
 CHAT = "/v1/chat/completions"
@@ -80,11 +85,18 @@ def test_a_slow_body_is_given_up(address: str) -> None:
 
 def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"second").hexdigest()
-    (tmp_path / "keys").write_text(f"# of the lab\nfirst  # Ann's\nsha256:{digest}\n")
+    (tmp_path / "keys").write_text(f"# of the lab\nfirst\na#b\nsha256:{digest.upper()}\n")
     with serving(keys=Keys.read(tmp_path / "keys"), hosts=("127.0.0.1",)) as address:
-        for key in ("Bearer first", "bearer second"):
+        for key in ("Bearer first", "bearer second", "Bearer a#b"):
             assert httpx.get(f"{address}/v1/models", headers={"authorization": key}).status_code == 200
-        for key in ("Bearer third", "Basic first", "Bearer", f"Bearer {digest}", f"Bearer sha256:{digest}"):
+        for key in (
+            "Bearer third",
+            "Basic first",
+            "Bearer",
+            "Bearer a",
+            f"Bearer {digest}",
+            f"Bearer sha256:{digest.upper()}",
+        ):
             assert httpx.get(f"{address}/v1/models", headers={"authorization": key}).status_code == 401
         assert httpx.get(f"{address}/v1/models").json()["error"]["code"] == "invalid_api_key"
         assert httpx.get(f"{address}/health").status_code == 200
@@ -96,8 +108,28 @@ def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no key"):
         (tmp_path / "none").write_text("# nothing\n")
         Keys.read(tmp_path / "none")
+    for line in (f"sha256:{digest[:-1]}", f"SHA256:{digest}  # Ann's", "sha256:"):
+        (tmp_path / "wrong").write_text(f"first\n{line}\n")
+        with pytest.raises(ValueError, match="line 2 has no digest") as wrong:
+            Keys.read(tmp_path / "wrong")
+        assert digest[:8] not in str(wrong.value)
     with pytest.raises(ValueError, match="can't be read"):
         Keys.read(tmp_path / "gone")
+
+
+def test_a_client_cannot_say_that_it_has_another_address() -> None:
+    async def tells(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse(scope["client"][0])(scope, receive, send)
+
+    server = uvicorn.Server(configured(tells, "127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    answer = httpx.get(f"http://127.0.0.1:{port}/", headers={"X-Forwarded-For": "8.8.8.8"})
+    server.should_exit = True
+    thread.join()
+    assert answer.json() == "127.0.0.1"
 
 
 def test_logs_hold_no_contents(address: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,6 +103,9 @@ def run(options: Namespace) -> None:
 
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ValueError(f"serve: found no {missing[0]}; expected the extra. Fix: pip install 'isthmus[serve]'.")
+    from isthmus.serving.guard.allocator import bound_allocator
+
+    bound_allocator()  # before models' libraries start threads
     from isthmus.inference.same_experts import share_experts
     from isthmus.serving.app import create_app
     from isthmus.serving.guard.addresses import read_hosts

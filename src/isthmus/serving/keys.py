@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 
 
 class Keys:
@@ -23,21 +23,29 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path) -> Keys:
-        """The keys of a file: one a line, or ``sha256:`` and its digest in hexadecimal; ``#`` begins a comment.
+        """The keys of a file: one a line, or ``sha256:`` and its digest in hexadecimal.
+
+        A line that begins with ``#`` is a comment.
 
         Raises:
-            ValueError: the file can't be read, or holds no key.
+            ValueError: the file can't be read, holds no key, or a line isn't the digest that it says to be.
         """
         try:
-            lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"api_keys {path}: can't be read ({error}). Fix: give a file with a key a line."
             ) from error
+        for number, line in enumerate(lines, 1):
+            if line.lower().startswith("sha256:") and not DIGEST.fullmatch(line):
+                raise ValueError(
+                    f"api_keys {path}: line {number} has no digest behind sha256:; expected 64 hexadecimal digits. "
+                    "Fix: correct the line; a comment has a line of its own."
+                )
         digests = [
             bytes.fromhex(found[1]) if (found := DIGEST.fullmatch(line)) else hashlib.sha256(line.encode()).digest()
             for line in lines
-            if line
+            if line and not line.startswith("#")
         ]
         if not digests:
             raise ValueError(f"api_keys {path}: found no key; expected one a line. Fix: write one, or leave it out.")

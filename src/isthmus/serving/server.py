@@ -12,7 +12,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from isthmus.serving.app import Door
-from isthmus.serving.guard.allocator import bound_allocator
 from isthmus.serving.guard.connections import HEAD_BYTES, BoundedProtocol
 from isthmus.serving.limits import ServingLimits
 
@@ -31,6 +30,7 @@ def configured(app: ASGIApp, host: str, port: int, limits: ServingLimits | None 
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # else whoever asks from this machine says from which address
     )
 
 
@@ -63,7 +63,6 @@ def serve(app: Door, host: str, port: int, has_keys: bool, limits: ServingLimits
         has_keys: whether clients must have a key.
         limits: of connections.
     """
-    bound_allocator()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if host not in LOOPBACK and not has_keys:
         logging.getLogger(__name__).warning("%s: whoever reaches this address may use it; --api_keys limits that", host)
