@@ -32,6 +32,7 @@ USER 10001
 WORKDIR /home/isthmus
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/health', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
 ENTRYPOINT ["isthmus"]
-CMD ["serve", "--model", "/model", "--host", "0.0.0.0"]
+# Published to this machine alone it needs no keys; by its names no page of another site reaches it there.
+CMD ["serve", "--model", "/model", "--host", "0.0.0.0", "--hosts", "127.0.0.1,localhost,isthmus"]

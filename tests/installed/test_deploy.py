@@ -34,13 +34,20 @@ def test_the_image_serves_as_nobody_in_particular_and_tells_its_health(repositor
     options = serve.parser().parse_args(command[1:])
     assert command[0] == "serve" and options.host == "0.0.0.0" and options.model == ["/model"]
     assert f"EXPOSE {options.port}" in lines and "USER 10001" in lines
-    (health,) = (line for line in lines if "/health" in line)
-    assert f"http://127.0.0.1:{options.port}/health" in health
+    assert options.hosts.split(",") == ["127.0.0.1", "localhost", "isthmus"]  # the last one is what Prometheus asks
+    (health,) = (line for line in lines if "urlopen" in line)
+    assert f"http://127.0.0.1:{options.port}/ready" in health
     own = service(repository, "isthmus")
     assert own["volumes"][0].endswith(":/model:ro") and own["read_only"]
     assert int(own["stop_grace_period"].removesuffix("s")) > options.timeout
     for name in ("isthmus", "prometheus", "grafana"):
         assert all(port.startswith("127.0.0.1:") for port in service(repository, name)["ports"])
+
+
+def test_grafana_knows_no_password(repository: Path) -> None:
+    environment = service(repository, "grafana")["environment"]
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
 
 
 def test_prometheus_reads_the_server_and_grafana_reads_prometheus(repository: Path) -> None:

@@ -9,29 +9,36 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import openai
 import pytest
 
 from isthmus import cli
+from isthmus.cli.serve import named_folders
 
 
 def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("open sesame\n")
     program = "from isthmus.cli import main; main()"
     options = ["--model", bundle, "--port", "0", "--api_keys", tmp_path / "keys", "--device", "cpu", "--name", "mine"]
+    options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost"]
     command = [sys.executable, "-c", program, "serve", *options, "--num_inference_steps", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"HTTP_PROXY": ""}) as server:
         try:
             assert server.stderr is not None
             said = ""
-            while not (found := re.search(r"http://127\.0\.0\.1:\d+", said)):
+            while not (found := re.search(r"http://0\.0\.0\.0:(\d+)", said)):
                 line = server.stderr.readline()
                 assert line, said
                 said += line
             rest = threading.Thread(target=server.stderr.read)
             rest.start()
-            client = openai.OpenAI(base_url=f"{found[0]}/v1", api_key="open sesame", max_retries=0)
+            address = f"http://127.0.0.1:{found[1]}"
+            with pytest.raises(HTTPError, match="421"):  # a page of another site, whose name leads here
+                urlopen(Request(f"{address}/v1/models", headers={"Host": f"evil.example.org:{found[1]}"}))
+            client = openai.OpenAI(base_url=f"{address}/v1", api_key="open sesame", max_retries=0)
             turns = [{"role": "user", "content": "draw"}]
             options = {"model": "mine", "messages": turns, "max_tokens": 40, "modalities": ["text", "image"]}
             stream = client.chat.completions.create(**options, temperature=1.0, stream=True)
@@ -40,11 +47,23 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
             chunks += stream
             assert chunks[-1].choices[0].finish_reason and any(hasattr(c.choices[0].delta, "images") for c in chunks)
             with pytest.raises(openai.APIConnectionError):
-                openai.OpenAI(base_url=f"{found[0]}/v1", api_key="open sesame", max_retries=0).models.list()
+                openai.OpenAI(base_url=f"{address}/v1", api_key="open sesame", max_retries=0).models.list()
             assert server.wait(30) == 0
             rest.join()
         finally:
             server.kill()
+
+
+def test_a_folder_whose_name_has_a_sign_of_equality_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lr=1").mkdir()
+    assert named_folders(["lr=1"], None) == {"isthmus": Path("lr=1")}
+    assert named_folders(["lr=1"], "mine") == {"mine": Path("lr=1")}
+    assert named_folders(["mine=lr=1"], None) == {"mine": Path("lr=1")}
+    with pytest.raises(ValueError, match=r"found 'mine' beside --model other=lr=1; .* Fix: leave --name out"):
+        named_folders(["other=lr=1"], "mine")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +71,7 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
     [
         (["--slots", "0"], "serve slots: found 0"),
         (["--api_keys", "gone.txt"], "gone.txt: can't be read"),
+        (["--name", "mine", "--model", "other=nowhere"], "serve name: found 'mine' beside --model"),
         (["--model", "nowhere"], "among several; expected each as NAME=FOLDER"),
     ],
 )

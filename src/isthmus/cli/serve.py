@@ -15,6 +15,8 @@ from isthmus.paths import user_path
 from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
 
 log = logging.getLogger(__name__)
+NAME = "isthmus"
+"""Of a single model that is given none."""
 NAMED = re.compile(r"([\w.-]+)=(.+)")
 EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "gradio")
 REQUESTS = {
@@ -54,7 +56,9 @@ def parser() -> Parser:
     own = model_parser("Answers over HTTP, as OpenAI's clients ask; docs/serving.md tells the routes.", several=True)
     own.add_argument("--host", type=str, default="127.0.0.1", help="the address that it listens at; this machine's own")
     own.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    own.add_argument("--name", type=str, default="isthmus", help="of the model, by which requests name it")
+    says = "names that it answers to, with commas; at this machine's own address those of it, else any"
+    own.add_argument("--hosts", type=str, default="", help=says)
+    own.add_argument("--name", type=str, help="of the model, by which requests name it; isthmus where not given")
     own.add_argument(
         "--page", type=bool, default=True, help="whether people can talk to the model at /; false leaves it out"
     )
@@ -69,7 +73,7 @@ def parser() -> Parser:
     return own
 
 
-def named_folders(given: list[str], name: str) -> dict[str, Path]:
+def named_folders(given: list[str], name: str | None) -> dict[str, Path]:
     """``FOLDER``, or several ``NAME=FOLDER`` -> folders by name.
 
     Args:
@@ -77,10 +81,15 @@ def named_folders(given: list[str], name: str) -> dict[str, Path]:
         name: of a single folder without one.
 
     Raises:
-        ValueError: one of several has no name, or two have the same.
+        ValueError: one of several has no name, two have the same, or a name is given in two ways.
     """
-    if len(given) == 1 and not NAMED.match(given[0]):
-        return {name: user_path(given[0])}
+    if len(given) == 1 and (user_path(given[0]).exists() or not NAMED.match(given[0])):
+        return {name or NAME: user_path(given[0])}
+    if name is not None:
+        raise ValueError(
+            f"serve name: found '{name}' beside --model {given[0]}; expected names in --model NAME=FOLDER alone. Fix: "
+            "leave --name out."
+        )
     folders: dict[str, Path] = {}
     for each in given:
         found = NAMED.match(each)
@@ -116,7 +125,9 @@ def run(options: Namespace) -> None:
     chosen = {field: options[name] for name, (field, _) in REQUESTS.items()}
     limits = replace(ServingLimits(), media=media, fetch=read_hosts(options.fetch), **chosen)
     keys = None if options.api_keys is None else Keys.read(options.api_keys)
-    hosts = LOOPBACK if options.host in LOOPBACK else None
+    hosts = tuple(filter(None, map(str.strip, options.hosts.split(",")))) or (
+        LOOPBACK if options.host in LOOPBACK else None
+    )
     name, *others = models = named_folders(options.model, options.name)
     pipelines = {each: open_pipeline(options, folder) for each, folder in models.items()}
     for each in others:

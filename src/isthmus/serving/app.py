@@ -202,7 +202,7 @@ class Door:
     def _refusal(self, request: Request) -> ApiError | None:
         host = HOST.fullmatch(request.headers.get("host", ""))
         if self.hosts is not None and (host is None or (host[1] or host[2]) not in self.hosts):
-            found = f"host: expected one of {', '.join(self.hosts)}. Fix: use that name, or serve with --host."
+            found = f"host: expected one of {', '.join(self.hosts)}. Fix: use that name, or serve with --hosts."
             return ApiError(421, found, code="invalid_host")
         if request.scope["path"].startswith("/v1/") and not self.keys.admits(request.headers.get("authorization")):
             found = "Found no valid API key; expected 'Authorization: Bearer KEY'. Fix: send a key of this server."
