@@ -33,7 +33,9 @@ class Asked:
         sampling = Sampling(tokens, 1.0 if row % 2 else 0.0, seed=row)
         self.events: queue.Queue[Event] = queue.Queue()
         batch = pipeline.model.prompts([conversation], sampling, [owed])
-        self.job = Job(batch, sampling, self.events.put, **{"seconds": 60.0, "required": owed} | more)
+        self.job = Job(
+            batch, sampling, self.events.put, **{"seconds": 60.0, "required": owed, "client": f"{row}"} | more
+        )
 
     def end(self) -> Any:
         """The last event; the pieces of text before it are ``said``."""
@@ -52,7 +54,7 @@ def engine(opened: Pipeline) -> Iterator[Engine]:
 
 
 def submit(engine: Engine, asked: Asked) -> Asked:
-    engine.reserve()
+    engine.reserve(asked.job.client)
     engine.submit(asked.job)
     return asked
 
@@ -76,7 +78,7 @@ def test_media_made_together_agree_to_rounding(opened: Pipeline) -> None:
     pairs = [[Asked(opened, row, [IMAGE], tokens=1) for row in range(3)] for _ in range(2)]
     for asked in pairs[0]:  # all wait when the thread starts
         engine._waiting.push(asked.job)
-        engine._places -= 1
+        engine._held[asked.job.client] += 1
     engine.start()
     together = [asked.end() for asked in pairs[0]]
     alone = [submit(engine, asked).end() for asked in pairs[1]]
@@ -89,19 +91,19 @@ def test_media_made_together_agree_to_rounding(opened: Pipeline) -> None:
 def test_a_queue_that_is_full_refuses(opened: Pipeline) -> None:
     engine = Engine(opened.model, slots=1, queue=1)
     with pytest.raises(Busy):
-        engine.reserve()  # it hasn't started
+        engine.reserve("")  # it hasn't started
     engine.start()
-    engine.reserve()
-    engine.reserve()
+    engine.reserve("")
+    engine.reserve("")
     with pytest.raises(Busy) as busy:
-        engine.reserve()
+        engine.reserve("")
     assert busy.value.retry_after >= 1
-    engine.release()
+    engine.release("")
     asked = Asked(opened, 0)
-    engine.reserve()
+    engine.reserve(asked.job.client)
     engine.submit(asked.job)
     assert isinstance(asked.end(), Reply)
-    engine.release()
+    engine.release("")
     engine.stop()
     assert engine.load == {"waiting": 0, "decoding": 0, "media": 0}
 
@@ -131,7 +133,7 @@ def test_a_client_that_leaves_frees_its_slot(opened: Pipeline) -> None:
     assert first.get() <= 3 * 24 and isinstance(long.end(), TimeoutError) and isinstance(waits.end(), TimeoutError)
     assert steps <= 3 + 13, "the second one never ran, and the first no further"
     engine.stop()
-    assert engine._places == 4, "every place is free again"
+    assert not engine._held, "every place is free again"
 
 
 def test_a_medium_that_nobody_waits_for_is_stopped_between_steps(opened: Pipeline) -> None:
@@ -151,7 +153,7 @@ def test_a_medium_that_nobody_waits_for_is_stopped_between_steps(opened: Pipelin
     assert isinstance(left.end(), TimeoutError) and isinstance(other.end(), Reply)
     assert steps == [(IMAGE, done, 50) for done in (1, 2, 3)]
     engine.stop()
-    assert engine._places == 5, "every place is free again"
+    assert not engine._held, "every place is free again"
 
 
 def test_tokens_go_on_between_denoising_steps(opened: Pipeline) -> None:
@@ -182,10 +184,27 @@ def test_clients_take_turns(opened: Pipeline) -> None:
         asked = Asked(opened, 0, tokens=1, client=client)
         asked.job.emit = lambda event, client=client: order.append(client) if isinstance(event, Reply) else None
         engine._waiting.push(asked.job)  # all wait when the thread starts
-        engine._places -= 1
+        engine._held[asked.job.client] += 1
     engine.start()
     engine.stop()
     assert order == ["greedy", "modest", "late", "greedy", "greedy", "greedy"]
+
+
+def test_one_client_leaves_places_for_others(opened: Pipeline) -> None:
+    engine = Engine(opened.model, slots=2, queue=10)
+    engine.start()
+    held = {client: 0 for client in ("greedy", "second", "third")}
+    for client in held:
+        with pytest.raises(Busy):
+            while True:
+                engine.reserve(client)
+                held[client] += 1
+    assert held == {"greedy": 10, "second": 2, "third": 0}, held
+    for client, count in held.items():
+        for _ in range(count):
+            engine.release(client)
+    assert not engine._held
+    engine.stop()
 
 
 def test_a_late_answer_ends(engine: Engine, opened: Pipeline) -> None:
@@ -213,4 +232,4 @@ def test_the_end_answers_what_is_there(opened: Pipeline) -> None:
     engine.stop()
     assert all(isinstance(own.end(), Reply) for own in asked) and not engine.is_ready
     with pytest.raises(Busy):
-        engine.reserve()
+        engine.reserve("")

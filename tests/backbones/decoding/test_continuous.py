@@ -186,3 +186,30 @@ def test_what_an_earlier_answer_left_in_a_lane_is_nothing_to_the_next(build: Bui
     while not comes.is_finished:
         backbone.advance([comes] if stays.is_finished else [stays, comes], slots)
     assert_equal(comes.writer.answer, alone[2])
+
+
+@pytest.mark.parametrize("longs", [1, 6])
+def test_a_long_prompt_does_not_keep_a_short_one(longs: int, build: Build, kit: Any) -> None:
+    """Blocks are handed out in turns, and the answers are those that each gets alone."""
+    backbone, sampling = build(), Sampling(4, 1.3)
+    batches = [kit["text_batch"]([90], seed=seed) for seed in range(longs)] + [kit["text_batch"]([5], seed=9)]
+
+    def run(own: list[OpenAnswer], slots: Slots) -> list[int]:
+        """The rounds after which each prompt had run."""
+        ran: dict[int, int] = {}
+        for step in range(1, 100):
+            if running := [answer for answer in own if not answer.is_finished]:
+                backbone.advance(running, slots)
+            for row, answer in enumerate(own):
+                if answer.last is not None:
+                    ran.setdefault(row, step)
+        return [ran[row] for row in range(len(own))]
+
+    alone = [backbone.begin(batch, {}, sampling, allowed=[]) for batch in batches]
+    for answer in alone:
+        run([answer], Slots(8))
+    together = [backbone.begin(batch, {}, sampling, allowed=[]) for batch in batches]
+    rounds = run(together, Slots(8))
+    assert rounds[-1] == 1 + (longs > 3)
+    for one, other in zip(alone, together, strict=True):
+        assert_equal(one.writer.answer, other.writer.answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -125,17 +126,23 @@ class CausalDecoder(ContinuousDecoder):
         if answers[0].run is not None:
             super()._run_prompts(answers, slots)
             return
-        pieces: list[tuple[OpenAnswer, Block]] = []
-        free = WIDE
         for answer in answers:
             if not answer.length:
                 answer.length = answer.reused = slots.open(answer, answer.prompt)
                 answer.prompt = answer.prompt[answer.reused :]
-            lane = slots.lane(answer, answer.length + len(answer.prompt))
-            done, left = 0, len(answer.prompt)
-            while left and (count := min(GRID, left)) <= free:
+                answer.turn = answer.turn or slots.turn()
+        pieces: list[tuple[OpenAnswer, Block]] = []
+        free = WIDE
+        waiting = deque((answer, 0) for answer in sorted(answers, key=lambda answer: answer.turn))
+        while waiting:  # one block of each in turn, so that a long prompt doesn't keep short ones
+            answer, done = waiting.popleft()
+            left = len(answer.prompt) - done
+            if (count := min(GRID, left)) <= free:
+                lane = slots.lane(answer, answer.length + len(answer.prompt))
                 pieces.append((answer, Block(lane, answer.length + done, count)))
-                done, left, free = done + count, left - count, free - count
+                free, answer.turn = free - count, slots.turn()
+                if left > count:
+                    waiting.append((answer, done + count))
         embeddings = torch.cat(
             [answer.prompt[block.start - answer.length :][: block.count] for answer, block in pieces]
         )

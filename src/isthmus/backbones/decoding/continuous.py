@@ -42,6 +42,7 @@ class OpenAnswer:
         last: (E,) the final state at its last position, once its prompt has run.
         length: number of positions that have run.
         reused: how many of them are an earlier prompt's.
+        turn: of its prompt among others; the lowest is next.
     """
 
     prompt: Tensor
@@ -52,6 +53,7 @@ class OpenAnswer:
     last: Tensor | None = None
     length: int = 0
     reused: int = 0
+    turn: int = 0
 
     @property
     def is_finished(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import count as count_from
 
 import torch
 from torch import Tensor
@@ -42,6 +43,7 @@ class Slots:
         self.rows = 1 if count == 1 else -(-count // EVEN) * EVEN
         self.is_prepared = False
         self.kept = Kept(0) if kept is None else kept
+        self._turns = count_from(1)
         self._salt = uuid.uuid4().bytes
         self._lanes = Lanes()
         self._open: dict[object, Lane] = {}
@@ -58,6 +60,10 @@ class Slots:
         lane = self._open[answer]
         self._lanes.lengthen(lane, length)
         return lane
+
+    def turn(self) -> int:
+        """A turn after all earlier ones."""
+        return next(self._turns)
 
     def open(self, answer: object, prompt: Tensor) -> int:
         """Opens a lane for an answer, unless it has one, with what is kept of its prompt (T, E).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,9 @@ from isthmus.types import Media, Modality
 from isthmus.worded import is_worded
 
 log = logging.getLogger(__name__)
+
+SHARE = 4
+"""A client may hold at most so many times as many places as are free."""
 
 
 @dataclass(eq=False)
@@ -83,7 +86,7 @@ class Engine:
         self._decoded: list[Decoded] = []
         self._kept = Kept(kept)
         self._slots: dict[AnyToAny, Slots] = {}
-        self._places = slots + queue
+        self._held: Counter[str] = Counter()
         self._typical = 1.0
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="isthmus-engine", daemon=True)
@@ -113,22 +116,25 @@ class Engine:
             "media": len(self._decoded),
         }
 
-    def reserve(self) -> None:
-        """Takes a place for a job that will be submitted, or given up by :meth:`release`.
+    def reserve(self, client: str) -> None:
+        """Takes a place for a client's job that will be submitted, or given up by :meth:`release`.
+
+        Whoever holds :data:`SHARE` times as many places as are free gets no more, so that others find some.
 
         Raises:
-            Busy: there is none, or the engine isn't ready.
+            Busy: there is none for this client, or the engine isn't ready.
         """
         with self._change:
-            if self._places == 0 or not self.is_ready:
-                taken = self.slots + self.queue - self._places
+            taken = self._held.total()
+            if self._held[client] >= SHARE * (self.slots + self.queue - taken) or not self.is_ready:
                 raise Busy(min(60, max(1, round(self._typical * taken / self.slots))))
-            self._places -= 1
+            self._held[client] += 1
 
-    def release(self) -> None:
-        """Gives a reserved place back."""
+    def release(self, client: str) -> None:
+        """Gives a place back that was reserved for the client."""
         with self._change:
-            self._places += 1
+            self._held[client] -= 1
+            self._held += Counter()  # forgets clients without any
             self._change.notify()
 
     def submit(self, job: Job) -> None:
@@ -146,7 +152,7 @@ class Engine:
         """Sleeps while nothing is to be done; False once the engine has stopped and all is done."""
         with self._change:
             while not (self._waiting or self._arriving or self._running or self._decoded):
-                if self._stopping and self._places == self.slots + self.queue:
+                if self._stopping and not self._held.total():
                     return False  # nobody who reserved a place may still submit a job
                 self._change.wait()
             return True
@@ -276,7 +282,7 @@ class Engine:
         job.emit(event)
         if isinstance(event, Reply):
             self._typical += 0.2 * (time.monotonic() - job.begun - self._typical)
-        self.release()
+        self.release(job.client)
 
     @contextmanager
     def _failing(self, jobs: Sequence[Job]) -> Iterator[None]:

@@ -140,7 +140,8 @@ class Asking:
         """
         begun = time.monotonic()
         patience = Patience(self.limits.seconds, begun)
-        self._reserve()
+        client = getattr(request.state, "client", "")
+        self._reserve(client)
         names: Mapping[str, str] = {}
         try:
             asked, question = await read(request)
@@ -152,11 +153,11 @@ class Asking:
             else:
                 prompt = await run_in_threadpool(make)
         except BaseException as error:
-            self.engine.release()
+            self.engine.release(client)
             if isinstance(error, ApiError) or is_worded(error):
                 raise _renamed(api_error(error), names) from error
             raise
-        return asked, self._submit(question.chat, prompt, begun, getattr(request.state, "client", ""), prompts.model)
+        return asked, self._submit(question.chat, prompt, begun, client, prompts.model)
 
     async def _read(self, make: Callable[[], Prompt], patience: Patience, watched: Request | None) -> Prompt:
         """A prompt with media. Once nobody waits for it, it isn't begun, or no further medium of it is."""
@@ -219,11 +220,11 @@ class Asking:
         """The same of media that a model made with a seed."""
         return Provenance(model, seed) if self.marks else None
 
-    def _reserve(self) -> None:
+    def _reserve(self, client: str) -> None:
         try:
-            self.engine.reserve()
+            self.engine.reserve(client)
         except Busy as busy:
-            found = f"All places are taken. Try again in {busy.retry_after} s."
+            found = f"All places for you are taken. Try again in {busy.retry_after} s."
             raise ApiError(429, found, code="busy", headers={"Retry-After": str(busy.retry_after)}) from None
 
     def _prompts(self, question: Question) -> PromptMaker:
