@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_without_a_model_and_anybody_to_ask_it_says_what_to_run(
     with pytest.raises(SystemExit):
         cli.main(["demo"])
     assert "isthmus fit -c curriculum.yaml --ckpt_path last" in capsys.readouterr().err
+
+
+def test_a_port_that_another_program_has_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """A browser would open the other's page."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SystemExit):
+            cli.main(["demo", "--model", "any", "--port", str(port)])
+    assert f"--port {port}: found it taken" in (said := capsys.readouterr().err) and "choose another, or 0" in said
 
 
 def test_nothing_is_trained_unasked(here: Path) -> None:

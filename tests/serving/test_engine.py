@@ -225,6 +225,25 @@ def test_one_jobs_error_is_its_own(engine: Engine, opened: Pipeline) -> None:
     assert isinstance(right.end(), Reply) and engine.is_ready
 
 
+def test_a_fault_of_the_engine_ends_all_jobs(opened: Pipeline) -> None:
+    class Faulty(Engine):
+        def _make_media(self) -> None:
+            raise LookupError("a fault")
+
+    engine = Faulty(opened.model, slots=1, queue=3)
+    engine.start()
+    *jobs, late = (Asked(opened, row) for row in range(3))
+    for asked in (*jobs, late):
+        engine.reserve(asked.job.client)
+    for asked in jobs:
+        engine.submit(asked.job)
+    assert all(isinstance(asked.end(), RuntimeError) for asked in jobs)
+    engine.submit(late.job)  # its place was reserved before
+    assert isinstance(late.end(), RuntimeError) and not engine.is_ready
+    with pytest.raises(Busy):
+        engine.reserve("another")
+
+
 def test_the_end_answers_what_is_there(opened: Pipeline) -> None:
     engine = Engine(opened.model, slots=1, queue=3)
     engine.start()

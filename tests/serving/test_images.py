@@ -14,6 +14,7 @@ from PIL import Image
 
 from isthmus import __version__
 from isthmus.inference.pipeline import Pipeline
+from isthmus.serving.routes import images
 
 
 def picture(data: str) -> Image.Image:
@@ -77,6 +78,18 @@ def test_a_stream_ends_with_the_picture(client: openai.OpenAI) -> None:
     assert last.b64_json == whole.data[0].b64_json and last.size == "16x16"
     told = last.usage.model_dump(exclude_none=True)
     assert told == whole.usage.model_dump(exclude_none=True) and "input_tokens_details" in told
+
+
+def test_a_picture_that_cannot_be_written_ends_its_stream_with_an_event(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("no space left for secret")
+
+    monkeypatch.setattr(images, "to_base64", fails)
+    with pytest.raises(openai.APIError, match="failed to answer this request") as refused:
+        list(client.images.generate(model="tiny", prompt="a seven", stream=True, **seeded()))
+    assert refused.value.code == "internal_error" and "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ def parser() -> Parser:
     """Of the command's options."""
     own = Parser(description="Opens a trained model in a browser; `isthmus serve` has all options of the server.")
     own.add_argument("--model", type=user_path, help=f"a trained stage's folder; {MODEL} where not given")
-    own.add_argument("--port", type=int, default=8000, help="of this machine's own address")
+    own.add_argument("--port", type=int, default=8000, help="of this machine's own address; 0 takes a free one")
     own.add_argument("--yes", action="store_true", help="train without asking where no model is there")
     own.add_argument("--browser", action=ActionYesNo, default=True, help="whether a browser is opened")
     return own
@@ -48,10 +49,25 @@ def run(options: Namespace) -> None:
         raise ValueError(f"demo: found no {missing[0]}; expected the server. Fix: pip install 'isthmus[demo]'.")
     if options.model is None and not (MODEL / "manifest.json").is_file():
         _train(options.yes)
+    port = _free(options.port)
     if options.browser and _has_screen():
-        threading.Thread(target=_open, args=(f"http://127.0.0.1:{options.port}",), daemon=True).start()
-    print(f"demo: http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
-    serve.run(serve.parser().parse_args(["--model", str(options.model or MODEL), "--port", str(options.port)]))
+        threading.Thread(target=_open, args=(f"http://127.0.0.1:{port}",), daemon=True).start()
+    print(f"demo: http://127.0.0.1:{port} (Ctrl-C ends it)", file=sys.stderr)
+    serve.run(serve.parser().parse_args(["--model", str(options.model or MODEL), "--port", str(port)]))
+
+
+def _free(port: int) -> int:
+    """The port, if no other program has it: a browser would open that one's page; for 0 one that is free.
+
+    Raises:
+        ValueError: it is taken.
+    """
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(f"--port {port}: found it taken ({error.strerror}). Fix: choose another, or 0.") from error
+        return int(tried.getsockname()[1])
 
 
 def _train(yes: bool) -> None:

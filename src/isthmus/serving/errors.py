@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from isthmus.worded import is_worded
+
+log = logging.getLogger(__name__)
 
 PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\"]+/)+[^\s/'\",;:)]*")
 """An absolute path of the server within a sentence."""
@@ -66,3 +69,11 @@ def api_error(error: BaseException) -> ApiError:
             return invalid(str(error))
         case _:
             return ApiError(500, "The server failed to answer this request; its log says why.", code="internal_error")
+
+
+def told(error: Exception) -> ApiError:
+    """What a stream says of an error that ends it; one that no client is told of is logged."""
+    found = api_error(error)
+    if found is not error and found.code == "internal_error":
+        log.error("a stream broke off", exc_info=error)
+    return found

@@ -53,8 +53,10 @@ def push(
     api = HfApi(library_name="isthmus", library_version=__version__)
     with pushing(repository):
         api.create_repo(repository, private=not public, exist_ok=True)
-        there = {own.rfilename for own in api.model_info(repository).siblings or []} - set(OTHERS)
-        if odd := sorted(name for name in there if not NAME.fullmatch(name)):
+        info = api.model_info(repository)
+        there = {own.rfilename for own in info.siblings or []} - set(OTHERS)
+        is_ours = MANIFEST in there or not there - {CARD}
+        if odd := sorted(name for name in there if not is_ours or not NAME.fullmatch(name)):
             raise ValueError(
                 f"{repository}: found {', '.join(odd[:5])} in it; expected an empty repository, or an earlier push of "
                 "a trained model. Fix: choose another name."
@@ -62,7 +64,12 @@ def push(
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         gone = [CommitOperationDelete(name) for name in sorted(there - files.keys())]
         stage = read_manifest(folder)["stage"]
-        found = api.create_commit(repository, [*operations, *gone], commit_message=f"Trained up to {stage}")
+        found = api.create_commit(
+            repository,
+            [*operations, *gone],
+            commit_message=f"Trained up to {stage}",
+            parent_commit=info.sha,  # what was listed is what is replaced
+        )
     return str(found.commit_url)
 
 

@@ -51,6 +51,9 @@ class Stopped(Exception):
     """Nobody waits for the medium that is being made."""
 
 
+ENDED = "the engine has ended by a fault"
+
+
 class Engine:
     """Answers jobs.
 
@@ -88,7 +91,7 @@ class Engine:
         self._slots: dict[AnyToAny, Slots] = {}
         self._held: Counter[str] = Counter()
         self._typical = 1.0
-        self._stopping = False
+        self._stopping = self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="isthmus-engine", daemon=True)
 
     def start(self) -> None:
@@ -140,13 +143,30 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Queues a job whose place is reserved; the place is free again when the job has ended."""
         with self._change:
-            self._waiting.push(job)
-            self._change.notify()
+            if not self._has_ended:
+                self._waiting.push(job)
+                self._change.notify()
+                return
+        self._end(job, RuntimeError(ENDED))
 
     def _work(self) -> None:
-        while self._has_work():
-            self._decode()
-            self._make_media()
+        try:
+            while self._has_work():
+                self._decode()
+                self._make_media()
+        except Exception:
+            log.exception("%s; nothing is answered until the server is started anew", ENDED)
+        finally:
+            self._end_all()
+
+    def _end_all(self) -> None:
+        """Tells all who wait that nothing is answered any more; nobody waits where the thread has ended properly."""
+        with self._change:
+            self._stopping = self._has_ended = True
+            jobs = [job for job, _ in [*self._arriving, *self._running]] + [own.job for own in self._decoded]
+            jobs += [self._waiting.pop() for _ in range(len(self._waiting))]
+        for job in jobs:
+            self._end(job, RuntimeError(ENDED))
 
     def _has_work(self) -> bool:
         """Sleeps while nothing is to be done; False once the engine has stopped and all is done."""

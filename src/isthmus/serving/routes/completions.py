@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from isthmus.model import Reply
 from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import told
 from isthmus.serving.media import to_base64, to_uri
 from isthmus.serving.provenance import Provenance
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
@@ -73,8 +73,8 @@ class Completions:
                     if wants_usage:
                         yield chunk(None, usage=usage)
             yield "data: [DONE]\n\n"
-        except ApiError as error:
-            yield server_event(error.body)
+        except Exception as error:
+            yield server_event(told(error).body)
         finally:
             run.job.cancel()
 

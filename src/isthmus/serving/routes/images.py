@@ -13,7 +13,7 @@ from pydantic import Field
 
 from isthmus.model import Reply
 from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import told
 from isthmus.serving.media import to_base64
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
 from isthmus.serving.routes.forms import read_form
@@ -110,8 +110,8 @@ class Images:
                     image, facts = await run_in_threadpool(self._made, run, emitted)
                     more = {"b64_json": image, "created_at": created, "usage": self._usage(run, emitted)}
                     yield server_event({"type": f"{event}.completed", **facts, **more})
-        except ApiError as error:
-            yield server_event(error.body)
+        except Exception as error:
+            yield server_event(told(error).body)
         finally:
             run.job.cancel()
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from isthmus.model import Reply
 from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import ApiError, invalid
+from isthmus.serving.errors import invalid, told
 from isthmus.serving.routes.asking import Asking, Question, Run
 from isthmus.serving.routes.response_events import ResponseEvents
 from isthmus.serving.routes.response_items import new_name, output_of, turns_of
@@ -161,8 +161,8 @@ class Responses:
                     for event in await run_in_threadpool(events.end, emitted, made):
                         yield event
                     yield events.response(self._ended(facts, events.output, run, emitted))
-        except ApiError as error:
-            yield events.fail(error)
+        except Exception as error:
+            yield events.fail(told(error))
         finally:
             run.job.cancel()
 

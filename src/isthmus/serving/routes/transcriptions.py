@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from pydantic import Field
 
 from isthmus.model import Reply
-from isthmus.serving.errors import ApiError
+from isthmus.serving.errors import told
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
 from isthmus.serving.routes.forms import read_form
 from isthmus.serving.schema import Making, read_fields
@@ -87,8 +87,8 @@ class Transcriptions:
                 elif isinstance(event, Reply):
                     usage = self._usage(run, event)
                     yield server_event({"type": "transcript.text.done", "text": event.text, "usage": usage})
-        except ApiError as error:
-            yield server_event(error.body)
+        except Exception as error:
+            yield server_event(told(error).body)
         finally:
             run.job.cancel()
 
