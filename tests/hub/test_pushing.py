@@ -117,7 +117,9 @@ def test_a_repository_of_something_else_stays_as_it_is(
     hub: LoopbackHub, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.add("me/llm", {"config.json": b"{}", "model.safetensors": b"0"})
-    assert "me/llm: found config.json, model.safetensors in it; expected an empty repository" in refusal(capsys, bundle, "me/llm")
+    assert "me/llm: found config.json, model.safetensors in it; expected an empty repository" in refusal(
+        capsys, bundle, "me/llm"
+    )
     assert hub.content("me/llm").keys() == {"config.json", "model.safetensors"}
     hub.add("me/weights", {"README.md": b"mine", "model.safetensors": b"0"})  # names that a push has too
     assert "me/weights: found README.md, model.safetensors in it" in refusal(capsys, bundle, "me/weights")
