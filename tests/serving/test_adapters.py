@@ -75,8 +75,10 @@ def test_another_expert_is_said(bundle: Path) -> None:
 
 def test_names_of_models() -> None:
     assert named_folders(["runs/a"], "mine") == {"mine": Path("runs/a")}
-    assert named_folders(["a=runs/a", "b=runs/b"], "mine") == {"a": Path("runs/a"), "b": Path("runs/b")}
+    assert named_folders(["a=runs/a", "b=runs/b"], None) == {"a": Path("runs/a"), "b": Path("runs/b")}
     with pytest.raises(ValueError, match="expected each as NAME=FOLDER"):
-        named_folders(["a=runs/a", "runs/b"], "mine")
+        named_folders(["a=runs/a", "runs/b"], None)
     with pytest.raises(ValueError, match="under a name of its own"):
-        named_folders(["a=runs/a", "a=runs/b"], "mine")
+        named_folders(["a=runs/a", "a=runs/b"], None)
+    with pytest.raises(ValueError, match="leave --name out"):
+        named_folders(["a=runs/a", "b=runs/b"], "mine")

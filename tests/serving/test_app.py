@@ -132,7 +132,10 @@ def test_a_client_cannot_say_that_it_has_another_address() -> None:
     assert answer.json() == "127.0.0.1"
 
 
-def test_logs_hold_no_contents(address: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_hold_no_contents(address: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("isthmus", "isthmus.serving"):  # a command that ran before in this process may have set them
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        caplog.set_level(logging.DEBUG, name)
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,secret00"}}
     refused = BODY | {"messages": [{"role": "user", "content": [part]}]}
     with caplog.at_level(logging.DEBUG):
