@@ -77,17 +77,14 @@ def _serve(name: str, slots: int, kept: int, threads: int, told: Connection) -> 
     from isthmus.serving.server import configured
 
     torch.set_num_threads(threads)
-    server = uvicorn.Server(
-        configured(create_app(MODELS[name](), "isthmus", ServingLimits(slots=slots, kept=kept)), "127.0.0.1", 0)
-    )
-    startup = server.startup
 
-    async def started(sockets: Any = None) -> None:
-        await startup(sockets)
-        told.send(server.servers[0].sockets[0].getsockname()[1])
+    class Telling(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            told.send(self.servers[0].sockets[0].getsockname()[1])
 
-    server.startup = started  # type: ignore[method-assign]
-    server.run()
+    limits = ServingLimits(slots=slots, kept=kept)
+    Telling(configured(create_app(MODELS[name](), "isthmus", limits), "127.0.0.1", 0)).run()
 
 
 @contextmanager

@@ -1,6 +1,20 @@
-// A notebook has this script once a reply: each takes the canvases that none before it has drawn.
+// Point clouds that turn under the pointer, a finger, and the arrow keys. Those in sight turn by themselves until touched,
+// unless the reader wants less motion. A page may have this script more than once, as a notebook with several replies.
 (() => {
   "use strict";
+  if (window.isthmusClouds) {
+    window.isthmusClouds();
+    return;
+  }
+  const clouds = new WeakMap();
+  const visible = new Set();
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) visible.add(target);
+      else visible.delete(target); // also when it leaves the page
+    }
+  });
 
   // Six bytes a point: x, y, z in [-1, 1] as 0..255, then red, green, blue.
   function decode(text) {
@@ -13,42 +27,67 @@
     return points;
   }
 
-  function draw(canvas, points, angle) {
+  function draw(canvas, { points, across, up }) {
     const pen = canvas.getContext("2d");
-    const [sine, cosine, half] = [Math.sin(angle), Math.cos(angle), canvas.width / 2];
-    const turned = points.map(({ x, y, z, colour }) => ({ x: x * cosine + z * sine, y, z: z * cosine - x * sine, colour }));
+    const half = canvas.width / 2;
+    const [sa, ca, su, cu] = [Math.sin(across), Math.cos(across), Math.sin(up), Math.cos(up)];
+    const turned = points.map((point) => {
+      const [x, deep] = [point.x * ca + point.z * sa, point.z * ca - point.x * sa];
+      return { x, y: point.y * cu - deep * su, z: point.y * su + deep * cu, colour: point.colour };
+    });
     turned.sort((one, other) => one.z - other.z); // the nearest is drawn last
     pen.clearRect(0, 0, canvas.width, canvas.height);
+    const size = (half / 256) * Math.max(1, Math.min(5, 120 / Math.sqrt(points.length)));
     for (const { x, y, z, colour } of turned) {
       const near = 3 / (3.2 - z);
-      pen.globalAlpha = 0.55 + 0.45 * (z + 1) / 2;
+      pen.globalAlpha = 0.55 + (0.45 * (z + 1)) / 2;
       pen.fillStyle = colour;
       pen.beginPath();
-      pen.arc(half + x * near * half * 0.85, half - y * near * half * 0.85, 3.2 * near, 0, 2 * Math.PI);
+      pen.arc(half + x * near * half * 0.85, half - y * near * half * 0.85, size * near, 0, 2 * Math.PI);
       pen.fill();
     }
   }
 
-  const visible = new Set();
-  const clouds = new Map();
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const watcher = new IntersectionObserver((entries) => {
-    for (const { target, isIntersecting } of entries) {
-      if (isIntersecting) visible.add(target);
-      else visible.delete(target);
-    }
-  });
-
-  for (const canvas of document.querySelectorAll("canvas[data-points]:not([data-drawn])")) {
+  function adopt(canvas) {
+    const cloud = { points: decode(canvas.dataset.points), across: 0, up: 0, held: false };
     canvas.dataset.drawn = "";
-    clouds.set(canvas, decode(canvas.dataset.points));
-    draw(canvas, clouds.get(canvas), 0);
+    clouds.set(canvas, cloud);
+    const turn = (across, up) => {
+      cloud.held = true;
+      cloud.across += across;
+      cloud.up += up;
+      draw(canvas, cloud);
+    };
+    canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons) turn(event.movementX / 80, event.movementY / 80);
+    });
+    canvas.addEventListener("keydown", (event) => {
+      const turns = { ArrowLeft: [-0.2, 0], ArrowRight: [0.2, 0], ArrowUp: [0, -0.2], ArrowDown: [0, 0.2] };
+      if (!turns[event.key]) return;
+      event.preventDefault();
+      turn(...turns[event.key]);
+    });
+    draw(canvas, cloud);
     watcher.observe(canvas);
   }
 
-  function turn(time) {
-    for (const canvas of visible) draw(canvas, clouds.get(canvas), time / 1500);
-    requestAnimationFrame(turn);
+  function look() {
+    document.querySelectorAll("canvas[data-points]:not([data-drawn])").forEach(adopt);
   }
-  if (!still && clouds.size) requestAnimationFrame(turn);
+
+  function rotate() {
+    for (const canvas of visible) {
+      const cloud = clouds.get(canvas);
+      if (cloud.held || still.matches) continue;
+      cloud.across += 0.01;
+      draw(canvas, cloud);
+    }
+    requestAnimationFrame(rotate);
+  }
+
+  window.isthmusClouds = look;
+  look();
+  new MutationObserver(look).observe(document, { childList: true, subtree: true });
+  requestAnimationFrame(rotate);
 })();

@@ -37,7 +37,7 @@ def style() -> str:
 
 
 def script() -> str:
-    """Draws the point clouds of a page, and turns those that are in sight."""
+    """Draws the point clouds of a page, turns those that are in sight, and lets readers turn them."""
     return files(__package__).joinpath("clouds.js").read_text(encoding="utf-8")
 
 

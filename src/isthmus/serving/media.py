@@ -40,10 +40,10 @@ FORMATS = ("wav", "mp3", "flac", "ogg", "m4a")
 URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
 
 
-def to_uri(medium: Media, made: Provenance | None = None) -> str:
-    """A medium as a data URI of a file of its modality's first ending, which says where it comes from."""
+def file_uri(medium: Media, file: str) -> str:
+    """The data URI of a medium's file, in base64 and of its modality's first ending."""
     ending = medium.modality.spec.file_endings[0]
-    return f"data:{TYPES.get(ending, 'application/octet-stream')};base64,{to_base64(medium, made)}"
+    return f"data:{TYPES.get(ending, 'application/octet-stream')};base64,{file}"
 
 
 def to_base64(medium: Media, made: Provenance | None = None) -> str:

@@ -52,6 +52,8 @@ def page(opened: Pipeline, bundle: Path, asked: list[str]) -> Iterator[Page]:
         expect.set_options(timeout=120_000)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
+        page.wait_for_function("() => document.title")  # its script has built it
+        expect(page.locator("#isthmus-box textarea")).to_be_visible()
         yield page
         browser.close()
 
@@ -60,6 +62,18 @@ def decoding(page: Page) -> int:
     """Jobs in the engine."""
     lines = httpx.get(f"{page.url.rstrip('/')}/metrics").text.splitlines()
     return round(sum(float(line.split()[-1]) for line in lines if line.startswith("isthmus_jobs{")))
+
+
+def begin_a_story(page: Page) -> None:
+    """Asks for an answer in words that is long enough to be stopped; the settings are open."""
+    page.get_by_label("text alone").check()
+    number = page.get_by_label("number input for Longest answer, tokens")
+    number.fill("400")
+    number.press("Tab")
+    expect(page.get_by_label("range slider for Longest answer, tokens")).to_have_value("400")
+    page.locator("#isthmus-box textarea").fill("tell a story")
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.locator("#isthmus-status")).to_contain_text("Writing")
 
 
 def serious(page: Page) -> list[str]:
@@ -112,12 +126,7 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
 
     # A long answer is stopped: what was written stays, and the engine is free.
     page.get_by_label("image", exact=True).uncheck()
-    page.get_by_label("text alone").check()
-    page.get_by_label("number input for Longest answer, tokens").fill("400")
-    page.get_by_label("number input for Longest answer, tokens").press("Tab")
-    page.locator("#isthmus-box textarea").fill("tell a story")
-    page.locator("#isthmus-box textarea").press("Enter")
-    expect(page.locator("#isthmus-status")).to_contain_text("Writing")
+    begin_a_story(page)
     page.locator("#isthmus-stop").click()
     expect(page.locator(NOTE).last).to_have_text("Stopped.")
     wait_for(lambda: decoding(page) == 0)
@@ -143,12 +152,7 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
 
 def test_a_page_that_is_closed_frees_its_slot(page: Page) -> None:
     page.get_by_text("Settings", exact=True).click()
-    page.get_by_label("text alone").check()
-    page.get_by_label("number input for Longest answer, tokens").fill("400")
-    page.get_by_label("number input for Longest answer, tokens").press("Tab")
-    page.locator("#isthmus-box textarea").fill("tell a story")
-    page.locator("#isthmus-box textarea").press("Enter")
-    expect(page.locator("#isthmus-status")).to_contain_text("Writing")
+    begin_a_story(page)
     address = page.url
     page.goto("about:blank")
     lines = lambda: httpx.get(f"{address}metrics").text  # noqa: E731

@@ -19,9 +19,13 @@ def export_parser() -> Parser:
     made = Parser(description="Writes a trained model as one folder or file: weights, config, fingerprints, a card.")
     made.add_argument("model", type=user_path, help="a trained stage's folder")
     made.add_argument("out", type=user_path, help="a new folder, or a new file that ends in .zip")
-    made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
-    made.add_argument("--dtype", type=STORED | None, help="of the stored weights; bfloat16 halves float32's file")
+    _add_what_is_stored(made)
     return made
+
+
+def _add_what_is_stored(options: Parser) -> None:
+    options.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
+    options.add_argument("--dtype", type=STORED | None, help="of the stored weights; bfloat16 halves float32's file")
 
 
 def run_export(options: Namespace) -> None:
@@ -57,8 +61,7 @@ def push_parser() -> Parser:
     made = Parser(description="Commits what `isthmus export` writes to a repository on the Hugging Face hub.")
     made.add_argument("model", type=user_path, help="a trained stage's folder")
     made.add_argument("repository", type=str, help="org/name; it is made where it isn't there, and private")
-    made.add_argument("--license", type=str, help="of what was learnt, for the card, as apache-2.0")
-    made.add_argument("--dtype", type=STORED | None, help="of the stored weights; bfloat16 halves float32's file")
+    _add_what_is_stored(made)
     made.add_argument("--public", action="store_true", help="a new repository is open to all")
     return made
 

@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -15,16 +16,18 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 
 from isthmus.model import AnyToAny, Reply
+from isthmus.serving.bodies import read_body
 from isthmus.serving.engine import Busy, Engine, Event, Job
-from isthmus.serving.errors import ApiError, api_error, invalid
+from isthmus.serving.errors import ApiError, api_error, invalid, told
 from isthmus.serving.guard.patience import Patience
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import Prompt, PromptMaker, has_media
 from isthmus.serving.provenance import Provenance
-from isthmus.serving.schema import ChatRequest
+from isthmus.serving.schema import ChatRequest, Kind, read_json
 from isthmus.types import Modality
 from isthmus.worded import is_worded
 
@@ -181,6 +184,37 @@ class Asking:
             if leaving is not None:
                 leaving.cancel()
 
+    async def body(self, request: Request, kind: type[Kind]) -> Kind:
+        """A request's JSON.
+
+        Raises:
+            ApiError: it isn't, or its fields don't fit.
+        """
+        return await run_in_threadpool(read_json, await read_body(request, self.limits), kind)
+
+    def stream(
+        self, run: Run, events: AsyncGenerator[str], failed: Callable[[ApiError], str] | None = None
+    ) -> StreamingResponse:
+        """Server-sent events. Whatever fails is told by one more, and a client that leaves frees its slot.
+
+        Args:
+            run: that the events are of.
+            events: from its beginning to its end.
+            failed: makes the event of an error, which otherwise is its body.
+        """
+
+        async def all_events() -> AsyncIterator[str]:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        yield event
+            except Exception as error:
+                yield failed(told(error)) if failed is not None else server_event(told(error).body)
+            finally:
+                run.job.cancel()
+
+        return StreamingResponse(all_events(), media_type="text/event-stream")
+
     async def whole(self, request: Request, run: Run) -> Reply:
         """The reply; if the client leaves, its slot is free before the next token.
 
@@ -241,7 +275,6 @@ class Asking:
                     "model",
                     "unsupported_model",
                 )
-
         return self.models[name]
 
     def _submit(self, asked: ChatRequest, prompt: Prompt, begun: float, client: str, model: AnyToAny) -> Run:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from isthmus.model import Reply
-from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import told
-from isthmus.serving.media import to_base64, to_uri
-from isthmus.serving.provenance import Provenance
+from isthmus.serving.media import file_uri, to_base64
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
-from isthmus.serving.schema import ChatRequest, read_json
+from isthmus.serving.schema import ChatRequest
 from isthmus.types import Media
 
 
@@ -40,19 +38,19 @@ class Completions:
         asked, run = await self.asking.begin(request, self._read)
         facts = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
         if asked.stream:
-            return StreamingResponse(self._chunks(asked, run, facts), media_type="text/event-stream")
+            return self.asking.stream(run, self._chunks(asked, run, facts))
         reply = await self.asking.whole(request, run)
         message = {"role": "assistant", "content": reply.text, "refusal": None}
-        message |= await run_in_threadpool(media_fields, reply, self.asking.made(run))
+        message |= await run_in_threadpool(media_fields, reply, self._encode(run))
         choice = {"index": 0, "message": message, "finish_reason": finish_reason(reply), "logprobs": None}
         body = facts | {"object": "chat.completion", "choices": [choice], "usage": self._usage(run, reply)}
         return JSONResponse(body)
 
     async def _read(self, request: Request) -> tuple[ChatRequest, Question]:
-        asked = await run_in_threadpool(read_json, await read_body(request, self.asking.limits), ChatRequest)
+        asked = await self.asking.body(request, ChatRequest)
         return asked, Question(asked)
 
-    async def _chunks(self, asked: ChatRequest, run: Run, facts: Mapping[str, Any]) -> AsyncIterator[str]:
+    async def _chunks(self, asked: ChatRequest, run: Run, facts: Mapping[str, Any]) -> AsyncGenerator[str]:
         """The answer as server-sent events: pieces of text as they come, then its media, then why it ended."""
         wants_usage = asked.stream_options is not None and asked.stream_options.include_usage
 
@@ -60,23 +58,21 @@ class Completions:
             choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": ended, "logprobs": None}]
             return server_event({**facts, "object": "chat.completion.chunk", "choices": choices, **more})
 
-        try:
-            yield chunk({"role": "assistant", "content": ""})
-            async for event in run.pieces():
-                if isinstance(event, str):
-                    yield chunk({"content": event})
-                elif isinstance(event, Reply):
-                    if media := await run_in_threadpool(media_fields, event, self.asking.made(run)):
-                        yield chunk(media)
-                    yield chunk({}, finish_reason(event))
-                    usage = self._usage(run, event)
-                    if wants_usage:
-                        yield chunk(None, usage=usage)
-            yield "data: [DONE]\n\n"
-        except Exception as error:
-            yield server_event(told(error).body)
-        finally:
-            run.job.cancel()
+        yield chunk({"role": "assistant", "content": ""})
+        async for event in run.pieces():
+            if isinstance(event, str):
+                yield chunk({"content": event})
+            elif isinstance(event, Reply):
+                if media := await run_in_threadpool(media_fields, event, self._encode(run)):
+                    yield chunk(media)
+                yield chunk({}, finish_reason(event))
+                usage = self._usage(run, event)
+                if wants_usage:
+                    yield chunk(None, usage=usage)
+        yield "data: [DONE]\n\n"
+
+    def _encode(self, run: Run) -> Callable[[Media], str]:
+        return partial(to_base64, made=self.asking.made(run))
 
     def _usage(self, run: Run, reply: Reply) -> dict[str, int]:
         given, answered = self.asking.counted(run, reply)
@@ -88,25 +84,27 @@ def finish_reason(reply: Reply) -> str:
     return "length" if reply.ended == "length" else "stop"
 
 
-def media_fields(reply: Reply, made: Provenance | None) -> dict[str, Any]:
+def media_fields(reply: Reply, encode: Callable[[Media], str]) -> dict[str, Any]:
     """A reply's media by the fields of a message: ``images``, ``videos``, ``points``; ``audio`` as OpenAI has it.
 
     Further recordings than one are in ``audios``, in the form of images, and then all are.
+
+    Args:
+        reply: to say.
+        encode: gives a medium's file, of its modality's first ending, in base64; called once a medium.
     """
     fields: dict[str, Any] = {}
-    media = reply.media()
-    for medium in media:
-        if medium.modality != "audio":
-            fields.setdefault(medium.modality.spec.listed, []).append(_part(medium, made))
-    recordings = [medium for medium in media if medium.modality == "audio"]
-    if recordings:
-        audio = {"id": f"audio_{uuid.uuid4().hex}", "data": to_base64(recordings[0], made), "transcript": ""}
-        fields["audio"] = audio | {"expires_at": int(time.time())}  # the server keeps nothing
+    recordings = []
+    for medium in reply.media():
+        file = encode(medium)
+        kind = f"{medium.modality}_url"
+        part = {"type": kind, kind: {"url": file_uri(medium, file)}}
+        if medium.modality == "audio":
+            recordings.append(part)
+            fields.setdefault("audio", {"id": f"audio_{uuid.uuid4().hex}", "data": file, "transcript": ""})
+            fields["audio"]["expires_at"] = int(time.time())  # the server keeps nothing
+        else:
+            fields.setdefault(medium.modality.spec.listed, []).append(part)
     if len(recordings) > 1:
-        fields["audios"] = [_part(medium, made) for medium in recordings]
+        fields["audios"] = recordings
     return fields
-
-
-def _part(medium: Media, made: Provenance | None) -> dict[str, Any]:
-    kind = f"{medium.modality}_url"
-    return {"type": kind, kind: {"url": to_uri(medium, made)}}

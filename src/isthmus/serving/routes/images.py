@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from isthmus.model import Reply
-from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import told
 from isthmus.serving.media import to_base64
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
 from isthmus.serving.routes.forms import read_form
 from isthmus.serving.routes.response_items import picture_facts
-from isthmus.serving.schema import Making, read_fields, read_json
+from isthmus.serving.schema import Making, read_fields
 from isthmus.types import Modality
 from isthmus.vocabulary import MEDIA_POSITION
 
@@ -75,7 +73,7 @@ class Images:
         return await self._answer(request, *await self.asking.begin(request, self._pictures), "image_edit")
 
     async def _description(self, request: Request) -> tuple[ImageRequest, Question]:
-        asked = await run_in_threadpool(read_json, await read_body(request, self.asking.limits), ImageRequest)
+        asked = await self.asking.body(request, ImageRequest)
         chat = asked.chat(self.asking.name, asked.prompt, ["image"])
         return asked, Question(chat, NAMES, makes=[IMAGE])
 
@@ -96,24 +94,19 @@ class Images:
     async def _answer(self, request: Request, asked: ImageRequest, run: Run, event: str) -> Response:
         created = int(time.time())
         if asked.stream:
-            return StreamingResponse(self._events(run, event, created), media_type="text/event-stream")
+            return self.asking.stream(run, self._events(run, event, created))
         reply = await self.asking.whole(request, run)
         image, facts = await run_in_threadpool(self._made, run, reply)
         usage = self._usage(run, reply)
         return JSONResponse({"created": created, "data": [{"b64_json": image}], **facts, "usage": usage})
 
-    async def _events(self, run: Run, event: str, created: int) -> AsyncIterator[str]:
+    async def _events(self, run: Run, event: str, created: int) -> AsyncGenerator[str]:
         """The picture as server-sent events."""
-        try:
-            async for emitted in run.pieces():
-                if isinstance(emitted, Reply):
-                    image, facts = await run_in_threadpool(self._made, run, emitted)
-                    more = {"b64_json": image, "created_at": created, "usage": self._usage(run, emitted)}
-                    yield server_event({"type": f"{event}.completed", **facts, **more})
-        except Exception as error:
-            yield server_event(told(error).body)
-        finally:
-            run.job.cancel()
+        async for emitted in run.pieces():
+            if isinstance(emitted, Reply):
+                image, facts = await run_in_threadpool(self._made, run, emitted)
+                more = {"b64_json": image, "created_at": created, "usage": self._usage(run, emitted)}
+                yield server_event({"type": f"{event}.completed", **facts, **more})
 
     def _usage(self, run: Run, reply: Reply) -> dict[str, Any]:
         usage = self.asking.usage(run, reply)

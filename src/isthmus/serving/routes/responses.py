@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from isthmus.model import Reply
-from isthmus.serving.bodies import read_body
-from isthmus.serving.errors import invalid, told
+from isthmus.serving.errors import invalid
 from isthmus.serving.routes.asking import Asking, Question, Run
 from isthmus.serving.routes.response_events import ResponseEvents
 from isthmus.serving.routes.response_items import new_name, output_of, turns_of
-from isthmus.serving.schema import Body, ChatRequest, read_json
+from isthmus.serving.schema import Body, ChatRequest
 from isthmus.types import Modality
 
 
@@ -105,13 +104,14 @@ class Responses:
         asked, run = await self.asking.begin(request, self._read)
         facts = _facts(asked, run)
         if asked.stream:
-            return StreamingResponse(self._events(run, facts), media_type="text/event-stream")
+            events = ResponseEvents(facts)
+            return self.asking.stream(run, self._events(run, facts, events), events.fail)
         reply = await self.asking.whole(request, run)
         output = await run_in_threadpool(output_of, reply, self.asking.made(run))
         return JSONResponse(self._ended(facts, output, run, reply))
 
     async def _read(self, request: Request) -> tuple[ResponseRequest, Question]:
-        asked = await run_in_threadpool(read_json, await read_body(request, self.asking.limits), ResponseRequest)
+        asked = await self.asking.body(request, ResponseRequest)
         if asked.previous_response_id or asked.store:
             field = "previous_response_id" if asked.previous_response_id else "store"
             found = f"{field}: found it; this server keeps no answers. Fix: send the conversation's items as input."
@@ -147,24 +147,18 @@ class Responses:
             ended = {"status": "completed", "completed_at": int(time.time())}
         return {**facts, **ended, "output": output, "usage": usage}
 
-    async def _events(self, run: Run, facts: dict[str, Any]) -> AsyncIterator[str]:
+    async def _events(self, run: Run, facts: dict[str, Any], events: ResponseEvents) -> AsyncGenerator[str]:
         """The response as server-sent events: words as they come, then pictures, then all of it once more."""
-        made, events = self.asking.made(run), ResponseEvents(facts)
-        try:
-            for event in events.begin():
-                yield event
-            async for emitted in run.pieces():
-                if isinstance(emitted, str):
-                    for event in events.say(emitted):
-                        yield event
-                elif isinstance(emitted, Reply):
-                    for event in await run_in_threadpool(events.end, emitted, made):
-                        yield event
-                    yield events.response(self._ended(facts, events.output, run, emitted))
-        except Exception as error:
-            yield events.fail(told(error))
-        finally:
-            run.job.cancel()
+        for event in events.begin():
+            yield event
+        async for emitted in run.pieces():
+            if isinstance(emitted, str):
+                for event in events.say(emitted):
+                    yield event
+            elif isinstance(emitted, Reply):
+                for event in await run_in_threadpool(events.end, emitted, self.asking.made(run)):
+                    yield event
+                yield events.response(self._ended(facts, events.output, run, emitted))
 
 
 def _facts(asked: ResponseRequest, run: Run) -> dict[str, Any]:

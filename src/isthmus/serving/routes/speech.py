@@ -9,9 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field
 
-from isthmus.serving.bodies import read_body
 from isthmus.serving.routes.asking import Asking, Question
-from isthmus.serving.schema import Making, read_json
+from isthmus.serving.schema import Making
 from isthmus.serving.sounds import SOUNDS, encoded
 from isthmus.types import Modality
 
@@ -54,7 +53,7 @@ class Speech:
         return Response(sound, media_type=SOUNDS[form].kind)
 
     async def _read(self, request: Request) -> tuple[SpeechRequest, Question]:
-        asked = await run_in_threadpool(read_json, await read_body(request, self.asking.limits), SpeechRequest)
+        asked = await self.asking.body(request, SpeechRequest)
         chat = asked.chat(self.asking.name, asked.input, ["audio"], system=asked.instructions)
         names = {**NAMES, "messages[0]": "instructions"} if asked.instructions else NAMES
         return asked, Question(chat, names, makes=[Modality.AUDIO])

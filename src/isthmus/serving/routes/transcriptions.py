@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
 from isthmus.model import Reply
-from isthmus.serving.errors import told
 from isthmus.serving.routes.asking import Asking, Question, Run, server_event
 from isthmus.serving.routes.forms import read_form
 from isthmus.serving.schema import Making, read_fields
@@ -57,7 +56,7 @@ class Transcriptions:
         """
         asked, run = await self.asking.begin(request, self._read)
         if asked.stream:
-            return StreamingResponse(self._events(run), media_type="text/event-stream")
+            return self.asking.stream(run, self._events(run))
         reply = await self.asking.whole(request, run)
         usage = self._usage(run, reply)
         if asked.response_format == "text":
@@ -78,19 +77,14 @@ class Transcriptions:
         more = {"temperature": asked.temperature, "stream": bool(asked.stream)}
         return asked, Question(asked.chat(self.asking.name, parts, ["text"], **more), NAMES, takes=[Modality.AUDIO])
 
-    async def _events(self, run: Run) -> AsyncIterator[str]:
+    async def _events(self, run: Run) -> AsyncGenerator[str]:
         """The words as server-sent events."""
-        try:
-            async for event in run.pieces():
-                if isinstance(event, str):
-                    yield server_event({"type": "transcript.text.delta", "delta": event})
-                elif isinstance(event, Reply):
-                    usage = self._usage(run, event)
-                    yield server_event({"type": "transcript.text.done", "text": event.text, "usage": usage})
-        except Exception as error:
-            yield server_event(told(error).body)
-        finally:
-            run.job.cancel()
+        async for event in run.pieces():
+            if isinstance(event, str):
+                yield server_event({"type": "transcript.text.delta", "delta": event})
+            elif isinstance(event, Reply):
+                usage = self._usage(run, event)
+                yield server_event({"type": "transcript.text.done", "text": event.text, "usage": usage})
 
     def _usage(self, run: Run, reply: Reply) -> dict[str, Any]:
         return {"type": "tokens", **self.asking.usage(run, reply)}

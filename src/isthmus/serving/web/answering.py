@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
 from html import escape
 from typing import Any
@@ -62,11 +63,17 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
 
 
 def _kept(reply: Reply, talk: Talk, made: Provenance | None) -> tuple[dict[str, Any], list[str | Shown]]:
-    message: dict[str, Any] = {"role": "assistant", "content": reply.text, **media_fields(reply, made)}
-    pieces = [
-        show(piece, talk, "The answer's", made=made) if isinstance(piece, Media) else piece for piece in reply.content
-    ]
-    return message, [piece for piece in pieces if piece]
+    files: dict[int, str] = {}
+    pieces: list[str | Shown] = []
+    for piece in reply.content:
+        if isinstance(piece, Media):
+            shown = show(piece, talk, "The answer's", made=made)
+            files[id(piece)] = b64encode(shown.path.read_bytes()).decode("ascii")
+            pieces.append(shown)
+        elif piece:
+            pieces.append(piece)
+    media = media_fields(reply, lambda medium: files[id(medium)])
+    return {"role": "assistant", "content": reply.text, **media}, pieces
 
 
 def _failed(turn: Turn, talk: Talk, words: str, error: BaseException) -> None:

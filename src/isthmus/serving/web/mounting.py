@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from isthmus.display.pages import script
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.guard.origins import is_foreign
@@ -114,7 +115,7 @@ def mount_app(
         mcp_server=False,
         theme=gr.themes.Default(font=font, font_mono=("ui-monospace", "monospace")),
         css=static("style.css"),
-        head=f"<script>{static('clouds.js')}{static('roles.js')}</script>",
+        head=f"<script>{script()}{static('roles.js')}</script>",
     )
     mounted = app.router.routes.pop()
     assert isinstance(mounted, Mount), "Gradio is mounted last"

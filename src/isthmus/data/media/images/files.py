@@ -15,6 +15,7 @@ from isthmus.data.errors import DataError
 from isthmus.data.media.images.deep_greys import grey8, is_deep, is_inverted, stated_range
 from isthmus.data.media.images.repairs import repaired
 from isthmus.data.media.images.transparency import on_white, widen_key
+from isthmus.data.media.images.ycbcr import loaded
 from isthmus.data.media.limits import MediaLimits, corrupt
 from isthmus.request import MARGIN, Request
 from isthmus.types import Media, Modality
@@ -136,9 +137,9 @@ def image_array(image: Image.Image, where: object = "image") -> np.ndarray[Any, 
     """
     widen_key(image)
     stated, inverted = stated_range(image), is_inverted(image)
-    image.load()
+    whole = loaded(image)
     turn = _TURNS.get(orientation_of(image))
-    upright = image if turn is None else image.transpose(turn)
+    upright = whole if turn is None else whole.transpose(turn)
     if not is_deep(upright):
         return on_white(upright)
     values = np.asarray(upright)
