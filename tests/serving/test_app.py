@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import socket
 import threading
 from pathlib import Path
@@ -190,6 +191,8 @@ def test_paths_of_the_server_are_taken_out() -> None:
 
 
 def test_limits_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match="serve slots: found 0; expected at least 1"):
+    with pytest.raises(ValueError, match="serve slots: found 0; expected a number of at least 1"):
         ServingLimits(slots=0)
+    with pytest.raises(ValueError, match="serve media_wait: found nan"):
+        ServingLimits(media_wait=math.nan)
     assert ServingLimits(queue=0).queue == 0

@@ -63,6 +63,7 @@ def _free(port: int) -> int:
         ValueError: it is taken.
     """
     with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one whose server has just ended is free
         try:
             tried.bind(("127.0.0.1", port))
         except OSError as error:

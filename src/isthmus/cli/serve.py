@@ -68,8 +68,8 @@ def parser() -> Parser:
     own.add_argument("--fetch", type=str, default="", help=says)
     for limits, options in ((ServingLimits(), REQUESTS), (MEDIA_LIMITS, MEDIA)):
         for name, (field, says) in options.items():
-            kind = float if name == "media_wait" else int
-            own.add_argument(f"--{name}", type=kind, default=kind(getattr(limits, field)), help=says)
+            default = getattr(limits, field)
+            own.add_argument(f"--{name}", type=type(default), default=default, help=says)
     return own
 
 
@@ -135,6 +135,15 @@ def run(options: Namespace) -> None:
         if apart:
             log.warning("model %s: has %s of its own beside that of %s", each, ", ".join(apart), name)
     adapters = {each: pipelines[each] for each in others}
-    page = options.page, models[name]
-    app = create_app(pipelines[name], name, limits, keys, hosts, *page, adapters, options.provenance)
+    app = create_app(
+        pipelines[name],
+        name,
+        limits,
+        keys,
+        hosts,
+        has_page=options.page,
+        folder=models[name],
+        adapters=adapters,
+        marks=options.provenance,
+    )
     serve(app, options.host, options.port, keys is not None, limits)

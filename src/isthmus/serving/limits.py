@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from isthmus.data.media.limits import MediaLimits
@@ -68,5 +69,7 @@ class ServingLimits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             least = 0 if name in ("queue", "media_wait", "kept") else 1
-            if isinstance(value, int | float) and value < least:
-                raise ValueError(f"serve {name}: found {value}; expected at least {least}. Fix: raise it.")
+            if isinstance(value, int | float) and not least <= value < math.inf:
+                raise ValueError(
+                    f"serve {name}: found {value}; expected a number of at least {least}. Fix: correct it."
+                )
