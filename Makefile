@@ -109,7 +109,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 	@echo "Setting up $(VENV_TIMM): torch with its GPU libraries, a few minutes on the first run"
 	$(PYTHON) -m venv $(VENV_TIMM)
-	$(VENV_TIMM)/bin/python -m pip install --quiet -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger]'
+	$(VENV_TIMM)/bin/python -m pip install --quiet --no-compile -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -48,6 +48,7 @@ QUICK = {
     },
     "data": {
         "batch_size": 4,
+        "num_workers": 0,
         "validation": {
             "describe": {
                 "class_path": "isthmus.pocket.tasks.Describe",
@@ -80,6 +81,7 @@ STEPS = [
     "--training.stages.decoder_alignment.steps=1",
     "--training.stages.instruction_tuning.steps=1",
 ]
+WORKER = ["--data.num_workers=1"]  # who prepares the data changes nothing
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +437,7 @@ def test_plain_commands_start_without_heavy_libraries(args: list[str], expected:
 
 
 def test_the_console_script_trains_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["fit", "-c", "stage1.yaml", "-c", "quick.yaml", *STEPS, "--training.folder", "runs/console"])
+    cli.main(["fit", "-c", "stage1.yaml", "-c", "quick.yaml", *STEPS, "--training.folder", "runs/console", *WORKER])
     manifests = [trained / name / "encoder_alignment/manifest.json" for name in ("stage1", "console")]
     first, second = (json.loads(path.read_text())["components"] for path in manifests)
     assert first == second
