@@ -15,6 +15,7 @@ from model.talks import medium
 from tiny_world import SIGNALS, tiny_model
 
 from isthmus.generators.image.stable_diffusion import StableDiffusion
+from isthmus.generators.residency import Residency
 from isthmus.model import OutputSide
 from isthmus.output_projectors import MLP
 from isthmus.types import Condition, Modality, SignalBatch
@@ -141,3 +142,55 @@ def test_sides_that_make_no_sense_are_refused(experts: dict[str, Path]) -> None:
         OutputSide([build()], {"image": MLP, "audio": MLP})
     with pytest.raises(ValueError, match="compiled: found audio; the generators make image"):
         OutputSide([build()], {"image": MLP}, compiled=["image", "audio"])
+
+
+def test_generators_wait_in_host_memory_while_others_are_used(side: OutputSide) -> None:
+    """Weights on the device are copies of those in host memory, on a CPU too, so that moves show without a GPU."""
+    twin = OutputSide([*side.generators], side.factories)  # another model over the same experts
+    twin.build(E, {Modality(name): count for name, count in SIGNALS.items()})
+
+    def drawn(of: OutputSide, modality: Modality) -> list[Any]:
+        return [made.array.tolist() for made in of.generate(modality, states(modality, 2), [1, 2], 2)]
+
+    def places(modality: Modality) -> set[int]:
+        return {weight.data_ptr() for weight in side.generator(modality).parameters()}
+
+    turns = [(of, modality) for of in (side, twin) for modality in (IMAGE, AUDIO)]
+    expected = [drawn(*turn) for turn in turns]
+    assert expected[0] != expected[2]
+    residency = side.residency = twin.residency = Residency(torch.device("cpu"), 1)
+    assert [drawn(*turn) for turn in turns] == expected
+    assert residency.present == [side.generator(AUDIO)]
+    waiting = places(IMAGE)
+    drawn(side, IMAGE)
+    assert residency.present == [side.generator(IMAGE)] and not waiting & places(IMAGE)
+    drawn(twin, AUDIO)
+    assert places(IMAGE) == waiting, "host memory still has them: nothing is copied back"
+
+    residency.count = 2
+    for modality, present in ((IMAGE, [AUDIO, IMAGE]), (AUDIO, [IMAGE, AUDIO]), (VIDEO, [AUDIO, VIDEO])):
+        side.generate(modality, states(modality, 1), [1], 1)
+        assert residency.present == [side.generator(each) for each in present]
+    side.release()
+    assert [drawn(*turn) for turn in turns] == expected, "what is read anew is kept anew"
+
+
+def test_a_generator_that_the_device_has_no_room_for_leaves_it(
+    side: OutputSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = side.generator(IMAGE)
+    generator.load()
+    residency = Residency(torch.device("cpu"), 1)
+    residency.bring(generator)
+    residency.bring(side.generator(AUDIO))
+    waiting = [weight.data_ptr() for weight in generator.parameters()]
+
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(generator, "to", fails)
+        residency.bring(generator)
+    assert residency.present == [] and [weight.data_ptr() for weight in generator.parameters()] == waiting
+    residency.bring(generator)
+    assert residency.present == [generator]

@@ -12,7 +12,10 @@ import torch
 from served import served
 
 from isthmus.backbones.base import Sampling
+from isthmus.cli import serve
+from isthmus.cli.parsing.model import open_pipelines
 from isthmus.cli.serve import named_folders
+from isthmus.generators.residency import Residency
 from isthmus.inference.pipeline import Pipeline
 from isthmus.inference.same_experts import share_experts
 
@@ -55,8 +58,12 @@ def test_each_answers_as_alone(bundle: Path, second: Path) -> None:
     assert share_experts(other.model, first.model) == []
     assert first.model.input_side is not None and other.model.input_side is not None
     assert [*first.model.input_side.encoders] == [*other.model.input_side.encoders]
+    residency = Residency(torch.device("cpu"), 1)
     words = [each.model.backbone.language_model.llm.get_input_embeddings().weight for each in (first, other)]
     assert words[0].data_ptr() == words[1].data_ptr()
+    for each in (first, other):
+        assert each.model.output_side is not None
+        each.model.output_side.residency = residency
     with served(first, adapters={"other": other}, marks=False) as address:
         found = asyncio.run(asked(address, ["tiny", "other", "tiny", "other"]))
         with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
@@ -65,6 +72,17 @@ def test_each_answers_as_alone(bundle: Path, second: Path) -> None:
                 client.chat.completions.create(model="third", messages=[{"role": "user", "content": "a"}])
     assert expected[0] != expected[1]
     assert found == [expected[0], expected[1]] * 2
+    assert [generator.modality for generator in residency.present] == ["image"]
+
+
+def test_models_have_room_on_the_device_in_common(bundle: Path, second: Path) -> None:
+    """The meta device stands in for a GPU: nothing is computed."""
+    options = serve.parser().parse_args(["--model", "any", "--device", "meta", "--resident_generators", "2"])
+    sides = [each.model.output_side for each in open_pipelines(options, {"a": bundle, "b": second}).values()]
+    assert sides[0].residency is sides[1].residency and sides[0].residency.count == 2
+    assert sides[0].residency.device == torch.device("meta")
+    options.resident_generators = None
+    assert open_pipelines(options, {"a": bundle})["a"].model.output_side.residency is None
 
 
 def test_another_expert_is_said(bundle: Path) -> None:

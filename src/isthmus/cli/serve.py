@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from isthmus.cli.parsing.model import model_parser, open_pipeline
+from isthmus.cli.parsing.model import model_parser, open_pipelines
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
 from isthmus.serving.limits import MEDIA_LIMITS, ServingLimits
@@ -129,7 +129,7 @@ def run(options: Namespace) -> None:
         LOOPBACK if options.host in LOOPBACK else None
     )
     name, *others = models = named_folders(options.model, options.name)
-    pipelines = {each: open_pipeline(options, folder) for each, folder in models.items()}
+    pipelines = open_pipelines(options, models)
     for each in others:
         apart = share_experts(pipelines[each].model, pipelines[name].model)
         if apart:

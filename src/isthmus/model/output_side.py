@@ -13,6 +13,7 @@ from isthmus.backbones.owned_state import keep_to_owned, owned_by
 from isthmus.cache.frozen import FrozenCache
 from isthmus.earlier.options import takes_present_names
 from isthmus.generators.base import Generator
+from isthmus.generators.residency import Residency
 from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
@@ -32,6 +33,9 @@ class OutputSide(pl.LightningModule):
         projectors: by modality; called with the LLM's width E, the signal tokens S and the generator's condition shape.
         compiled: modalities whose denoiser runs as ``torch.compile`` makes it: a minute at its first use, for faster
             steps where the denoiser is large. Media are the same to rounding.
+
+    Attributes:
+        residency: moves generators to the device when they are used; None leaves them where they are.
 
     Raises:
         ValueError: a modality has two generators, no projector, or a projector without a generator; or what is to be
@@ -64,6 +68,7 @@ class OutputSide(pl.LightningModule):
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
         self.cache: FrozenCache | None = None
+        self.residency: Residency | None = None
         keep_to_owned(self)
 
     def owned(self) -> dict[str, dict[str, str]]:
@@ -95,6 +100,13 @@ class OutputSide(pl.LightningModule):
         assert isinstance(generator, Generator)
         return generator
 
+    def _used(self, modality: Modality) -> Generator:
+        """The generator of a modality, to compute with."""
+        generator = self.generator(modality)
+        if self.residency is not None:
+            self.residency.bring(generator)
+        return generator
+
     def preparers(self) -> dict[Modality, Callable[[Media], dict[str, Tensor]]]:
         """By modality, what a data worker does to a denoising target."""
         return {modality: self.generator(modality).prepare for modality in self.serving}
@@ -116,7 +128,7 @@ class OutputSide(pl.LightningModule):
 
         Without gradient, on this side's device.
         """
-        generator = self.generator(modality)
+        generator = self._used(modality)
         condition = generator.condition(captions) if self.cache is None else self.cache.condition(generator, captions)
         return condition.to(self.device)
 
@@ -151,7 +163,7 @@ class OutputSide(pl.LightningModule):
         """
         of = runs.content_runs.tolist() if contents is None else list(contents)
         condition = projected[runs.content_runs]
-        return self.generator(modality).denoising_loss(runs.contents, condition, runs.seeds[of])
+        return self._used(modality).denoising_loss(runs.contents, condition, runs.seeds[of])
 
     @takes_present_names
     def generate(
@@ -163,7 +175,7 @@ class OutputSide(pl.LightningModule):
         guidance_scale: float | None = None,
     ) -> list[Media]:
         """S (r, S, E) -> r media."""
-        return self.generator(modality).generate(
+        return self._used(modality).generate(
             self._project(modality, signals), seeds, num_inference_steps, guidance_scale
         )
 

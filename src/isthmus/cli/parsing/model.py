@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +38,59 @@ def model_parser(says: str, several: bool = False) -> Parser:
     )
     add_experts(parser)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    says = "generators whose weights are on the GPU at once, the others wait in host memory; all where not given"
+    parser.add_argument("--resident_generators", type=int, help=says)
     return parser
 
 
-def open_pipeline(options: Namespace, folder: Path | None = None) -> Any:
-    """The :class:`~isthmus.inference.pipeline.Pipeline` that these options name, or that of another folder."""
+def open_pipeline(options: Namespace) -> Any:
+    """The :class:`~isthmus.inference.pipeline.Pipeline` that these options name. See :func:`open_pipelines`."""
+    return open_pipelines(options, {"": options.model})[""]
+
+
+def open_pipelines(options: Namespace, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """Pipelines of several models by name, with the same options.
+
+    Raises:
+        ValueError: a model can't be opened, or generators can't be moved off this device.
+    """
     from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
     from isthmus.inference.pipeline import Pipeline
 
     hush()
+    residency = _residency(options)
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed, options.context)
-    return Pipeline.open(
-        folder or options.model,
-        options.device,
-        sampling,
-        options.num_inference_steps,
-        options.guidance_scale,
-        options.allow,
-        expert_paths(options.experts),
-        options.experts_root,
-    )
+    pipelines = {}
+    for name, folder in folders.items():
+        pipelines[name] = opened = Pipeline.open(
+            folder,
+            options.device,
+            sampling,
+            options.num_inference_steps,
+            options.guidance_scale,
+            options.allow,
+            expert_paths(options.experts),
+            options.experts_root,
+        )
+        if opened.model.output_side is not None:
+            opened.model.output_side.residency = residency
+    return pipelines
+
+
+def _residency(options: Namespace) -> Any:
+    """What keeps a few generators on the GPU; None if all are."""
+    from isthmus.generators.residency import Residency
+    from isthmus.inference.pipeline import chosen_device
+
+    count, device = options.resident_generators, chosen_device(options.device)
+    if count is None:
+        return None
+    if count < 1:
+        raise ValueError(f"resident_generators: found {count}; expected at least 1. Fix: leave it out for all of them.")
+    if device.type == "cpu":
+        raise ValueError(
+            f"resident_generators: found {count} with the device cpu; expected a GPU, since a CPU computes in "
+            "host memory. Fix: leave it out."
+        )
+    return Residency(device, count)
