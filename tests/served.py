@@ -37,10 +37,10 @@ def served(opened: Pipeline, **options: Any) -> Iterator[str]:
         thread.join()
 
 
-def wait_for(holds: Callable[[], bool]) -> None:
-    """Until it holds; what a server does after its answer is seen a moment later."""
-    for _ in range(600):
+def wait_for(holds: Callable[[], bool], pause: float = 0.05) -> None:
+    """Until it holds, looking again after each pause; what a server does after its answer is seen a moment later."""
+    for _ in range(round(30 / pause)):
         if holds():
             return
-        time.sleep(0.05)
+        time.sleep(pause)
     raise AssertionError("it never held")

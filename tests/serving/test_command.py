@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import openai
+import psutil
 import pytest
+from PIL import Image
+from served import wait_for
 
 from isthmus import cli
 from isthmus.cli.serve import named_folders
+from isthmus.serving.guard.uploads import PREFIX
 
 
 def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
+    """It goes to all processes of the server, as a terminal's Ctrl-C and many supervisors' signals do."""
     (tmp_path / "keys").write_text("open sesame\n")
     program = "from isthmus.cli import main; main()"
     options = ["--model", bundle, "--port", "0", "--api_keys", tmp_path / "keys", "--device", "cpu", "--name", "mine"]
     options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost"]
     command = [sys.executable, "-c", program, "serve", *options, "--num_inference_steps", "2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"HTTP_PROXY": ""}) as server:
+    own = os.environ | {"HTTP_PROXY": "", "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True) as server:
         try:
             assert server.stderr is not None
             said = ""
@@ -43,15 +54,45 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
             options = {"model": "mine", "messages": turns, "max_tokens": 40, "modalities": ["text", "image"]}
             stream = client.chat.completions.create(**options, temperature=1.0, stream=True)
             chunks = [next(stream)]
-            server.send_signal(signal.SIGTERM)
-            chunks += stream
+            with ThreadPoolExecutor() as threads:
+                decoding = threads.submit(asked_about, client, large_picture())
+                wait_for(lambda: any(tmp_path.glob(f"{PREFIX}*/*/1.png")), pause=0.002)
+                children = psutil.Process(server.pid).children(recursive=True)
+                os.killpg(server.pid, signal.SIGTERM)
+                chunks += stream
+                assert decoding.result() == "length"
             assert chunks[-1].choices[0].finish_reason and any(hasattr(c.choices[0].delta, "images") for c in chunks)
             with pytest.raises(openai.APIConnectionError):
                 openai.OpenAI(base_url=f"{address}/v1", api_key="open sesame", max_retries=0).models.list()
             assert server.wait(30) == 0
             rest.join()
+            assert children, "a decoder"
+            wait_for(lambda: not any(lives(child) for child in children))
+            assert not list(tmp_path.glob("isthmus-*"))
         finally:
             server.kill()
+
+
+def large_picture() -> str:
+    """A picture that takes a part of a second to decode, as a data URI."""
+    file = io.BytesIO()
+    Image.new("RGB", (4000, 4000)).save(file, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def asked_about(client: openai.OpenAI, picture: str) -> str:
+    """How the answer to a question about a picture ended."""
+    content: Any = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": "what is it"}]
+    turns: Any = [{"role": "user", "content": content}]
+    options: Any = {"model": "mine", "messages": turns, "max_tokens": 1, "modalities": ["text"]}
+    return str(client.chat.completions.create(**options).choices[0].finish_reason)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended may wait for whoever reaps it."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def test_a_folder_whose_name_has_a_sign_of_equality_is_taken_as_it_is(
@@ -70,6 +111,8 @@ def test_a_folder_whose_name_has_a_sign_of_equality_is_taken_as_it_is(
     ("options", "expected"),
     [
         (["--slots", "0"], "serve slots: found 0"),
+        (["--resident_generators", "0"], "resident_generators: found 0; expected at least 1"),
+        (["--resident_generators", "1", "--device", "cpu"], "found 1 with the device cpu; expected a GPU"),
         (["--api_keys", "gone.txt"], "gone.txt: can't be read"),
         (["--name", "mine", "--model", "other=nowhere"], "serve name: found 'mine' beside --model"),
         (["--model", "nowhere"], "among several; expected each as NAME=FOLDER"),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
-import tempfile
-from pathlib import Path
 
 from isthmus.data.media.files import save_media
+from isthmus.serving.guard.uploads import own_folder
 from isthmus.serving.provenance import Provenance
 from isthmus.types import Media
 
@@ -53,8 +52,8 @@ def to_base64(medium: Media, made: Provenance | None = None) -> str:
 
 def to_bytes(medium: Media, made: Provenance | None = None) -> bytes:
     """A medium's file."""
-    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
-        path = save_media(medium, Path(folder) / f"medium{medium.modality.spec.file_endings[0]}")
+    with own_folder() as folder:
+        path = save_media(medium, folder / f"medium{medium.modality.spec.file_endings[0]}")
         if made is not None:
             made.mark(path)
         return path.read_bytes()

@@ -27,8 +27,10 @@ from isthmus.serving.errors import ApiError
 from isthmus.serving.guard import uploads
 from isthmus.serving.guard.patience import Patience
 from isthmus.serving.guard.uploads import PREFIX, Uploads, has_room
+from isthmus.serving.media import to_bytes
+from isthmus.serving.provenance import Provenance
 from isthmus.serving.reading import Reader
-from isthmus.types import MEDIA, Modality
+from isthmus.types import MEDIA, Media, Modality
 
 
 def every_other(frames: int, rate: float) -> range:
@@ -209,12 +211,13 @@ def test_uploads_that_no_question_names(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_folders_of_servers_that_were_killed(folder: Path) -> None:
-    program = "import os, signal; from isthmus.serving.guard.uploads import Uploads; own = Uploads()\n"
-    program += "with own.folder() as path: (path / 'a').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    program = "import os, signal; from isthmus.serving.guard.uploads import Uploads, own_folder; own = Uploads()\n"
+    program += "with own.folder() as path, own_folder() as other:\n"
+    program += "    (path / 'a').touch(); (other / 'a').touch(); os.kill(os.getpid(), signal.SIGKILL)"
     subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(folder)}, check=False)
-    (left,) = folder.glob(f"{PREFIX}*/*/a")
+    left = [*folder.glob(f"{PREFIX}*/*/a"), *folder.glob(f"{PREFIX}*/a")]
     living = Uploads()
-    assert not left.exists() and living.root.stat().st_mode & 0o077 == 0
+    assert len(left) == 2 and not any(path.exists() for path in left) and living.root.stat().st_mode & 0o077 == 0
     other = Uploads()
     assert living.root.exists() and other.root.exists(), "that of a server that lives stays"
     with pytest.raises(KeyError), living.folder() as path:
@@ -224,3 +227,15 @@ def test_folders_of_servers_that_were_killed(folder: Path) -> None:
     living.close()
     other.close()
     assert not list(folder.glob("isthmus-*"))
+
+
+def test_made_media_are_written_where_what_is_left_is_swept(folder: Path) -> None:
+    held = []
+
+    class Seen(Provenance):
+        def mark(self, path: Path) -> None:
+            held.extend(folder.glob(f"{PREFIX}*/{path.name}"))
+
+    medium = Media(Modality.IMAGE, np.zeros((2, 2, 3), np.uint8))
+    assert to_bytes(medium, Seen("tiny", 0)).startswith(b"\x89PNG")
+    assert len(held) == 1 and not list(folder.glob("isthmus-*"))

@@ -91,6 +91,15 @@ def test_unexpected_errors_say_nothing_of_the_file(workers: Workers) -> None:
     assert (ran.returncode, ran.stderr) == (FAILED, "a worker failed: KeyError\n")
 
 
+def test_a_server_that_ends_without_closing_its_workers_does_not_wait_for_them() -> None:
+    program = "from misbehaving import Misbehaving; from isthmus.serving.guard.workers import Workers\n"
+    program += "workers = Workers(Misbehaving(), 1, 1 << 28, 1 << 20, ())\n"
+    program += "print(workers.run({'do': 'fine'}, 60, 60)[0]['pid'])"
+    own = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=own, stdout=subprocess.PIPE, timeout=120, check=True)
+    assert int(ran.stdout)
+
+
 def test_a_worker_that_ended_while_idle_is_replaced(workers: Workers) -> None:
     pid = run(workers, "fine")["pid"]
     os.kill(pid, 9)

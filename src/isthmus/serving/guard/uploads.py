@@ -43,6 +43,16 @@ class Uploads:
             self._lock = None
 
 
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder for files of no upload, which is removed at the end of the block, or when the next server starts."""
+    uploads = Uploads()
+    try:
+        yield uploads.root
+    finally:
+        uploads.close()
+
+
 def has_room(folder: Path, size: int, seconds: float) -> bool:
     """Whether so many bytes more may be uploaded for pages. Removes what uploads that broke off have left.
 

@@ -48,8 +48,6 @@ def work(pipe: Connection, handler: Handler, memory: int, disk: int) -> None:
         memory: bytes that the process may allocate beyond those that it has at its start.
         disk: bytes that a file may have that it writes.
     """
-    # Ctrl-C reaches all processes of a terminal, but the server still answers what runs.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _confine(memory, disk)
     while True:
         try:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from typing import Any
 
 from isthmus.serving.guard.worker import NO_MEMORY, Facts, Handler, work
@@ -17,6 +21,8 @@ TASKS = 256
 """Of a worker's life: what libraries leak goes with it."""
 LONGEST_ANSWER = 1 << 20
 """Bytes of a message from a worker. Arrays come as files."""
+ENDING = {signal.SIGTERM, signal.SIGINT}
+"""They may go to all processes of a terminal, a container or a service, but the server still answers what runs."""
 
 
 class WorkerEnded(Exception):
@@ -105,8 +111,22 @@ class Workers:
                 self._idle.put(worker)
 
     def _started(self) -> _Worker:
-        with self._starting:
+        with self._starting, _deaf():
             return _Worker(self._context, *self._arguments)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that this thread starts in the block never get :data:`ENDING`; they end with the server's pipes.
+
+    A mask, unlike a handler, holds from a process's first moment on, for the one that forks workers too.
+    """
+    resource_tracker.ensure_running()  # starting it unmasks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:
@@ -120,6 +140,8 @@ class _Worker:
         self.process = context.Process(target=work, args=(its, handler, memory, disk), daemon=True)
         self.process.start()
         its.close()
+        # Where the server ends without closing its workers, multiprocessing would wait until SIGTERM ends them.
+        Finalize(self, self.process.kill, exitpriority=0)
 
     def run(self, task: Facts, seconds: float, answer: Callable[[Facts], Any] | None) -> Facts:
         """See :meth:`Workers.run`. When time is up the process is killed, which closes the pipe."""
