@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 def opened(bundle: Path) -> Pipeline:
     """The pipeline, opened from a folder that isn't the one it was trained in."""
     return Pipeline.open(bundle, "cpu", Sampling(max_new_tokens=6))
+
+
+@pytest.fixture(scope="session")
+def worded(opened: Pipeline) -> Pipeline:
+    """A second model over the same experts, which takes what the first does, and makes words alone."""
+    model = copy(opened.model)
+    model._modules = {**opened.model._modules, "output_side": None}
+    return Pipeline(model, opened.sampling)
 
 
 @pytest.fixture

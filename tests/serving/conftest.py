@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from served import served
-from tiny_bundle import bundle, files, opened
+from tiny_bundle import bundle, files, opened, worded
 
 from isthmus.inference.pipeline import Pipeline
 
-__all__ = ["bundle", "files", "opened"]
+__all__ = ["bundle", "files", "opened", "worded"]
 
 Serving = Callable[..., Any]
 
@@ -27,6 +29,16 @@ def serving(opened: Pipeline) -> Serving:
 def address(opened: Pipeline) -> Iterator[str]:
     """Of a server for all tests."""
     with served(opened) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def paged(opened: Pipeline, worded: Pipeline, bundle: Path) -> Iterator[str]:
+    """Of a server with the app, for all tests: two models, of which the first has a run's results."""
+    (bundle.parent / "gallery.html").write_text("<p>made</p>")
+    figures = {"digit": 0.5, "n": 4, "interval": {"digit": [0.2, 0.8]}}
+    (bundle.parent / "matrix.json").write_text(json.dumps({"cells": {"text->image": figures}}))
+    with served(opened, has_page=True, adapters={"words": worded}, folders={"tiny": bundle}) as address:
         yield address
 
 

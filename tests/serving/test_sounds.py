@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,31 @@ import numpy as np
 import openai
 import pytest
 
+from isthmus import __version__
+from isthmus.data.conversations.schema import parse_conversation
+from isthmus.data.media.audio.files import resample
+from isthmus.data.media.files import read_media
 from isthmus.inference.pipeline import Pipeline
 from isthmus.modalities import Modality
 from isthmus.serving.provenance import Provenance
 from isthmus.serving.sounds import SOUNDS, SPEECH_RATE, encoded
 from isthmus.types import Media
+
+CODECS = {
+    "wav": ("pcm_s16le", 16_000),
+    "flac": ("flac", 16_000),
+    "mp3": ("mp3float", 24_000),
+    "opus": ("opus", 48_000),
+    "aac": ("aac", 24_000),
+}
+"""Format -> FFmpeg's decoder of a sound that was made at 16 kHz, and the rate to which it decodes."""
+TONE = 440.0
+
+
+def loudest(medium: Media) -> float:
+    """The loudest frequency."""
+    assert medium.rate is not None
+    return float(np.abs(np.fft.rfft(medium.array)).argmax() * medium.rate / len(medium.array))
 
 
 def opened_sound(data: bytes) -> tuple[str, int, float, str]:
@@ -42,22 +63,31 @@ def test_words_become_a_sound(client: openai.OpenAI, opened: Pipeline) -> None:
     assert medium.rate is not None and (codec, rate) == ("pcm_s16le", medium.rate)
     assert seconds == pytest.approx(len(medium.array) / medium.rate) and "model tiny, seed 3" in comment
     default = speak(client)
-    assert default.response.headers["content-type"] == "audio/mpeg" and opened_sound(default.read())[0].startswith(
-        "mp3"
-    )
-    slow = speak(client, instructions="slowly", response_format="pcm")
-    assert len(slow.read()) == pytest.approx(seconds * SPEECH_RATE * 2, rel=0.01)
+    assert default.response.headers["content-type"] == "audio/mpeg"
+    codec, rate, longer, comment = opened_sound(default.read())
+    assert (codec, rate) == ("mp3float", SPEECH_RATE) and "model tiny, seed 3" in comment
+    assert seconds <= longer <= seconds + 3 * 1152 / SPEECH_RATE, "the format pads with frames of 1,152 samples"
+    bare = speak(client, response_format="pcm").read()
+    wanted = (resample(medium, SPEECH_RATE).array * 32767).round()
+    assert np.array_equal(np.frombuffer(bare, "<i2"), wanted), "the pipeline's own sound, without a header"
+    slow = speak(client, instructions="slowly", response_format="pcm").read()
+    assert len(slow) == len(bare) and slow != bare, "instructions are words that the model reads"
 
 
 @pytest.mark.parametrize("form", sorted(SOUNDS.keys() - {"pcm"}))
-def test_formats(form: str) -> None:
-    tone = np.sin(np.arange(8000) / 5).astype(np.float32) / 2
+def test_formats(form: str, tmp_path: Path) -> None:
+    tone = np.sin(np.arange(8000) * (2 * np.pi * TONE / 16_000)).astype(np.float32) / 2
     medium = Media(Modality.AUDIO, tone, rate=16_000.0)
-    codec, rate, seconds, comment = opened_sound(encoded(medium, form, Provenance("tiny", 7)))
-    assert codec.startswith(SOUNDS[form].codec.removeprefix("lib").removesuffix("lame"))
-    assert seconds == pytest.approx(0.5, abs=0.1) and rate in (16_000, 24_000, 48_000)
-    assert ("seed 7" in comment) == (form != "aac"), "a bare stream of AAC holds no words"
-    assert not opened_sound(encoded(medium, form))[3]
+    file = encoded(medium, form, Provenance("tiny", 7))
+    codec, rate, seconds, comment = opened_sound(file)
+    # Opus is always decoded at 48 kHz; the lossy formats pad the ends with at most three frames of 1,152 samples.
+    assert (codec, rate) == CODECS[form]
+    assert seconds == pytest.approx(0.5, abs=1e-6 if form in ("wav", "flac") else 3 * 1152 / 24_000) and seconds >= 0.5
+    assert comment == f"Made by isthmus {__version__}, model tiny, seed 7"
+    assert opened_sound(encoded(medium, form))[3] == ""
+    (tmp_path / f"made.{form}").write_bytes(file)
+    read = read_media(tmp_path / f"made.{form}", Modality.AUDIO)
+    assert loudest(read) == pytest.approx(TONE, abs=2), "our own reader hears the tone in it"
 
 
 @pytest.mark.parametrize(
@@ -83,14 +113,24 @@ def test_a_recording_becomes_words(client: openai.OpenAI, opened: Pipeline, file
         given = {"model": "tiny", "file": files["audio"].open("rb"), "extra_body": {"seed": 3}}
         return client.audio.transcriptions.create(**given | options)
 
-    done = transcribe(temperature=1.0)
-    content = [{"type": "audio", "audio": str(files["audio"])}, {"type": "text", "text": "What is said?"}]
-    assert done.text and done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
+    def told(words: str, temperature: float = 0.0) -> tuple[str, dict[str, Any]]:
+        """The model's own words about the recording, and tokens."""
+        content = [{"type": "audio", "audio": str(files["audio"])}, {"type": "text", "text": words}]
+        sampling = replace(opened.sampling, seed=3, temperature=temperature)
+        asked = parse_conversation({"messages": [{"role": "user", "content": content}]}, "asked")
+        batch = opened.model.prompts([asked], sampling)
+        (reply,) = opened.model.answer(batch, sampling, allowed=[])
+        tokens = {"input_tokens": int(batch.mask.sum()), "output_tokens": reply.tokens}
+        return reply.text, {"type": "tokens", **tokens, "total_tokens": sum(tokens.values())}
+
+    def heard(done: Any) -> tuple[str, dict[str, Any]]:
+        return done.text, done.usage.model_dump(exclude_none=True)
+
     plain = transcribe()
-    (reply,) = opened([[{"role": "user", "content": content}]], seed=3)
-    assert plain.text == reply.text or reply.media(), "the pipeline's own words, where these are all of its answer"
+    assert heard(plain) == told("What is it?") and plain.text
+    assert heard(transcribe(temperature=1.0)) == told("What is it?", 1.0) != told("What is it?")
+    assert heard(transcribe(prompt="is it?", language="en")) == told("is it? (en)") != told("is it?")
     assert transcribe(response_format="text").rstrip("\n") == plain.text
-    assert transcribe(prompt="is it?", language="en").usage.input_tokens != plain.usage.input_tokens
     events = list(transcribe(stream=True))
     assert events[-1].type == "transcript.text.done" and events[-1].text == plain.text
     assert "".join(event.delta for event in events[:-1]) == plain.text

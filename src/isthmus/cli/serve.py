@@ -142,7 +142,7 @@ def run(options: Namespace) -> None:
         keys,
         hosts,
         has_page=options.page,
-        folder=models[name],
+        folders=models,
         adapters=adapters,
         marks=options.provenance,
     )

@@ -42,7 +42,7 @@ def create_app(
     keys: Keys | None = None,
     hosts: Sequence[str] | None = None,
     has_page: bool = False,
-    folder: Path | None = None,
+    folders: Mapping[str, Path] | None = None,
     adapters: Mapping[str, Pipeline] | None = None,
     marks: bool = True,
 ) -> Door:
@@ -54,8 +54,8 @@ def create_app(
         limits: caps on requests.
         keys: that may use ``/v1``; everyone may if None.
         hosts: names by which it may be called; any if None.
-        has_page: whether people can talk to the model at ``/``, too.
-        folder: of the model, about which the page tells.
+        has_page: whether people can talk to the models at ``/``, too.
+        folders: of the models by name, about which the page tells.
         adapters: further models by name, over the same experts (:mod:`isthmus.inference.same_experts`).
         marks: whether made media say where they come from.
     """
@@ -126,7 +126,7 @@ def create_app(
     if has_page:
         from isthmus.serving.web.mounting import mount_app
 
-        leave = mount_app(app, pipeline, asking, keys, folder)
+        leave = mount_app(app, pipelines, asking, keys, folders or {})
     return Door(app, keys, metrics, hosts, leave)
 
 

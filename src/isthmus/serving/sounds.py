@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,14 @@ class Sound:
         container: FFmpeg's name.
         codec: FFmpeg's name.
         takes_any_rate: whether it holds the sound at the rate at which it was made.
+        options: of FFmpeg's writer.
     """
 
     kind: str
     container: str
     codec: str
     takes_any_rate: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 SOUNDS = {
@@ -38,10 +41,11 @@ SOUNDS = {
     "flac": Sound("audio/flac", "flac", "flac", True),
     "mp3": Sound("audio/mpeg", "mp3", "libmp3lame"),
     "opus": Sound("audio/ogg", "ogg", "libopus"),
-    "aac": Sound("audio/aac", "adts", "aac"),
+    "aac": Sound("audio/aac", "adts", "aac", options={"write_id3v2": "1"}),
     "pcm": Sound("audio/pcm", "s16le", "pcm_s16le"),
 }
-"""By the name that requests give. The last two hold no words, and so don't say where a sound comes from."""
+"""By the name that requests give. A bare stream of AAC holds no words, so a tag precedes it, as broadcasters do it and
+players know it. The last one holds none, and so doesn't say where a sound comes from."""
 
 
 def encoded(medium: Media, form: str, made: Provenance | None = None) -> bytes:
@@ -60,7 +64,7 @@ def encoded(medium: Media, form: str, made: Provenance | None = None) -> bytes:
     samples = resample(medium, rate).array
     whole = (np.clip(samples, -1.0, 1.0) * 32767).round().astype(np.int16)[None]
     file = io.BytesIO()
-    with av.open(file, "w", format=sound.container) as opened:
+    with av.open(file, "w", format=sound.container, options=dict(sound.options)) as opened:
         if made is not None:
             opened.metadata["comment"] = made.comment
         stream: Any = opened.add_stream(sound.codec, rate=rate, layout="mono")

@@ -155,7 +155,7 @@ def test_media_that_wait_keep_neither_text_waiting_nor_a_place_for_who_left(
     part = {"type": "image_url", "image_url": {"url": url}}
     picture = body | {"messages": [{"role": "user", "content": [part]}]}
     others = workers()
-    limits = replace(LIMITS, decoders=1, queue=3, decode_seconds=8.0)  # 5 places
+    limits = replace(LIMITS, decoders=1, queue=3, decode_seconds=60.0)  # 5 places
     with serving(limits=limits) as address:
         chat = f"{address}/v1/chat/completions"
         assert httpx.post(chat, json=picture, timeout=60).status_code == 200
@@ -167,6 +167,7 @@ def test_media_that_wait_keep_neither_text_waiting_nor_a_place_for_who_left(
         for _ in range(3):
             assert httpx.post(chat, json=text, timeout=60).status_code == 200, "it doesn't wait, and has a place"
         assert 'status="499"} 2.0' in httpx.get(f"{address}/metrics").text, "whose medium wasn't begun are let go"
+        worker.resume()
         wait_for(lambda: 'status="499"} 4.0' in httpx.get(f"{address}/metrics").text)
         assert httpx.post(chat, json=picture, timeout=60).status_code == 200
 
@@ -177,7 +178,7 @@ def test_a_request_whose_decoder_is_killed_and_the_next(serving: Any, files: dic
     part = {"type": "image_url", "image_url": {"url": url}}
     body = {"model": "tiny", "max_tokens": 1, "modalities": ["text"], "messages": [{"role": "user", "content": [part]}]}
     others = workers()
-    with serving(limits=replace(LIMITS, decoders=1, decode_seconds=5.0)) as address:
+    with serving(limits=replace(LIMITS, decoders=1, decode_seconds=1.0)) as address:
 
         def ask() -> httpx.Response:
             return httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)

@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
-from served import served, wait_for
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from served import wait_for
 
 from isthmus.data.conversations.schema import parse_conversation
-from isthmus.inference.pipeline import Pipeline
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
@@ -41,21 +40,25 @@ def asked() -> list[str]:
     return []
 
 
-@pytest.fixture
-def page(opened: Pipeline, bundle: Path, asked: list[str]) -> Iterator[Page]:
-    """The app in a browser, with a tiny model behind it."""
-    with served(opened, has_page=True, folder=bundle) as address, sync_playwright() as playwright:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
         options = ["--no-sandbox"]  # in a container there is none; the page is our own
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(120_000)
-        expect.set_options(timeout=120_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
-        page.wait_for_function("() => document.title")  # its script has built it
-        expect(page.locator("#isthmus-box textarea")).to_be_visible()
-        yield page
-        browser.close()
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+
+
+@pytest.fixture
+def page(paged: str, browser: Browser, asked: list[str]) -> Iterator[Page]:
+    """The app in a browser, as at a first visit."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(paged)
+    page.wait_for_function("() => document.title")  # its script has built it
+    expect(page.locator("#isthmus-box textarea")).to_be_visible()
+    yield page
+    page.close()
 
 
 def decoding(page: Page) -> int:
@@ -146,15 +149,30 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
 
     page.locator("#isthmus-new").click()
     expect(page.locator(NOTE)).to_have_count(0)
+
+    # Another model is chosen: what it makes, the examples and the page about it follow.
+    expect(page.get_by_text("draw a red seven")).to_be_visible()
+    page.locator("#isthmus-model input").click()
+    page.get_by_role("option", name="words").click()
+    expect(page.locator("h1")).to_have_text("words")
+    expect(page.get_by_label("image", exact=True)).to_have_count(0)
+    expect(page.get_by_text("draw a red seven")).to_have_count(0)
+    page.locator("#isthmus-box textarea").fill("hello")
+    page.locator("#isthmus-box textarea").press("Enter")
+    expect(page.locator(NOTE)).to_contain_text("model words")
+    assert not serious(page)
+    page.get_by_role("tab", name="Model").click()
+    expect(page.locator(".isthmus-about dd").first).to_have_text("words")
     own = page.url.split("/")[2]
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {own}, "nothing is from a network"
 
 
 def test_a_page_that_is_closed_frees_its_slot(page: Page) -> None:
+    address = page.url
+    figures = lambda name: [line for line in httpx.get(f"{address}metrics").text.splitlines() if name in line]  # noqa: E731
+    tokens = figures('isthmus_tokens_total{kind="answer"}')
     page.get_by_text("Settings", exact=True).click()
     begin_a_story(page)
-    address = page.url
     page.goto("about:blank")
-    lines = lambda: httpx.get(f"{address}metrics").text  # noqa: E731
-    wait_for(lambda: 'isthmus_jobs{state="decoding"} 0.0' in lines())
-    assert 'isthmus_tokens_total{kind="answer"}' not in lines(), "it was given up: tokens of whole answers are counted"
+    wait_for(lambda: figures('isthmus_jobs{state="decoding"}') == ['isthmus_jobs{state="decoding"} 0.0'])
+    assert figures('isthmus_tokens_total{kind="answer"}') == tokens, "it was given up: whole answers are counted"

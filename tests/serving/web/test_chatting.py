@@ -27,20 +27,24 @@ from isthmus.serving.web.chatting import Chatting
 from isthmus.serving.web.exporting import exported
 from isthmus.serving.web.talks import Talk, Talks
 
-SETTINGS = (["text"], 0, 0, 6, None, None)
-LONG = (["text"], 0, 0, 400, None, None)
+SETTINGS = ("tiny", ["text"], 0, 0, 6, None, None)
+DRAWN = ("tiny", ["image"], 5, 0, 6, 2, None)
+LONG = ("tiny", ["text"], 0, 0, 400, None, None)
 
 
 @pytest.fixture(scope="module")
-def begun(opened: Pipeline) -> Iterator[Asking]:
-    """Asks a running engine."""
+def begun(opened: Pipeline, worded: Pipeline) -> Iterator[Asking]:
+    """Asks a running engine, with two models."""
     engine = Engine(opened.model, 2, 2)
-    prompts = PromptMaker(opened, LIMITS, threading.Lock())
+    lock = threading.Lock()
+    prompts, other = PromptMaker(opened, LIMITS, lock), PromptMaker(worded, LIMITS, lock)
     engine.start()
     prompts.reader.start()
-    yield Asking(engine, prompts, LIMITS, "tiny", Metrics(lambda: engine.load))
+    other.reader.start()
+    yield Asking(engine, prompts, LIMITS, "tiny", Metrics(lambda: engine.load), {"words": other})
     engine.stop()
     prompts.reader.close()
+    other.reader.close()
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def limits(begun: Asking) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def chatting(begun: Asking) -> Iterator[Chatting]:
     talks = Talks()
-    yield Chatting(talks, begun, [])
+    yield Chatting(talks, begun, {})
     talks.close()
 
 
@@ -80,7 +84,7 @@ def say(
 
 
 def test_an_answer_says_where_its_media_come_from(chatting: Chatting, files: dict[str, Path]) -> None:
-    talk = say(chatting, files["image"], settings=(["image"], 5, 0, 6, 2, None))
+    talk = say(chatting, files["image"], settings=DRAWN)
     (turn,) = talk.turns
     made = [piece for piece in turn.pieces if not isinstance(piece, str)]
     assert turn.message is not None and "seed 5" in turn.note and len(made) == 1 and not talk.is_busy
@@ -91,16 +95,36 @@ def test_an_answer_says_where_its_media_come_from(chatting: Chatting, files: dic
 
 
 def test_answers_that_are_forgotten_leave_no_file(chatting: Chatting, files: dict[str, Path]) -> None:
-    talk = say(chatting, files["image"], settings=(["image"], 5, 0, 6, 2, None))
+    talk = say(chatting, files["image"], settings=DRAWN)
 
     async def again() -> None:
-        async for _ in chatting.again(page(), 0, (["image"], 5, 0, 6, 2, None)):
+        async for _ in chatting.again(page(), 0, DRAWN):
             pass
 
     for _ in range(2):
         asyncio.run(again())
         assert len(list(talk.folder.iterdir())) == 2, "the question's, and the last answer's"
     assert talk.size >= talk.turns[0].said + sum(path.stat().st_size for path in talk.folder.iterdir())
+
+
+def test_another_model_is_chosen(chatting: Chatting, files: dict[str, Path]) -> None:
+    """It goes on with a conversation as far as it knows the media in it."""
+    talk = say(chatting, files["image"], settings=DRAWN)
+    words = ("words", *SETTINGS[1:])
+    say(chatting, settings=words)
+    first, second = talk.turns
+    assert first.note.startswith("model tiny · seed 5") and second.message is None
+    assert "holds media that the model words doesn't know: image. Fix: choose another model" in second.note
+
+    async def again() -> None:
+        async for _ in chatting.again(page(), 0, words):
+            pass
+
+    asyncio.run(again())
+    assert [turn.note.split(" · ")[:2] for turn in talk.turns] == [["model words", "seed 0"]]
+    assert not [piece for piece in first.pieces if not isinstance(piece, str)] and first.options["model"] == "words"
+    say(chatting, files["image"], settings=words)
+    assert "model words" in talk.turns[1].note, "what it was shown and has answered itself, it knows"
 
 
 def test_unanswered_questions_count(chatting: Chatting, limits: Callable[..., None], files: dict[str, Path]) -> None:

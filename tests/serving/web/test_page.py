@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +16,9 @@ from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.app import create_app
 from isthmus.serving.errors import ApiError
 from isthmus.serving.guard import uploads
+from isthmus.serving.guard.uploads import PREFIX
 from isthmus.serving.keys import Keys
 from isthmus.serving.server import Server
-from isthmus.serving.web.about import Loaded
 from isthmus.serving.web.attaching import remove_uploads
 from isthmus.serving.web.files import file_routes
 from isthmus.serving.web.mounting import UPLOAD, Gate
@@ -32,16 +26,6 @@ from isthmus.serving.web.showing import FILES
 from isthmus.serving.web.talks import Shown, Talks, Turn, root
 
 JOIN = "/gradio_api/queue/join"
-
-
-@pytest.fixture(scope="module")
-def paged(opened: Pipeline, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the app."""
-    (bundle.parent / "gallery.html").write_text("<p>made</p>")
-    figures = {"digit": 0.5, "n": 4, "interval": {"digit": [0.2, 0.8]}}
-    (bundle.parent / "matrix.json").write_text(json.dumps({"cells": {"text->image": figures}}))
-    with served(opened, has_page=True, folder=bundle) as address:
-        yield address
 
 
 def test_the_page_needs_no_network_and_tells_what_is_loaded(paged: str) -> None:
@@ -52,7 +36,8 @@ def test_the_page_needs_no_network_and_tells_what_is_loaded(paged: str) -> None:
     page = response.text
     assert "ImageBind" in page and "Licence" in page and "Any-to-any matrix" in page and "0.500 [0.20, 0.80]" in page
     assert str(root()) not in page and "fonts.googleapis" not in page
-    gallery = httpx.get(f"{paged}/app/gallery")
+    assert httpx.get(f"{paged}/app/gallery?model=words").status_code == 404
+    gallery = httpx.get(f"{paged}/app/gallery?model=tiny")
     assert gallery.text == "<p>made</p>" and "sandbox" in gallery.headers["content-security-policy"]
 
 
@@ -106,6 +91,7 @@ def test_conversations_are_forgotten_with_their_files(monkeypatch: pytest.Monkey
     talk = talks.of("page")
     path = talk.new_file(".png")
     path.write_bytes(b"picture")
+    assert root() in path.parents and root().name.startswith(PREFIX), "it goes with what a killed server leaves"
     assert talks.of("page") is talk and talks.file(talk.folder.name, path.name) == path
     assert talks.file(talk.folder.name, f"../{talk.folder.name}/{path.name}") is None
     assert talks.file("another", path.name) is None
@@ -130,21 +116,11 @@ def test_a_conversation_that_goes_while_it_is_saved() -> None:
     talks = Talks()
     talk = talks.of("page")
     talk.turns = [Turn("", shown=[Shown("image", talk.new_file(".png"), "")])]
-    (save,) = (route for route in file_routes(talks, Loaded()) if getattr(route, "path", "").endswith(".zip"))
+    (save,) = (route for route in file_routes(talks, {}) if getattr(route, "path", "").endswith(".zip"))
     asked = Request({"type": "http", "path_params": {"folder": talk.folder.name}})
     with pytest.raises(ApiError, match="no longer kept"):
         asyncio.run(save.endpoint(asked))  # type: ignore[attr-defined]
     talks.close()
-
-
-def test_what_a_killed_server_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import os, signal; from isthmus.serving.web.talks import Talks; path = Talks().of('page').new_file('.a')"
-    program += "; path.touch(); os.kill(os.getpid(), signal.SIGKILL)"
-    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
-    assert ended.returncode == -signal.SIGKILL and len(list(tmp_path.rglob("*.a"))) == 1
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    uploads.Uploads().close()
-    assert not list(tmp_path.iterdir())
 
 
 def test_uploads_are_removed_once_they_are_old(tmp_path: Path) -> None:

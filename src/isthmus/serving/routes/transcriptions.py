@@ -16,8 +16,9 @@ from isthmus.serving.routes.forms import read_form
 from isthmus.serving.schema import Making, read_fields
 from isthmus.types import Modality
 
-PROMPT = "What is said?"
-"""What the model is asked where a request has no ``prompt``."""
+PROMPT = "What is it?"
+"""What the model is asked where a request has no ``prompt``: words that the embedded world and the talk world train on.
+A model of another wording is asked by ``prompt``."""
 NAMES = {
     "messages[0].content[0].audio_url": "file",
     "messages[0].content[0]": "file",

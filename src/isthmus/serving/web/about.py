@@ -8,21 +8,29 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import MANIFEST, read_manifest
 from isthmus.model.sharing.unplaced import without_paths
 from isthmus.part_card import PartCard
 
+GALLERY = "/app/gallery"
+"""Where the gallery of a model's run is; the query ``model`` names the model."""
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """The folder of a served model.
+    """A served model.
 
     Attributes:
+        name: by which requests choose it.
+        model: itself.
         folder: that training wrote, or None for a model that came from elsewhere.
     """
 
+    name: str
+    model: AnyToAny
     folder: Path | None = None
 
     def file(self, name: str) -> Path | None:
@@ -38,9 +46,9 @@ class Loaded:
         return without_paths(read_manifest(self.folder))
 
 
-def about(model: AnyToAny, name: str, loaded: Loaded) -> str:
+def about(loaded: Loaded) -> str:
     """The page on the model, as HTML."""
-    manifest = loaded.manifest
+    model, name, manifest = loaded.model, loaded.name, loaded.manifest
     facts = [
         ("Name", name),
         ("Stage", str(manifest.get("stage", "not told"))),
@@ -60,6 +68,18 @@ def about(model: AnyToAny, name: str, loaded: Loaded) -> str:
         "has the licence of whoever trained it.</p>"
         f"{_table('Experts that are loaded', heads, rows)}</section>"
     )
+
+
+def results(loaded: Loaded) -> str:
+    """What was measured of the run, as HTML; empty if nothing is found.
+
+    Raises:
+        ValueError: its matrix is damaged.
+    """
+    figures = loaded.file("matrix.json")
+    source = f"{GALLERY}?model={quote(loaded.name)}"
+    frame = f'<iframe class="isthmus-gallery" src="{source}" title="Gallery of the run"></iframe>'
+    return ("" if figures is None else matrix(figures)) + (frame if loaded.file("gallery.html") else "")
 
 
 def matrix(path: Path) -> str:

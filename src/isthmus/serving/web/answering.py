@@ -33,7 +33,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
     turn, begun = talk.turns[-1], time.monotonic()
     turn.forget()
     turn.options = dict(options)
-    words, made = "", asking.made_with(asking.name, options["seed"])
+    words, made = "", asking.made_with(options["model"], options["seed"])
     try:
         yield _status(talk, begun)
         events = ask(asking, request, talk, options)
@@ -47,7 +47,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
                         turn.pieces = [words]
                     case Reply():
                         turn.message, turn.pieces = await run_in_threadpool(_kept, event, talk, made)
-                        turn.note = _note(event, options, time.monotonic() - begun)
+                        turn.note = _note(event, options, time.monotonic() - begun, len(asking.models) > 1)
                     case error:
                         _failed(turn, talk, words, error)
                 yield _status(talk, begun)
@@ -84,8 +84,9 @@ def _failed(turn: Turn, talk: Talk, words: str, error: BaseException) -> None:
     turn.message = {"role": "assistant", "content": words} if words else None
 
 
-def _note(reply: Reply, options: Mapping[str, Any], seconds: float) -> str:
-    said = [f"seed {options['seed']}", f"{reply.tokens} tokens", f"{seconds:.1f} s"]
+def _note(reply: Reply, options: Mapping[str, Any], seconds: float, has_choice: bool) -> str:
+    said = [f"model {options['model']}"] if has_choice else []
+    said += [f"seed {options['seed']}", f"{reply.tokens} tokens", f"{seconds:.1f} s"]
     said += [f"the {medium} was required; the model didn't give it by itself" for medium in reply.forced]
     if reply.ended == "length":
         said.append("cut off at the limit of tokens")

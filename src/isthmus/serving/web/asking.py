@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from isthmus.model import Reply
 from isthmus.serving.engine import Event
-from isthmus.serving.errors import ApiError, api_error
+from isthmus.serving.errors import ApiError, api_error, invalid
 from isthmus.serving.routes.asking import GONE, Asking, Question
 from isthmus.serving.schema import ChatRequest, read_json
 from isthmus.serving.web.talks import Talk
@@ -30,6 +30,12 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
 
     Whoever closes it frees the engine's slot.
 
+    Args:
+        asking: asks the engine.
+        request: the click.
+        talk: the conversation.
+        options: fields of the request; ``model`` is one of them.
+
     Raises:
         ApiError: it can't be answered.
     """
@@ -37,7 +43,8 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
     async def read(_: Request) -> tuple[None, Question]:
         if talk.was_stopped:
             raise ApiError(GONE, "Stopped.")
-        asked = {"model": asking.name, "messages": talk.messages(), **options, "stream": True}
+        _check_media(asking, talk, options["model"])
+        asked = {**options, "messages": talk.messages(), "stream": True}
         body = await run_in_threadpool(lambda: json.dumps(asked).encode())
         if len(body) > asking.limits.body:
             found = f"the conversation: found {len(body)} bytes with its media; expected at most {asking.limits.body}"
@@ -66,6 +73,16 @@ async def ask(asking: Asking, request: Request, talk: Talk, options: Mapping[str
     finally:
         run.job.cancel()
         talk.job = None
+
+
+def _check_media(asking: Asking, talk: Talk, name: str) -> None:
+    """Another model may have been chosen in the middle of a conversation: it must know the media that are in it."""
+    model = asking.models[name].model
+    given, made = talk.media()
+    if unknown := (given - {*model.inputs, *model.outputs}) | (made - {*model.outputs}):
+        words = ", ".join(sorted(Modality(each).spec.word for each in unknown))
+        found = f"This conversation holds media that the model {name} doesn't know: {words}"
+        raise invalid(f"{found}. Fix: choose another model in the settings, or begin a new conversation.")
 
 
 def told(error: ApiError | ValueError) -> str:

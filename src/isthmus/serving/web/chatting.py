@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ import gradio as gr
 from fastapi import Request
 
 from isthmus.serving.errors import ApiError, invalid
+from isthmus.serving.prompts import PromptMaker
 from isthmus.serving.routes.asking import Asking
 from isthmus.serving.web.answering import answered
 from isthmus.serving.web.asking import told
@@ -35,11 +36,11 @@ class Chatting:
     Args:
         talks: the conversations.
         asking: asks the engine.
-        examples: to click.
+        examples: to click, by the model's name.
     """
 
-    def __init__(self, talks: Talks, asking: Asking, examples: Sequence[Example]) -> None:
-        self.talks, self.asking, self.examples = talks, asking, list(examples)
+    def __init__(self, talks: Talks, asking: Asking, examples: Mapping[str, Sequence[Example]]) -> None:
+        self.talks, self.asking, self.examples = talks, asking, examples
 
     async def send(self, page: Page, text: str, paths: list[Path], settings: Sequence[Any]) -> AsyncGenerator[Updates]:
         """A question with its files."""
@@ -47,10 +48,12 @@ class Chatting:
         if self._is_busy(talk):
             return
         with talk.busy():  # already now: a second click may come while files are read
-            turn, turns = None, talk.turns
+            turn, turns, options = None, talk.turns, Settings.options(*settings)
             try:
                 pool = self.asking.readers if paths else None
-                turn = await asyncio.get_running_loop().run_in_executor(pool, self._asked, talk, text, paths)
+                turn = await asyncio.get_running_loop().run_in_executor(
+                    pool, self._asked, talk, text, paths, self.asking.models[options["model"]]
+                )
             except (ApiError, ValueError) as error:
                 gr.Warning(escape(told(error)))
             if talk.turns is not turns:  # a new conversation was begun meanwhile
@@ -61,14 +64,15 @@ class Chatting:
             # The words of a question that was refused stay.
             yield {"box": {"text": "" if turn is not None or not paths else text, "files": []}}
             if turn is not None:
-                async with aclosing(self._answer(page[1], talk, Settings.options(*settings))) as drawn:
+                async with aclosing(self._answer(page[1], talk, options)) as drawn:
                     async for updates in drawn:
                         yield updates
 
     async def example(self, page: Page, index: int, settings: Sequence[Any]) -> AsyncGenerator[Updates]:
         """A question of the examples."""
-        if 0 <= index < len(self.examples):
-            chosen = self.examples[index]
+        examples = self.examples[Settings.options(*settings)["model"]]
+        if 0 <= index < len(examples):
+            chosen = examples[index]
             async with aclosing(self.send(page, chosen.text, chosen.paths, settings)) as drawn:
                 async for updates in drawn:
                     yield updates
@@ -79,7 +83,7 @@ class Chatting:
         if self._is_busy(talk) or not 0 <= index < len(talk.turns):
             return
         options, turn = Settings.options(*settings), talk.turns[index]
-        if turn.message is not None and options["seed"] == turn.options["seed"]:
+        if turn.message is not None and options == turn.options:
             options["seed"] = (turn.options["seed"] + 1) % 2**31
         with talk.busy():
             del talk.turns[index + 1 :]
@@ -119,12 +123,12 @@ class Chatting:
             gr.Info("An answer is being made. Stop it first, or wait for it.")
         return talk.is_busy
 
-    def _asked(self, talk: Talk, text: str, paths: Sequence[Path]) -> Turn | None:
+    def _asked(self, talk: Talk, text: str, paths: Sequence[Path], prompts: PromptMaker) -> Turn | None:
         if not text.strip() and not paths:
             return None
         try:
             self._check_room(talk, text, paths)
-            attached = [attach(path, talk, self.asking.prompts) for path in paths]
+            attached = [attach(path, talk, prompts) for path in paths]
         except FileNotFoundError:
             raise invalid("A file is no longer here. Fix: upload it again.") from None
         return Turn(

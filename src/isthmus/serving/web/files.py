@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response
 from starlette.requests import Request
@@ -9,10 +11,9 @@ from starlette.routing import BaseRoute, Route
 
 from isthmus.serving.errors import ApiError
 from isthmus.serving.media import TYPES
-from isthmus.serving.web.about import Loaded
+from isthmus.serving.web.about import GALLERY, Loaded
 from isthmus.serving.web.chatting import EXPORT
 from isthmus.serving.web.exporting import exported
-from isthmus.serving.web.page import GALLERY
 from isthmus.serving.web.showing import FILES
 from isthmus.serving.web.talks import Talks
 
@@ -25,12 +26,12 @@ FRAMED = {
 """Of the gallery, whose page says itself what it may load."""
 
 
-def file_routes(talks: Talks, loaded: Loaded) -> list[BaseRoute]:
+def file_routes(talks: Talks, loaded: Mapping[str, Loaded]) -> list[BaseRoute]:
     """The routes.
 
     Args:
         talks: the conversations. Whoever has the name of one's folder, which can't be guessed, may see it.
-        loaded: the served run.
+        loaded: the served models by name.
     """
 
     async def file(request: Request) -> Response:
@@ -54,8 +55,9 @@ def file_routes(talks: Talks, loaded: Loaded) -> list[BaseRoute]:
         named = {"Content-Disposition": 'attachment; filename="conversation.zip"'}
         return Response(content, media_type="application/zip", headers=named | INERT)
 
-    async def gallery(_: Request) -> Response:
-        path = loaded.file("gallery.html")
+    async def gallery(request: Request) -> Response:
+        chosen = loaded.get(request.query_params.get("model", ""))
+        path = None if chosen is None else chosen.file("gallery.html")
         if path is None:
             raise _absent()
         return FileResponse(path, media_type="text/html", headers=FRAMED)

@@ -7,7 +7,7 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -78,16 +78,16 @@ LASTING = ("/assets/", "/static/", "/svelte/")
 
 
 def mount_app(
-    app: FastAPI, pipeline: Pipeline, asking: Asking, keys: Keys, folder: Path | None = None
+    app: FastAPI, pipelines: Mapping[str, Pipeline], asking: Asking, keys: Keys, folders: Mapping[str, Path]
 ) -> Callable[[], None]:
     """Puts the app at ``/`` of the server's application. Routes that the server has are not touched.
 
     Args:
         app: the server's application.
-        pipeline: the model, and its settings.
+        pipelines: the models by name; the settings are those of the first.
         asking: asks the engine.
         keys: of whoever may use the server.
-        folder: of the model.
+        folders: of the models that have one.
 
     Returns:
         What ends the connections that open pages keep, when the server stops.
@@ -98,9 +98,10 @@ def mount_app(
 
     from isthmus.serving.web.page import build, static
 
-    talks, loaded, limits = Talks(), Loaded(folder), asking.limits
-    chatting = Chatting(talks, asking, examples(pipeline.model))
-    page = build(pipeline, asking.name, limits, chatting, loaded)
+    talks, limits = Talks(), asking.limits
+    loaded = {name: Loaded(name, each.model, folders.get(name)) for name, each in pipelines.items()}
+    chatting = Chatting(talks, asking, {name: examples(each.model) for name, each in pipelines.items()})
+    page = build(pipelines[asking.name], limits, chatting, loaded)
     font = ("system-ui", "sans-serif")
     gr.mount_gradio_app(
         app,

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from isthmus.inference.pipeline import Pipeline
+from isthmus.model import AnyToAny
 from isthmus.serving.limits import ServingLimits
-from isthmus.serving.web.about import Loaded, about, matrix
+from isthmus.serving.web.about import Loaded, about, results
 from isthmus.serving.web.chatting import Chatting, Page, Updates
-from isthmus.serving.web.settings import Settings
-from isthmus.serving.web.talks import root
+from isthmus.serving.web.pictures import picture_makers, takes_any
+from isthmus.serving.web.settings import Settings, requirable
 
-GALLERY = "/app/gallery"
-"""Where the run's gallery is."""
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
 
 
@@ -28,25 +26,29 @@ def static(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
-def build(pipeline: Pipeline, name: str, limits: ServingLimits, chatting: Chatting, loaded: Loaded) -> gr.Blocks:
-    """The page over a model."""
-    with gr.Blocks(title=f"{name} · isthmus", analytics_enabled=False, delete_cache=(60, 600)) as page:
+def build(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting, loaded: Mapping[str, Loaded]) -> gr.Blocks:
+    """The page over models, of which the first is chosen; its settings stand where nothing is changed."""
+    first, *_ = loaded
+    abouts = {name: about(each) for name, each in loaded.items()}
+    measured = {name: results(each) for name, each in loaded.items()}
+    with gr.Blocks(title=f"{first} · isthmus", analytics_enabled=False, delete_cache=(60, 600)) as page:
         with gr.Row(elem_id="isthmus-head"):
-            gr.HTML(f"<h1>{escape(name)}</h1>")
+            head = gr.HTML(f"<h1>{escape(first)}</h1>")
             toggle = gr.Button("Light or dark", size="sm", scale=0, min_width=120, elem_id="isthmus-toggle")
             toggle.click(None, js=TOGGLE)
         with gr.Tabs():
             with gr.Tab("Talk"):
-                _talk(pipeline, limits, chatting)
+                chooser = _talk(pipeline, limits, chatting, {name: each.model for name, each in loaded.items()})
             with gr.Tab("Model"):
-                gr.HTML(about(pipeline.model, name, loaded))
-            figures, gallery = loaded.file("matrix.json"), loaded.file("gallery.html")
-            if figures is not None or gallery is not None:
-                with gr.Tab("Results"):
-                    if figures is not None:
-                        gr.HTML(matrix(figures))
-                    if gallery is not None:
-                        gr.HTML(f'<iframe class="isthmus-gallery" src="{GALLERY}" title="Gallery of the run"></iframe>')
+                facts = gr.HTML(abouts[first])
+            with gr.Tab("Results", visible=bool(measured[first])) as tab:
+                figures = gr.HTML(measured[first])
+
+        def choose(name: str) -> dict[Any, Any]:
+            is_measured = gr.update(visible=bool(measured[name]))
+            return {head: f"<h1>{escape(name)}</h1>", facts: abouts[name], figures: measured[name], tab: is_measured}
+
+        chooser.change(choose, chooser, [head, facts, figures, tab], show_progress="hidden", api_visibility="private")
 
         def leave(request: gr.Request) -> None:
             chatting.talks.leave(str(request.session_hash))
@@ -56,8 +58,9 @@ def build(pipeline: Pipeline, name: str, limits: ServingLimits, chatting: Chatti
     return built
 
 
-def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None:
-    takes = [str(medium) for medium in pipeline.model.inputs]
+def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting, models: Mapping[str, AnyToAny]) -> gr.Dropdown:
+    """The tab on which people talk; returns the control by which they choose a model."""
+    first, *_ = models
     chat = gr.Chatbot(
         label="Conversation",
         editable="user",
@@ -66,15 +69,14 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
         height="60vh",
         elem_id="isthmus-chat",
         feedback_options=None,
-        examples=[{"text": each.says, "display_text": each.says} for each in chatting.examples],
+        examples=_examples(chatting, first),
         placeholder="Write, drop or record something below, or begin with one of these.",
     )
     status = gr.HTML("", html_template='<div role="status">${value}</div>', elem_id="isthmus-status")
     box = gr.MultimodalTextbox(
         label="Your message",
         show_label=False,
-        placeholder=f"Text, or {', '.join(takes)}",
-        sources=["upload", "microphone"] if "audio" in takes else ["upload"],
+        **_taken(pipeline.model),
         file_count="multiple",
         max_plain_text_length=100_000,
         elem_id="isthmus-box",
@@ -82,10 +84,9 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
     with gr.Row():
         stop = gr.Button("Stop", variant="stop", interactive=False, size="sm", elem_id="isthmus-stop")
         new = gr.Button("New conversation", size="sm", elem_id="isthmus-new")
-    if "image" in takes or "video" in takes:
-        _pictures(takes, box)
+    pictures = picture_makers(models.values(), box)
     with gr.Accordion("Settings", open=False):
-        settings = Settings(pipeline, limits)
+        settings = Settings(pipeline, limits, list(models))
     with gr.Accordion("Conversation", open=False):
         turns = gr.Dropdown([], label="Turn", elem_id="isthmus-turns")
         again = gr.Button("Answer this turn anew", size="sm", elem_id="isthmus-again")
@@ -126,6 +127,17 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
     def halt(request: gr.Request) -> None:
         chatting.stop(str(request.session_hash))
 
+    def choose(name: str, required: list[str]) -> dict[Any, Any]:
+        model = models[name]
+        choices = requirable(model)
+        kept = [each for each in required if each in dict(choices).values()]
+        return {
+            settings.required: gr.update(choices=choices, value=kept),
+            box: gr.update(**_taken(model)),
+            chat: gr.update(examples=_examples(chatting, name)),
+            **{part: gr.update(visible=takes_any(model, media)) for part, media in pictures.items()},
+        }
+
     outputs = list(parts.values())
     # The engine's own places and queue bound how many answers are made at once.
     asks: dict[str, Any] = {
@@ -139,67 +151,24 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting) -> None
     new.click(clear, **asks)
     chat.clear(clear, **asks)
     stop.click(halt, **(asks | {"outputs": None}))
+    settings.model.change(
+        choose, [settings.model, settings.required], [settings.required, box, chat, *pictures],
+        show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
+    return settings.model
+
+
+def _examples(chatting: Chatting, name: str) -> list[dict[str, str]]:
+    return [{"text": each.says, "display_text": each.says} for each in chatting.examples[name]]
+
+
+def _taken(model: AnyToAny) -> dict[str, Any]:
+    """How the box for messages says what a model takes."""
+    sources = ["upload", "microphone"] if "audio" in model.inputs else ["upload"]
+    return {"placeholder": f"Text, or {', '.join(model.inputs)}", "sources": sources}
 
 
 def _who(request: gr.Request) -> Page:
     """Whose conversation it is, and the request to be answered."""
     assert request.request is not None, "Gradio gives the request of an event"
     return str(request.session_hash), request.request
-
-
-def _pictures(takes: list[str], box: gr.MultimodalTextbox) -> None:
-    """A canvas and cameras, whose pictures go into the message."""
-    with gr.Accordion("Draw, or use the camera", open=False):
-        with gr.Tabs():
-            if "image" in takes:
-                with gr.Tab("Draw"):
-                    canvas = gr.ImageEditor(
-                        label="Drawing",
-                        type="numpy",
-                        image_mode="RGBA",
-                        sources=(),
-                        transforms=(),
-                        layers=False,
-                        canvas_size=(320, 320),
-                        fixed_canvas=True,
-                        brush=gr.Brush(24, colors=["#e03030", "#20a020", "#4060ff", "#9a9a9a"], color_mode="fixed"),
-                        elem_id="isthmus-canvas",
-                    )
-                    gr.Button("Add the drawing to the message", size="sm").click(
-                        add_drawing, [canvas, box], box, show_progress="hidden", api_visibility="private"
-                    )
-                with gr.Tab("Photograph"):
-                    camera = gr.Image(label="Camera", sources=["webcam"], type="filepath", elem_id="isthmus-camera")
-                    gr.Button("Add the photograph to the message", size="sm").click(
-                        add_file, [camera, box], box, show_progress="hidden", api_visibility="private"
-                    )
-            if "video" in takes:
-                with gr.Tab("Film"):
-                    film = gr.Video(label="Film", sources=["webcam"], elem_id="isthmus-film")
-                    gr.Button("Add the film to the message", size="sm").click(
-                        add_file, [film, box], box, show_progress="hidden", api_visibility="private"
-                    )
-
-
-def add_file(path: str | None, written: dict[str, Any] | None) -> dict[str, Any]:
-    """The message with one more file."""
-    message = written or {"text": "", "files": []}
-    return {"text": message["text"], "files": [*message["files"], *([path] if path else [])]}
-
-
-def add_drawing(drawn: dict[str, Any] | None, written: dict[str, Any] | None) -> dict[str, Any]:
-    """The message with the drawing as a picture, on black where nothing was drawn."""
-    import secrets
-
-    from PIL import Image
-
-    picture = None if drawn is None else drawn["composite"]
-    if picture is None or not np.asarray(picture)[..., 3].any():
-        gr.Info("Nothing is drawn yet.")
-        return add_file(None, written)
-    folder = root() / "uploads" / secrets.token_hex(16)
-    folder.mkdir(parents=True)
-    ground = Image.new("RGBA", picture.shape[1::-1], "black")
-    ground.alpha_composite(Image.fromarray(picture))
-    ground.convert("RGB").save(folder / "drawing.png")
-    return add_file(str(folder / "drawing.png"), written)

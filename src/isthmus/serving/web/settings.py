@@ -8,9 +8,15 @@ from typing import Any
 import gradio as gr
 
 from isthmus.inference.pipeline import Pipeline
+from isthmus.model import AnyToAny
 from isthmus.serving.limits import ServingLimits
 
 OWN = "0: each one's own."
+
+
+def requirable(model: AnyToAny) -> list[tuple[str, str]]:
+    """What an answer of a model can be required to hold: in words, and as requests name it."""
+    return [("text alone", "text"), *((each.spec.word, str(each)) for each in model.outputs)]
 
 
 class Settings:
@@ -19,13 +25,16 @@ class Settings:
     Args:
         pipeline: its own settings stand where nothing is changed.
         limits: the most that can be asked for.
+        models: names of those to choose from. A choice of one isn't shown.
     """
 
-    def __init__(self, pipeline: Pipeline, limits: ServingLimits) -> None:
+    def __init__(self, pipeline: Pipeline, limits: ServingLimits, models: Sequence[str]) -> None:
         sampling = pipeline.sampling
-        choices = [("text alone", "text"), *((each.spec.word, str(each)) for each in pipeline.model.outputs)]
+        self.model = gr.Dropdown(
+            list(models), value=models[0], label="Model", visible=len(models) > 1, elem_id="isthmus-model"
+        )
         self.required = gr.CheckboxGroup(
-            choices, label="The answer must hold", info="With none chosen the model decides."
+            requirable(pipeline.model), label="The answer must hold", info="With none chosen the model decides."
         )
         with gr.Row():
             self.seed = gr.Number(sampling.seed, label="Seed", precision=0, minimum=0, maximum=2**31 - 1, min_width=240)
@@ -66,10 +75,11 @@ class Settings:
     @property
     def controls(self) -> list[Any]:
         """In the order of :meth:`options`."""
-        return [self.required, self.seed, self.temperature, self.tokens, self.steps, self.guidance]
+        return [self.model, self.required, self.seed, self.temperature, self.tokens, self.steps, self.guidance]
 
     @staticmethod
     def options(
+        model: str,
         required: Sequence[str] | None,
         seed: float | None,
         temperature: float | None,
@@ -80,6 +90,7 @@ class Settings:
         """The fields of a request; those that aren't set aren't in it."""
         chosen = [each for each in required or [] if each != "text" or len(required or []) == 1]
         given = {
+            "model": model,
             "modalities": chosen or None,
             "seed": int(seed or 0),
             "temperature": temperature,

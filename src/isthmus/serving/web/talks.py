@@ -140,6 +140,12 @@ class Talk:
             said += [turn.question, turn.message]  # type: ignore[list-item]  # it is answered
         return [*said, self.turns[-1].question]
 
+    def media(self) -> tuple[set[str], set[str]]:
+        """Modalities in the questions and in the answers of :meth:`messages`."""
+        before = self.answered()
+        asked = {shown.modality for turn in [*before, self.turns[-1]] for shown in turn.shown}
+        return asked, {piece.modality for turn in before for piece in turn.pieces if isinstance(piece, Shown)}
+
     def answered(self) -> list[Turn]:
         """The turns before the last that have an answer. Of others the model is told nothing."""
         return [turn for turn in self.turns[:-1] if turn.message is not None]

@@ -60,6 +60,19 @@ def test_sound_of_other_containers_and_of_films_is_read(
         read_audio(tmp_path / name, MediaLimits(seconds=0.5))
 
 
+def test_a_tag_before_a_bare_stream(tmp_path: Path) -> None:
+    """As broadcasters write it, and as speech is served."""
+    encode(tmp_path / "bare.aac", "aac", tone(), container="adts")
+    bare = (tmp_path / "bare.aac").read_bytes()
+    tag = b"ID3\x04\x00\x00\x00\x00\x01\x03" + bytes(131)  # its size, in seven bits a byte
+    (tmp_path / "a.aac").write_bytes(tag + bare)
+    assert np.array_equal(read_audio(tmp_path / "a.aac", LIMITS).array, read_audio(tmp_path / "bare.aac", LIMITS).array)
+    for cut in (5, 10, 100):
+        (tmp_path / "a.aac").write_bytes((tag + bare)[:cut])
+        with pytest.raises(DataError, match="no readable audio"):
+            read_audio(tmp_path / "a.aac", LIMITS)
+
+
 def test_a_film_without_sound_says_so(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as opened:
         picture: Any = opened.add_stream("mpeg4", rate=10)

@@ -53,13 +53,28 @@ def container_of(path: Path) -> str | None:
         return "mp4"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "avi"
-    if head[:1] == b"\xff" and head[1:2] and head[1] & 0xF6 == 0xF0:
+    if _is_aac(head) or _is_aac(_behind_tag(path, head)):
         return "aac"
     if head[:1] == b"\x47" and head[188:] == b"\x47":
         return "mpegts"
     starts = {b"\x1a\x45\xdf\xa3": "matroska", b"FLV\x01": "flv", b"\0\0\x01\xba": "mpeg", b"#!AMR": "amr"}
     starts[bytes.fromhex("3026b2758e66cf11")] = "asf"
     return next((name for start, name in starts.items() if head.startswith(start)), None)
+
+
+def _is_aac(head: bytes) -> bool:
+    """Whether bytes begin with a frame of AAC's bare streams (ADTS)."""
+    return head[:1] == b"\xff" and head[1:2] != b"" and head[1] & 0xF6 == 0xF0
+
+
+def _behind_tag(path: Path, head: bytes) -> bytes:
+    """The first two bytes behind an ID3v2 tag, which may precede any bare stream; nothing if there is no tag."""
+    if len(head) < 10 or not head.startswith(b"ID3"):
+        return b""
+    size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    with path.open("rb") as file:
+        file.seek(10 + size)
+        return file.read(2)
 
 
 def read_stream(path: Path, container: str, limits: MediaLimits, seconds: float | None = None) -> Sound:
