@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -77,27 +77,28 @@ def run(model: Path, requests: int, seed: int = 0, options: Sequence[str] = ()) 
         temporary.mkdir()
         files = intact(Path(folder))
         good = _good(files[0][2])
-        with _server(model, temporary, Path(folder) / "log", options, result.faults) as (port, watched):
+        with ExitStack() as open_ones:
+            clients = open_ones.enter_context(ThreadPoolExecutor(CLIENTS))
+            heavy = clients.submit(lambda: huge() + bombs())  # while the server starts
+            server = _server(model, temporary, Path(folder) / "log", options, result.faults)
+            port, watched = open_ones.enter_context(server)
             first = _answer(port, good, result)
             _answer(port, good, result)
-            cases = Cases(NAME, files, huge() + bombs(), seed)(requests)
+            cases = Cases(NAME, files, heavy.result(), seed)(requests)
             rest = watched.at_rest(lambda held: held.processes == PROCESSES)
             result.held.append(rest)
-            with ThreadPoolExecutor(CLIENTS) as clients:
-                for start in range(0, requests, HUNDRED):
-                    some = [next(cases) for _ in range(min(HUNDRED, requests - start))]
-                    outcomes = list(clients.map(lambda case: exchanged(port, case), some))
-                    result.outcomes += outcomes
-                    result.faults += [
-                        f"{each.fault}: {each.case.kind} {each.case.says}" for each in outcomes if each.fault
-                    ]
-                    if _answer(port, good, result) != first:
-                        result.faults.append(f"after {start + HUNDRED} requests the good one got another answer")
-                    held = watched.at_rest(lambda held: _is_as(held, rest))
-                    if not _is_as(held, rest):
-                        result.faults.append(f"after {start + HUNDRED} requests it holds {held} instead of {rest}")
-                    result.held.append(held)
-                    _say(len(result.outcomes), requests, held)
+            for start in range(0, requests, HUNDRED):
+                some = [next(cases) for _ in range(min(HUNDRED, requests - start))]
+                outcomes = list(clients.map(lambda case: exchanged(port, case), some))
+                result.outcomes += outcomes
+                result.faults += [f"{each.fault}: {each.case.kind} {each.case.says}" for each in outcomes if each.fault]
+                if _answer(port, good, result) != first:
+                    result.faults.append(f"after {start + HUNDRED} requests the good one got another answer")
+                held = watched.at_rest(lambda held: _is_as(held, rest))
+                if not _is_as(held, rest):
+                    result.faults.append(f"after {start + HUNDRED} requests it holds {held} instead of {rest}")
+                result.held.append(held)
+                _say(len(result.outcomes), requests, held)
     return result
 
 

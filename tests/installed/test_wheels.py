@@ -18,6 +18,7 @@ import pytest
 QUICK = [
     *("fit", "-c", "stage1.yaml", "--training.stages.encoder_alignment.steps=2", "--data.batch_size=4"),
     *("--data.num_workers=0", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
+    "--trainer.limit_val_batches=0",
 ]
 
 
@@ -42,6 +43,10 @@ def program(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--quiet", "--no-compile"]
     subprocess.run([*pip, "--no-deps", "--no-index", *map(str, wheels.glob("*.whl"))], check=True)
     return folder / "bin/isthmus"
+
+
+SEVERAL = "import json, sys; from isthmus.cli import main; [main(each) for each in json.loads(sys.argv[1])]"
+"""Commands one after another in one process, whose imports take most of their time."""
 
 
 def said(program: Path, here: Path, *arguments: str, words: str = "") -> str:
@@ -79,9 +84,13 @@ def test_it_trains_and_talks_in_an_empty_folder(program: Path, tmp_path: Path) -
     bundle = tmp_path / "runs/stage1/encoder_alignment"
     experts = json.loads((bundle / "manifest.json").read_text())["experts"]
     assert experts["backbone"]["checkpoint"] == "checkpoints/pocket/llama"  # found again wherever it is opened
-    talked = said(program, tmp_path, "chat", "--model", str(bundle), "--max_new_tokens", "4", words="hello\n/quit\n")
-    assert "Traceback" not in talked
 
     elsewhere = shutil.copytree(bundle, tmp_path / "elsewhere/bundle")
-    said(program, tmp_path / "elsewhere", "export", str(elsewhere), "theirs.zip", "--license", "apache-2.0")
-    assert "chat:" in said(program, tmp_path / "elsewhere", "import", "theirs.zip")
+    commands = [
+        ["chat", "--model", str(bundle), "--max_new_tokens", "4"],
+        ["export", str(elsewhere), "theirs.zip", "--license", "apache-2.0"],
+        ["import", "theirs.zip"],
+    ]
+    python = program.with_name("python")
+    told = said(python, tmp_path / "elsewhere", "-c", SEVERAL, json.dumps(commands), words="hello\n/quit\n")
+    assert "Traceback" not in told and "chat:" in told

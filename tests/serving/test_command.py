@@ -33,7 +33,7 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("open sesame\n")
     program = "from isthmus.cli import main; main()"
     options = ["--model", bundle, "--port", "0", "--api_keys", tmp_path / "keys", "--device", "cpu", "--name", "mine"]
-    options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost"]
+    options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost", "--page", "false"]
     command = [sys.executable, "-c", program, "serve", *options, "--num_inference_steps", "2"]
     own = os.environ | {"HTTP_PROXY": "", "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True) as server:
