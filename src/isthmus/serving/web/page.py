@@ -158,7 +158,7 @@ def _talk(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting, models:
     return settings.model
 
 
-def _examples(chatting: Chatting, name: str) -> list[dict[str, str]]:
+def _examples(chatting: Chatting, name: str) -> list[Any]:
     return [{"text": each.says, "display_text": each.says} for each in chatting.examples[name]]
 
 
