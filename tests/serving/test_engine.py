@@ -14,7 +14,7 @@ from isthmus.data.conversations.schema import parse_conversation
 from isthmus.inference.pipeline import Pipeline
 from isthmus.model import Reply
 from isthmus.pocket.world import Concept, draw
-from isthmus.serving.engine import Busy, Engine, Event, Job
+from isthmus.serving.engine import Busy, Engine, Event, Job, PartialImage
 from isthmus.types import Modality
 
 IMAGE, AUDIO = Modality.IMAGE, Modality.AUDIO
@@ -38,10 +38,14 @@ class Asked:
         )
 
     def end(self) -> Any:
-        """The last event; the pieces of text before it are ``said``."""
+        """The last event; the pieces of text before it are ``said``, partial images ``seen``."""
         self.said = ""
-        while isinstance(event := self.events.get(timeout=60), str):
-            self.said += event
+        self.seen: list[PartialImage] = []
+        while isinstance(event := self.events.get(timeout=60), str | PartialImage):
+            if isinstance(event, str):
+                self.said += event
+            else:
+                self.seen.append(event)
         return event
 
 
@@ -86,6 +90,42 @@ def test_media_made_together_agree_to_rounding(opened: Pipeline) -> None:
     for one, other in zip(together, alone, strict=True):
         (first,), (second,) = one.media(IMAGE), other.media(IMAGE)
         assert np.abs(first.array.astype(int) - second.array.astype(int)).max() <= 2
+
+
+def test_pictures_are_seen_by_those_who_asked(opened: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(opened.model, slots=3, queue=3, media_batch=3)
+    assert opened.model.output_side is not None
+    vae: Any = opened.model.output_side.generator(IMAGE).vae
+    decode, decoded = vae.decode, []
+
+    def counted(latents: Any, *args: Any, **options: Any) -> Any:
+        decoded.append(len(latents))
+        return decode(latents, *args, **options)
+
+    monkeypatch.setattr(vae, "decode", counted)
+    leaves = Asked(opened, 2, [IMAGE], tokens=1, num_inference_steps=8, partial_images=3)
+    leaves.job.on_step = lambda _, done, total: leaves.job.cancel() if done == 3 else None
+    wanted = ([IMAGE, IMAGE], 3), ([IMAGE], 0)
+    asked = [
+        *(
+            Asked(opened, row, owed, tokens=1, num_inference_steps=8, partial_images=count)
+            for row, (owed, count) in enumerate(wanted)
+        ),
+        leaves,
+    ]
+    for own in asked:  # all wait when the thread starts
+        engine._waiting.push(own.job)
+        engine._held[own.job.client] += 1
+    engine.start()
+    twice, never, left = (own.end() for own in asked)
+    engine.stop()
+    assert decoded == [3, 2, 2, 4], "two pictures and one that is given up, after 2, 4 and 6 steps; then all"
+    assert [(seen.number, seen.index) for seen in asked[0].seen] == [(n, i) for i in range(3) for n in range(2)]
+    assert isinstance(never, Reply) and not asked[1].seen
+    assert isinstance(left, TimeoutError) and [seen.index for seen in leaves.seen] == [0]
+    for seen in asked[0].seen[-2:]:
+        others = [np.abs(seen.medium.array.astype(int) - made.array).mean() for made in twice.media(IMAGE)]
+        assert min(others) == others[seen.number], "each is a look at the picture of its number"
 
 
 def test_a_queue_that_is_full_refuses(opened: Pipeline) -> None:

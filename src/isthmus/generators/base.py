@@ -26,6 +26,8 @@ class Generator(FrozenExpert):
 
     denoises: ClassVar[bool] = True
     """Whether it has a denoising loss; one that has overrides :meth:`prepare` and :meth:`denoising_loss`."""
+    has_estimates: ClassVar[bool] = False
+    """Whether a medium can be looked at between denoising steps (:mod:`isthmus.generators.steps`)."""
 
     @property
     def condition_shape(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from isthmus.generators.noising import DiscreteNoising, Noising
 from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.schedules import Sampler, is_deterministic
 from isthmus.generators.seeded_noise import seeded_generators, seeded_normal
+from isthmus.generators.steps import named_rows
 from isthmus.precision import Dtype, in_own_precision
 from isthmus.types import Condition, Media
 
@@ -147,7 +148,9 @@ class DiffusionGenerator(PipelineExpert):
                 "num_inference_steps": num_inference_steps,
                 "guidance_scale": guidance_scale,
             }
-            for array, seed in zip(self._sample(pipeline, request), piece_seeds, strict=True):
+            with named_rows(range(start, start + len(piece))):
+                arrays = self._sample(pipeline, request)
+            for array, seed in zip(arrays, piece_seeds, strict=True):
                 media.append(
                     self._as_media(
                         array,

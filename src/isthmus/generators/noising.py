@@ -37,6 +37,10 @@ class Noising(ABC):
     def apply(self, latents: Tensor, noise: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latents and noise (B, ...) float32 at levels (B,) -> the denoiser's input, its timesteps (B,), its target."""
 
+    def clean(self, scheduler: Any, prediction: Tensor, timestep: float, latents: Tensor) -> Tensor:
+        """(B, ...) float32: the clean latents that a prediction for a sampler's latents at a timestep implies."""
+        raise NotImplementedError
+
 
 class DiscreteNoising(Noising):
     """Discrete timesteps, as in DDPM, with the scheduler's prediction type.
@@ -53,6 +57,20 @@ class DiscreteNoising(Noising):
         timesteps = on_device(levels, latents.device)
         target = denoising_target(schedule, latents, noise, timesteps)
         return schedule.add_noise(latents, noise, timesteps), timesteps, target
+
+    def clean(self, scheduler: Any, prediction: Tensor, timestep: float, latents: Tensor) -> Tensor:
+        schedule = training_schedule(self.config)
+        share = float(schedule.alphas_cumprod[round(timestep)])  # samplers also visit times between those of training
+        signal, noise = share**0.5, (1 - share) ** 0.5
+        # Samplers of Euler's kind hold x + sigma n, others the denoiser's input.
+        noisy = latents.float() * (1.0 if float(scheduler.init_noise_sigma) == 1 else signal)
+        clean = prediction.float()
+        match schedule.config.prediction_type:
+            case "epsilon":
+                clean = (noisy - noise * clean) / signal
+            case "v_prediction":
+                clean = signal * noisy - noise * clean
+        return clean
 
 
 class FlowNoising(Noising):
@@ -86,6 +104,10 @@ class FlowNoising(Noising):
         share = sigmas.view(-1, *[1] * (latents.ndim - 1))
         timesteps = sigmas * int(self.config.get("num_train_timesteps", 1000))
         return (1 - share) * latents + share * noise, timesteps, noise - latents
+
+    def clean(self, scheduler: Any, prediction: Tensor, timestep: float, latents: Tensor) -> Tensor:
+        sigma = timestep / int(self.config.get("num_train_timesteps", 1000))
+        return latents.float() - sigma * prediction.float()
 
 
 class AngleNoising(Noising):

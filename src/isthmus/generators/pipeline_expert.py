@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from isthmus.generators.pipeline_folder import PipelineFolder
 from isthmus.generators.schedules import Sampler, check_sampler, sampling_scheduler, scheduler_class
 from isthmus.generators.steps import announces_steps
 from isthmus.precision import Dtype, torch_dtype
-from isthmus.types import Condition
+from isthmus.types import Condition, Media
 
 
 class PipelineExpert(Generator):
@@ -197,10 +197,24 @@ class PipelineExpert(Generator):
             with deprecation_silenced():
                 pipeline = pipeline_class(self.pipeline_name)(scheduler=shipped, **self._pipeline_parts())
             # After construction, because a pipeline may fix an old scheduler's configuration.
-            pipeline.scheduler = announces_steps(sampling_scheduler(pipeline.scheduler, self.sampler))
+            pipeline.scheduler = announces_steps(sampling_scheduler(pipeline.scheduler, self.sampler), self._estimate)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline
         return self._pipeline
+
+    def _estimate(
+        self, scheduler: Any, prediction: Tensor, timestep: Any, latents: Tensor, rows: Collection[int]
+    ) -> dict[int, Media]:
+        """The media that the denoiser predicts for rows of the batch, where :attr:`has_estimates` says so.
+
+        Args:
+            scheduler: the sampler.
+            prediction: the denoiser's output (B, ...) after guidance.
+            timestep: of the step.
+            latents: (B, ...) before the step.
+            rows: that are wanted.
+        """
+        return {}
 
     def _shipped_scheduler(self) -> Any:
         return self.folder.read("scheduler", scheduler_class(self._schedule_config, self._schedule_file))

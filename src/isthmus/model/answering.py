@@ -8,6 +8,7 @@ import torch
 
 from isthmus.backbones.base import Answer, SignalRun
 from isthmus.data.sampling.seeds import derive_seed
+from isthmus.generators.steps import named_rows
 from isthmus.model.output_side import OutputSide
 from isthmus.model.reply import Reply
 from isthmus.types import Media, Modality
@@ -44,6 +45,8 @@ def make_media(
 ) -> list[dict[int, Media]]:
     """Of each answer, piece -> its medium of this modality; those of all answers are made together.
 
+    Whoever watches the steps names a medium by the numbers of its answer and of its piece.
+
     Args:
         side: the model's.
         modality: of the media.
@@ -62,7 +65,8 @@ def make_media(
     if places:
         # Two media of one reply differ, and a reply's media don't depend on who else is in the batch.
         own = [derive_seed(seeds[row], index) % 2**31 for row, index in places]
-        drawn = side.generate(modality, torch.stack(states), own, num_inference_steps, guidance_scale)
+        with named_rows(places):
+            drawn = side.generate(modality, torch.stack(states), own, num_inference_steps, guidance_scale)
         for (row, index), medium in zip(places, drawn, strict=True):
             made[row][index] = medium
     return made

@@ -5,7 +5,7 @@ Source: Rombach et al., arXiv 2112.10752; diffusers' ``StableDiffusionPipeline``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +30,7 @@ class StableDiffusion(ClipConditioned):
     )
 
     modality = Modality.IMAGE
+    has_estimates = True
     pipeline_name = "StableDiffusionPipeline"
     default_steps = 50
     default_guidance = 7.5
@@ -60,6 +61,26 @@ class StableDiffusion(ClipConditioned):
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
         images = pipeline(height=self.height, width=self.width, output_type="pt", **request).images
         return list(pictures_of(images))
+
+    def _estimate(
+        self, scheduler: Any, prediction: Tensor, timestep: Any, latents: Tensor, rows: Collection[int]
+    ) -> dict[int, Media]:
+        chosen = list(rows)
+        if not chosen:
+            return {}
+        clean = self._noising.clean(scheduler, prediction[chosen], float(timestep), latents[chosen])
+        pixels = self._decode(self._unscaled(clean))
+        pictures = pictures_of(self._pipeline.image_processor.postprocess(pixels, output_type="pt"))
+        return {row: self._as_media(picture, {}) for row, picture in zip(chosen, pictures, strict=True)}
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """The VAE's latents (n, c, h, w) -> pixels (n, 3, H, W) in [-1, 1]."""
+        pixels: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
+        return pixels
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`_scaled`."""
+        return latents / float(self.vae.config.scaling_factor)
 
     def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
         return Media(self.modality, array, source=self.checkpoint.name, details=details)

@@ -145,6 +145,9 @@ class StableDiffusion3(StableDiffusion):
     def _scaled(self, latents: Tensor) -> Tensor:
         return (latents - float(self.vae.config.shift_factor)) * float(self.vae.config.scaling_factor)
 
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        return latents / float(self.vae.config.scaling_factor) + float(self.vae.config.shift_factor)
+
     def _prompt(self, condition: Condition, unconditional: Condition | None) -> dict[str, Any]:
         return super()._prompt(condition, unconditional) | {
             "pooled_prompt_embeds": condition.pooled,

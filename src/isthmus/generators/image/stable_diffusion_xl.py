@@ -5,7 +5,8 @@ Source: Podell et al., arXiv 2307.01952; diffusers' ``StableDiffusionXLPipeline`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -104,23 +105,39 @@ class StableDiffusionXL(StableDiffusion):
         return prediction
 
     def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        # The published VAE overflows in float16; the pipeline also converts it to float32 to decode.
-        is_lifted = self.dtype is torch.float16 and bool(self.vae.config.force_upcast)
-        if not is_lifted:
+        with self._lifted_vae():
             return super()._posterior(content)
-        self.vae.to(torch.float32)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        with self._lifted_vae():
+            return super()._decode(latents)
+
+    @contextmanager
+    def _lifted_vae(self) -> Iterator[None]:
+        """The published VAE overflows in float16; the pipeline also converts it to float32 to decode."""
+        is_lifted = self.dtype is torch.float16 and bool(self.vae.config.force_upcast)
+        if is_lifted:
+            self.vae.to(torch.float32)
         try:
-            return self._encode_images(content["pixels"])
+            yield
         finally:
-            self.vae.to(torch.float16)
+            if is_lifted:
+                self.vae.to(torch.float16)
 
     def _scaled(self, latents: Tensor) -> Tensor:
-        scaled = super()._scaled
+        mean, deviation = self._moments(latents)
+        return super()._scaled(latents - mean) / deviation
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        mean, deviation = self._moments(latents)
+        return super()._unscaled(latents * deviation) + mean
+
+    def _moments(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, c, 1, 1) mean and standard deviation of the VAE's latents, where its configuration has them."""
         mean, deviation = self.vae.config.latents_mean, self.vae.config.latents_std
         if mean is None or deviation is None:
-            return scaled(latents)
-        shape = (1, -1, 1, 1)
-        return scaled(latents - latents.new_tensor(mean).view(shape)) / latents.new_tensor(deviation).view(shape)
+            mean, deviation = [0.0], [1.0]
+        return latents.new_tensor(mean).view(1, -1, 1, 1), latents.new_tensor(deviation).view(1, -1, 1, 1)
 
     def _unconditional(self, count: int) -> Condition:
         if not self.folder.config("model_index.json").get("force_zeros_for_empty_prompt", True):

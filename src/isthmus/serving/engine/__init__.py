@@ -1,6 +1,6 @@
 """The engine: one thread that owns the models, the jobs that it answers, and the queue in which these wait."""
 
 from isthmus.serving.engine.engine import Engine
-from isthmus.serving.engine.jobs import Busy, Event, Job
+from isthmus.serving.engine.jobs import Busy, Event, Job, PartialImage
 
-__all__ = ["Busy", "Engine", "Event", "Job"]
+__all__ = ["Busy", "Engine", "Event", "Job", "PartialImage"]

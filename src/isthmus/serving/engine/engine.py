@@ -14,10 +14,11 @@ from isthmus.backbones.base import Answer
 from isthmus.backbones.decoding.continuous import OpenAnswer
 from isthmus.backbones.decoding.kept import Kept
 from isthmus.backbones.decoding.slots import Slots
-from isthmus.generators.steps import watched
+from isthmus.generators.steps import Estimates, watched
 from isthmus.model import AnyToAny, Reply
 from isthmus.model.answering import reply_of
 from isthmus.serving.engine.jobs import Busy, Event, Job
+from isthmus.serving.engine.partial_images import PartialImages
 from isthmus.serving.engine.waiting import FairQueue
 from isthmus.types import Media, Modality
 from isthmus.worded import is_worded
@@ -247,10 +248,13 @@ class Engine:
         if chosen := self._chosen():
             jobs, first, modality = [own.job for own in chosen], chosen[0].job, chosen[0].left[0]
 
-            def between(done: int, total: int) -> None:
+            partial_images = PartialImages([(own.job, own.answer) for own in chosen], modality)
+
+            def between(done: int, total: int, estimates: Estimates) -> None:
                 for job in jobs:
                     if job.on_step is not None:
                         job.on_step(modality, done, total)
+                partial_images.show(done, total, estimates)
                 self._decode()
                 self._settle()
                 if all(job.is_over for job in jobs):

@@ -8,10 +8,26 @@ from dataclasses import dataclass, field
 
 from isthmus.backbones.base import Sampling
 from isthmus.model import AnyToAny, Reply
-from isthmus.types import Batch, Modality
+from isthmus.types import Batch, Media, Modality
 
-Event = str | Reply | BaseException
-"""What a job emits: pieces of text as they are decoded; at its end its reply, or an error."""
+
+@dataclass(frozen=True)
+class PartialImage:
+    """A picture as the generator predicts it before it is done.
+
+    Attributes:
+        medium: the picture.
+        number: of the picture among the answer's, from 0.
+        index: of this look at it, from 0.
+    """
+
+    medium: Media
+    number: int
+    index: int
+
+
+Event = str | PartialImage | Reply | BaseException
+"""What a job emits: pieces of text as they are decoded, partial images; at its end its reply, or an error."""
 
 
 class Busy(Exception):
@@ -42,6 +58,7 @@ class Job:
         streams: whether the text is wanted as it is decoded.
         client: who asks; waiting jobs begin by turns of their clients.
         model: that answers, over the engine's own experts; the engine's model if None.
+        partial_images: how often each picture is shown before it is done, where it has steps enough.
         on_step: is told how many denoising steps of a medium are done, and of how many; like ``emit``.
         is_cancelled: set by :meth:`cancel`.
         has_ended: whether the last event was emitted.
@@ -59,6 +76,7 @@ class Job:
     streams: bool = True
     client: str = ""
     model: AnyToAny | None = None
+    partial_images: int = 0
     on_step: Callable[[Modality, int, int], None] | None = None
     is_cancelled: bool = False
     has_ended: bool = False

@@ -6,10 +6,10 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,38 +21,19 @@ from starlette.responses import StreamingResponse
 from isthmus.model import AnyToAny, Reply
 from isthmus.serving.bodies import read_body
 from isthmus.serving.engine import Busy, Engine, Event, Job
-from isthmus.serving.errors import ApiError, api_error, invalid, told
+from isthmus.serving.errors import ApiError, api_error, told
 from isthmus.serving.guard.patience import Patience
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import Prompt, PromptMaker, has_media
 from isthmus.serving.provenance import Provenance
-from isthmus.serving.schema import ChatRequest, Kind, read_json
-from isthmus.types import Modality
+from isthmus.serving.routes.questions import Question
+from isthmus.serving.schema import Kind, read_json
 from isthmus.worded import is_worded
 
 GONE = 499
 """The status of a request whose client left, in logs and metrics."""
 Asked = TypeVar("Asked")
-
-
-@dataclass(frozen=True)
-class Question:
-    """A request of any route in the words of chat.
-
-    Attributes:
-        chat: what the model is asked.
-        names: field of chat -> what the route calls it, for errors.
-        takes: media that the model must take for this route.
-        makes: media that it must make.
-        allowed: media that the answer may hold; as ``chat.modalities`` says if None.
-    """
-
-    chat: ChatRequest
-    names: Mapping[str, str] = field(default_factory=dict)
-    takes: Sequence[Modality] = ()
-    makes: Sequence[Modality] = ()
-    allowed: Sequence[Modality] | None = None
 
 
 @dataclass
@@ -160,7 +141,7 @@ class Asking:
             if isinstance(error, ApiError) or is_worded(error):
                 raise _renamed(api_error(error), names) from error
             raise
-        return asked, self._submit(question.chat, prompt, begun, client, prompts.model)
+        return asked, self._submit(question, prompt, begun, client, prompts.model)
 
     async def _read(self, make: Callable[[], Prompt], patience: Patience, watched: Request | None) -> Prompt:
         """A prompt with media. Once nobody waits for it, it isn't begun, or no further medium of it is."""
@@ -262,22 +243,15 @@ class Asking:
             raise ApiError(429, found, code="busy", headers={"Retry-After": str(busy.retry_after)}) from None
 
     def _prompts(self, question: Question) -> PromptMaker:
-        """Of the model that a request names, which must take and make what the route needs."""
+        """Of the model that a request names, which must be able to do what the route needs."""
         name = question.chat.model
         if name not in self.models:
             raise unknown_model(name, self.models)
-        model = self.models[name].model
-        for verb, wanted, has in (("takes", question.takes, model.inputs), ("makes", question.makes, model.outputs)):
-            if absent := [modality for modality in wanted if modality not in has]:
-                found = f"model: found '{name}', which {verb} {', '.join(['text', *has])}"
-                raise invalid(
-                    f"{found}; expected one that {verb} {absent[0]}. Fix: ask another server, or leave this route.",
-                    "model",
-                    "unsupported_model",
-                )
+        question.check_model(name, self.models[name].model)
         return self.models[name]
 
-    def _submit(self, asked: ChatRequest, prompt: Prompt, begun: float, client: str, model: AnyToAny) -> Run:
+    def _submit(self, question: Question, prompt: Prompt, begun: float, client: str, model: AnyToAny) -> Run:
+        asked = question.chat
         events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -296,6 +270,7 @@ class Asking:
             bool(asked.stream),
             client=client,
             model=model,
+            partial_images=question.partial_images,
             begun=begun,
         )
         self.engine.submit(job)

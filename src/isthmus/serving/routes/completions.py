@@ -14,7 +14,8 @@ from fastapi.responses import JSONResponse, Response
 
 from isthmus.model import Reply
 from isthmus.serving.media import file_uri, to_base64
-from isthmus.serving.routes.asking import Asking, Question, Run, server_event
+from isthmus.serving.routes.asking import Asking, Run, server_event
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import ChatRequest
 from isthmus.types import Media
 

@@ -14,6 +14,8 @@ from isthmus.serving.schema import Message
 from isthmus.types import Media, Modality
 
 ROLES = ("user", "system", "developer", "assistant")
+MOST_PARTIAL_IMAGES = 3
+"""Of each picture, as at OpenAI."""
 TEXTS = ("input_text", "output_text", "text")
 """Types of parts that hold words."""
 

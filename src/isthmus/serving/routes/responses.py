@@ -12,10 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from isthmus.model import Reply
+from isthmus.serving.engine import PartialImage
 from isthmus.serving.errors import invalid
-from isthmus.serving.routes.asking import Asking, Question, Run
+from isthmus.serving.routes.asking import Asking, Run
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.routes.response_events import ResponseEvents
-from isthmus.serving.routes.response_items import new_name, output_of, turns_of
+from isthmus.serving.routes.response_items import MOST_PARTIAL_IMAGES, new_name, output_of, turns_of
 from isthmus.serving.schema import Body, ChatRequest
 from isthmus.types import Modality
 
@@ -29,7 +31,7 @@ class ImageTool(Body):
     quality: Literal["auto"] | None = None
     background: Literal["auto", "opaque"] | None = None
     output_format: Literal["png"] | None = None
-    partial_images: int | None = Field(None, ge=0, le=0)
+    partial_images: int | None = Field(None, ge=0, le=MOST_PARTIAL_IMAGES)
 
 
 class ChosenTool(Body):
@@ -84,6 +86,11 @@ class ResponseRequest(Body):
         """Whether it must."""
         return self.draws and (self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool))
 
+    @property
+    def partial_images(self) -> int:
+        """How often each picture is shown before it is done."""
+        return max(tool.partial_images or 0 for tool in self.tools or []) if self.draws else 0
+
 
 class Responses:
     """The route.
@@ -129,7 +136,11 @@ class Responses:
         )
         drawn = [Modality.IMAGE] if asked.draws else []
         return asked, Question(
-            chat, names | {"max_tokens": "max_output_tokens", "messages": "input"}, makes=drawn, allowed=drawn
+            chat,
+            names | {"max_tokens": "max_output_tokens", "messages": "input"},
+            makes=drawn,
+            allowed=drawn,
+            partial_images=asked.partial_images,
         )
 
     def _ended(self, facts: dict[str, Any], output: list[dict[str, Any]], run: Run, reply: Reply) -> dict[str, Any]:
@@ -154,6 +165,9 @@ class Responses:
         async for emitted in run.pieces():
             if isinstance(emitted, str):
                 for event in events.say(emitted):
+                    yield event
+            elif isinstance(emitted, PartialImage):
+                for event in await run_in_threadpool(events.show, emitted, self.asking.made(run)):
                     yield event
             elif isinstance(emitted, Reply):
                 for event in await run_in_threadpool(events.end, emitted, self.asking.made(run)):

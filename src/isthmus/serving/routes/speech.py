@@ -9,7 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import Field
 
-from isthmus.serving.routes.asking import Asking, Question
+from isthmus.serving.routes.asking import Asking
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import Making
 from isthmus.serving.sounds import SOUNDS, encoded
 from isthmus.types import Modality

@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
 from isthmus.model import Reply
-from isthmus.serving.routes.asking import Asking, Question, Run, server_event
+from isthmus.serving.routes.asking import Asking, Run, server_event
 from isthmus.serving.routes.forms import read_form
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import Making, read_fields
 from isthmus.types import Modality
 

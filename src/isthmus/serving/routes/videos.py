@@ -11,8 +11,9 @@ from pydantic import Field
 
 from isthmus.serving.errors import invalid
 from isthmus.serving.media import to_bytes
-from isthmus.serving.routes.asking import Asking, Question, Run
+from isthmus.serving.routes.asking import Asking, Run
 from isthmus.serving.routes.forms import read_form
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.routes.video_jobs import Film, VideoJob, VideoJobs
 from isthmus.serving.schema import Making, read_fields
 from isthmus.types import Modality

@@ -12,6 +12,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from isthmus.model import Reply
+from isthmus.serving.engine import PartialImage
 from isthmus.serving.errors import ApiError
 from isthmus.serving.provenance import Provenance
 from isthmus.serving.routes.asking import Asking
@@ -40,7 +41,7 @@ async def answered(asking: Asking, request: Request, talk: Talk, options: Mappin
         try:
             async for event in events:
                 match event:
-                    case None:
+                    case None | PartialImage():
                         pass
                     case str(piece):
                         words += piece

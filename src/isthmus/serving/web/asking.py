@@ -14,7 +14,8 @@ from fastapi.concurrency import run_in_threadpool
 from isthmus.model import Reply
 from isthmus.serving.engine import Event
 from isthmus.serving.errors import ApiError, api_error, invalid
-from isthmus.serving.routes.asking import GONE, Asking, Question
+from isthmus.serving.routes.asking import GONE, Asking
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import ChatRequest, read_json
 from isthmus.serving.web.talks import Talk
 from isthmus.types import Modality
