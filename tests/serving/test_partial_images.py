@@ -107,7 +107,7 @@ def test_what_is_refused(client: openai.OpenAI, opened: Pipeline, monkeypatch: p
 
     assert "less than or equal to 3" in refused(partial_images=4)
     assert "found 2 without a stream; expected 0. Fix: send stream: true" in refused(stream=None, partial_images=2)
-    with pytest.raises(openai.BadRequestError, match="partial_images: found 1 without a stream"):
+    with pytest.raises(openai.BadRequestError, match=r"tools\.partial_images: found 1 without a stream"):
         respond(client, 1)
     with pytest.raises(
         openai.BadRequestError, match=r"tools\.0\.partial_images: input should be less than or equal to 3"

@@ -22,6 +22,10 @@ from isthmus.serving.schema import Body, ChatRequest
 from isthmus.types import Modality
 
 
+NAMES = {"max_tokens": "max_output_tokens", "messages": "input", "partial_images": "tools.partial_images"}
+"""Of the fields of the chat that is made of a request."""
+
+
 class ImageTool(Body):
     """That the answer may hold pictures. Their size and format are the generator's own."""
 
@@ -137,7 +141,7 @@ class Responses:
         drawn = [Modality.IMAGE] if asked.draws else []
         return asked, Question(
             chat,
-            names | {"max_tokens": "max_output_tokens", "messages": "input"},
+            names | NAMES,
             makes=drawn,
             allowed=drawn,
             partial_images=asked.partial_images,
