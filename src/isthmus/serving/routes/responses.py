@@ -21,7 +21,6 @@ from isthmus.serving.routes.response_items import MOST_PARTIAL_IMAGES, new_name,
 from isthmus.serving.schema import Body, ChatRequest
 from isthmus.types import Modality
 
-
 NAMES = {"max_tokens": "max_output_tokens", "messages": "input", "partial_images": "tools.partial_images"}
 """Of the fields of the chat that is made of a request."""
 
