@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 import torch
+from mcp import Client
 from served import served
 
 from isthmus.backbones.base import Sampling
@@ -46,6 +47,12 @@ async def asked(address: str, names: list[str]) -> list[Any]:
         return [answer.choices[0].message for answer in await asyncio.gather(*answers)]
 
 
+async def called_as_tools(address: str, names: list[str]) -> list[Any]:
+    async with Client(f"{address}/mcp") as client:
+        question = {"text": "what do you say to a picture of it"}
+        return [await client.call_tool("make_image", question | {"model": name}) for name in names]
+
+
 def test_each_answers_as_alone(bundle: Path, second: Path) -> None:
     def opened(folder: Path) -> Pipeline:
         return Pipeline.open(folder, "cpu", SAMPLING)
@@ -70,9 +77,13 @@ def test_each_answers_as_alone(bundle: Path, second: Path) -> None:
             assert [model.id for model in client.models.list()] == ["tiny", "other"]
             with pytest.raises(openai.NotFoundError, match="this server has 'tiny', 'other'"):
                 client.chat.completions.create(model="third", messages=[{"role": "user", "content": "a"}])
+        called, refused = asyncio.run(called_as_tools(address, ["other", "third"]))
+        assert "this server has 'tiny', 'other'" in refused.content[0].text and refused.is_error
     assert expected[0] != expected[1]
     assert found == [expected[0], expected[1]] * 2
     assert [generator.modality for generator in residency.present] == ["image"]
+    (picture,) = [block.data for block in called.content if block.type == "image"]
+    assert expected[1].images[0]["image_url"]["url"] == f"data:image/png;base64,{picture}"
 
 
 def test_models_have_room_on_the_device_in_common(bundle: Path, second: Path) -> None:

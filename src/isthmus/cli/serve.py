@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 NAME = "isthmus"
 """Of a single model that is given none."""
 NAMED = re.compile(r"([\w.-]+)=(.+)")
-EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "gradio")
+EXTRA = ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "gradio", "mcp")
 REQUESTS = {
     "slots": ("slots", "answers that are decoded at once"),
     "queue": ("queue", "requests that may wait beyond these; others get 429"),

@@ -26,7 +26,8 @@ from isthmus.serving.limits import ServingLimits
 from isthmus.serving.metrics import Metrics
 from isthmus.serving.prompts import PromptMaker
 from isthmus.serving.routes.asking import GONE, Asking, unknown_model
-from isthmus.serving.routes.table import api_routes, label_of
+from isthmus.serving.routes.mcp_endpoint import Agents
+from isthmus.serving.routes.table import api_routes, label_of, needs_key
 from isthmus.serving.routes.video_jobs import VideoJobs
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def create_app(
         pipeline: the model, and its settings where a request has none.
         name: of the model.
         limits: caps on requests.
-        keys: that may use ``/v1``; everyone may if None.
+        keys: that may use ``/v1`` and ``/mcp``; everyone may if None.
         hosts: names by which it may be called; any if None.
         has_page: whether people can talk to the models at ``/``, too.
         folders: of the models by name, about which the page tells.
@@ -76,7 +77,8 @@ def create_app(
         for maker in (prompts, *makers.values()):
             maker.reader.start()
         try:
-            yield
+            async with agents.running():
+                yield
         finally:
             films.close()
             await run_in_threadpool(engine.stop)
@@ -87,6 +89,7 @@ def create_app(
     # Pages of FastAPI's own would load scripts from a network.
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     asking = Asking(engine, prompts, limits, name, metrics, makers, marks)
+    agents = Agents(asking)
 
     facts = {each: {"id": each, "object": "model", "created": created, "owned_by": "isthmus"} for each in pipelines}
 
@@ -111,7 +114,7 @@ def create_app(
     async def figures(_: Request) -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    for method, path, route in api_routes(asking, films):
+    for method, path, route in api_routes(asking, films, agents):
         app.add_route(path, route, [method])
     app.add_route("/v1/models", models, ["GET"])
     app.add_route("/v1/models/{name:path}", model, ["GET"])
@@ -148,7 +151,7 @@ class Door:
 
     Args:
         app: the application.
-        keys: that may use ``/v1``.
+        keys: that may use ``/v1`` and ``/mcp``.
         metrics: counts requests.
         hosts: names by which it may be called. A page of another site could otherwise let its own name lead to this
             machine, and so pass for a page of this server.
@@ -204,7 +207,7 @@ class Door:
         if self.hosts is not None and (host is None or (host[1] or host[2]) not in self.hosts):
             found = f"host: expected one of {', '.join(self.hosts)}. Fix: use that name, or serve with --hosts."
             return ApiError(421, found, code="invalid_host")
-        if request.scope["path"].startswith("/v1/") and not self.keys.admits(request.headers.get("authorization")):
+        if needs_key(request.scope["path"]) and not self.keys.admits(request.headers.get("authorization")):
             found = "Found no valid API key; expected 'Authorization: Bearer KEY'. Fix: send a key of this server."
             return ApiError(401, found, code="invalid_api_key")
         return None

@@ -72,8 +72,8 @@ def api_error(error: BaseException) -> ApiError:
 
 
 def told(error: Exception) -> ApiError:
-    """What a stream says of an error that ends it; one that no client is told of is logged."""
+    """What a stream or a tool says of an error that ends it; one that no client is told of is logged."""
     found = api_error(error)
     if found is not error and found.code == "internal_error":
-        log.error("a stream broke off", exc_info=error)
+        log.error("an answer broke off", exc_info=error)
     return found

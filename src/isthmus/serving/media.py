@@ -39,10 +39,14 @@ FORMATS = ("wav", "mp3", "flac", "ogg", "m4a")
 URI = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[\w.+-]+)*;base64,", re.IGNORECASE)
 
 
+def media_type(medium: Media) -> str:
+    """The type of a medium's file, which has its modality's first ending."""
+    return TYPES.get(medium.modality.spec.file_endings[0], "application/octet-stream")
+
+
 def file_uri(medium: Media, file: str) -> str:
     """The data URI of a medium's file, in base64 and of its modality's first ending."""
-    ending = medium.modality.spec.file_endings[0]
-    return f"data:{TYPES.get(ending, 'application/octet-stream')};base64,{file}"
+    return f"data:{media_type(medium)};base64,{file}"
 
 
 def to_base64(medium: Media, made: Provenance | None = None) -> str:

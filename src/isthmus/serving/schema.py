@@ -98,6 +98,16 @@ def read_json(body: bytes, kind: type[Kind]) -> Kind:
         return kind.model_validate_json(body)
 
 
+def read_object(value: Mapping[str, Any], kind: type[Kind]) -> Kind:
+    """The request in an object of JSON that is read already.
+
+    Raises:
+        ApiError: as :func:`read_json`.
+    """
+    with _wording(kind):
+        return kind.model_validate(value)
+
+
 def read_fields(fields: Mapping[str, str], kind: type[Kind]) -> Kind:
     """The request in a form's fields, whose values are words.
 

@@ -64,6 +64,7 @@ def serve(app: Door, host: str, port: int, has_keys: bool, limits: ServingLimits
         limits: of connections.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # it has a line for each request, which we have, too
     if host not in LOOPBACK and not has_keys:
         logging.getLogger(__name__).warning("%s: whoever reaches this address may use it; --api_keys limits that", host)
 

@@ -6,9 +6,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -164,6 +164,20 @@ class Asking:
             future.cancel()
             if leaving is not None:
                 leaving.cancel()
+
+    @contextmanager
+    def place(self, request: Request) -> Iterator[None]:
+        """Holds a place within the block, for a request whose body is read before anyone knows what it asks.
+
+        Raises:
+            ApiError: there is none for its client.
+        """
+        client = getattr(request.state, "client", "")
+        self._reserve(client)
+        try:
+            yield
+        finally:
+            self.engine.release(client)
 
     async def body(self, request: Request, kind: type[Kind]) -> Kind:
         """A request's JSON.

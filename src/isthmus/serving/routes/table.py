@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from isthmus.serving.routes.asking import Asking
 from isthmus.serving.routes.completions import Completions
 from isthmus.serving.routes.images import Images
+from isthmus.serving.routes.mcp_endpoint import Agents
 from isthmus.serving.routes.responses import Responses
 from isthmus.serving.routes.speech import Speech
 from isthmus.serving.routes.transcriptions import Transcriptions
@@ -29,6 +30,7 @@ LABELS = (
     "/v1/audio/transcriptions",
     "/v1/videos",
     "/v1/models",
+    "/mcp",
     "/health",
     "/ready",
     "/metrics",
@@ -44,12 +46,18 @@ def label_of(path: str) -> str:
     return path if path in LABELS else "other"
 
 
-def api_routes(asking: Asking, films: VideoJobs) -> list[tuple[str, str, Route]]:
+def needs_key(path: str) -> bool:
+    """Whether a path is for holders of a key alone, where there are keys."""
+    return path.startswith("/v1/") or path == "/mcp"
+
+
+def api_routes(asking: Asking, films: VideoJobs, agents: Agents) -> list[tuple[str, str, Route]]:
     """Method, path and what answers it.
 
     Args:
         asking: runs requests.
         films: keeps those of ``/v1/videos``.
+        agents: answers those who use the model as tools.
     """
     images, videos = Images(asking), Videos(asking, films)
     return [
@@ -64,4 +72,5 @@ def api_routes(asking: Asking, films: VideoJobs) -> list[tuple[str, str, Route]]
         ("GET", "/v1/videos/{video}", videos.look),
         ("GET", "/v1/videos/{video}/content", videos.content),
         ("DELETE", "/v1/videos/{video}", videos.delete),
+        ("POST", "/mcp", agents.answer),
     ]
