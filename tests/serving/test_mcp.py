@@ -149,7 +149,7 @@ def test_a_key_is_needed_where_there_are_keys(serving: Any) -> None:
         assert rebound.status_code == 421
         with pytest.raises(ExceptionGroup) as left_out:
             asyncio.run(listed(address, "other"))
-        assert "401" in "".join(traceback.format_exception(left_out.value))
+        assert "Server returned an error response" in "".join(traceback.format_exception(left_out.value))
 
 
 def test_what_isnt_read(address: str) -> None:
@@ -160,7 +160,7 @@ def test_what_isnt_read(address: str) -> None:
     assert post(text, origin="https://evil.example").status_code == 403
     assert post(text, **{"content-type": "text/plain"}).status_code == 415
     assert post(" " * (3 << 20)).status_code == 413
-    assert post(iter([b" " * (1 << 20)] * 3)).status_code == 413
+    assert [post(iter([b" " * (1 << 20)] * 3)).status_code for _ in range(5)] == [413] * 5, "no place is lost"
     for method in ("GET", "DELETE"):  # a stream that says nothing, and the end of a session: there are none
         assert httpx.request(method, f"{address}/mcp", headers=HEADERS).status_code == 405
     hostile = [

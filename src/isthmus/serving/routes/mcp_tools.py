@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from mcp import types
-from pydantic import Field, create_model
+from pydantic import Field, WithJsonSchema, create_model
 
 from isthmus.model import Reply
 from isthmus.serving.media import media_type
@@ -80,35 +80,35 @@ def tools_of(asking: Asking) -> dict[str, Tool]:
     models = [maker.model for maker in asking.models.values()]
     takes = list(dict.fromkeys(modality for model in models for modality in model.inputs))
     makes = list(dict.fromkeys(modality for model in models for modality in model.outputs))
-    hosts = asking.limits.fetch
-    form = "each a data URI (data:TYPE;base64,...)" + (f" or an https address at {', '.join(hosts)}" if hosts else "")
-    fields: dict[str, Any] = {
-        modality.spec.listed: (
-            list[str] | None,
-            Field(None, description=f"What the text is about, of the kind {modality.spec.word}; {form}."),
-        )
-        for modality in takes
-    }
-    if len(asking.models) > 1:
-        says = f"Which model is asked; {asking.name} if none is named."
-        fields["model"] = (_one_of(asking.models) | None, Field(None, description=says))
+    given, made = ", ".join(["text", *takes]), ", ".join(["text", *makes])
+    fields = _fields(asking, takes)
     says = "Media that the answer must hold, and the only ones that it may; the model decides if none are named."
-    modalities = (list[_one_of(["text", *makes])] | None, Field(None, description=says))  # type: ignore[misc]
+    known = WithJsonSchema({"type": "array", "items": {"type": "string", "enum": ["text", *map(str, makes)]}})
+    modalities = (Annotated[list[str], known] | None, Field(None, description=says))
     ask = create_model("AskCall", __base__=Call, **fields, modalities=modalities)
     make = create_model("MakeCall", __base__=Call, **fields)
-    given, made = ", ".join(["text", *takes]), ", ".join(["text", *makes])
-    says = f"Asks a multimodal model. It takes {given}, and answers in {made}."
+    says = f"Asks a multimodal model, which takes {given} and answers in {made}."
     tools = [Tool(_shown("ask", "Ask the model", says, ask), ask, takes, [])]
     for modality in makes:
         title = f"Make {modality.spec.article} {modality.spec.word}"
-        says = f"{title} by a multimodal model, from {given}."
+        says = f"{title} with a multimodal model, which takes {given}."
         tools.append(Tool(_shown(f"make_{modality}", title, says, make), make, takes, [modality]))
     return {tool.shown.name: tool for tool in tools}
 
 
-def _one_of(names: Iterable[str]) -> Any:
-    """A type for words of which agents are told which there are; others are refused where they are looked up."""
-    return Annotated[str, Field(json_schema_extra={"enum": list(map(str, names))})]
+def _fields(asking: Asking, takes: Sequence[Modality]) -> dict[str, Any]:
+    """Fields of arguments that depend on the models: name -> type and default. Names are checked where they serve."""
+    hosts = asking.limits.fetch
+    form = "each a data URI (data:TYPE;base64,...)" + (f" or an https address at {', '.join(hosts)}" if hosts else "")
+    fields: dict[str, Any] = {}
+    for modality in takes:
+        says = f"Media that the text refers to, of the kind {modality.spec.word}; {form}."
+        fields[modality.spec.listed] = (list[str] | None, Field(None, description=says))
+    if len(asking.models) > 1:
+        says = f"Which model is asked; {asking.name} if none is named."
+        known = WithJsonSchema({"type": "string", "enum": list(asking.models)})
+        fields["model"] = (Annotated[str, known] | None, Field(None, description=says))
+    return fields
 
 
 def _shown(name: str, title: str, says: str, kind: type[Call]) -> types.Tool:
