@@ -25,9 +25,10 @@ from isthmus.serving.bodies import read_body
 from isthmus.serving.errors import ApiError, told
 from isthmus.serving.guard.origins import is_foreign
 from isthmus.serving.media import to_base64
-from isthmus.serving.routes.asking import Asking, Question
+from isthmus.serving.routes.asking import Asking
 from isthmus.serving.routes.completions import finish_reason
 from isthmus.serving.routes.mcp_tools import Tool, blocks, tools_of
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import read_object
 
 SMALL_BODY = 64 << 10

@@ -11,7 +11,8 @@ from pydantic import Field, WithJsonSchema, create_model
 
 from isthmus.model import Reply
 from isthmus.serving.media import media_type
-from isthmus.serving.routes.asking import Asking, Question
+from isthmus.serving.routes.asking import Asking
+from isthmus.serving.routes.questions import Question
 from isthmus.serving.schema import Body, ChatRequest, Message
 from isthmus.types import Media, Modality
 
@@ -61,13 +62,9 @@ class Tool:
                 content.append({"type": kind, kind: {"url": url}})
                 given.append(modality)
         modalities = [str(made) for made in self.makes] or getattr(asked, "modalities", None)
-        chat = ChatRequest(
-            model=getattr(asked, "model", None) or name,
-            messages=[Message(role="user", content=content)],
-            modalities=modalities,
-            seed=asked.seed,
-            max_tokens=asked.max_tokens,
-        )
+        own: dict[str, Any] = {"modalities": modalities, "seed": asked.seed, "max_tokens": asked.max_tokens}
+        turns = [Message(role="user", content=content)]
+        chat = ChatRequest(model=getattr(asked, "model", None) or name, messages=turns, **own)
         return Question(chat, names, takes=list(dict.fromkeys(given)), makes=self.makes)
 
 
@@ -84,8 +81,8 @@ def tools_of(asking: Asking) -> dict[str, Tool]:
     fields = _fields(asking, takes)
     says = "Media that the answer must hold, and the only ones that it may; the model decides if none are named."
     known = WithJsonSchema({"type": "array", "items": {"type": "string", "enum": ["text", *map(str, makes)]}})
-    modalities = (Annotated[list[str], known] | None, Field(None, description=says))
-    ask = create_model("AskCall", __base__=Call, **fields, modalities=modalities)
+    chosen: dict[str, Any] = {"modalities": (Annotated[list[str], known] | None, Field(None, description=says))}
+    ask = create_model("AskCall", __base__=Call, **fields, **chosen)
     make = create_model("MakeCall", __base__=Call, **fields)
     says = f"Asks a multimodal model, which takes {given} and answers in {made}."
     tools = [Tool(_shown("ask", "Ask the model", says, ask), ask, takes, [])]
