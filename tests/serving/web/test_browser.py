@@ -163,6 +163,8 @@ def test_a_person_talks_to_the_model(page: Page, asked: list[str], files: dict[s
     assert not serious(page)
     page.get_by_role("tab", name="Model").click()
     expect(page.locator(".isthmus-about dd").first).to_have_text("words")
+    page.get_by_role("tab", name="Results").click()
+    expect(page.get_by_text("Neither a matrix nor a gallery")).to_be_visible()
     own = page.url.split("/")[2]
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {own}, "nothing is from a network"
 

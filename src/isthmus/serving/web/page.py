@@ -18,6 +18,7 @@ from isthmus.serving.web.chatting import Chatting, Page, Updates
 from isthmus.serving.web.pictures import picture_makers, takes_any
 from isthmus.serving.web.settings import Settings, requirable
 
+NOTHING = "<p>Neither a matrix nor a gallery is beside this model's folder.</p>"
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
 
 
@@ -41,14 +42,13 @@ def build(pipeline: Pipeline, limits: ServingLimits, chatting: Chatting, loaded:
                 chooser = _talk(pipeline, limits, chatting, {name: each.model for name, each in loaded.items()})
             with gr.Tab("Model"):
                 facts = gr.HTML(abouts[first])
-            with gr.Tab("Results", visible=bool(measured[first])) as tab:
-                figures = gr.HTML(measured[first])
+            with gr.Tab("Results", visible=any(measured.values())):
+                figures = gr.HTML(measured[first] or NOTHING)
 
         def choose(name: str) -> dict[Any, Any]:
-            is_measured = gr.update(visible=bool(measured[name]))
-            return {head: f"<h1>{escape(name)}</h1>", facts: abouts[name], figures: measured[name], tab: is_measured}
+            return {head: f"<h1>{escape(name)}</h1>", facts: abouts[name], figures: measured[name] or NOTHING}
 
-        chooser.change(choose, chooser, [head, facts, figures, tab], show_progress="hidden", api_visibility="private")
+        chooser.change(choose, chooser, [head, facts, figures], show_progress="hidden", api_visibility="private")
 
         def leave(request: gr.Request) -> None:
             chatting.talks.leave(str(request.session_hash))

@@ -19,9 +19,7 @@ def takes_any(model: AnyToAny, media: Collection[str]) -> bool:
     return any(medium in model.inputs for medium in media)
 
 
-def picture_makers(
-    models: Collection[AnyToAny], box: gr.MultimodalTextbox
-) -> dict[gr.Accordion | gr.Tab, Collection[str]]:
+def picture_makers(models: Collection[AnyToAny], box: gr.MultimodalTextbox) -> dict[gr.Accordion, Collection[str]]:
     """The controls, drawn where it is called.
 
     Args:
@@ -32,20 +30,21 @@ def picture_makers(
         What is to be seen where the chosen model takes one of the media that stand behind it.
     """
     first, *_ = models
-    seen: dict[gr.Accordion | gr.Tab, Collection[str]] = {}
+    seen: dict[gr.Accordion, Collection[str]] = {}
     taken = [medium for medium in ("image", "video") if any(medium in model.inputs for model in models)]
     if not taken:
         return seen
 
-    def shown(part: type[Any], label: str, *media: str, **options: Any) -> Any:
-        made = part(label, visible=takes_any(first, media), **options)
+    # Not tabs: Gradio 6.31 doesn't hide one that it has once shown.
+    def shown(label: str, *media: str, is_open: bool = False) -> Any:
+        made = gr.Accordion(label, open=is_open, visible=takes_any(first, media))
         seen[made] = media
         return made
 
     events: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    with shown(gr.Accordion, "Draw, or use the camera", "image", "video", open=False), gr.Tabs():
+    with shown("Draw, or use the camera", "image", "video"):
         if "image" in taken:
-            with shown(gr.Tab, "Draw", "image"):
+            with shown("Draw", "image", is_open=True):
                 canvas = gr.ImageEditor(
                     label="Drawing",
                     type="numpy",
@@ -60,12 +59,12 @@ def picture_makers(
                 )
                 add = gr.Button("Add the drawing to the message", size="sm")
                 add.click(add_drawing, [canvas, box], box, **events)
-            with shown(gr.Tab, "Photograph", "image"):
+            with shown("Photograph", "image"):
                 camera = gr.Image(label="Camera", sources=["webcam"], type="filepath", elem_id="isthmus-camera")
                 add = gr.Button("Add the photograph to the message", size="sm")
                 add.click(add_file, [camera, box], box, **events)
         if "video" in taken:
-            with shown(gr.Tab, "Film", "video"):
+            with shown("Film", "video"):
                 film = gr.Video(label="Film", sources=["webcam"], elem_id="isthmus-film")
                 gr.Button("Add the film to the message", size="sm").click(add_file, [film, box], box, **events)
     return seen
