@@ -167,9 +167,12 @@ def test_a_server_that_stops_gives_films_up(serving: Any, opened: Pipeline, monk
     assert given_up.is_set()
 
 
-def test_who_may_see_a_job(serving: Any) -> None:
-    digests = [hashlib.sha256(key).digest() for key in (b"sesame", b"another")]
-    with serving(keys=Keys(digests)) as address, openai.OpenAI(base_url=f"{address}/v1", api_key="sesame") as client:
+def test_who_may_see_a_job_and_how_many_one_may_hold(serving: Any) -> None:
+    keys = Keys([hashlib.sha256(key).digest() for key in (b"sesame", b"another")])
+    with (
+        serving(keys=keys, limits=replace(LIMITS, videos=5)) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="sesame", max_retries=0) as client,
+    ):
         job = client.videos.create(prompt="a seven")
         other = client.with_options(api_key="another")
         assert not list(other.videos.list()) and [own.id for own in client.videos.list()] == [job.id]
@@ -178,6 +181,16 @@ def test_who_may_see_a_job(serving: Any) -> None:
                 refused(job.id)
         same = httpx.get(f"{address}/v1/videos/{job.id}", headers={"authorization": "bearer  sesame"})
         assert same.status_code == 200 and same.json()["id"] == job.id
+        for _ in range(3):
+            client.videos.create_and_poll(prompt="a seven", poll_interval_ms=50)
+        with pytest.raises(openai.RateLimitError, match="found 4 kept ones of yours and 1 free places, which are left"):
+            client.videos.create(prompt="a seven")
+        other.videos.create_and_poll(prompt="a seven", poll_interval_ms=50)
+        for each in (client, other):
+            with pytest.raises(openai.RateLimitError, match="found 5 kept ones, which is the most"):
+                each.videos.create(prompt="a seven")
+        client.videos.delete(job.id)
+        other.videos.delete(other.videos.create(prompt="a seven").id)
 
 
 def test_what_is_refused(films: openai.OpenAI) -> None:

@@ -2,5 +2,6 @@
 
 from isthmus.serving.engine.engine import Engine
 from isthmus.serving.engine.jobs import Busy, Event, Job, PartialImage
+from isthmus.serving.engine.waiting import has_its_share
 
-__all__ = ["Busy", "Engine", "Event", "Job", "PartialImage"]
+__all__ = ["Busy", "Engine", "Event", "Job", "PartialImage", "has_its_share"]

@@ -19,14 +19,11 @@ from isthmus.model import AnyToAny, Reply
 from isthmus.model.answering import reply_of
 from isthmus.serving.engine.jobs import Busy, Event, Job
 from isthmus.serving.engine.partial_images import PartialImages
-from isthmus.serving.engine.waiting import FairQueue
+from isthmus.serving.engine.waiting import FairQueue, has_its_share
 from isthmus.types import Media, Modality
 from isthmus.worded import is_worded
 
 log = logging.getLogger(__name__)
-
-SHARE = 4
-"""A client may hold at most so many times as many places as are free."""
 
 
 @dataclass(eq=False)
@@ -123,14 +120,14 @@ class Engine:
     def reserve(self, client: str) -> None:
         """Takes a place for a client's job that will be submitted, or given up by :meth:`release`.
 
-        Whoever holds :data:`SHARE` times as many places as are free gets no more, so that others find some.
+        Whoever has their share gets no more: :func:`~isthmus.serving.engine.waiting.has_its_share`.
 
         Raises:
             Busy: there is none for this client, or the engine isn't ready.
         """
         with self._change:
             taken = self._held.total()
-            if self._held[client] >= SHARE * (self.slots + self.queue - taken) or not self.is_ready:
+            if has_its_share(self._held[client], self.slots + self.queue - taken) or not self.is_ready:
                 raise Busy(min(60, max(1, round(self._typical * taken / self.slots))))
             self._held[client] += 1
 

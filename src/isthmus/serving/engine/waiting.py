@@ -1,4 +1,4 @@
-"""The queue of jobs that wait for a slot: their clients take turns, so that none waits for all jobs of another."""
+"""Fairness between clients: those whose jobs wait take turns, and none takes all places."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 from isthmus.serving.engine.jobs import Job
+
+SHARE = 4
+"""A client may hold at most so many times as many places as are free."""
+
+
+def has_its_share(held: int, free: int) -> bool:
+    """Whether a client who holds so many places gets none of those that are free, so that others find some."""
+    return held >= SHARE * free
 
 
 class FairQueue:

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from isthmus.serving.engine import Job
+from isthmus.serving.engine import Job, has_its_share
 from isthmus.serving.errors import ApiError, api_error
 from isthmus.serving.limits import ServingLimits
 
@@ -91,23 +92,29 @@ class VideoJobs:
     def __init__(self, limits: ServingLimits) -> None:
         self.most, self.kept = limits.videos, limits.video_seconds
         self._jobs: dict[str, VideoJob] = {}
-        self._begun = 0
+        self._begun: Counter[str] = Counter()
 
     @contextmanager
-    def room(self) -> Iterator[None]:
-        """Holds a place for a job that is added within the block.
+    def room(self, owner: str) -> Iterator[None]:
+        """Holds a place for an owner's job that is added within the block.
 
         Raises:
-            ApiError: it has as many as it keeps.
+            ApiError: it has as many as it keeps, or the owner's share of them.
         """
-        if len(self._jobs) + self._begun >= self.most:
-            found = f"videos: found {self.most} kept ones, which is the most. Fix: delete some, or try again later."
+        held = len(self.of(owner)) + self._begun[owner]
+        free = self.most - len(self._jobs) - self._begun.total()
+        if has_its_share(held, free):
+            found = f"found {self.most} kept ones, which is the most"
+            if free > 0:
+                found = f"found {held} kept ones of yours and {free} free places, which are left to others"
+            found = f"videos: {found}. Fix: delete some, or try again later."
             raise ApiError(429, found, code="busy", headers={"Retry-After": "60"})
-        self._begun += 1
+        self._begun[owner] += 1
         try:
             yield
         finally:
-            self._begun -= 1
+            self._begun[owner] -= 1
+            self._begun += Counter()  # forgets owners without any
 
     def add(self, job: VideoJob, making: Awaitable[Film]) -> None:
         """Keeps a job from now on, until some time after its film was made."""

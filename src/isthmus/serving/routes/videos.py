@@ -52,7 +52,7 @@ class Videos:
         Raises:
             ApiError: it can't be begun.
         """
-        with self.jobs.room():
+        with self.jobs.room(request.state.client):
             asked, run = await self.asking.begin(request, self._read)
             facts = {"model": run.model, "prompt": asked.prompt}
             job = VideoJob(request.state.client, facts, run.job)
