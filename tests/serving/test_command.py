@@ -33,7 +33,7 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("open sesame\n")
     program = "from isthmus.cli import main; main()"
     options = ["--model", bundle, "--port", "0", "--api_keys", tmp_path / "keys", "--device", "cpu", "--name", "mine"]
-    options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost", "--page", "false"]
+    options += ["--host", "0.0.0.0", "--hosts", "127.0.0.1, localhost", "--page", "false", "--decoders", "1"]
     command = [sys.executable, "-c", program, "serve", *options, "--num_inference_steps", "2"]
     own = os.environ | {"HTTP_PROXY": "", "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=own, start_new_session=True) as server:
@@ -50,17 +50,18 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
             with pytest.raises(HTTPError, match="421"):  # a page of another site, whose name leads here
                 urlopen(Request(f"{address}/v1/models", headers={"Host": f"evil.example.org:{found[1]}"}))
             client = openai.OpenAI(base_url=f"{address}/v1", api_key="open sesame", max_retries=0)
-            turns = [{"role": "user", "content": "draw"}]
-            options = {"model": "mine", "messages": turns, "max_tokens": 40, "modalities": ["text", "image"]}
+            small, large = asked_about(8), asked_about(4000)
+            options = {"model": "mine", "messages": small, "max_tokens": 100, "modalities": ["text", "image"]}
             stream = client.chat.completions.create(**options, temperature=1.0, stream=True)
             chunks = [next(stream)]
             with ThreadPoolExecutor() as threads:
-                decoding = threads.submit(asked_about, client, large_picture())
+                options |= {"messages": large, "modalities": ["text"]}
+                decoding = threads.submit(client.chat.completions.create, **options)
                 wait_for(lambda: any(tmp_path.glob(f"{PREFIX}*/*/1.png")), pause=0.002)
                 children = psutil.Process(server.pid).children(recursive=True)
                 os.killpg(server.pid, signal.SIGTERM)
                 chunks += stream
-                assert decoding.result() == "length"
+                assert decoding.result().choices[0].finish_reason
             assert chunks[-1].choices[0].finish_reason and any(hasattr(c.choices[0].delta, "images") for c in chunks)
             with pytest.raises(openai.APIConnectionError):
                 openai.OpenAI(base_url=f"{address}/v1", api_key="open sesame", max_retries=0).models.list()
@@ -73,19 +74,12 @@ def test_sigterm_finishes_what_runs(bundle: Path, tmp_path: Path) -> None:
             server.kill()
 
 
-def large_picture() -> str:
-    """A picture that takes a part of a second to decode, as a data URI."""
+def asked_about(size: int) -> list[Any]:
+    """A question about a square picture, which takes a part of a second to decode if it is large."""
     file = io.BytesIO()
-    Image.new("RGB", (4000, 4000)).save(file, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def asked_about(client: openai.OpenAI, picture: str) -> str:
-    """How the answer to a question about a picture ended."""
-    content: Any = [{"type": "image_url", "image_url": {"url": picture}}, {"type": "text", "text": "what is it"}]
-    turns: Any = [{"role": "user", "content": content}]
-    options: Any = {"model": "mine", "messages": turns, "max_tokens": 1, "modalities": ["text"]}
-    return str(client.chat.completions.create(**options).choices[0].finish_reason)
+    Image.new("RGB", (size, size)).save(file, "PNG", compress_level=1)
+    picture = {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}
+    return [{"role": "user", "content": [{"type": "image_url", "image_url": picture}]}]
 
 
 def lives(process: psutil.Process) -> bool:
