@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.hostile.media import Typed, largest, mutated
 
 CHAT = "/v1/chat/completions"
+MCP = "/mcp"
 FETCHED = ("127.0.0.1", "127.1", "0x7f.1", "0177.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1")
 """What the server may fetch from, as it is told: names that the resolver leads to addresses that it mustn't fetch."""
 ADDRESSES = (
@@ -44,6 +45,13 @@ PATHS = (
     ),
 )
 ROUTES = (CHAT, CHAT, "/v1/responses", "/v1/images/generations", "/v1/audio/speech", "/gradio_api/queue/join")
+CALL: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "ask", "arguments": {"text": "a", "max_tokens": 1, "seed": 3, "modalities": ["text"]}},
+}
+"""What agents send."""
 FORMS = tuple(
     b"POST %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\nContent-Length: 5\r\nConnection: close\r\n\r\n--b--" % (path, head)
     for path in (b"/v1/images/edits", b"/v1/videos")
@@ -141,9 +149,10 @@ class Cases:
 
     def malformed(self) -> Case:
         """A body that is no JSON, or has something else in some place."""
-        body = {"model": self.model, "max_tokens": 1, "temperature": 0.5, "modalities": ["text"], "stream": False}
-        body |= {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "seed": 3, "audio": {}}
-        broken = copy.deepcopy(body)
+        route = self._one((*ROUTES, MCP, MCP))
+        broken = copy.deepcopy(CALL if route == MCP else self._chat_of([{"type": "text", "text": "a"}]))
+        if route != MCP:
+            broken |= {"temperature": 0.5, "stream": False, "seed": 3, "audio": {}}
         holder, key = self._one(list(_places(broken)))
         holder[key] = self._one(JUNK)
         if "max_tokens" in broken and self.random.random() < 0.2:
@@ -154,7 +163,7 @@ class Cases:
                 text = mutated(text, self.random)
             case 1:
                 text = self._one((b"[" * 50_000, b'{"a":' * 50_000, b"\xff\xfe", b"", b"nul", b"1e999", b'"\\ud800"'))
-        return self._post("malformed JSON", text, self._one(ROUTES))
+        return self._post("malformed JSON", text, route)
 
     def addressed(self) -> Case:
         """An address that the server mustn't fetch."""
@@ -251,14 +260,17 @@ class Cases:
         return choices[self.random.integers(len(choices))]
 
     def _chat(self, kind: str, content: Any, says: str) -> Case:
-        messages = [{"role": "user", "content": content}]
-        body = {"model": self.model, "max_tokens": 1, "modalities": ["text"], "messages": messages}
-        case = self._post(kind, json.dumps(body).encode())
+        case = self._post(kind, json.dumps(self._chat_of(content)).encode())
         case.says = says
         return case
 
+    def _chat_of(self, content: Any) -> dict[str, Any]:
+        messages = [{"role": "user", "content": content}]
+        return {"model": self.model, "max_tokens": 1, "modalities": ["text"], "messages": messages}
+
     def _post(self, kind: str, body: bytes, path: str = CHAT, form: str = "application/json") -> Case:
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {form}\r\nContent-Length: {len(body)}\r\n"
+        head += "Accept: application/json, text/event-stream\r\n"
         return Case(kind, [head.encode() + b"Connection: close\r\n\r\n", body], says=repr(body[:80]))
 
 
