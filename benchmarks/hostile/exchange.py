@@ -72,11 +72,11 @@ def _rest(connection: socket.socket) -> bytes:
 
 
 def _is_error(data: bytes) -> bool:
-    """Whether an answer's body is an error of the API, or there's none (to HEAD)."""
+    """Whether an answer's body is an error of the API, or of JSON-RPC (for agents), or there's none (to HEAD)."""
     head, _, body = data.rpartition(b"HTTP/1.1 ")[2].partition(b"\r\n\r\n")
     if not body or b"text/html" in head.lower():
         return True
     try:
-        return set(json.loads(body)) == {"error"}
+        return set(json.loads(body)) in ({"error"}, {"jsonrpc", "id", "error"})
     except ValueError:
         return False
