@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import os
 import signal
@@ -190,6 +191,28 @@ def test_a_request_whose_decoder_is_killed_and_the_next(serving: Any, files: dic
         assert refused.status_code == 400 and refused.json()["error"]["code"] == "decoder_time", refused.text
         assert "media that decode slowly" in refused.json()["error"]["message"]
         wait_for(lambda: ask().status_code == 200)
+
+
+def test_a_refused_request_is_forgotten_at_once(address: str, files: dict[str, Path]) -> None:
+    """Its body and media would stay until Python's collector looks: for long, since they are few objects."""
+    urls = [
+        f"data:image/png;base64,{base64.b64encode(data).decode()}" for data in (files["image"].read_bytes(), b"no PNG")
+    ]
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    body = {"model": "tiny", "messages": [{"role": "user", "content": parts}]}
+
+    def errors() -> list[Exception]:
+        return [each for each in gc.get_objects() if isinstance(each, ApiError) and "content[1]" in each.message]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert not errors()
+        refused = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+        assert refused.status_code == 400 and "content[1]" in refused.json()["error"]["message"], refused.text
+        wait_for(lambda: not errors())
+    finally:
+        gc.enable()
 
 
 def workers() -> set[psutil.Process]:

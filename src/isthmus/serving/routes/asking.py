@@ -164,6 +164,8 @@ class Asking:
             future.cancel()
             if leaving is not None:
                 leaving.cancel()
+            # An error knows this frame, which mustn't know the error: media and body would stay in memory with both.
+            del future, made, waits
 
     @contextmanager
     def place(self, request: Request) -> Iterator[None]:
@@ -228,6 +230,7 @@ class Asking:
             run.job.cancel()
             reading.cancel()
             leaving.cancel()
+            del reading  # see _read
 
     def counted(self, run: Run, reply: Reply) -> tuple[int, int]:
         """How many tokens were given and answered; metrics count them."""
