@@ -100,6 +100,11 @@ class Case:
         """Whether it goes to what a page uses, whose errors Gradio words."""
         return any(path in self.pieces[0][:40] for path in (b"/gradio_api/", b" /assets/", b" /static/"))
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it goes to the tools of agents, whose errors are JSON-RPC's as soon as the protocol reads them."""
+        return self.pieces[0].startswith(f"POST {MCP} ".encode())
+
 
 class Cases:
     """Makes cases; the seed fixes which.

@@ -58,7 +58,7 @@ def exchanged(port: int, case: Case) -> Outcome:
     fault = "" if is_closed else "it hangs"
     if any(status >= 500 for status in statuses):
         fault = "a 5xx"
-    elif len(statuses) == 1 and statuses[0] >= 400 and not case.is_page and not _is_error(data):
+    elif len(statuses) == 1 and statuses[0] >= 400 and not case.is_page and not _is_error(data, case.is_call):
         fault = "another form than that of errors"
     return Outcome(case, statuses, fault, time.monotonic() - begun)
 
@@ -71,12 +71,13 @@ def _rest(connection: socket.socket) -> bytes:
         return b""
 
 
-def _is_error(data: bytes) -> bool:
-    """Whether an answer's body is an error of the API, or of JSON-RPC (for agents), or there's none (to HEAD)."""
+def _is_error(data: bytes, is_call: bool) -> bool:
+    """Whether an answer's body is an error of the API, or of JSON-RPC to an agent's call, or there's none (to HEAD)."""
     head, _, body = data.rpartition(b"HTTP/1.1 ")[2].partition(b"\r\n\r\n")
     if not body or b"text/html" in head.lower():
         return True
     try:
-        return set(json.loads(body)) in ({"error"}, {"jsonrpc", "id", "error"})
+        found = set(json.loads(body))
     except ValueError:
         return False
+    return found == {"error"} or (is_call and found == {"jsonrpc", "id", "error"})
