@@ -8,12 +8,14 @@
   }
   const clouds = new WeakMap();
   const visible = new Set();
+  let turning = false;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const watcher = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       if (isIntersecting) visible.add(target);
       else visible.delete(target); // also when it leaves the page
     }
+    if (!turning) rotate();
   });
 
   // Six bytes a point: x, y, z in [-1, 1] as 0..255, then red, green, blue.
@@ -77,17 +79,16 @@
   }
 
   function rotate() {
-    for (const canvas of visible) {
-      const cloud = clouds.get(canvas);
-      if (cloud.held || still.matches) continue;
-      cloud.across += 0.01;
-      draw(canvas, cloud);
+    const free = still.matches ? [] : [...visible].filter((canvas) => !clouds.get(canvas).held);
+    for (const canvas of free) {
+      clouds.get(canvas).across += 0.01;
+      draw(canvas, clouds.get(canvas));
     }
-    requestAnimationFrame(rotate);
+    turning = free.length > 0; // a page on which nothing turns rests
+    if (turning) requestAnimationFrame(rotate);
   }
 
   window.isthmusClouds = look;
   look();
   new MutationObserver(look).observe(document, { childList: true, subtree: true });
-  requestAnimationFrame(rotate);
 })();

@@ -38,7 +38,11 @@ class Noising(ABC):
         """Latents and noise (B, ...) float32 at levels (B,) -> the denoiser's input, its timesteps (B,), its target."""
 
     def clean(self, scheduler: Any, prediction: Tensor, timestep: float, latents: Tensor) -> Tensor:
-        """(B, ...) float32: the clean latents that a prediction for a sampler's latents at a timestep implies."""
+        """(B, ...) float32: the clean latents that a prediction for a sampler's latents at a timestep implies.
+
+        Raises:
+            NotImplementedError: it belongs to no generator whose media are looked at before they are done.
+        """
         raise NotImplementedError
 
 
