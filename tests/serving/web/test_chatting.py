@@ -101,8 +101,9 @@ def test_answers_that_are_forgotten_leave_no_file(chatting: Chatting, files: dic
         async for _ in chatting.again(page(), 0, DRAWN):
             pass
 
-    for _ in range(2):
+    for seed in (6, 7):
         asyncio.run(again())
+        assert talk.turns[0].options["seed"] == seed, "each time another answer, though the settings say 5"
         assert len(list(talk.folder.iterdir())) == 2, "the question's, and the last answer's"
     assert talk.size >= talk.turns[0].said + sum(path.stat().st_size for path in talk.folder.iterdir())
 

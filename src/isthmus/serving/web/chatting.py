@@ -20,7 +20,7 @@ from isthmus.serving.web.asking import told
 from isthmus.serving.web.attaching import attach
 from isthmus.serving.web.examples import Example
 from isthmus.serving.web.settings import Settings
-from isthmus.serving.web.talks import Shown, Talk, Talks, Turn
+from isthmus.serving.web.talks import SEEDS, Shown, Talk, Talks, Turn
 
 Page = tuple[str, Request]
 """The name of an open page, by which its conversation is known, and what it asks now."""
@@ -83,8 +83,11 @@ class Chatting:
         if self._is_busy(talk) or not 0 <= index < len(talk.turns):
             return
         options, turn = Settings.options(*settings), talk.turns[index]
-        if turn.message is not None and options == turn.options:
-            options["seed"] = (turn.options["seed"] + 1) % 2**31
+        if not turn.was_asked_with(options):
+            turn.repeats = 0
+        elif turn.message is not None:
+            turn.repeats += 1
+        options["seed"] = (options["seed"] + turn.repeats) % SEEDS
         with talk.busy():
             del talk.turns[index + 1 :]
             async with aclosing(self._answer(page[1], talk, options)) as drawn:
@@ -102,7 +105,7 @@ class Chatting:
             yield self._drawn(talk, "")
             return
         with talk.busy():
-            talk.turns[index].text = text.strip()
+            talk.turns[index].text, talk.turns[index].repeats = text.strip(), 0
             del talk.turns[index + 1 :]
             async with aclosing(self._answer(page[1], talk, Settings.options(*settings))) as drawn:
                 async for updates in drawn:

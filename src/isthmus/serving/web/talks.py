@@ -19,6 +19,8 @@ from isthmus.serving.guard.uploads import Uploads
 
 MOST, MOST_BYTES = 256, 1 << 30
 """Conversations that are kept at once, and their bytes; the one that was unused for longest makes room."""
+SEEDS = 2**31
+"""From which a request chooses; after the last comes the first."""
 AWAY = 600.0
 """Seconds after which the conversation of a page that was closed is forgotten."""
 
@@ -69,6 +71,7 @@ class Turn:
         pieces: the answer as the page shows it, in order.
         note: a line below the answer.
         options: with which it was asked.
+        repeats: how often it was answered anew with the same settings, each time with the next seed.
     """
 
     text: str
@@ -79,6 +82,14 @@ class Turn:
     pieces: list[str | Shown] = field(default_factory=list)
     note: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
+    repeats: int = 0
+
+    def was_asked_with(self, settings: Mapping[str, Any]) -> bool:
+        """Whether these settings, whose seed isn't moved on by repeats, are those of its answer."""
+        return bool(self.options) and settings == {
+            **self.options,
+            "seed": (self.options["seed"] - self.repeats) % SEEDS,
+        }
 
     def forget(self) -> None:
         """Drops the answer."""
