@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import threading
@@ -21,7 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from isthmus.inference.pipeline import Pipeline
 from isthmus.serving.engine import Engine
 from isthmus.serving.errors import ApiError, api_error
-from isthmus.serving.guard.allocator import LARGE, give_back
 from isthmus.serving.guard.headers import guarded
 from isthmus.serving.keys import Keys
 from isthmus.serving.limits import ServingLimits
@@ -181,21 +179,14 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status, moved = time.monotonic(), 0, 0
+        begun, status = time.monotonic(), 0
         request = Request(scope)
         address = scope["client"][0] if scope.get("client") else ""
         scope.setdefault("state", {})["client"] = self.keys.client(request.headers.get("authorization"), address)
         route = label_of(scope["path"])
 
-        async def receiving() -> Message:
-            nonlocal moved
-            message = await receive()
-            moved += len(message.get("body", b""))
-            return message
-
         async def sending(message: Message) -> None:
-            nonlocal status, moved
-            moved += len(message.get("body", b""))
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": guarded(message["headers"])}
@@ -204,10 +195,8 @@ class Door:
         try:
             refusal = self._refusal(request)
             app = self.app if refusal is None else JSONResponse(refusal.body, refusal.status, refusal.headers)
-            await app(scope, receiving, sending)
+            await app(scope, receive, sending)
         finally:
-            if moved >= LARGE:
-                asyncio.get_running_loop().run_in_executor(None, give_back)
             seconds = time.monotonic() - begun
             self.metrics.requests.labels(route, str(status or GONE)).inc()
             self.metrics.seconds.labels(route).observe(seconds)
