@@ -28,6 +28,7 @@ from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
 from isthmus.training import GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
+from isthmus.training.stage import OptimizerCallable
 
 NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
 STEPS = {"encoder_alignment": 5, "decoder_alignment": 4, "instruction_tuning": 6}
@@ -133,6 +134,7 @@ def fit(
     dtypes: Mapping[str, str] | None = None,
     validates: bool = False,
     ema: float | None = None,
+    optimizer: OptimizerCallable | None = None,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -143,6 +145,8 @@ def fit(
     known = stages(denoising)
     for name in known:
         known[name] = replace(known[name], micro_batches=micro_batches, ema=ema)
+        if optimizer is not None:
+            known[name] = replace(known[name], optimizer=optimizer)
     switch = StageSwitch(
         known, NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from runs import Diary, data, fit, stages
 from isthmus.model import AnyToAny, Reply
 from isthmus.pocket.cells import MatrixCells
 from isthmus.training import TrainingModule
+from isthmus.training.stage import default_optimizer
 from isthmus.types import IGNORED, Modality
 
 STAGES = ["encoder_alignment", "decoder_alignment", "instruction_tuning", "preference_tuning", "reward_tuning"]
@@ -148,3 +150,26 @@ def test_denoising_through_float16_is_refused_without_a_loss_scaler(experts: dic
         fit(experts, tmp_path, ["instruction_tuning"], saves=False, dtypes={"generators": "float16"})
     with pytest.raises(ValueError, match=r"'preference_tuning': .*float16.*dtype: bfloat16"):
         fit(experts, tmp_path, ["preference_tuning"], saves=False, dtypes={"generators": "float16"})
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_of_a_fused_optimizer_are_clipped_like_others(
+    experts: dict[str, Path], tmp_path: Path, algorithm: str
+) -> None:
+    """Lightning's own clipping refuses a fused optimizer under bf16-mixed, which scales no loss."""
+    losses = []
+    for fused in (False, True):
+        optimizer = partial(torch.optim.SGD, lr=5.0, fused=fused)  # its steps are as long as the gradients
+        named = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm, "precision": "bf16-mixed"}
+        _, diary = fit(experts, tmp_path, ["encoder_alignment"], saves=False, optimizer=optimizer, **named)
+        losses.append(diary.losses)
+    free = fit(experts, tmp_path, ["encoder_alignment"], saves=False, optimizer=optimizer, precision="bf16-mixed")[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert free.losses != pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_stages_own_optimizer_is_clipped_in_mixed_precision(experts: dict[str, Path], tmp_path: Path) -> None:
+    _, diary = fit(
+        experts, tmp_path, ["encoder_alignment"], saves=False, optimizer=default_optimizer, precision="bf16-mixed"
+    )
+    assert all(np.isfinite(diary.losses))

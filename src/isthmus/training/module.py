@@ -8,8 +8,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as distributed
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from isthmus.cache.frozen import FrozenCache
 from isthmus.data.batching.collate import Collator
@@ -115,6 +118,24 @@ class TrainingModule(pl.LightningModule):
             return optimizer
         scheduler = stage.scheduler(self.length)(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips gradients as the Trainer says, those of a fused optimizer too where no loss scaler is at work.
+
+        Lightning refuses a fused optimizer under any mixed precision, because with a scaler the optimizer itself
+        divides the gradients by the loss's scale, which is later than the clipping. bf16-mixed has no scaler.
+        """
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def collator(self, split: str) -> Collator:
         """What makes the stage's batches. Test batches are prompts, in the LLM's context."""

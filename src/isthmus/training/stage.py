@@ -22,7 +22,7 @@ OptimizerCallable = Callable[[Iterable], Optimizer]  # type: ignore[type-arg] # 
 
 def default_optimizer(parameters: Iterable[Any]) -> Optimizer:
     """AdamW at the learning rate and weight decay of NExT-GPT's first two stages (arXiv 2309.05519, table 7)."""
-    return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3, fused=True)
+    return torch.optim.AdamW(parameters, lr=4e-4, weight_decay=1e-3)
 
 
 @takes_present_names
