@@ -1,0 +1,1 @@
+"""Measurements over stored answers; each is a class that a config names."""
