@@ -24,7 +24,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart talk talk-train test test-fast test-timm test-gpu lint format benchmarks pocket clean
+.PHONY: help setup quickstart talk talk-train test test-fast test-timm test-gpu lint docs docs-serve format benchmarks pocket clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -71,13 +71,20 @@ test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `l
 test-gpu: $(VENV_TIMM)/.installed  ## compare every stage and an answer on a GPU with the CPU, in .venv-timm; prints a table
 	TRITON_INTERPRET=0 $(VENV_TIMM)/bin/python -m pytest -s -rs tests/gpu
 
-lint: $(VENV)/.installed-dev  ## ruff, mypy --strict, shellcheck, and the files for containers
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict, shellcheck, the files for containers, and the docs' site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck .ci/run configs/engines/*.sh
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml compose.cuda.yaml
+	$(BIN)/python docs/site/build.py
+
+docs: $(VENV)/.installed-docs  ## build the documentation's site into build/site; any warning fails
+	$(BIN)/python docs/site/build.py
+
+docs-serve: $(VENV)/.installed-docs  ## show the site on http://localhost:8000
+	$(BIN)/python docs/site/build.py serve
 
 format: $(VENV)/.installed-dev  ## sort imports and format
 	$(BIN)/ruff check --fix .
@@ -114,6 +121,10 @@ $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

@@ -29,6 +29,7 @@ LOADED_FOR_US = {
     "jsonargparse": "LightningCLI is built on it",
     "ipykernel": "nbclient starts it",
     "nbclient": "executes the notebooks",
+    "nbconvert": "makes pages of the notebooks",
     "nbformat": "reads the notebooks",
     "matplotlib": "the notebooks draw with it",
     "build": "a test makes the distributions with it",
