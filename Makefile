@@ -65,7 +65,7 @@ test-fast: $(VENV)/.installed-test  ## run the tests that take seconds
 
 test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `liger`, in .venv-timm (5 GB)
 	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" \
-	  tests/backbones/test_cross_entropies.py tests/encoders tests/test_sweep.py
+	  tests/backbones/test_cross_entropies.py tests/encoders tests/evaluation/metrics tests/test_sweep.py
 
 # 4-bit layers are tried where bitsandbytes is installed. Kernels are compiled, not interpreted as other tests have it.
 test-gpu: $(VENV_TIMM)/.installed  ## compare every stage and an answer on a GPU with the CPU, in .venv-timm; prints a table
@@ -116,7 +116,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 	@echo "Setting up $(VENV_TIMM): torch with its GPU libraries, a few minutes on the first run"
 	$(PYTHON) -m venv $(VENV_TIMM)
-	$(VENV_TIMM)/bin/python -m pip install --quiet --no-compile -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger]'
+	$(VENV_TIMM)/bin/python -m pip install --quiet --no-compile -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger,fidelity]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -148,16 +148,18 @@ def test_every_bound_explains_itself() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lines = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")].splitlines()
     stated = [line for line in lines if line.startswith('    "')]
-    declared = {canonicalize_name(name) for name in requirements("dev", "timm", "liger", "loggers", "pocket")}
+    declared = {
+        canonicalize_name(name) for name in requirements("dev", "timm", "liger", "fidelity", "loggers", "pocket")
+    }
     explained = {canonicalize_name(Requirement(line.split('"')[1]).name) for line in stated if "  # " in line}
     assert explained - {"isthmus"} == declared
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = requirements("timm", "liger", "heic", "las", "datasets", "loggers", "serve")
+    declared = requirements("timm", "liger", "fidelity", "heic", "las", "datasets", "loggers", "serve")
     undeclared = {name: where for name, where in third_party("src").items() if name not in declared}
     assert not undeclared, f"src imports what pyproject.toml doesn't require: {undeclared}"
-    declared = requirements("test", "timm", "liger")
+    declared = requirements("test", "timm", "liger", "fidelity")
     undeclared = {name: where for name, where in third_party("tests").items() if name not in declared}
     assert not undeclared, f"tests import what the test extra doesn't require: {undeclared}"
 
@@ -205,15 +207,17 @@ def test_make_test_timm_keeps_to_an_environment_of_its_own(tmp_path: Path) -> No
         ["make", "--dry-run", "test-timm"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     (torch,) = constraints()["torch"].specifier
-    wanted = f"-c constraints.txt -c constraints-timm.txt 'torch==={torch.version}' -e '.[test,timm,liger]'"
+    wanted = f"-c constraints.txt -c constraints-timm.txt 'torch==={torch.version}' -e '.[test,timm,liger,fidelity]'"
     order = ["-m venv .venv-timm", wanted, '.venv-timm/bin/python -m pytest -m "timm or liger"']
     positions = [ran.stdout.find(step) for step in order]
     assert -1 not in positions and positions == sorted(positions), ran.stdout
     assert ".venv/" not in ran.stdout and "index-url" not in ran.stdout
     pins = (ROOT / "constraints-timm.txt").read_text(encoding="utf-8").splitlines()
     named = {Requirement(pin).name: Requirement(pin) for pin in pins if not pin.startswith("#")}
-    assert set(named) == {"timm", "torchvision", "liger-kernel"} and not set(named) & set(constraints())
-    for extra, name in (("timm", "timm"), ("liger", "liger-kernel")):
+    assert set(named) == {"timm", "torchvision", "liger-kernel", "torch-fidelity"} and not set(named) & set(
+        constraints()
+    )
+    for extra, name in (("timm", "timm"), ("liger", "liger-kernel"), ("fidelity", "torch-fidelity")):
         (pinned,) = named[name].specifier
         assert requirements(extra)[name].specifier.contains(pinned.version)
 

@@ -1,0 +1,114 @@
+"""What a classifier says of media: the inception score of a set, and how far each answer's classes are off."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval
+from isthmus.evaluation.metrics.base import Figure
+from isthmus.evaluation.metrics.distances.base import Distance, Features, class_logits, require
+from isthmus.evaluation.metrics.distances.frechet import Given
+
+Array = np.ndarray[Any, Any]
+
+
+class InceptionScore(Distance):
+    """``exp(E KL(p(class | medium) || p(class)))``, the mean over splits of the made media; by torchmetrics.
+
+    High where each medium is clearly of one class and all classes occur. It never sees the reference. The interval is
+    that of a mean of as many values as there are splits (Student's t).
+    Source: Salimans et al., arXiv 1606.03498.
+
+    Args:
+        name: of the figure.
+        splits: how many parts the media are cut into. The score can't exceed the number of media in a part.
+        seed: of their order.
+
+    Raises:
+        ValueError: no splits.
+    """
+
+    def __init__(self, name: str = "is", splits: int = 10, seed: int = 0) -> None:
+        if splits < 1:
+            raise ValueError(f"{name}: splits: found {splits}; expected at least 1. Fix: raise it.")
+        self.name = name
+        self.splits = splits
+        self.seed = seed
+
+    def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
+        require(len(made), self.splits, self.splits, self.name)
+        value, deviation = inception_score(class_logits(made, self.name), self.splits, self.seed)
+        interval = None
+        if self.splits > 1:
+            from scipy.stats import t
+
+            reach = float(t.ppf((1 + CONFIDENCE) / 2, self.splits - 1)) * deviation / self.splits**0.5
+            interval = value - reach, value + reach
+        own = {"splits": self.splits, "seed": self.seed, "torchmetrics": version("torchmetrics")}
+        return {self.name: Figure(value, len(made), "higher", interval, protocol=own)}
+
+
+def inception_score(logits: Array, splits: int, seed: int) -> tuple[float, float]:
+    """The mean and standard deviation over splits of logits (n, k)."""
+    from torchmetrics.image.inception import InceptionScore as Score
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.filterwarnings("ignore", "Metric `InceptionScore` will save all extracted features in buffer")
+        metric = Score(feature=Given(logits.shape[1]), splits=splits, sync_on_compute=False)  # each process has all
+        metric.update(torch.from_numpy(logits))
+        torch.manual_seed(seed)
+        warnings.filterwarnings("ignore", "std\\(\\): degrees of freedom")  # of a single split
+        mean, deviation = metric.compute()
+    return float(mean), float(deviation)
+
+
+class ClassDivergence(Distance):
+    """``KL(p(class | reference) || p(class | answer))`` of each answer and its own reference, and their mean.
+
+    As for text to audio (Kreuk et al., arXiv 2209.15352), with the softmax over classes. Answers without a medium or
+    without a reference aren't counted here; ``made`` counts them.
+
+    Args:
+        name: of the figure.
+    """
+
+    def __init__(self, name: str = "kl") -> None:
+        self.name = name
+
+    def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
+        from scipy.special import log_softmax
+
+        ours, theirs = (log_softmax(class_logits(side, self.name), axis=1) for side in (made, real))
+        found: dict[str, list[float]] = {}
+        for owner, first, second in pairs(made, real):
+            divergence = float((np.exp(theirs[second]) * (theirs[second] - ours[first])).sum())
+            found.setdefault(owner, []).append(divergence)
+        if not found:
+            raise ValueError(
+                f"{self.name}: found no answer whose own conversation has a reference medium; expected some. Fix: test "
+                "on conversations with expected media and leave `reference` out, or leave this distance out."
+            )
+        scores = {owner: float(np.mean(values)) for owner, values in found.items()}
+        values = list(scores.values())
+        own = {"divergence": "KL(reference || answer), softmax"}
+        interval = bootstrap_interval(values)
+        return {self.name: Figure(float(np.mean(values)), len(values), "lower", interval, scores, own)}
+
+
+def pairs(made: Features, real: Features) -> list[tuple[str, int, int]]:
+    """A conversation's first made medium with its first real one, the second with the second; (owner, row, row)."""
+    own: dict[str, list[int]] = {}
+    for row, owner in enumerate(real.owners):
+        own.setdefault(owner, []).append(row)
+    found, seen = [], dict.fromkeys(own, 0)
+    for row, owner in enumerate(made.owners):
+        if owner in own and seen[owner] < len(own[owner]):
+            found.append((owner, row, own[owner][seen[owner]]))
+            seen[owner] += 1
+    return found

@@ -1,0 +1,76 @@
+"""The Frechet distance of two Gaussians fitted to features: FID, FVD, FAD, as the extractor has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.evaluation.metrics.base import Figure
+from isthmus.evaluation.metrics.distances.base import Distance, Features, require
+from isthmus.evaluation.metrics.distances.halves import halves_interval
+
+Array = np.ndarray[Any, Any]
+
+
+class Given(torch.nn.Module):
+    """Stands where torchmetrics has its network: what comes in are features already.
+
+    Args:
+        width: of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+class Frechet(Distance):
+    """``|m - m'|² + tr(C + C' - 2 (C C')^½)`` of means and covariances, by torchmetrics, in float64.
+
+    It falls with the number of media, which is a part of the figure, and needs more of them than features are wide to
+    be near its limit.
+    Source: Heusel et al., arXiv 1706.08500.
+
+    Args:
+        name: of the figure: ``fid`` where the extractor is Inception, ``fvd``, ``fad``, ``fd_dinov2``.
+        draws: of halves behind the interval; 0: no interval. Each takes as long as the figure.
+        seed: of the draws.
+    """
+
+    def __init__(self, name: str = "frechet", draws: int = 0, seed: int = 0) -> None:
+        self.name = name
+        self.draws = draws
+        self.seed = seed
+
+    def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
+        require(len(made), len(real), 2, self.name)
+        value = frechet_distance(made.values, real.values)
+        interval = halves_interval(
+            value,
+            lambda ours, theirs: frechet_distance(made.values[ours], real.values[theirs]),
+            len(made),
+            len(real),
+            self.draws,
+            self.seed,
+        )
+        own = {"distance": "Frechet", "draws": self.draws, "seed": self.seed, "torchmetrics": version("torchmetrics")}
+        return {self.name: Figure(value, len(made), "lower", interval, protocol=own)}
+
+
+def frechet_distance(made: Array, real: Array) -> float:
+    """The distance of features (n, d) from features (m, d), float64."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    # Each process has all features already: summed over processes, they would count several times.
+    metric = FrechetInceptionDistance(feature=Given(real.shape[1]), sync_on_compute=False).set_dtype(torch.float64)
+    metric.update(torch.from_numpy(np.ascontiguousarray(real)), real=True)
+    metric.update(torch.from_numpy(np.ascontiguousarray(made)), real=False)
+    return float(metric.compute())

@@ -1,0 +1,53 @@
+"""What an extractor is: a frozen network whose features of media are compared, and all that decides over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from isthmus.request import Request
+from isthmus.types import Media, Modality
+
+Array = np.ndarray[Any, Any]
+
+
+class Extractor(Protocol):
+    """Media -> a row of features each.
+
+    Attributes:
+        modalities: those that it reads.
+        chunk: how many media it gets at once. Values may differ in their last bits with it, so it is always the same.
+    """
+
+    modalities: tuple[Modality, ...]
+    chunk: int
+
+    def request(self, modality: Modality) -> Request | None:
+        """The part of a medium that is looked at; None: all of it. It never asks a reader to shrink a picture."""
+        ...
+
+    def extract(self, media: Sequence[Media]) -> tuple[Array, Array | None]:
+        """Media of one modality, n -> features (n, d) and, from a network with a classifier, logits (n, k).
+
+        Raises:
+            ValueError: a medium can't be read; the message names its source.
+        """
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides over features: class, hash of weights, layer, resize and antialias, frames or rate."""
+        ...
+
+
+def measuring_device() -> torch.device:
+    """Where extractors run: this process's GPU, where there is one."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def as_array(values: torch.Tensor) -> Array:
+    """(n, ...) -> (n, d) float32 in memory."""
+    found: Array = values.detach().flatten(1).float().cpu().numpy()
+    return found
