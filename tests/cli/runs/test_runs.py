@@ -127,7 +127,7 @@ def test_configs_and_figures_are_compared(folder: Path, capsys: pytest.CaptureFi
         "  training.stages.one.steps: 1500 -> 900",
     ]
     (row,) = [line for line in said if "cells.text->text.digit" in line]
-    assert row.split() == ["cells.text->text.digit", "0.9", "0.7", "-0.2", "intervals", "apart"]
+    assert row.split() == ["cells.text->text.digit", "0.9", "0.7", "-0.2", "intervals", "apart:", "worse"]
     assert "  2 figures are equal" in said and f"only in {other}: captions.json" in said
     assert not any("protocol" in line for line in said)
 
@@ -147,24 +147,38 @@ def test_settings_of_an_earlier_version_are_compared_under_todays_names(
     [
         (
             matrix(0.9, sampling={"temperature": 1}),
-            ["measured by different protocols: these figures can't be compared", "sampling.temperature: 0 -> 1"],
+            ["were measured by different protocols, and can't be compared", "sampling.temperature: 0 -> 1", "--anyhow"],
         ),
         (
             matrix(0.9, n=40),
-            ["measured by different protocols", "cells.text->text.n: 200 -> 40", "doesn't say how it was measured"],
+            ["3 of 3 figures were measured by different protocols", "n: 200 -> 40", "cells.text->text.digit"],
         ),
-        (matrix(0.9), ["other.json doesn't say how it was measured: it may be by another protocol"]),
     ],
 )
-def test_figures_of_different_protocols_are_said_to_be(
+def test_figures_of_different_protocols_are_refused(
     other: dict[str, Any], expected: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "other.json"
     file.write_text(json.dumps(other))
-    said = told(capsys, "compare", str(folder / "finished/matrix.json"), str(file))
+    files = (str(folder / "finished/matrix.json"), str(file))
+    said = refused(capsys, "compare", *files)
     assert all(words in said for words in expected), said
-    found = json.loads(told(capsys, "compare", str(folder / "finished/matrix.json"), str(file), "--json"))
-    assert found["figures"]["figures"]["protocol"] or found["figures"]["figures"]["without_protocol"] == [str(file)]
+    said = told(capsys, "compare", *files, "--anyhow")
+    assert "measured by different protocols (marked !)" in said and expected[1] in said
+    found = json.loads(told(capsys, "compare", *files, "--anyhow", "--json"))["figures"]["figures"]
+    assert all(own["protocol"] and own["test"] is None and own["verdict"] == "" for own in found["figures"].values())
+    assert told(capsys, "compare", *files, "--figures", "text_only.*") == "\nfigures\n"
+
+
+def test_a_file_without_a_protocol_is_said_to_have_none(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(matrix(0.9)))
+    files = (str(folder / "finished/matrix.json"), str(file))
+    assert f"{file} doesn't say how it was measured: it may be by another protocol" in told(capsys, "compare", *files)
+    found = json.loads(told(capsys, "compare", *files, "--json"))
+    assert found["figures"]["figures"]["without_protocol"] == [str(file)]
 
 
 def test_every_kind_of_result_file_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +205,7 @@ def test_every_kind_of_result_file_has_a_line(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "better.json").write_text(json.dumps(talk))
     said = told(capsys, "compare", str(tmp_path / "run/talk.json"), str(tmp_path / "better.json"))
     (row,) = [line.split() for line in said.splitlines() if "natural.all.intent.share" in line]
-    assert row == ["natural.all.intent.share", "0.5", "0.95", "+0.45", "intervals", "apart"]
+    assert row == ["natural.all.intent.share", "0.5", "0.95", "+0.45", "intervals", "apart:", "better"]
 
 
 def test_a_figure_without_an_interval_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
