@@ -56,14 +56,16 @@ def test_scales() -> None:
 
 def test_sets_are_a_plain_recomputation(answers: list[Answered]) -> None:
     found = CloudDistances().measure(answers, ONE)
-    assert list(found) == [f"points/{n}" for n in ("chamfer", "f_score", "mmd", "coverage", "nearest_accuracy")]
+    assert list(found) == [
+        f"points/{n}" for n in ("chamfer", "f_score", "mmd_cd", "coverage_cd", "nearest_accuracy_cd")
+    ]
     clouds = [places(number) for number in (*range(6), *range(50, 56))]
     apart = np.array([[plain_chamfer(first, second) for second in clouds] for first in clouds])
     np.fill_diagonal(apart, np.inf)
-    assert found["points/mmd"].value == pytest.approx(apart[:6, 6:].min(0).mean())
-    assert found["points/coverage"].value == len(set(apart[:6, 6:].argmin(1))) / 6
+    assert found["points/mmd_cd"].value == pytest.approx(apart[:6, 6:].min(0).mean())
+    assert found["points/coverage_cd"].value == len(set(apart[:6, 6:].argmin(1))) / 6
     is_made = np.arange(12) < 6
-    assert found["points/nearest_accuracy"].value == (is_made[apart.argmin(1)] == is_made).mean()
+    assert found["points/nearest_accuracy_cd"].value == (is_made[apart.argmin(1)] == is_made).mean()
     scores = found["points/chamfer"].scores
     assert scores == pytest.approx({f"set/{number}": apart[number, 6 + number] for number in range(6)})
     assert found["points/chamfer"].value == pytest.approx(np.mean([apart[n, 6 + n] for n in range(6)]))
@@ -73,15 +75,15 @@ def test_what_was_made_apart_from_what_is_real(answers: list[Answered]) -> None:
     """Small clouds against large ones, as they are: their nearest others are of their own side."""
     far = Shown([cloud(70 + number, scale=30.0) for number in range(6)])
     found = CloudDistances(far, scale="as_is").measure(answers, ONE)
-    assert found["points/nearest_accuracy"].value == 1.0
+    assert found["points/nearest_accuracy_cd"].value == 1.0
     same = CloudDistances(Shown([cloud(number) for number in range(6)])).measure(answers, ONE)
-    assert same["points/mmd"].value == pytest.approx(0.0, abs=1e-12) and same["points/coverage"].value == 1.0
-    assert same["points/mmd"].protocol["reference"] == "shown"
+    assert same["points/mmd_cd"].value == pytest.approx(0.0, abs=1e-12) and same["points/coverage_cd"].value == 1.0
+    assert same["points/mmd_cd"].protocol["reference"] == "shown"
 
 
 def test_clouds_are_thinned_and_sets_cut(answers: list[Answered]) -> None:
     found = CloudDistances(points=20, most=4).measure(answers, ONE)
-    assert found["points/chamfer"].n == 6 and found["points/mmd"].n == 4
+    assert found["points/chamfer"].n == 6 and found["points/mmd_cd"].n == 4
     assert found["points/chamfer"].value > CloudDistances().measure(answers, ONE)["points/chamfer"].value
 
 

@@ -47,11 +47,11 @@ def value(distance: Distance, made: Features, real: Features, name: str) -> floa
 
 
 def test_frechet_distance_of_a_set_from_itself_is_0() -> None:
-    assert value(Frechet(), side(REAL), side(REAL), "frechet") == pytest.approx(0.0, abs=1e-9)
+    assert value(Frechet(), side(REAL), side(REAL), "fd") == pytest.approx(0.0, abs=1e-9)
 
 
 def test_frechet_distance_of_shifted_gaussians_is_the_closed_form() -> None:
-    figure = Frechet(draws=20).measure(side(gaussian(4000, 3, 2, 1.0, 2.0)), side(gaussian(4000, 3, 3)))["frechet"]
+    figure = Frechet(draws=20).measure(side(gaussian(4000, 3, 2, 1.0, 2.0)), side(gaussian(4000, 3, 3)))["fd"]
     expected = 3 * 1.0**2 + 3 * (2.0 - 1.0) ** 2  # |shift|² + sum of (s - s')²
     assert figure.value == pytest.approx(expected, rel=0.05)
     assert figure.interval is not None and figure.interval[0] < expected < figure.interval[1]
@@ -59,7 +59,7 @@ def test_frechet_distance_of_shifted_gaussians_is_the_closed_form() -> None:
 
 
 def test_frechet_distance_is_torchmetrics_and_a_plain_recomputation() -> None:
-    found = value(Frechet(), side(MADE), side(REAL), "frechet")
+    found = value(Frechet(), side(MADE), side(REAL), "fd")
     theirs = FrechetInceptionDistance(feature=Given(6)).set_dtype(torch.float64)
     theirs.update(torch.from_numpy(REAL), real=True)
     theirs.update(torch.from_numpy(MADE), real=False)

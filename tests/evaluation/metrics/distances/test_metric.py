@@ -73,7 +73,7 @@ def test_a_named_source_stands_for_real_media(extractor: EncoderFeatures, answer
     source = Shown([*(picture(200 + number) for number in range(6)), sound(0)])
     own = Distances("image", extractor, [Frechet("fid")], source, prefix="bind_")
     found = own.measure(answers, ONE)
-    assert list(found) == ["image/made", "image/bind_fid"]
+    assert list(found) == ["image/bind_made", "image/bind_fid"]
     real = values_of(extractor, [picture(200 + number) for number in range(6)])
     made = values_of(extractor, [picture(number) for number in range(11)])
     assert found["image/bind_fid"].value == pytest.approx(frechet_distance(made, real), rel=1e-4)
@@ -101,6 +101,15 @@ def test_kept_features_are_those_that_were_computed(
 
 def test_a_source_without_the_modality_has_no_figures(extractor: EncoderFeatures, answers: list[Answered]) -> None:
     assert Distances("audio", extractor).measure(answers, ONE) == {}
+
+
+def test_a_model_that_makes_nothing_is_told(
+    extractor: EncoderFeatures, answers: list[Answered], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = Distances("image", extractor).measure(answers[11:], ONE)
+    assert list(found) == ["image/made"] and found["image/made"].value == 0.0
+    assert "image: no answer has one" in caplog.text
 
 
 def test_too_few_media_leave_a_distance_out(
@@ -194,5 +203,7 @@ def test_names_are_those_that_were_given(extractor: EncoderFeatures, answers: li
     distances = [Frechet("fd"), PolynomialKernel("mmd", subsets=3), PrecisionRecall(1)]
     found = Distances("image", extractor, distances).measure(answers, ONE)
     assert list(found) == ["image/made", "image/fd", "image/mmd", "image/precision", "image/recall"]
+    with pytest.raises(ValueError, match="found ClassDivergence beside `reference`"):
+        Distances("image", extractor, [ClassDivergence()], Shown([picture(0)]))
     with pytest.raises(ValueError, match="kl: found an extractor without class logits"):
         Distances("image", extractor, [ClassDivergence()]).measure(answers, ONE)

@@ -12,7 +12,7 @@ import torch
 
 from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval
 from isthmus.evaluation.metrics.base import Figure
-from isthmus.evaluation.metrics.distances.base import Distance, Features, class_logits, require
+from isthmus.evaluation.metrics.distances.base import Distance, Features, TooFewError, class_logits, require
 from isthmus.evaluation.metrics.distances.frechet import Given
 
 Array = np.ndarray[Any, Any]
@@ -90,9 +90,9 @@ class ClassDivergence(Distance):
             divergence = float((np.exp(theirs[second]) * (theirs[second] - ours[first])).sum())
             found.setdefault(owner, []).append(divergence)
         if not found:
-            raise ValueError(
+            raise TooFewError(
                 f"{self.name}: found no answer whose own conversation has a reference medium; expected some. Fix: test "
-                "on conversations with expected media and leave `reference` out, or leave this distance out."
+                "on conversations with expected media, or leave this distance out."
             )
         scores = {owner: float(np.mean(values)) for owner, values in found.items()}
         values = list(scores.values())

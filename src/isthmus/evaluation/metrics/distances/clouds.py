@@ -29,10 +29,10 @@ class CloudDistances(Metric):
 
     Of each answer and its own reference, where there is one: ``chamfer``, the mean squared distance of each point from
     the nearest of the other cloud, both ways added; and ``f_score``, the harmonic mean of the shares of points that
-    have one of the other cloud within ``threshold``. Of both sets, by the Chamfer distance: ``mmd``, the mean distance
-    of a real cloud from the nearest made one; ``coverage``, the share of real clouds that are the nearest to a made
-    one; ``nearest_accuracy``, how often a cloud's nearest other is of its own side: 0.5 where the sets can't be told
-    apart, 1 where they are apart.
+    have one of the other cloud within ``threshold``. Of both sets, by the Chamfer distance: ``mmd_cd``, the mean
+    distance of a real cloud from the nearest made one; ``coverage_cd``, the share of real clouds that are the nearest
+    to a made one; ``nearest_accuracy_cd``, how often a cloud's nearest other is of its own side: 0.5 where the sets
+    can't be told apart, 1 where they are apart.
     Sources: Achlioptas et al., arXiv 1707.02392 (coverage, MMD); Yang et al., arXiv 1906.12320 (1-NN accuracy);
     Tatarchenko et al., arXiv 1905.03678 (F-score).
 
@@ -76,6 +76,7 @@ class CloudDistances(Metric):
         Raises:
             DataError: a file is absent or damaged.
         """
+        answers = list(answers)  # each is read from its source and the files once
         made, expected = made_media(answers, Modality.POINTS), expected_media(answers, Modality.POINTS)
         if not made:
             return {}
@@ -131,7 +132,7 @@ class CloudDistances(Metric):
         return figures
 
     def _of_sets(self, made: Sequence[Held], real: Sequence[Held], processes: Processes) -> dict[str, Figure]:
-        """``mmd``, ``coverage`` and ``nearest_accuracy`` of as many made clouds as real ones."""
+        """``mmd_cd``, ``coverage_cd`` and ``nearest_accuracy_cd`` of as many made clouds as real ones."""
         clouds = [*made, *real]
         trees = [tree(cloud) for cloud in processes.map(lambda own: [self._cloud(one) for one in own], clouds, CHUNK)]
 
@@ -150,9 +151,11 @@ class CloudDistances(Metric):
         own_side = (apart.argmin(1) < n) == (np.arange(2 * n) < n)
         own = self._own() | {"reference_size": n, "reference_contents": digest_of([one.content for one in real])}
         return {
-            "points/mmd": Figure(float(nearest.mean()), n, "lower", bootstrap_interval(nearest.tolist()), protocol=own),
-            "points/coverage": Figure(covered / n, n, "higher", wilson_interval(covered, n), protocol=own),
-            "points/nearest_accuracy": Figure(
+            "points/mmd_cd": Figure(
+                float(nearest.mean()), n, "lower", bootstrap_interval(nearest.tolist()), protocol=own
+            ),
+            "points/coverage_cd": Figure(covered / n, n, "higher", wilson_interval(covered, n), protocol=own),
+            "points/nearest_accuracy_cd": Figure(
                 float(own_side.mean()), n, "lower", wilson_interval(int(own_side.sum()), 2 * n), protocol=own
             ),
         }

@@ -32,11 +32,15 @@ class Extraction:
     Args:
         extractor: the network.
         folder: of kept features; None computes them each time.
+
+    Attributes:
+        identity: the extractor's, once it has run.
     """
 
     def __init__(self, extractor: Extractor, folder: Path | None = None) -> None:
         self.extractor = extractor
         self.store = None if folder is None else TensorStore(folder, MOST_BYTES)
+        self.identity: dict[str, Any] = {}
 
     def features(self, held: Sequence[Held], processes: Processes, what: str) -> tuple[Features, str]:
         """The features of media, in order, and a digest of their contents.
@@ -45,6 +49,7 @@ class Extraction:
             DataError: a file is absent or damaged.
             ValueError: a medium can't be read by the extractor, or its features aren't finite.
         """
+        self.identity = self.identity or dict(self.extractor.identity())  # reads the weights' files
         rows = processes.map(self._chunk, held, self.extractor.chunk, what)
         values = np.stack([row[0] for row in rows]).astype(np.float64) if rows else np.zeros((0, 1))
         scores = [row[1] for row in rows if row[1] is not None]
@@ -54,7 +59,7 @@ class Extraction:
 
     def _chunk(self, held: Sequence[Held]) -> list[tuple[Array, Array | None, str]]:
         contents = [one.content for one in held]
-        name = digest_of([json.dumps(dict(self.extractor.identity()), sort_keys=True, default=str), *contents])
+        name = digest_of([json.dumps(self.identity, sort_keys=True, default=str), *contents])
         kept = None if self.store is None else self.store.get(name)
         if kept is None:
             kept = self._computed(held)

@@ -40,12 +40,12 @@ class Frechet(Distance):
     Source: Heusel et al., arXiv 1706.08500.
 
     Args:
-        name: of the figure: ``fid`` where the extractor is Inception, ``fvd``, ``fad``, ``fd_dinov2``.
+        name: of the figure: ``fid`` where the extractor is Inception, ``fvd``, ``fad``, ``fd``.
         draws: of halves behind the interval; 0: no interval. Each takes as long as the figure.
         seed: of the draws.
     """
 
-    def __init__(self, name: str = "frechet", draws: int = 0, seed: int = 0) -> None:
+    def __init__(self, name: str = "fd", draws: int = 0, seed: int = 0) -> None:
         self.name = name
         self.draws = draws
         self.seed = seed

@@ -13,6 +13,7 @@ from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.intervals import wilson_interval
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.base import Distance, TooFewError
+from isthmus.evaluation.metrics.distances.classes import ClassDivergence
 from isthmus.evaluation.metrics.distances.diversity import Diversity
 from isthmus.evaluation.metrics.distances.extraction import Extraction
 from isthmus.evaluation.metrics.distances.frechet import Frechet
@@ -29,13 +30,14 @@ log = logging.getLogger(__name__)
 
 FRECHET = {"image": "fid", "video": "fvd", "audio": "fad"}
 KERNEL = {"image": "kid", "video": "kvd"}
+"""The field's names, as in :data:`FRECHET`; ``fd`` and ``kd`` for other modalities."""
 
 
 class Distances(Metric):
     """How near the made media of one modality are to real ones, by the features of one network.
 
-    Figures are named ``modality/name``; ``made`` beside them is the share of conversations that ask for such a medium
-    and got one.
+    Figures are named ``modality/name``. ``made`` is always among them, the share of conversations that ask for such a
+    medium and got one.
 
     Args:
         modality: of the media.
@@ -43,15 +45,15 @@ class Distances(Metric):
         distances: which figures; :func:`usual_distances` of the modality if None.
         reference: a source whose media, given or made, stand for real ones; the answers' own references if None. Paired
             distances need those.
-        prefix: put before the names of all figures but ``made``, where several extractors measure one modality:
-            ``dinov2_``.
+        prefix: put before the names of all figures, where several extractors measure one modality: ``dinov2_``.
         cache: a folder that keeps features, of references and of answers, from run to run.
 
     Attributes:
         modality: see above.
 
     Raises:
-        ValueError: an unknown modality, or one that the extractor doesn't read.
+        ValueError: an unknown modality, one that the extractor doesn't read, or a distance of pairs beside a
+            ``reference``.
     """
 
     def __init__(
@@ -73,6 +75,11 @@ class Distances(Metric):
         self.modality = Modality(modality)
         self.extraction = Extraction(extractor, None if cache is None else user_path(cache))
         self.distances = usual_distances(self.modality) if distances is None else distances
+        if reference is not None and any(isinstance(one, ClassDivergence) for one in self.distances):
+            raise ValueError(
+                "distances: found ClassDivergence beside `reference`; expected the answers' own references, with which "
+                "it compares each answer. Fix: leave `reference` out, or measure it by a Distances of its own."
+            )
         self.reference = reference
         self.prefix = prefix
 
@@ -84,9 +91,13 @@ class Distances(Metric):
         Raises:
             ValueError: there is nothing to compare with, or the extractor has no logits where they are needed.
         """
-        found, held = made_share(answers, self.modality), made_media(answers, self.modality)
-        if not found and not held:
-            return {}
+        answers = list(answers)  # each is read from its source and the files once
+        share, held = made_share(answers, self.modality), made_media(answers, self.modality)
+        found = {} if share is None else {f"{self.modality}/{self.prefix}made": share}
+        if not held:
+            if found:
+                log.warning("%s: no answer has one: no distance is measured", self.modality)
+            return found
         theirs = self._real(answers)
         if not theirs:
             raise ValueError(
@@ -98,7 +109,7 @@ class Distances(Metric):
         real, contents = self.extraction.features(theirs, processes, f"{name}: features of references")
         named = "expected" if self.reference is None else self.reference.name
         common = {
-            **self.extraction.extractor.identity(),
+            **self.extraction.identity,
             "reference": named,
             "reference_size": len(real),
             "reference_contents": contents,
@@ -122,23 +133,23 @@ class Distances(Metric):
 
 
 def usual_distances(modality: Modality) -> list[Distance]:
-    """Those that need features alone: Frechet (``fid``, ``fvd``, ``fad``), kernel, neighbours, and diversity.
+    """Those that need features alone: Frechet (``fid``, ``fvd``, ``fad``, ``fd``), kernel, neighbours, and diversity.
 
-    The kernel is that of ``kid``, of sound that of ``kad``. Inception scores and divergences of classes, which need a
+    The kernel is KID's, of sound that of KAD. Inception scores and divergences of classes, which need a
     classifier, are named where they are wanted.
     """
-    kernel: Distance = GaussianKernel() if modality is Modality.AUDIO else PolynomialKernel(KERNEL.get(modality, "mmd"))
-    return [Frechet(FRECHET.get(modality, "frechet")), kernel, PrecisionRecall(), DensityCoverage(), Diversity()]
+    kernel: Distance = GaussianKernel() if modality is Modality.AUDIO else PolynomialKernel(KERNEL.get(modality, "kd"))
+    return [Frechet(FRECHET.get(modality, "fd")), kernel, PrecisionRecall(), DensityCoverage(), Diversity()]
 
 
-def made_share(answers: Sequence[Answered], modality: Modality) -> dict[str, Figure]:
-    """The share of conversations that ask for a medium of the modality and got one; nothing where none asks."""
+def made_share(answers: Sequence[Answered], modality: Modality) -> Figure | None:
+    """The share of conversations that ask for a medium of the modality and got one; None where none asks."""
     scores = {
         answer.id: float(any(own == modality for own, _ in answer.files))
         for answer in answers
         if is_asked(answer, modality)
     }
     if not scores:
-        return {}
+        return None
     right, n = int(sum(scores.values())), len(scores)
-    return {f"{modality}/made": Figure(right / n, n, "higher", wilson_interval(right, n), scores)}
+    return Figure(right / n, n, "higher", wilson_interval(right, n), scores)

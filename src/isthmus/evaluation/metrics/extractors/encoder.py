@@ -56,7 +56,7 @@ class EncoderFeatures(Extractor):
             "extractor": type(self.encoder).__name__,
             "weights": identity(self.encoder),  # of settings and preprocessing too
             "layer": f"{getattr(self.encoder, 'tokens', 'all')} tokens, mean",
-            "preprocessing": "the encoder's own, antialiased",
+            "preprocessing": "the encoder's own",
             "chunk": self.chunk,
         }
 
