@@ -17,8 +17,11 @@ ROOMS = {
     "isthmus.generators": "H to media.",
     "isthmus.data": "Files to conversations, conversations to batches.",
     "isthmus.data.formats": "Sets in the layouts that others publish.",
+    "isthmus.data.formats.benchmarks": "Public benchmarks in their official layouts.",
     "isthmus.training": "Stages, objectives, and what a Trainer runs.",
     "isthmus.evaluation": "Measurements of a model.",
+    "isthmus.evaluation.exports": "Answers as files for other projects' scorers.",
+    "isthmus.evaluation.judged": "Metrics by the verdicts of a judge.",
 }
 """Rooms that have a page of the reference, and what each is for."""
 

@@ -19,7 +19,7 @@ ABOVE = 2
 def provenance(
     sources: Mapping[str, ConversationSource], mixed: Collection[str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """By source its class, conversations and, where it is made of files, these, a hash of their content, the licence.
+    """By source its class, conversations, choice and, where it is made of files, these, a hash of them, the licence.
 
     Sources that aren't ``mixed`` are left out, where that is given.
 
@@ -32,6 +32,8 @@ def provenance(
 def _described(source: ConversationSource) -> dict[str, Any]:
     own = type(source)
     found: dict[str, Any] = {"class": f"{own.__module__}.{own.__qualname__}", "conversations": len(source)}
+    if source.choice:
+        found["choice"] = dict(source.choice)
     files = [file for file in source.files if file.exists()]
     if files:
         found |= {"files": [str(file) for file in files], "content": _content(files)}

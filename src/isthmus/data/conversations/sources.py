@@ -43,6 +43,11 @@ class ConversationSource:
         return ()
 
     @property
+    def choice(self) -> Mapping[str, Any]:
+        """What decides over its conversations beside its files: instructions, seeds, how many are drawn."""
+        return {}
+
+    @property
     def chunks(self) -> Chunks | None:
         """Parts that are best read one after the other, where an order that jumps about would be slow."""
         return None
