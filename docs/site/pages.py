@@ -17,7 +17,7 @@ from public_names import ROOMS, homes
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-COPIED = (".png", ".svg", ".css")
+COPIED = (".png", ".svg", ".css", ".js")
 LANGUAGES = {".yaml": "yaml", ".py": "python", ".sh": "bash"}
 
 LINK = re.compile(r"(`[^`]*`)|(\]\()([^)\s#:]+)(?=[#)])")
@@ -57,21 +57,24 @@ def rewritten(text: str, source: Path, linked: set[Path]) -> str:
 
 
 def deepened(lines: list[str]) -> Iterator[str]:
-    """Lines with what belongs to an item of a list indented by four columns a level, as Python-Markdown wants it.
+    """Lines with lists as Python-Markdown wants them: what belongs to an item is indented by four columns a level.
 
-    On GitHub it suffices that it begins where the item's own text does.
+    On GitHub it suffices that it begins where the item's own text does, and that a list follows a paragraph's line.
     """
     columns: list[int] = []  # where the text of each open item begins
-    fenced = False
+    fenced, before = False, ""
     for line in lines:
-        indent = len(line) - len(line.lstrip())
+        in_list = bool(columns)
         if line and not fenced:
-            columns = [column for column in columns if column <= indent]
-        depth = len(columns)
-        yield " " * (4 * depth - (columns[-1] if columns else 0)) + line if line else line
-        fenced ^= line.lstrip().startswith("```")
-        if not fenced and (item := ITEM.match(line)):
+            columns = [column for column in columns if column <= len(line) - len(line.lstrip())]
+        item = None if fenced else ITEM.match(line)
+        if item and before and not in_list:
+            yield ""
+        yield " " * (4 * len(columns) - (columns[-1] if columns else 0)) + line if line else line
+        if item:
             columns.append(item.end())
+        fenced ^= line.lstrip().startswith("```")
+        before = line
 
 
 def as_page(path: Path, linked: set[Path]) -> str:
@@ -102,13 +105,17 @@ def written_pages() -> Iterator[tuple[str, str]]:
 
 def notebook_pages() -> Iterator[tuple[str, str | bytes]]:
     """Each notebook as Markdown with its outputs, and the pictures among these."""
+    import nbformat
     from nbconvert import MarkdownExporter
 
     exporter = MarkdownExporter()
     for path in sorted((DOCS / "notebooks").glob("*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.language_info = {"name": "python"}  # for the colours of its code
         files = {"output_files_dir": f"{path.stem}_files", "unique_key": path.stem}
-        text, resources = exporter.from_filename(str(path), resources=files)
-        yield page_of(path), text
+        text, resources = exporter.from_notebook_node(notebook, resources=files)
+        linked: set[Path] = set()
+        yield page_of(path), rewritten(text, path, linked)
         yield from ((f"notebooks/{name}", content) for name, content in resources["outputs"].items())
 
 
