@@ -16,10 +16,10 @@ from isthmus.types import Modality
 
 @pytest.mark.parametrize("modality", ["image", "video", "audio", "points"])
 def test_digits_are_classes(modality: str) -> None:
-    source = References(size=40, modalities=[modality])
+    source = References(size=20, modalities=[modality])
     held = source_media(source, Modality(modality))
     found, _ = Extraction(DigitFeatures()).features(held, Processes(), "")
     assert found.logits is not None
-    digits = [source[index].details["expect"]["digit"] for index in range(40)]
+    digits = [source[index].details["expect"]["digit"] for index in range(20)]
     assert np.mean(found.logits[:, :10].argmax(1) == digits) > 0.9
-    assert InceptionScore(splits=1).measure(found, found)["is"].value > 3.0
+    assert InceptionScore(splits=1).measure(found, found)["is"].value > 2.5

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as distributed
-from stored_answers import Shown, answer, picture, sound
+from stored_answers import Shown, answer, clip, picture, sound
 from torch import multiprocessing
 
 from isthmus.encoders import ImageBind
@@ -33,8 +34,8 @@ ONE = Processes()
 
 
 @pytest.fixture(scope="module")
-def extractor(tiny_experts_paths: dict[str, Path]) -> EncoderFeatures:
-    return EncoderFeatures(ImageBind(tiny_experts_paths["imagebind"], modalities=["image", "audio"]), chunk=5)
+def extractor(tiny_encoders: dict[str, Path]) -> EncoderFeatures:
+    return EncoderFeatures(ImageBind(tiny_encoders["imagebind"], modalities=["image", "audio"]), chunk=5)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,27 @@ def test_usual_distances_of_replies_and_their_references(extractor: EncoderFeatu
     assert (protocol["reference"], protocol["reference_size"], protocol["subset_size"]) == ("expected", 12, 5)
 
 
+@pytest.mark.parametrize(("modality", "draw", "name"), [("audio", sound, "fad"), ("video", clip, "fvd")])
+def test_sound_and_videos_are_a_plain_recomputation(
+    tiny_encoders: dict[str, Path], tmp_path: Path, modality: str, draw: Any, name: str
+) -> None:
+    """From the encoder's tokens, by numpy and scipy alone."""
+    encoder = ImageBind(tiny_encoders["imagebind"])
+    kind = Modality(modality)
+    own = [answer(tmp_path, number, [draw(number)], [draw(50 + number)]) for number in range(12)]
+    means, covariances = [], []
+    for media in ([one.media(kind)[0] for one in own], [one.expected_media(kind)[0] for one in own]):
+        inputs = [next(iter(encoder.preprocess(medium).items())) for medium in media]
+        tokens = encoder(kind, {inputs[0][0]: torch.stack([value for _, value in inputs])}).tokens[:, 0]
+        means.append(tokens.double().numpy().mean(0))
+        covariances.append(np.cov(tokens.double().numpy(), rowvar=False))
+    roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real.sum()
+    plain = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1]) - 2 * roots
+    found = Distances(modality, EncoderFeatures(encoder)).measure(own, ONE)
+    assert found[f"{modality}/{name}"].value == pytest.approx(float(plain), rel=1e-3)
+    assert found[f"{modality}/made"].value == 1.0
+
+
 def test_a_named_source_stands_for_real_media(extractor: EncoderFeatures, answers: list[Answered]) -> None:
     source = Shown([*(picture(200 + number) for number in range(6)), sound(0)])
     own = Distances("image", extractor, [Frechet("fid")], source, prefix="bind_")
@@ -97,6 +119,13 @@ def test_kept_features_are_those_that_were_computed(
     assert plain(Distances("image", extractor, cache=tmp_path).measure(answers, ONE)) == plain(first)
     with pytest.raises(AssertionError, match="computed once"):  # other media
         Distances("image", extractor, reference=Shown([picture(7)] * 6), cache=tmp_path).measure(answers, ONE)
+
+
+def test_the_trainer_s_precision_has_no_say(extractor: EncoderFeatures, answers: list[Answered]) -> None:
+    own = Distances("image", extractor, [Frechet("fid")])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = own.measure(answers, ONE)
+    assert plain(mixed) == plain(own.measure(answers, ONE))
 
 
 def test_a_source_without_the_modality_has_no_figures(extractor: EncoderFeatures, answers: list[Answered]) -> None:
@@ -190,11 +219,11 @@ def _measured(rank: int, world: int, rendezvous: str, checkpoint: Path, answers:
 
 
 def test_two_processes_agree_bit_for_bit(
-    tiny_experts_paths: dict[str, Path], extractor: EncoderFeatures, answers: list[Answered], tmp_path: Path
+    tiny_encoders: dict[str, Path], extractor: EncoderFeatures, answers: list[Answered], tmp_path: Path
 ) -> None:
-    given = (2, f"file://{tmp_path}/rendezvous", tiny_experts_paths["imagebind"], answers, tmp_path)
+    given = (2, f"file://{tmp_path}/rendezvous", tiny_encoders["imagebind"], answers, tmp_path)
     multiprocessing.start_processes(_measured, given, nprocs=2, start_method="fork")
-    alone = EncoderFeatures(ImageBind(tiny_experts_paths["imagebind"], modalities=["image"]), chunk=5)
+    alone = EncoderFeatures(ImageBind(tiny_encoders["imagebind"], modalities=["image"]), chunk=5)
     expected = repr(plain({**Distances("image", alone).measure(answers, ONE), **of_classes(answers, ONE)}))
     assert [(tmp_path / f"{rank}.txt").read_text(encoding="utf-8") for rank in range(2)] == [expected] * 2
 

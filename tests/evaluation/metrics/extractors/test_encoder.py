@@ -17,13 +17,13 @@ from isthmus.types import Modality
 
 
 @pytest.fixture(scope="module")
-def encoders(tiny_experts_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Encoder]:
+def encoders(tiny_encoders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Encoder]:
     torch.manual_seed(0)
     write_beats(tmp_path_factory.mktemp("beats"))
     beats = next(tmp_path_factory.getbasetemp().glob("beats*"))
     return {
-        "imagebind": ImageBind(tiny_experts_paths["imagebind"]),
-        "point_bert": PointBert(tiny_experts_paths["point_bert"]),
+        "imagebind": ImageBind(tiny_encoders["imagebind"]),
+        "point_bert": PointBert(tiny_encoders["point_bert"]),
         "beats": Beats(beats, seconds=1.0),
     }
 
@@ -51,10 +51,10 @@ def test_padding_has_no_part_in_the_mean(encoders: dict[str, Encoder]) -> None:
     np.testing.assert_allclose(together[:1], extractor.extract([short])[0], rtol=1e-4, atol=1e-5)
 
 
-def test_identity_names_weights_and_tokens(encoders: dict[str, Encoder], tiny_experts_paths: dict[str, Path]) -> None:
+def test_identity_names_weights_and_tokens(encoders: dict[str, Encoder], tiny_encoders: dict[str, Path]) -> None:
     first = EncoderFeatures(encoders["imagebind"]).identity()
     assert first["extractor"] == "ImageBind" and first["layer"] == "pooled tokens, mean"
-    patches = EncoderFeatures(ImageBind(tiny_experts_paths["imagebind"], tokens="patch")).identity()
+    patches = EncoderFeatures(ImageBind(tiny_encoders["imagebind"], tokens="patch")).identity()
     assert patches["weights"] != first["weights"]
     assert EncoderFeatures(encoders["point_bert"]).modalities == (Modality.POINTS,)
 

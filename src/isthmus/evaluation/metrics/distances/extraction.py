@@ -15,7 +15,7 @@ from isthmus.cache.store import Tensors, TensorStore
 from isthmus.evaluation.metrics.base import Processes
 from isthmus.evaluation.metrics.distances.base import Features
 from isthmus.evaluation.metrics.distances.media import Held
-from isthmus.evaluation.metrics.extractors.base import Extractor
+from isthmus.evaluation.metrics.extractors.base import Extractor, measuring_device
 from isthmus.types import Modality
 
 Array = np.ndarray[Any, Any]
@@ -78,7 +78,9 @@ class Extraction:
             )
         request = self.extractor.request(modality)
         media = [one.read(request) for one in held]
-        values, logits = self.extractor.extract(media)
+        # Whatever precision the Trainer runs in, figures are those of the extractor's own.
+        with torch.no_grad(), torch.autocast(measuring_device().type, enabled=False):
+            values, logits = self.extractor.extract(media)
         for found in (values, logits):
             if found is not None and not np.isfinite(found).all():
                 at = int((~np.isfinite(found)).any(1).argmax())
