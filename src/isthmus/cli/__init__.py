@@ -45,6 +45,12 @@ def main(args: list[str] | None = None) -> None:
 
             rehearse(args[1:])
         return
+    if args[:1] == ["evaluate"]:
+        with user_errors():
+            from isthmus.cli.evaluate import run as evaluate
+
+            evaluate(args[1:])
+        return
     if args[:1] == ["import"] and (system := IMPORTS.get("".join(args[1:2]))) is not None:
         importer = system.parser()
         importer.prog = f"isthmus import {args[1]}"
@@ -61,6 +67,7 @@ def main(args: list[str] | None = None) -> None:
         commands.add_subcommand(name, Parser(), help=says)
     commands.add_subcommand("cache", Parser(), help="compute what stages need of frozen parts, ahead of fit")
     commands.add_subcommand("rehearse", Parser(), help="try every stage and an answer without weights or a GPU")
+    commands.add_subcommand("evaluate", Parser(), help="measure a saved model, or stored answers, on test sets")
     for name, command in COMMANDS.items():
         command.add_to(commands, name)
     chosen = parser.parse_args(args)

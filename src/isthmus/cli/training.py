@@ -34,6 +34,7 @@ from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
 from isthmus.cli.runs.beginning import begin
 from isthmus.data.module import ConversationDataModule
+from isthmus.evaluation import Evaluation
 from isthmus.hub.address import pinned
 from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
@@ -54,6 +55,11 @@ MatmulPrecision = Literal["highest", "high", "medium"]
 
 CHECKPOINT_WORDS = ("last", "best", "hpc")
 """What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
+
+BEGINS_ANEW = {
+    "fit": "begin anew in a folder that holds a run, whose files are set aside as FOLDER/previous-N",
+    "test": "answer anew where an evaluation has stored answers, which are set aside as evaluation/previous-N",
+}
 
 UNFINISHED, INTERRUPTED, TERMINATED = 3, 130, 143
 """Exit codes of a run whose stages aren't all over: 3, or 128 and the number of the signal that ended it."""
@@ -154,16 +160,11 @@ class Command(LightningCLI):
             self._subcommand_parsers["fit"].prog, self._subcommand_parsers["fit"].description = self.typed
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Lightning's, and where experts lie; for ``fit`` also the option to begin anew in a used folder."""
+        """Lightning's, and where experts lie; for ``fit`` and ``test`` also the option to begin anew."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         add_experts(parser)
-        if subcommand == "fit":
-            parser.add_argument(
-                "--overwrite",
-                action=ActionYesNo,
-                default=False,
-                help="begin anew in a folder that holds a run, whose files are set aside as FOLDER/previous-N",
-            )
+        if subcommand in BEGINS_ANEW:
+            parser.add_argument("--overwrite", action=ActionYesNo, default=False, help=BEGINS_ANEW[subcommand])
         return parser
 
     def _parse_ckpt_path(self) -> None:
@@ -286,6 +287,8 @@ class Command(LightningCLI):
                 "trainer.callbacks: found none that measures answers; expected an evaluation. Fix: add one, as in "
                 "trainer: {callbacks+: [{class_path: isthmus.evaluation.CaptionEvaluation}]} (docs/captions.md)."
             )
+        for evaluation in callbacks_of(self.trainer, Evaluation):
+            evaluation.overwrite = bool(self.config.test.overwrite)
         self.trainer.test(weights_only=True, **self._given(kwargs))
 
 

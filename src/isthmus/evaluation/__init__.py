@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isthmus.evaluation.captions.evaluation import CaptionEvaluation as CaptionEvaluation
     from isthmus.evaluation.matrix.evaluation import MatrixEvaluation as MatrixEvaluation
     from isthmus.evaluation.matrix.measurement import Measurement as Measurement
+    from isthmus.evaluation.predictions.evaluation import Evaluation as Evaluation
     from isthmus.evaluation.retrieval.evaluation import RetrievalEvaluation as RetrievalEvaluation
     from isthmus.evaluation.samples.callback import Prompt as Prompt
     from isthmus.evaluation.samples.callback import SampleLog as SampleLog
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CaptionEvaluation": "isthmus.evaluation.captions.evaluation",
+    "Evaluation": "isthmus.evaluation.predictions.evaluation",
     "MatrixEvaluation": "isthmus.evaluation.matrix.evaluation",
     "Measurement": "isthmus.evaluation.matrix.measurement",
     "Prompt": "isthmus.evaluation.samples.callback",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
 from isthmus.training.module import training_module
 from isthmus.training.provenance import provenance
@@ -16,6 +17,12 @@ from isthmus.training.provenance import provenance
 PROTOCOL = "protocol"
 """The field of a result file that holds it."""
 _OF_SPEED = {"batch_size"}
+
+
+def test_sets(test: Mapping[str, ConversationSource]) -> dict[str, dict[str, Any]]:
+    """By test source its class, size and a hash of its files, but not where these lie."""
+    sets = provenance(test)
+    return {name: {key: one[key] for key in one.keys() - {"files"}} for name, one in sets.items()}
 
 
 def protocol(trainer: pl.Trainer, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,8 +36,7 @@ def protocol(trainer: pl.Trainer, own: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = dict(own)
     data: Any = getattr(trainer, "datamodule", None)
     if isinstance(data, ConversationDataModule):
-        sets = provenance(data.test)
-        found["test"] = {name: {key: one[key] for key in one.keys() - {"files"}} for name, one in sets.items()}
+        found["test"] = test_sets(data.test)
     if trainer.limit_test_batches != 1.0:
         found["limit_test_batches"] = trainer.limit_test_batches
     model = training_module(trainer.lightning_module).model

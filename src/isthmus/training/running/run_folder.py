@@ -38,10 +38,12 @@ class RunLock:
 
     Args:
         folder: the run's.
+        name: of the setting that chooses it, for errors.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "training.folder") -> None:
         self.folder = user_path(folder)
+        self.name = name
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
@@ -54,13 +56,13 @@ class RunLock:
             return
         path = self.folder.resolve() / LOCK
         if path in _held:  # not opened: closing any file on it would give up what this process holds
-            raise ValueError(_refusal(self.folder, f"{_name(os.getpid())} which is this one"))
+            raise ValueError(self._refusal(f"{_name(os.getpid())} which is this one"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
         except OSError as error:
             raise ValueError(
-                f"training.folder: {self.folder} can't be written to ({error}). Fix: choose another folder."
+                f"{self.name}: {self.folder} can't be written to ({error}). Fix: choose another folder."
             ) from error
         if not self._lock(file):
             file.seek(0)
@@ -68,7 +70,7 @@ class RunLock:
             file.close()
             if holder.startswith(_name(os.getppid())):  # a launcher that starts the processes of its run itself
                 return
-            raise ValueError(_refusal(self.folder, holder or "another process of a machine that shares the folder"))
+            raise ValueError(self._refusal(holder or "another process of a machine that shares the folder"))
         _held.add(path)
         self._file = file
         file.truncate(0)
@@ -111,6 +113,13 @@ class RunLock:
             log.warning("%s: its file system has no locks (%s): see that one run at a time uses it", self.folder, error)
         return True
 
+    def _refusal(self, holder: str) -> str:
+        mixed = "checkpoints" if self.name == "training.folder" else "files"
+        return (
+            f"{self.name}: {self.folder} is held by a run that goes on: {holder}. Two runs in one folder would mix "
+            f"their {mixed}. Fix: choose another {self.name}, wait for that run, or end it."
+        )
+
     def _clean(self) -> None:
         for folder in (self.folder, self.folder / CHECKPOINTS):
             for left in folder.glob(f"*{PARTIAL}"):
@@ -120,13 +129,6 @@ class RunLock:
 
 def _name(process: int) -> str:
     return f"process {process} on {socket.gethostname()},"
-
-
-def _refusal(folder: Path, holder: str) -> str:
-    return (
-        f"training.folder: {folder} is held by a run that goes on: {holder}. Two runs in one folder would mix their "
-        "checkpoints. Fix: choose another training.folder, wait for that run, or end it."
-    )
 
 
 def work_in(folder: Path) -> list[Path]:

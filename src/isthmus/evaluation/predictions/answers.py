@@ -1,0 +1,144 @@
+"""The answers to a test source, joined with its conversations as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import overload
+
+from isthmus.data.conversations.sources import ConversationSource
+from isthmus.evaluation.predictions.answered import Answered
+from isthmus.evaluation.predictions.lines import StoredAnswer, read_lines
+
+
+class Answers(Sequence[Answered]):
+    """The answers to one test source, in its order. Conversations are read anew each time: a large set needn't fit.
+
+    Args:
+        name: the source's.
+        source: the conversations.
+        stored: by index.
+    """
+
+    def __init__(self, name: str, source: ConversationSource, stored: Mapping[int, StoredAnswer]) -> None:
+        self.name = name
+        self.source = source
+        self.stored = stored
+        self.indices = sorted(stored)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, place: int) -> Answered: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Answered]: ...
+
+    def __getitem__(self, place: int | slice) -> Answered | list[Answered]:
+        """An answer and its conversation.
+
+        Raises:
+            DataError: the conversation or a file of the answer can't be read.
+            ValueError: the answer is to another conversation.
+        """
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        index = self.indices[place]
+        conversation, stored = self.source[index], self.stored[index]
+        own = conversation_id(self.name, index, conversation.details)
+        if stored.id is not None and stored.id != own:
+            raise ValueError(
+                f"{stored.where}: found an answer to {stored.id!r}; expected {own!r}, which is conversation {index} of "
+                f"'{self.name}'. Fix: measure on the data that was answered."
+            )
+        prompt = conversation.prompt().messages
+        expected = conversation.messages[len(prompt)] if len(prompt) < len(conversation.messages) else None
+        return Answered(self.name, index, own, prompt, expected, conversation.details, stored.text, tuple(stored.files))
+
+    def __iter__(self) -> Iterator[Answered]:
+        return (self[place] for place in range(len(self)))
+
+    def ids(self) -> list[tuple[int, str]]:
+        """Index and id of each conversation. Those whose answers say it aren't read."""
+        return [
+            (index, own)
+            if (own := self.stored[index].id) is not None
+            else (index, conversation_id(self.name, index, self.source[index].details))
+            for index in self.indices
+        ]
+
+
+def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str:
+    """The id by which a source's conversation is known."""
+    return str(details.get("id", f"{name}/{index}"))
+
+
+def read_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> dict[str, Answers]:
+    """The answers in a folder of JSON lines, a test run's or anybody's, to the conversations of test sources.
+
+    Raises:
+        ValueError: there are none, a conversation has none or two, or an answer is to no conversation.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: found no such folder; expected one with answers as *.jsonl. Fix: name it.")
+    own = [answer for answer in read_lines(folder) if answer.source is None or answer.source in sources]
+    if not own:
+        raise ValueError(
+            f"{folder}: found no answer to {', '.join(sources)} in *.jsonl files; expected one to each conversation. "
+            "Fix: name the folder that holds the lines, or the sources that they answer (docs/evaluation.md)."
+        )
+    found: dict[str, dict[int, StoredAnswer]] = {name: {} for name in sources}
+    ids: dict[str, dict[str, int]] = {}
+    for answer in own:
+        name = answer.source or _only(sources, answer)
+        if answer.index is None and name not in ids:
+            ids[name] = _ids(name, sources[name])
+        index = ids[name].get(str(answer.id), -1) if answer.index is None else answer.index
+        if not 0 <= index < len(sources[name]):
+            what = repr(answer.id) if answer.index is None else f"index {answer.index}"
+            raise ValueError(
+                f"{answer.where}: found an answer to {what}; expected a conversation of '{name}', which has "
+                f"{len(sources[name])}. Fix: correct the line, or measure on the data that was answered."
+            )
+        if index in found[name]:
+            raise ValueError(
+                f"{answer.where}: found a second answer to {name}/{index} (the first: {found[name][index].where}); "
+                "expected one of each. Fix: delete one of the lines."
+            )
+        found[name][index] = answer
+    for name, stored in found.items():
+        if len(stored) < len(sources[name]):
+            first = next(index for index in range(len(sources[name])) if index not in stored)
+            raise ValueError(
+                f"{folder}: found answers to {len(stored)} of {len(sources[name])} conversations of '{name}', none to "
+                f"{name}/{first}; expected one to each. Fix: answer the rest, or measure on fewer conversations."
+            )
+    return {name: Answers(name, sources[name], stored) for name, stored in found.items() if stored}
+
+
+def _only(sources: Mapping[str, ConversationSource], answer: StoredAnswer) -> str:
+    if len(sources) > 1:
+        raise ValueError(
+            f"{answer.where}: found no source; expected one of {', '.join(sources)}, since there are several. Fix: add "
+            '"source" to each line.'
+        )
+    return next(iter(sources))
+
+
+def _ids(name: str, source: ConversationSource) -> dict[str, int]:
+    """Id -> index.
+
+    Raises:
+        ValueError: two conversations have the same id.
+    """
+    found: dict[str, int] = {}
+    for index in range(len(source)):
+        own = conversation_id(name, index, source[index].details)
+        if own in found:
+            raise ValueError(
+                f"'{name}': found the id {own!r} twice, at {found[own]} and {index}; expected each once, since answers "
+                'name ids. Fix: name the conversations by "index".'
+            )
+        found[own] = index
+    return found
