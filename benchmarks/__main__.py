@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import quieten
 
-NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load")
+NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation")
 
 
 def main() -> None:
@@ -71,6 +71,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks import serving
 
             serving.run_load(form)
+        case "evaluation":
+            from benchmarks import evaluating
+
+            evaluating.run(folder, min(repetitions, 3))
 
 
 if __name__ == "__main__":

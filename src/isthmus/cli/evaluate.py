@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ActionYesNo, Namespace
+from pytorch_lightning.utilities import rank_zero_only
 
 from isthmus.cli.brought import bring_model
 from isthmus.cli.configs import NamedConfigFile, at_home
@@ -85,7 +86,8 @@ def run(args: Sequence[str]) -> None:
             "config of your own (docs/evaluation.md)."
         )
     out = user_path(options.out)
-    write_file(out / CONFIG, made.dump(options).encode())
+    if getattr(rank_zero_only, "rank", None) in (None, 0):  # a launcher starts the command once more for each process
+        write_file(out / CONFIG, made.dump(options).encode())
     if options.predictions is not None:
         measure_stored(evaluations, data.test, user_path(options.predictions), out)
         return

@@ -1,0 +1,68 @@
+"""``isthmus evaluate``: a saved model is measured without its config, and its stored answers without the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_bundle import bundle
+
+from isthmus import cli
+
+__all__ = ["bundle"]
+
+CONFIG = """
+data:
+  test:
+    digits:
+      class_path: isthmus.data.JsonLines
+      init_args: {path: asked.jsonl}
+  num_workers: 0
+trainer:
+  accelerator: cpu
+  callbacks+:
+    - class_path: isthmus.evaluation.Evaluation
+      init_args:
+        metrics:
+          length:
+            class_path: answered_digits.Length
+"""
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    return {"figures": found["figures"], "protocol": found["protocol"]}
+
+
+def test_a_saved_model_is_measured_and_its_answers_are_taken_up(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = [{"messages": [{"role": "user", "content": f"what is {number}?"}]} for number in range(5)]
+    Path("asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    Path("eval.yaml").write_text(CONFIG)
+    command = ["evaluate", "--model", str(bundle), "-c", "eval.yaml", "--out", "mine", "--max_new_tokens", "4"]
+    cli.main([*command, "--data.batch_size", "2"])
+    assert "digits/text/length" in capsys.readouterr().out
+    first = figures(Path("mine"))
+    assert first["figures"]["digits/text/length"]["n"] == 5 and first["protocol"]["sampling"]["max_new_tokens"] == 4
+    lines = Path("mine/evaluation/predictions/answers-0.jsonl")
+    before = lines.read_bytes()
+    cli.main(command)
+    assert "5 answers are taken up" in capsys.readouterr().err
+    assert figures(Path("mine")) == first and lines.read_bytes() == before
+    stored = ["evaluate", "--predictions", str(lines.parent), "-c", "eval.yaml"]
+    cli.main([*stored, "--out", "again"])
+    assert figures(Path("again")) == first
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command[:-1], "5"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "sampling.max_new_tokens: 4 -> 5" in said and "--overwrite" in said
+    cli.main([*command[:-1], "5", "--overwrite"])
+    assert Path("mine/evaluation/previous-1/predictions/answers-0.jsonl").read_bytes() == before
+    Path("asked.jsonl").write_text("\n".join(map(json.dumps, reversed(asked))))
+    with pytest.raises(SystemExit):
+        cli.main([*stored, "--out", "again"])
+    assert "found answers to other data: digits.content" in capsys.readouterr().err
