@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from answered_digits import Length
 from killed import killed_at
-from tiny_world import tiny_experts, tiny_model
+from tiny_world import tiny_model
 
 from isthmus.backbones.base import Sampling
 from isthmus.data.module import ConversationDataModule
@@ -49,9 +49,12 @@ METRICS: dict[str, Metric] = {"length": Length(), "brightness": Brightness()}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> AnyToAny:
-    made = tiny_model(tiny_experts(tmp_path_factory.mktemp("experts")), ("image",), ("image",), max_tokens=1024)
+def model(tiny_experts_paths: dict[str, Path]) -> AnyToAny:
+    made = tiny_model(tiny_experts_paths, ("image",), ("image",), max_tokens=1024)
     made.sampling = Sampling(max_new_tokens=12)
+    made.configure_model()
+    for rows in made.parts()["signal_rows"].values():  # large, so that some answers hold pictures
+        torch.nn.init.normal_(rows, 0, 1.5)
     return made
 
 
@@ -112,7 +115,7 @@ def test_a_run_stores_an_answer_to_each_conversation(whole: Path) -> None:
     assert [(line["source"], line["index"]) for line in stored] == [("cells", index) for index in range(len(CELLS))]
     assert any(item["type"] == "image" for line in stored for item in line["content"])
     figures = content(whole)["metrics"]["figures"]
-    assert figures["cells/text/length"]["n"] == len(CELLS) and 0 < figures["cells/image/brightness"]["n"] < len(CELLS)
+    assert figures["cells/text/length"]["n"] == len(CELLS) and 0 < figures["cells/image/brightness"]["n"]
     protocol = content(whole)["metrics"]["protocol"]
     assert protocol["sampling"]["max_new_tokens"] == 12 and protocol["test"]["cells"]["conversations"] == len(CELLS)
     assert len((whole / "evaluation" / "scores.jsonl").read_text().splitlines()) == len(CELLS)
@@ -171,7 +174,8 @@ def test_stored_answers_have_the_same_figures_without_the_model(whole: Path, tmp
     measure_stored([Evaluation(METRICS)], {"cells": CELLS}, whole / "evaluation" / "predictions", tmp_path)
     assert content(tmp_path) == content(whole)
     other = MatrixCells(per_cell=2, inputs=["text"], outputs=["text", "image"], arithmetic=False, text_skill=3)
-    with pytest.raises(ValueError, match=r"found answers to .* conversations of 'cells'|an answer to index"):
+    assert len(other) == len(CELLS)
+    with pytest.raises(ValueError, match=r"found an answer to another 'cells/\d'.*Fix"):
         measure_stored([Evaluation(METRICS)], {"cells": other}, whole / "evaluation" / "predictions", tmp_path)
 
 
@@ -180,24 +184,24 @@ def test_answers_of_another_model_or_protocol_are_refused(model: AnyToAny, copie
     model.sampling = Sampling(max_new_tokens=5)
     with pytest.raises(ValueError, match=r"made otherwise: sampling.max_new_tokens: 12 -> 5 .*Fix: .*--overwrite"):
         run(model, copied)
-    model.sampling = sampling
-    with torch.no_grad():
-        parameter += 1
+    model.sampling, before = sampling, parameter.detach().clone()
+    torch.nn.init.normal_(parameter, 0, 1)
     with pytest.raises(ValueError, match=r'made otherwise: weights: "\w+" -> "\w+" \(stored -> this run\)'):
         run(model, copied)
     evaluation = Evaluation(METRICS)
     evaluation.overwrite = True
     run(model, copied, evaluation)
     with torch.no_grad():
-        parameter -= 1
-    aside = copied / "evaluation" / "previous-1"
+        parameter.copy_(before)
+    aside, own = copied / "evaluation" / "previous-1", copied / "evaluation"
     assert (aside / "metrics.json").is_file() and (aside / "predictions" / "answers-0.jsonl").is_file()
-    assert lines(copied).read_text() != (aside / "predictions" / "answers-0.jsonl").read_text()
+    made = [json.loads((each / "predictions" / "origin.json").read_text())["weights"] for each in (aside, own)]
+    assert made[0] != made[1] and len(lines(copied).read_text().splitlines()) == len(CELLS)
 
 
-def test_an_answer_to_another_prompt_is_refused(model: AnyToAny, copied: Path) -> None:
-    lines(copied).write_text(lines(copied).read_text().replace('"prompt": "', '"prompt": "0'))
-    with pytest.raises(ValueError, match=r"answers-0.jsonl:1: found an answer to another prompt than cells/0.*Fix"):
+def test_an_answer_to_another_conversation_is_refused(model: AnyToAny, copied: Path) -> None:
+    lines(copied).write_text(lines(copied).read_text().replace('"conversation": "', '"conversation": "0'))
+    with pytest.raises(ValueError, match=r"answers-0.jsonl:1: found an answer to another 'cells/0'.*Fix"):
         run(model, copied)
     (copied / "evaluation" / "predictions" / "origin.json").unlink()
     with pytest.raises(ValueError, match=r"found answers without origin.json.*Fix"):

@@ -32,7 +32,7 @@ def every_medium() -> list[Media]:
 def stored(folder: Path, places: list[Place], replies: list[Reply], rank: int = 0) -> AnswerStore:
     store = AnswerStore(folder, rank)
     store.mend()
-    store.add([(place, "/".join(map(str, place)), "digest", each) for place, each in zip(places, replies, strict=True)])
+    store.add([(place, "/".join(map(str, place)), "", each) for place, each in zip(places, replies, strict=True)])
     store.close()
     store.read()
     return store

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import overload
 
+from isthmus.data.conversations.schema import Conversation, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.predictions.answered import Answered
-from isthmus.evaluation.predictions.lines import StoredAnswer, read_lines
+from isthmus.evaluation.predictions.lines import DIGEST, StoredAnswer, read_lines
 
 
 class Answers(Sequence[Answered]):
@@ -46,12 +49,7 @@ class Answers(Sequence[Answered]):
             return [self[each] for each in range(*place.indices(len(self)))]
         index = self.indices[place]
         conversation, stored = self.source[index], self.stored[index]
-        own = conversation_id(self.name, index, conversation.details)
-        if stored.id is not None and stored.id != own:
-            raise ValueError(
-                f"{stored.where}: found an answer to {stored.id!r}; expected {own!r}, which is conversation {index} of "
-                f"'{self.name}'. Fix: measure on the data that was answered."
-            )
+        own = check_same(stored, self.name, index, conversation)
         prompt = conversation.prompt().messages
         expected = conversation.messages[len(prompt)] if len(prompt) < len(conversation.messages) else None
         return Answered(self.name, index, own, prompt, expected, conversation.details, stored.text, tuple(stored.files))
@@ -67,6 +65,35 @@ class Answers(Sequence[Answered]):
             else (index, conversation_id(self.name, index, self.source[index].details))
             for index in self.indices
         ]
+
+
+def check_same(stored: StoredAnswer, name: str, index: int, conversation: Conversation) -> str:
+    """Holds an answer against the conversation in its place, as far as its line says of which it is; gives its id.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    own, digest = conversation_id(name, index, conversation.details), stored.facts.get(DIGEST)
+    if (stored.id is not None and stored.id != own) or (digest and digest != conversation_digest(conversation)):
+        found = f"an answer to {stored.id!r}" if stored.id != own else f"an answer to another {own!r}"
+        raise ValueError(
+            f"{stored.where}: found {found}; expected {own!r} as it is in the data, conversation {index} of '{name}'. "
+            "Fix: measure on the data that was answered; a test run that answers anew takes --overwrite."
+        )
+    return own
+
+
+def conversation_digest(conversation: Conversation) -> str:
+    """A digest of a conversation's words, of what media stand where, and of the plain values of its details."""
+    turns = [
+        [
+            turn.role,
+            *(item.text if isinstance(item, TextItem) else [item.modality, item.caption] for item in turn.content),
+        ]
+        for turn in conversation.messages
+    ]
+    content = json.dumps([turns, conversation.details], sort_keys=True, default=lambda value: type(value).__name__)
+    return sha256(content.encode()).hexdigest()[:16]
 
 
 def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from isthmus.data.batching.loader import ConversationLoader
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.schedule import Reference
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
-from isthmus.evaluation.predictions.answers import Answers
+from isthmus.evaluation.predictions.answers import Answers, check_same, conversation_digest
 from isthmus.evaluation.predictions.measuring import figures_table, measure, write_figures
 from isthmus.evaluation.predictions.origin import ORIGIN, bind, origin
 from isthmus.evaluation.predictions.store import AnswerStore
@@ -114,15 +112,15 @@ class Evaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stores the batch's answers."""
+        data, _ = _tested(trainer)
         replies: Sequence[Reply] = outputs
-        rows = zip(_own(trainer, batch_idx), replies, batch.details, strict=True)
-        self._store.add(
-            [
-                ((reference.source, reference.index), str(details["id"]), prompt_digest(batch, row), reply)
-                for row, (reference, reply, details) in enumerate(rows)
-                if not details.get("repeated") and not self._store.has((reference.source, reference.index))
-            ]
-        )
+        answers = []
+        for reference, reply, details in zip(_own(trainer, batch_idx), replies, batch.details, strict=True):
+            place = (reference.source, reference.index)
+            if not details.get("repeated") and not self._store.has(place):
+                digest = conversation_digest(data.test[place[0]][place[1]])
+                answers.append((place, str(details["id"]), digest, reply))
+        self._store.add(answers)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measures the answers of all processes, prints the figures and writes them.
@@ -185,21 +183,17 @@ class Evaluation(pl.Callback):
         """The batch's answers where those of all processes are stored, so that none computes while another doesn't.
 
         Raises:
-            ValueError: an answer is to another prompt.
+            ValueError: an answer is to another conversation.
         """
-        _, loader = _tested(trainer)
+        data, loader = _tested(trainer)
         found = self._store.found
         if not all((each.source, each.index) in found for each in loader.schedule.batch(batch_idx)):
             return None
         own = _own(trainer, batch_idx)
-        for row, reference in enumerate(own):
-            stored = found[reference.source, reference.index]
-            if not batch.details[row].get("repeated") and stored.facts.get("prompt") != prompt_digest(batch, row):
-                raise ValueError(
-                    f"{stored.where}: found an answer to another prompt than {reference.source}/{reference.index} is "
-                    "now; expected the data that was answered. Fix: begin anew with --overwrite, which sets the "
-                    "answers aside, or choose another folder for this evaluation."
-                )
+        for reference, details in zip(own, batch.details, strict=True):
+            if not details.get("repeated"):
+                stored = found[reference.source, reference.index]
+                check_same(stored, reference.source, reference.index, data.test[reference.source][reference.index])
         return [self._store.reply((reference.source, reference.index)) for reference in own]
 
     def _answers(self, trainer: pl.Trainer) -> dict[str, Answers]:
@@ -247,13 +241,6 @@ def set_aside(folder: Path) -> None:
         for path in own:
             path.rename(target / path.name)
         log.info("%s: the earlier evaluation is now under %s", folder, target)
-
-
-def prompt_digest(batch: Batch, row: int) -> str:
-    """A digest of a prompt's tokens and of the plain values of its details."""
-    details = json.dumps(batch.details[row], sort_keys=True, default=lambda value: type(value).__name__)
-    tokens = batch.ids[row][batch.mask[row]].tolist()
-    return sha256(f"{tokens}{details}".encode()).hexdigest()[:16]
 
 
 def _tested(trainer: pl.Trainer) -> tuple[ConversationDataModule, ConversationLoader]:

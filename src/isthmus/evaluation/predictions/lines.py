@@ -18,6 +18,8 @@ from isthmus.data.media.locations import resolve_path
 from isthmus.modalities import is_medium, known_media
 from isthmus.types import Media, Modality
 
+DIGEST = "conversation"
+"""The field of a test run's lines that holds a digest of what was answered."""
 EXAMPLE = '{"index": 0, "content": [{"type": "text", "text": "a cat"}, {"type": "image", "image": "media/0.png"}]}'
 
 

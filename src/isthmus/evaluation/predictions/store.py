@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from isthmus.data.media.reply_files import as_content
-from isthmus.evaluation.predictions.lines import StoredAnswer, drop_torn_lines, read_lines
+from isthmus.evaluation.predictions.lines import DIGEST, StoredAnswer, drop_torn_lines, read_lines
 from isthmus.model import Reply
 from isthmus.types import Media, Modality
 
@@ -86,14 +86,14 @@ class AnswerStore:
         """Writes a batch's answers, and returns when they are on the disk.
 
         Args:
-            answers: to each its conversation, the conversation's id and the digest of its prompt.
+            answers: to each its conversation, the conversation's id and its digest.
         """
         lines = []
-        for place, own, prompt, reply in answers:
+        for place, own, digest, reply in answers:
             content = [self._saved(item, place, number) for number, item in enumerate(as_content(reply.content))]
             line = {"source": place[0], "index": place[1], "id": own, "content": content, "forced": reply.forced}
             line |= {name: getattr(reply, name) for name in FACTS}
-            lines.append(json.dumps(line | {"prompt": prompt}, ensure_ascii=False))
+            lines.append(json.dumps(line | {DIGEST: digest}, ensure_ascii=False))
         if not lines:
             return
         if self._file is None:

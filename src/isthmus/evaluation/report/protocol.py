@@ -37,8 +37,9 @@ def protocol(trainer: pl.Trainer, own: Mapping[str, Any]) -> dict[str, Any]:
     data: Any = getattr(trainer, "datamodule", None)
     if isinstance(data, ConversationDataModule):
         found["test"] = test_sets(data.test)
-    if trainer.limit_test_batches != 1.0:
-        found["limit_test_batches"] = trainer.limit_test_batches
+    limit = trainer.limit_test_batches
+    if limit != 1.0 or isinstance(limit, int):  # 1.0 is all batches, 1 is one
+        found["limit_test_batches"] = limit
     model = training_module(trainer.lightning_module).model
     found["sampling"] = asdict(model.sampling)
     side = model.output_side
