@@ -18,21 +18,22 @@ from tiny_parts import write_whisper
 from tiny_world import tiny_clone
 
 from isthmus.cli.training import Command
-from isthmus.evaluation import MatrixEvaluation
+from isthmus.evaluation import Evaluation, MatrixEvaluation
 from isthmus.pocket.judges.digit_reader import save_weights
 from isthmus.pocket.judges.speech import FILE, SpeechReader
 from isthmus.training import StageSwitch
 from isthmus.training.trainable import select_parts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# tests/test_engines.py and tests/test_full_size.py have the other folders'.
+# tests/test_engines.py and tests/test_full_size.py have the other folders'. Those of eval/ stand beside another config.
 LAYERS = ("trainer.yaml", "stages.yaml", "pocket.yaml")
 """Read before the others."""
 NAMES = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent.name not in ("engines", "experts")
+    if path.parent.name not in ("engines", "experts", "eval")
 )
+EVALUATIONS = sorted(path.relative_to(CONFIGS).as_posix() for path in (CONFIGS / "eval").glob("*.yaml"))
 CAPTIONED = {"emoji": ("llama", "imagebind"), "ldraw3d": ("llama", "point_bert")}
 """Users' captioned sets and their experts; each has a config of its own."""
 EXPERTS = ("imagebind", "point_bert", "llama", "stable_diffusion", "zeroscope", "audioldm", "shap_e")
@@ -44,13 +45,14 @@ def read(name: str) -> dict[str, Any]:
     return found
 
 
-def composed(name: str, folder: Path) -> Any:
-    """The command of ``fit -c name`` in a folder, all of it instantiated and nothing run."""
+def composed(name: str, folder: Path, *others: str) -> Any:
+    """The command of ``fit -c name`` in a folder, with other configs after it, all instantiated and nothing run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py"])
         patch.setattr(Command, "fit", lambda self, **_: None)
-        return Command(["fit", "-c", name, "--trainer.accelerator", "cpu"])
+        named = [word for each in (name, *others) for word in ("-c", each)]
+        return Command(["fit", *named, "--trainer.accelerator", "cpu"])
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +199,13 @@ def test_what_of_a_test_is_missing_is_said(clone: Path, tmp_path: Path) -> None:
     cli.datamodule.test = {}
     with pytest.raises(ValueError, match=r"data.test: found no set; .*Fix: name a set"):
         cli.test()
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_stands_beside_a_run_s_own_config(name: str, clone: Path) -> None:
+    cli = composed("curriculum.yaml", clone, name)
+    (evaluation,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, Evaluation)]
+    assert evaluation.metrics and cli.datamodule.test.keys() >= read(name)["data"]["test"].keys()
 
 
 def test_an_understanding_model_has_no_output_side(compose: Compose) -> None:
