@@ -156,7 +156,8 @@ def test_every_bound_explains_itself() -> None:
 
 
 def test_what_is_imported_is_declared() -> None:
-    declared = requirements("timm", "liger", "fidelity", "heic", "las", "datasets", "loggers", "serve", "judge")
+    extras = ("timm", "liger", "fidelity", "heic", "las", "datasets", "loggers", "metrics", "serve", "judge")
+    declared = requirements(*extras)
     undeclared = {name: where for name, where in third_party("src").items() if name not in declared}
     assert not undeclared, f"src imports what pyproject.toml doesn't require: {undeclared}"
     declared = requirements("test", "timm", "liger", "fidelity")

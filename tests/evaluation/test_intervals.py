@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval, wilson_interval
+from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval, ratio_interval, wilson_interval
 
 
 @given(st.integers(1, 1000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -25,3 +25,10 @@ def test_the_bounds_are_the_shares_that_a_score_test_just_accepts(counts: tuple[
 
 def test_one_score_is_its_own_interval() -> None:
     assert bootstrap_interval([0.5]) == (0.5, 0.5)
+
+
+def test_a_ratio_over_equal_wholes_has_the_interval_of_a_mean() -> None:
+    scores = [0.0, 1.0, 0.25, 1.0, 0.5, 0.0, 0.75, 1.0] * 5
+    assert ratio_interval(scores, [1.0] * 40) == pytest.approx(bootstrap_interval(scores), abs=0.02)
+    assert ratio_interval([1.0], [4.0]) == (0.25, 0.25)
+    assert ratio_interval([0.0], [0.0]) == (0.0, 0.0)

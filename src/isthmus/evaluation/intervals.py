@@ -30,3 +30,15 @@ def bootstrap_interval(scores: Sequence[float]) -> tuple[float, float]:
     drawn = {"n_resamples": DRAWS, "method": "percentile", "random_state": np.random.default_rng(0)}
     low, high = bootstrap((scores,), np.mean, confidence_level=CONFIDENCE, **drawn).confidence_interval
     return float(low), float(high)
+
+
+def ratio_interval(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float]:
+    """The percentiles 2.5 and 97.5 of sum over sum, over samples of pairs with replacement; 0 stands for 0 over 0."""
+    import numpy as np
+
+    pairs = np.stack([np.asarray(parts, float), np.asarray(wholes, float)])
+    drawn = np.random.default_rng(0).multinomial(pairs.shape[1], np.full(pairs.shape[1], 1 / pairs.shape[1]), DRAWS)
+    above, below = pairs @ drawn.T
+    ratios = np.divide(above, below, out=np.zeros(DRAWS), where=below != 0)
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

@@ -1,7 +1,8 @@
 """Caption metrics: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation defines them.
 
 BLEU is torchmetrics'. It has no CIDEr, and its ROUGE-L weighs precision and recall equally, where COCO's favours
-recall. METEOR and SPICE aren't included: one needs WordNet, the other Java and a parser's models.
+recall. METEOR and SPICE are
+programs in Java (:mod:`isthmus.evaluation.metrics.texts`).
 """
 
 from __future__ import annotations
