@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.encoders.transformers_folder import read_model
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.extractors.base import measuring_device
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
 from isthmus.evaluation.metrics.texts.references import all_references
@@ -25,7 +25,7 @@ PAIRS = 32
 """How many pairs are a chunk of the work."""
 
 
-class BertScore:
+class BertScore(Metric):
     """``text/bert_score_precision``, ``_recall`` and ``_f1``, each by the best of an answer's references.
 
     As torchmetrics defines it, without idf weights and without rescaling: the mean over words of the largest cosine,

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from isthmus.evaluation.captions.metrics import ORDER, Words, bleu, cider, rouge_l, split_words
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
 from isthmus.evaluation.metrics.texts.java import coco_words
 from isthmus.evaluation.metrics.texts.references import all_references
@@ -16,7 +16,7 @@ from isthmus.evaluation.predictions.answered import Answered
 Splitter = Literal["plain", "coco"]
 
 
-class CaptionMetrics:
+class CaptionMetrics(Metric):
     """``text/bleu_1`` to ``text/bleu_4``, ``text/rouge_l`` and ``text/cider_d`` of replies against captions.
 
     Args:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import require_answers, share_figure
 from isthmus.evaluation.metrics.texts.open_answers import answers_openly
 from isthmus.evaluation.metrics.texts.references import detail_of, references_of
@@ -16,7 +16,7 @@ LONG = 5
 """Words above which a reply that names no letter is searched for the choices' own words."""
 
 
-class MultipleChoice:
+class MultipleChoice(Metric):
     """``text/accuracy``, and ``text/letters_read``: the share of replies to questions with choices that name one.
 
     A reply that names no choice is given one by a draw that its id seeds, as the official script draws, so that chance

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from isthmus.cache.fingerprint import fingerprint
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.extractors.base import measuring_device
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
 from isthmus.evaluation.metrics.texts.java import EXTRA
@@ -28,7 +28,7 @@ LONGEST = 64
 LIBRARY = "sentence_transformers"
 
 
-class Fense:
+class Fense(Metric):
     """``text/sentence_similarity``; with a detector also ``text/fluency_errors`` and ``text/fense``.
 
     A reply's score is its mean cosine to the references in a sentence encoder, times 1 - ``penalty`` where the detector

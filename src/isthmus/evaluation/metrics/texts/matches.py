@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from isthmus.evaluation.captions.metrics import split_words
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers, share_figure
 from isthmus.evaluation.metrics.texts.references import references_of
 from isthmus.evaluation.predictions.answered import Answered
@@ -15,7 +15,7 @@ from isthmus.evaluation.predictions.answered import Answered
 Compared = Literal["words", "letters"]
 
 
-class ExactMatch:
+class ExactMatch(Metric):
     """``text/exact_match``: the share of replies that equal a reference.
 
     Args:
@@ -47,7 +47,7 @@ class ExactMatch:
         return split_words(text) if self.compared == "words" else text.strip()
 
 
-class Anls:
+class Anls(Metric):
     """``text/anls``: the mean of 1 - edits / letters of the nearest reference, 0 where that is below ``threshold``.
 
     Texts are lower-case, with single spaces. Source: A. F. Biten et al., ICCV 2019, and the script of DocVQA.

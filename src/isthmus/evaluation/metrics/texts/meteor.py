@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from isthmus.evaluation.captions.metrics import Words
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import require_answers
 from isthmus.evaluation.metrics.texts.captions import CaptionMetrics
 from isthmus.evaluation.metrics.texts.java import PACKAGE, toolkit
 from isthmus.evaluation.predictions.answered import Answered
 
 
-class Meteor:
+class Meteor(Metric):
     """``text/meteor``: words matched by form, stem, synonym and paraphrase, with a penalty on their order; English.
 
     It needs the extra ``metrics`` and Java. The figure is the program's own of the whole source, which isn't the mean

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from isthmus.evaluation.captions.metrics import cider
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
 from isthmus.evaluation.metrics.texts.captions import CaptionMetrics
 from isthmus.evaluation.metrics.texts.java import PACKAGE, run_java, toolkit
@@ -24,7 +24,7 @@ OPENED = ("java.lang", "java.util", "java.util.concurrent", "java.math", "java.n
 """Java's own packages that SPICE's serializer looks into, which Java forbids from 17 on unless it is told."""
 
 
-class Spice:
+class Spice(Metric):
     """``text/spice``, whether captions state the same facts, and ``text/spider``, its mean with CIDEr-D.
 
     It needs the extra ``metrics``, Java, and Stanford's parser, which is fetched by hand: ``parser`` is the folder of

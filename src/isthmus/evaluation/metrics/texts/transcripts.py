@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from isthmus.evaluation.captions.metrics import split_words
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import by_id, ratio_figure, require_answers
 from isthmus.evaluation.metrics.texts.references import references_of
 from isthmus.evaluation.predictions.answered import Answered
@@ -15,7 +15,7 @@ from isthmus.evaluation.predictions.answered import Answered
 Normalisation = Literal["none", "words", "whisper"]
 
 
-class WordErrors:
+class WordErrors(Metric):
     """``text/wer`` and ``text/cer``: edits over words, and over characters, of all references together.
 
     A score is an answer's edits over the mean number of words of a reference, so that scores average to the rate. The

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
 from isthmus.evaluation.metrics.texts.contractions import CONTRACTIONS
 from isthmus.evaluation.metrics.texts.references import references_of
@@ -24,7 +24,7 @@ PERIODS = 32
 """How many full stops are taken out at most: the official script passes a flag in the place of this number."""
 
 
-class VqaAccuracy:
+class VqaAccuracy(Metric):
     """``text/vqa_accuracy``: the mean over people of min(1, others who gave this answer / 3).
 
     Normalised as the official script does: marks, articles, numbers as words and contractions of the reply; only marks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isthmus.evaluation.metrics.base import Figure, Processes
+from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import mean_figure, ratio_figure, require_answers, share_figure
 from isthmus.evaluation.metrics.texts.references import references_of
 from isthmus.evaluation.predictions.answered import Answered
@@ -12,7 +12,7 @@ from isthmus.evaluation.predictions.answered import Answered
 DENIALS = ("No", "no", "not")
 
 
-class YesNo:
+class YesNo(Metric):
     """``text/accuracy``, ``text/precision``, ``text/recall``, ``text/f1`` and ``text/yes_ratio`` of yes or no.
 
     Read as the official script does: of the reply's first sentence without commas, a word No, no or not makes it a no,
