@@ -34,6 +34,7 @@ LOADED_FOR_US = {
     "matplotlib": "the notebooks draw with it",
     "build": "a test makes the distributions with it",
     "hatchling": "build calls it",
+    "pystoi": "torchmetrics computes STOI with it",
     "python-multipart": "starlette reads forms with it",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
