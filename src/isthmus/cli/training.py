@@ -47,6 +47,7 @@ from isthmus.training.running.monitors import GradientNorms, MemoryUse
 from isthmus.training.running.profile import profiler_of
 from isthmus.training.running.run_folder import set_aside_runs
 from isthmus.training.running.summary import PartsSummary
+from isthmus.training.watching.collapse import CollapseWatch
 from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
@@ -308,6 +309,8 @@ def _companions(trainer: Any) -> list[pl.Callback]:
     """What every run shows and logs, unless its config brings the like."""
     own = [callback for callback in trainer.callbacks or [] if isinstance(callback, pl.Callback)]
     companions: list[pl.Callback] = [TokenRate()]
+    if not any(isinstance(each, CollapseWatch) for each in own):
+        companions.append(CollapseWatch())
     if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
         companions.append(StageProgressBar())
     if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):

@@ -9,8 +9,10 @@ from isthmus.training.running.progress import StageProgressBar
 from isthmus.training.running.throughput import TokenRate
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
+from isthmus.training.watching.collapse import CollapseWatch
 
 __all__ = [
+    "CollapseWatch",
     "GroupPolicy",
     "LossWeights",
     "Preference",
