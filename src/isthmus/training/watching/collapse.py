@@ -23,13 +23,13 @@ UNCALLED = (
     "losses.text, or give more data that asks for this medium."
 )
 ALIKE = (
-    "every prompt would make the same. Try: raise the learning rate of output_projectors or losses.alignment, more steps, "
-    "larger batches, captions that differ; or look whether output_projectors train at all "
+    "every prompt would make the same. Try: raise the learning rate of output_projectors or losses.alignment, more "
+    "steps, larger batches, captions that differ; or look whether output_projectors train at all "
     "(gradient_norm/output_projectors)."
 )
 FORGETS = (
-    "its text skill falls. Try: mix replay in (isthmus data replay) with a larger weight, a lower learning rate or rank of "
-    "lora, or fewer steps."
+    "its text skill falls. Try: mix replay in (isthmus data replay) with a larger weight, a lower learning rate or rank "
+    "of lora, or fewer steps."
 )
 
 
@@ -160,11 +160,11 @@ class CollapseWatch(pl.Callback):
     def _said(self, kind: str, medium: str, figure: float, module: TrainingModule) -> str | None:
         """The warning, where the figure is beyond its threshold."""
         if kind == "called" and figure < self.called:
-            what = f"where an answer holds {Modality(medium).spec.article} {medium}, its first signal token is the likeliest"
-            return f"{what} in {figure:.0%} of all runs (below {self.called:.0%}): {UNCALLED}"
+            what = f"where an answer holds {Modality(medium).spec.article} {medium}, its first signal token is the"
+            return f"{what} likeliest in {figure:.0%} of all runs (below {self.called:.0%}): {UNCALLED}"
         if kind == "spread" and figure < self.spread:
-            what = f"H of {medium} differs from prompt to prompt by {figure:.1%} of what its generator's own text conditions"
-            return f"{what} do (below {self.spread:.0%}): {ALIKE}"
+            what = f"H of {medium} differs from prompt to prompt by {figure:.1%} of what its generator's own text"
+            return f"{what} conditions do (below {self.spread:.0%}): {ALIKE}"
         if kind == "text" and figure > self.text_rise:
             assert self._text is not None and self._text.own is not None
             now, most = self._text.own + figure, f"more than {self.text_rise:g}"
