@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isthmus.evaluation.captions.evaluation import CaptionEvaluation as CaptionEvaluation
     from isthmus.evaluation.matrix.evaluation import MatrixEvaluation as MatrixEvaluation
     from isthmus.evaluation.matrix.measurement import Measurement as Measurement
+    from isthmus.evaluation.periodic import PeriodicEvaluation as PeriodicEvaluation
     from isthmus.evaluation.predictions.evaluation import Evaluation as Evaluation
     from isthmus.evaluation.retrieval.evaluation import RetrievalEvaluation as RetrievalEvaluation
     from isthmus.evaluation.samples.callback import Prompt as Prompt
@@ -24,6 +25,7 @@ _HOMES = {
     "Evaluation": "isthmus.evaluation.predictions.evaluation",
     "MatrixEvaluation": "isthmus.evaluation.matrix.evaluation",
     "Measurement": "isthmus.evaluation.matrix.measurement",
+    "PeriodicEvaluation": "isthmus.evaluation.periodic",
     "Prompt": "isthmus.evaluation.samples.callback",
     "RetrievalEvaluation": "isthmus.evaluation.retrieval.evaluation",
     "SampleLog": "isthmus.evaluation.samples.callback",

@@ -37,6 +37,15 @@ def protocol_differences(first: StoredFigure, second: StoredFigure) -> dict[str,
     return dict(differences(first.protocol, second.protocol))
 
 
+def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key -> value, of all that is in plain data."""
+    for key, value in content.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _fields(value: Any) -> dict[str, Any] | None:
     if isinstance(value, list | tuple):
         value = dict(enumerate(value))

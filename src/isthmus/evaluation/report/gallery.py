@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.conversations.schema import ContentItem, MediumItem, TextItem
-from isthmus.data.media.files import read_media
 from isthmus.display.embedding import embedded
-from isthmus.display.pages import script as clouds_script
-from isthmus.display.pages import shown_text, templates
-from isthmus.display.pages import style as media_style
+from isthmus.display.pages import shown_text
 from isthmus.evaluation.matrix.measurement import JudgedReply
 from isthmus.evaluation.matrix.scoring import AFTER, ANSWER, BEFORE
 from isthmus.evaluation.matrix.table import attribute_names
 from isthmus.evaluation.matrix.tally import all_places
+from isthmus.evaluation.report.pages import own_file, piece, rendered
 from isthmus.types import Media
 from isthmus.writing import write_file
 
@@ -36,32 +30,17 @@ def write_gallery(path: Path, samples: Sequence[JudgedReply], matrix: Mapping[st
         samples: conversations, which are grouped by cell.
         matrix: from :func:`isthmus.evaluation.matrix.table.matrix_report`.
     """
-    here = files(__package__)
     shades = "\n".join(f".shade-{level} {{ --share: {level / LEVELS:.0%}; }}" for level in range(LEVELS + 1))
-    style = media_style() + here.joinpath("gallery.css").read_text(encoding="utf-8") + shades
-    script = clouds_script()
-    template = templates().from_string(here.joinpath("gallery.html.jinja").read_text(encoding="utf-8"))
-    policy = (
-        f"default-src 'none'; img-src data:; media-src data:; style-src '{_digest(style)}'; "
-        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
-    )
-    page = template.render(
-        policy=policy,
-        style=style,
-        script=script,
-        names=attribute_names(matrix),
-        table=_table(matrix),
-        sums=[_cell("arithmetic", output, entry) for output, entry in matrix["arithmetic"].items()],
-        text_only=_text_only(matrix["text_only"]),
-        confidence=f"{matrix['confidence']:.0%}",
-        groups=_groups(samples),
-    )
-    write_file(path, page.encode())
+    values = {
+        "names": attribute_names(matrix),
+        "table": _table(matrix),
+        "sums": [_cell("arithmetic", output, entry) for output, entry in matrix["arithmetic"].items()],
+        "text_only": _text_only(matrix["text_only"]),
+        "confidence": f"{matrix['confidence']:.0%}",
+        "groups": _groups(samples),
+    }
+    write_file(path, rendered("gallery.html.jinja", own_file("gallery.css") + shades, values))
     return path
-
-
-def _digest(content: str) -> str:
-    return f"sha256-{b64encode(sha256(content.encode()).digest()).decode('ascii')}"
 
 
 def _table(matrix: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,10 +104,8 @@ def _groups(samples: Sequence[JudgedReply]) -> list[dict[str, Any]]:
 
 
 def _conversation(sample: JudgedReply) -> dict[str, Any]:
-    turns = [
-        {"role": message.role, "pieces": [_piece(item) for item in message.content]} for message in sample.messages
-    ]
-    made = [embedded(piece) if isinstance(piece, Media) else shown_text(piece) for piece in sample.reply.content]
+    turns = [{"role": message.role, "pieces": [piece(item) for item in message.content]} for message in sample.messages]
+    made = [embedded(each) if isinstance(each, Media) else shown_text(each) for each in sample.reply.content]
     turns.append({"role": "assistant", "pieces": made or [shown_text("(nothing)")]})
     verdict = sample.verdict
     chips = []
@@ -140,14 +117,3 @@ def _conversation(sample: JudgedReply) -> dict[str, Any]:
     if not verdict.emitted:
         chips.append({"right": False, "text": f"no {verdict.expectation.output} given"})
     return {"turns": turns, "chips": chips, "right": all(verdict.right.values())}
-
-
-def _piece(item: ContentItem) -> dict[str, str]:
-    match item:
-        case TextItem(text):
-            return shown_text(text)
-        case MediumItem(modality, None, caption):
-            return shown_text(f"({modality}: {caption or 'not kept'})")
-        case MediumItem(modality, media, _, rate):
-            assert media is not None
-            return embedded(media if isinstance(media, Media) else read_media(media, modality, rate=rate))

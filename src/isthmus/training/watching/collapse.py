@@ -28,8 +28,8 @@ ALIKE = (
     "(gradient_norm/output_projectors)."
 )
 FORGETS = (
-    "its text skill falls. Try: mix replay in (isthmus data replay) with a larger weight, a lower learning rate or rank "
-    "of lora, or fewer steps."
+    "its text skill falls. Try: mix replay in (isthmus data replay) with a larger weight, a lower learning rate or "
+    "rank of lora, or fewer steps."
 )
 
 
