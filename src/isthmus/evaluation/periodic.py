@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from isthmus.data.conversations.schema import Conversation, MediumItem
 from isthmus.data.conversations.sources import ConversationSource
@@ -99,7 +100,7 @@ class PeriodicEvaluation(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Answers, measures and logs."""
-        if trainer.sanity_checking or not trainer.training:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         source, module = source_of(_data(trainer), self.source), training_module(pl_module)
         count = min(self.size, len(source))
