@@ -27,12 +27,12 @@ class Counted:
 
 
 class SeesNothing:
-    """A judge that can't read a digit."""
+    """A judge that can't read anything."""
 
-    attributes = ("digit",)
+    attributes = ("digit", "colour", "motion")
 
     def many(self, media: Any) -> list[dict[str, Any]]:
-        return [{"digit": None} for _ in media]
+        return [{} for _ in media]
 
 
 def test_any_figure_ends_a_stage_and_chooses_a_checkpoint(tiny_experts_paths: dict[str, Path], tmp_path: Path) -> None:
@@ -55,7 +55,9 @@ def test_training_goes_on_as_if_nothing_had_been_measured(tiny_experts_paths: di
     options = {"validates": True, "val_check_interval": 2, "num_sanity_val_steps": 0, "saves": False, "ema": 0.9}
     expected, plain = fit(tiny_experts_paths, tmp_path / "plain", STAGES[:1], **options)
     judges = {name: SeesNothing() for name in ("text", "image", "audio", "video")}
-    measured = PeriodicEvaluation("prompts", judges=judges, values={"digit": 10}, size=4, num_inference_steps=1)
+    measured = PeriodicEvaluation(
+        "prompts", judges=judges, values={"digit": 10, "colour": 6, "motion": 4}, size=4, num_inference_steps=1
+    )
     model, diary = fit(tiny_experts_paths, tmp_path / "measured", STAGES[:1], extra=[measured], **options)
     assert diary.losses == plain.losses
     found = model.state_dict()

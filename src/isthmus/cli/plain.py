@@ -14,7 +14,7 @@ from isthmus.cli import demo, serve
 from isthmus.cli.experts import command as experts
 from isthmus.cli.parsing.model import model_parser, open_pipeline
 from isthmus.cli.parsing.parser import Parser
-from isthmus.cli.runs import comparing, listing, ranking
+from isthmus.cli.runs import comparing, listing, ranking, reporting
 from isthmus.cli.sets import build, convert, lint, replay
 from isthmus.cli.sharing import bundles, nextgpt
 from isthmus.modalities import known_media
@@ -122,6 +122,7 @@ COMMANDS: dict[str, Command] = {
     "data": Command("look after sets of conversations", _data_parser, _data, DATA),
     "runs": Command("list runs with their stages, data, steps and figures", listing.parser, listing.run),
     "compare": Command("how two runs' configs and figures differ", comparing.parser, comparing.run),
+    "report": Command("an evaluation's figures and answers, as a page", reporting.parser, reporting.run),
     "leaderboard": Command("many runs by their figures, in a table", ranking.parser, ranking.run),
     "export": Command("hand a trained model on, as one folder or file", bundles.export_parser, bundles.run_export),
     "push": Command("hand a trained model on, as a repository on the hub", bundles.push_parser, bundles.run_push),

@@ -102,10 +102,27 @@ def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str
 
 
 def read_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> dict[str, Answers]:
+    """As :func:`stored_answers`, of sources whose every conversation is answered.
+
+    Raises:
+        ValueError: as there, or a conversation has no answer.
+    """
+    found = stored_answers(folder, sources)
+    for name, answers in found.items():
+        if len(answers) < len(sources[name]):
+            first = next(index for index in range(len(sources[name])) if index not in answers.stored)
+            raise ValueError(
+                f"{folder}: found answers to {len(answers)} of {len(sources[name])} conversations of '{name}', none to "
+                f"{name}/{first}; expected one to each. Fix: answer the rest, or measure on fewer conversations."
+            )
+    return found
+
+
+def stored_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> dict[str, Answers]:
     """The answers in a folder of JSON lines, a test run's or anybody's, to the conversations of test sources.
 
     Raises:
-        ValueError: there are none, a conversation has none or two, or an answer is to no conversation.
+        ValueError: there are none, a conversation has two, or an answer is to no conversation.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: found no such folder; expected one with answers as *.jsonl. Fix: name it.")
@@ -134,13 +151,6 @@ def read_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> dic
                 "expected one of each. Fix: delete one of the lines."
             )
         found[name][index] = answer
-    for name, stored in found.items():
-        if len(stored) < len(sources[name]):
-            first = next(index for index in range(len(sources[name])) if index not in stored)
-            raise ValueError(
-                f"{folder}: found answers to {len(stored)} of {len(sources[name])} conversations of '{name}', none to "
-                f"{name}/{first}; expected one to each. Fix: answer the rest, or measure on fewer conversations."
-            )
     return {name: Answers(name, sources[name], stored) for name, stored in found.items() if stored}
 
 

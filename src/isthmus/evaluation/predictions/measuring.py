@@ -9,6 +9,8 @@ from typing import Any
 
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.predictions.answers import Answers
+from isthmus.evaluation.report.chosen import SourceAnswers
+from isthmus.evaluation.report.evaluation_report import write_evaluation_report
 from isthmus.writing import write_file
 
 METRICS, SCORES = "metrics.json", "scores.jsonl"
@@ -52,7 +54,7 @@ def measure(
 def write_figures(
     folder: Path, figures: Mapping[str, Figure], protocol: Mapping[str, Any], answers: Mapping[str, Answers], of: Path
 ) -> None:
-    """Writes ``metrics.json`` and ``scores.jsonl``. Figures of other sources by the same protocol stay.
+    """Writes ``metrics.json``, ``scores.jsonl`` and the report. Figures of other sources by the same protocol stay.
 
     Args:
         folder: where to.
@@ -82,6 +84,12 @@ def write_figures(
         lines = [line for line in _read_scores(folder / SCORES) if line["source"] not in answers] + lines
     write_file(folder / SCORES, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode())
     write_file(folder / METRICS, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_evaluation_report(folder, shown_answers(answers))
+
+
+def shown_answers(answers: Mapping[str, Answers]) -> dict[str, SourceAnswers]:
+    """By source the answers as a report reads them."""
+    return {name: SourceAnswers([own for _, own in each.ids()], each.__getitem__) for name, each in answers.items()}
 
 
 def figures_table(figures: Mapping[str, Figure]) -> str:
