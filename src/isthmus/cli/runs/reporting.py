@@ -28,7 +28,7 @@ def parser() -> Parser:
         "-c",
         "--config",
         type=user_path,
-        help="with the test sets under data.test; evaluate.yaml or test.yaml of the run",
+        help="names the test sets under data.test; the run's evaluate.yaml or test.yaml",
     )
     return made
 
@@ -42,8 +42,8 @@ def run(options: Namespace) -> None:
     folder = options.run if (options.run / METRICS).is_file() else options.run / FOLDER
     if not (folder / METRICS).is_file():
         raise ValueError(
-            f"{options.run}: found no {FOLDER}/{METRICS}; expected a run that isthmus.evaluation.Evaluation has measured. "
-            "Fix: measure it with isthmus evaluate."
+            f"{options.run}: found no {FOLDER}/{METRICS}; expected a run that isthmus.evaluation.Evaluation has "
+            "measured. Fix: measure it with isthmus evaluate."
         )
     if options.samples < 1:
         raise ValueError(f"--samples: found {options.samples}; expected at least 1. Fix: raise it.")
@@ -51,8 +51,8 @@ def run(options: Namespace) -> None:
     config = next((path for path in configs if path.is_file()), None)
     if config is None:
         raise ValueError(
-            f"{folder.parent}: found neither {' nor '.join(CONFIGS)}; expected the test sets that were answered. Fix: give "
-            "a config that names them under data.test with -c."
+            f"{folder.parent}: found neither {' nor '.join(CONFIGS)}; expected the test sets that were answered. Fix: "
+            "give a config that names them under data.test with -c."
         )
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
