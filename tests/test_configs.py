@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
+from tiny_benchmarks import coco
 from tiny_captions import write_captioned
 from tiny_manifest import write_set
 from tiny_parts import write_whisper
@@ -25,7 +26,8 @@ from isthmus.training import StageSwitch
 from isthmus.training.trainable import select_parts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# tests/test_engines.py and tests/test_full_size.py have the other folders'. Those of eval/ stand beside another config.
+# tests/test_engines.py and tests/test_full_size.py have the other folders'. Those of eval/ stand beside another config;
+# those of public benchmarks are tested by tests/test_eval_configs.py.
 LAYERS = ("trainer.yaml", "stages.yaml", "pocket.yaml")
 """Read before the others."""
 NAMES = sorted(
@@ -33,7 +35,7 @@ NAMES = sorted(
     for path in CONFIGS.rglob("*.yaml")
     if path.parent.name not in ("engines", "experts", "eval")
 )
-EVALUATIONS = sorted(path.relative_to(CONFIGS).as_posix() for path in (CONFIGS / "eval").glob("*.yaml"))
+EVALUATIONS = sorted(path.relative_to(CONFIGS).as_posix() for path in (CONFIGS / "eval").glob("pocket_*.yaml"))
 CAPTIONED = {"emoji": ("llama", "imagebind"), "ldraw3d": ("llama", "point_bert")}
 """Users' captioned sets and their experts; each has a config of its own."""
 EXPERTS = ("imagebind", "point_bert", "llama", "stable_diffusion", "zeroscope", "audioldm", "shap_e")
@@ -206,6 +208,18 @@ def test_an_evaluation_stands_beside_a_run_s_own_config(name: str, clone: Path) 
     cli = composed("curriculum.yaml", clone, name)
     (evaluation,) = [callback for callback in cli.trainer.callbacks if isinstance(callback, Evaluation)]
     assert evaluation.metrics and cli.datamodule.test.keys() >= read(name)["data"]["test"].keys()
+
+
+def test_a_benchmark_goes_behind_the_embedded_worlds_config(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its test set and its metrics are measured, and nothing of the digits."""
+    coco(clone / "data")
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(Command, "test", lambda self, **_: None)
+    cli = Command(["test", "-c", "pocket.yaml", "-c", "eval/coco_captions.yaml", "--trainer.accelerator", "cpu"])
+    assert set(cli.datamodule.test) == {"coco_captions"}
+    assert any(isinstance(callback, Evaluation) for callback in cli.trainer.callbacks)
+    assert not any(isinstance(callback, MatrixEvaluation) for callback in cli.trainer.callbacks)
 
 
 def test_an_understanding_model_has_no_output_side(compose: Compose) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_benchmarks import coco
 from tiny_bundle import bundle
 
 from isthmus import cli
@@ -60,3 +61,16 @@ def test_a_saved_model_is_measured_and_its_answers_without_it(
     with pytest.raises(SystemExit):
         cli.main(stored)
     assert "found answers to other data: digits.content" in capsys.readouterr().err
+
+
+def test_a_public_benchmark_runs_from_its_files_to_its_figures(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    coco(tmp_path / "data")
+    limits = ["--max_new_tokens", "4", "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
+    cli.main(["evaluate", "--model", str(bundle), "-c", "eval/coco_captions.yaml", "--out", "mine", *limits])
+    found = figures(Path("mine"))
+    assert {"coco_captions/text/cider_d", "coco_captions/text/bleu_4"} <= found["figures"].keys()
+    assert all(figure["n"] == 3 for figure in found["figures"].values())
+    assert found["protocol"]["test"]["coco_captions"]["choice"]["instruction"] == "Describe the image."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -169,6 +170,12 @@ def test_a_judge_that_refuses_the_key_ends_it(server: Server, data: Path, tmp_pa
     server.say = lambda words, shades: "What a nice picture."
     with pytest.raises(ValueError, match=r"wise: found none of 3 answers judged"):
         WiScore(judge(server), tmp_path / "verdicts.jsonl").measure(answers, Processes())
+
+
+def test_the_client_of_the_judge_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ValueError, match=r"found no openai; .*pip install 'isthmus\[judge\]'"):
+        OpenAIJudge("any")
 
 
 def test_imgedit_compares_with_the_original(server: Server, data: Path, tmp_path: Path) -> None:
