@@ -20,6 +20,7 @@ from isthmus.data.formats import CaptionTable, MediaFolder
 from isthmus.data.media.files import read_media
 from isthmus.encoders import ImageBind
 from isthmus.evaluation.novelty import captions_of
+from isthmus.evaluation.predictions.origin import bind
 from isthmus.model.allowed import require_allowed
 from isthmus.model.answering import check_served
 from isthmus.model.bundle import check_fits, described, read_manifest
@@ -109,6 +110,11 @@ def unknown_part() -> None:
     select_parts(model, ["output_projectors"], "decoder_alignment")
 
 
+def other_answers() -> None:
+    for tokens in (64, 32):
+        bind(Path("runs/mine/evaluation/predictions"), {"sampling": {"max_new_tokens": tokens}, "test": {}})
+
+
 PROVOKED: dict[str, Callable[[], object]] = {
     "A config isn't found": lambda: find_config("stage9.yaml"),
     "An expert's folder isn't there": lambda: ImageBind("checkpoints/imagebind", ["image"]),
@@ -128,6 +134,7 @@ PROVOKED: dict[str, Callable[[], object]] = {
     "No record is of the split": lambda: table("file,caption,split\n1.jpg,a cat,training\n", splits=["train"]),
     "A split that nobody named": lambda: table("file,caption\n1.jpg,a cat\n", splits=["train"]),
     "An evaluation has no caption to compare with": lambda: captions_of({"id": "mine/0", "source": "mine"}, "caption"),
+    "Stored answers were made otherwise": other_answers,
     "A conversation is too long": lambda: collated(("image",), 8),
     "The model doesn't take a medium": lambda: collated(("points",), 512),
     "The model doesn't make a medium": lambda: check_served([[Modality.VIDEO]], [Modality.IMAGE]),
