@@ -63,7 +63,7 @@ test: $(VENV)/.installed-test  ## run every test
 test-fast: $(VENV)/.installed-test  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm` and `liger`, in .venv-timm (5 GB)
+test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm`, `liger`, `fidelity`, in .venv-timm (5 GB)
 	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" \
 	  tests/backbones/test_cross_entropies.py tests/encoders tests/evaluation/metrics tests/test_sweep.py
 
