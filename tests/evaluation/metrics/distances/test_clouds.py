@@ -14,6 +14,7 @@ from isthmus.evaluation.metrics.base import Processes
 from isthmus.evaluation.metrics.distances import CloudDistances
 from isthmus.evaluation.metrics.distances.clouds import chamfer, f_score, scaled, tree
 from isthmus.evaluation.predictions.answered import Answered
+from isthmus.types import Modality
 
 Array = np.ndarray[Any, Any]
 ONE = Processes()
@@ -84,6 +85,9 @@ def test_what_was_made_apart_from_what_is_real(answers: list[Answered]) -> None:
 def test_clouds_are_thinned_and_sets_cut(answers: list[Answered]) -> None:
     found = CloudDistances(points=20, most=4).measure(answers, ONE)
     assert found["points/chamfer"].n == 6 and found["points/mmd_cd"].n == 4
+    others = Shown([one.expected_media(Modality.POINTS)[0] for one in answers])
+    both = [CloudDistances(others, most=4).measure(own, ONE)["points/mmd_cd"] for own in (answers, answers[:3])]
+    assert both[0].protocol == both[1].protocol and both[1].n == 3, "models may make fewer"
     assert found["points/chamfer"].value > CloudDistances().measure(answers, ONE)["points/chamfer"].value
 
 

@@ -80,6 +80,8 @@ def test_kernel_distance_is_torchmetrics() -> None:
         mean, _ = theirs.compute()
     assert found.value == pytest.approx(float(mean), rel=1e-12)
     assert found.protocol["subset_size"] == 40
+    few = PolynomialKernel().measure(side(MADE[:9]), side(REAL))["kid"]
+    assert few.protocol == PolynomialKernel().measure(side(MADE), side(REAL))["kid"].protocol, "models may make fewer"
 
 
 def test_intervals_of_kernel_distances_cover_0_on_halves_of_one_set() -> None:

@@ -67,7 +67,7 @@ def test_usual_distances_of_replies_and_their_references(extractor: EncoderFeatu
     assert made_share.scores is not None and made_share.scores["set/11"] == 0.0
     protocol = found["image/kid"].protocol
     assert protocol["extractor"] == "ImageBind" and len(protocol["weights"]) == 32
-    assert (protocol["reference"], protocol["reference_size"], protocol["subset_size"]) == ("expected", 12, 5)
+    assert (protocol["reference"], protocol["reference_size"], protocol["subset_size"]) == ("expected", 12, 1000)
 
 
 @pytest.mark.parametrize(("modality", "draw", "name"), [("audio", sound, "fad"), ("video", clip, "fvd")])

@@ -82,11 +82,14 @@ class CloudDistances(Metric):
             return {}
         found = self._of_pairs(made, expected, processes)
         real = expected if self.reference is None else source_media(self.reference, Modality.POINTS)
-        n = min(len(made), len(real), self.most)
+        real = real[: self.most]
+        n = min(len(made), len(real))
         if n < 2:
             log.warning("points: found %d made and %d real clouds; coverage, MMD and 1-NN need 2", len(made), len(real))
             return found
-        return found | self._of_sets(made[:n], real[:n], processes)
+        # What was compared with is the same for models that made more clouds or fewer.
+        own = {"reference_size": len(real), "reference_contents": digest_of([one.content for one in real])}
+        return found | self._of_sets(made[:n], real[:n], processes, self._own() | own)
 
     def _own(self) -> dict[str, Any]:
         named = "expected" if self.reference is None else self.reference.name
@@ -131,7 +134,9 @@ class CloudDistances(Metric):
             )
         return figures
 
-    def _of_sets(self, made: Sequence[Held], real: Sequence[Held], processes: Processes) -> dict[str, Figure]:
+    def _of_sets(
+        self, made: Sequence[Held], real: Sequence[Held], processes: Processes, own: Mapping[str, Any]
+    ) -> dict[str, Figure]:
         """``mmd_cd``, ``coverage_cd`` and ``nearest_accuracy_cd`` of as many made clouds as real ones."""
         clouds = [*made, *real]
         trees = [tree(cloud) for cloud in processes.map(lambda own: [self._cloud(one) for one in own], clouds, CHUNK)]
@@ -149,7 +154,6 @@ class CloudDistances(Metric):
         nearest = between.min(0)
         covered = len(set(between.argmin(1).tolist()))
         own_side = (apart.argmin(1) < n) == (np.arange(2 * n) < n)
-        own = self._own() | {"reference_size": n, "reference_contents": digest_of([one.content for one in real])}
         return {
             "points/mmd_cd": Figure(
                 float(nearest.mean()), n, "lower", bootstrap_interval(nearest.tolist()), protocol=own

@@ -58,7 +58,7 @@ class PolynomialKernel(Distance):
             "distance": "MMD²",
             "kernel": f"polynomial of degree {self.degree}",
             "subsets": self.subsets,
-            "subset_size": size,
+            "subset_size": self.subset_size,
             "seed": self.seed,
             "torchmetrics": version("torchmetrics"),
         }
