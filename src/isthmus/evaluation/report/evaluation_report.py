@@ -81,7 +81,9 @@ def _protocols(table: Mapping[str, StoredFigure]) -> list[tuple[list[str], list[
 
 
 def _shown(answer: Answered, scores: Mapping[str, float]) -> dict[str, Any]:
-    turns = [(message.role, message.role, [piece(item) for item in message.content]) for message in answer.prompt]
+    turns: list[tuple[str, str, list[dict[str, str]]]] = [
+        (message.role, message.role, [piece(item) for item in message.content]) for message in answer.prompt
+    ]
     given = [shown_text(answer.text)] if answer.text.strip() else []
     given += [piece(MediumItem(modality, path)) for modality, path in answer.files]
     turns.append(("assistant", "answer", given or [shown_text("(nothing)")]))
@@ -116,8 +118,8 @@ def _markdown(
                 if answer.expected is not None:
                     lines.append(f"- reference: {_told(answer.expected)}")
                 if scores:
-                    told = ", ".join(f"{key} {value:.3g}" for key, value in scores.items())
-                    lines.append(f"- scores: {_escaped(told)}")
+                    numbers = ", ".join(f"{key} {value:.3g}" for key, value in scores.items())
+                    lines.append(f"- scores: {_escaped(numbers)}")
     return "\n".join(lines) + "\n"
 
 
