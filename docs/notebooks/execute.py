@@ -1,4 +1,6 @@
-"""Executes the notebooks on the model of `make quickstart` and keeps their outputs: `python docs/notebooks/execute.py`.
+"""Executes notebooks on the model of `make quickstart` and keeps their outputs: `python docs/notebooks/execute.py`.
+
+All of them, or those that are named: `... execute.py look bridges`.
 
 The outputs that are shipped belong to the sources beside them: a digest of the sources is kept in the notebook's
 metadata, and a test compares.
@@ -6,6 +8,7 @@ metadata, and a test compares.
 
 from __future__ import annotations
 
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,4 +38,5 @@ def execute(path: Path) -> None:
 
 if __name__ == "__main__":
     for found in sorted(FOLDER.glob("*.ipynb")):
-        execute(found)
+        if found.stem in sys.argv[1:] or not sys.argv[1:]:
+            execute(found)
