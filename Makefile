@@ -63,9 +63,9 @@ test: $(VENV)/.installed-test  ## run every test
 test-fast: $(VENV)/.installed-test  ## run the tests that take seconds
 	$(PYTEST) -m "not slow"
 
-test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm`, `liger`, `fidelity`, in .venv-timm (5 GB)
-	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger" \
-	  tests/backbones/test_cross_entropies.py tests/encoders tests/evaluation/metrics tests/test_sweep.py
+test-timm: $(VENV_TIMM)/.installed  ## run the tests of the extras `timm`, `liger`, `lmms`, `fidelity`, in .venv-timm (6 GB)
+	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/python -m pytest -m "timm or liger or lmms" \
+	  tests/backbones/test_cross_entropies.py tests/encoders tests/evaluation/lmms tests/evaluation/metrics tests/test_sweep.py
 
 # 4-bit layers are tried where bitsandbytes is installed. Kernels are compiled, not interpreted as other tests have it.
 test-gpu: $(VENV_TIMM)/.installed  ## compare every stage and an answer on a GPU with the CPU, in .venv-timm; prints a table
@@ -112,11 +112,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 # torchvision comes with timm and fits one build of torch: both are taken in the index's own build. `===` leaves out a local
-# one such as +cpu, beside which PyPI's torchvision can't be imported.
+# one such as +cpu, beside which PyPI's torchvision can't be imported. What both files of constraints pin is taken as
+# constraints-timm.txt has it.
 $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 	@echo "Setting up $(VENV_TIMM): torch with its GPU libraries, a few minutes on the first run"
 	$(PYTHON) -m venv $(VENV_TIMM)
-	$(VENV_TIMM)/bin/python -m pip install --quiet --no-compile -c constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger,fidelity]'
+	awk -F == 'NR == FNR { own[$$1]; next } !($$1 in own)' constraints-timm.txt constraints.txt > $(VENV_TIMM)/constraints.txt
+	$(VENV_TIMM)/bin/python -m pip install --quiet --no-compile -c $(VENV_TIMM)/constraints.txt -c constraints-timm.txt '$(subst ==,===,$(TORCH))' -e '.[test,timm,liger,lmms,fidelity]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

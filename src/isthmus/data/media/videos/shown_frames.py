@@ -92,11 +92,12 @@ class ShownFrames:
         """Whether there is a keyframe between the current position and a time, according to the container's index."""
         if not self._can_seek:
             return False
-        entries = self._stream.index_entries
-        place = entries.search_timestamp(time, backward=True)
-        if place >= 0 and entries[place].timestamp > self._at:
-            return True
-        is_complete = 0 < self._stream.frames <= len(entries)
+        entries = getattr(self._stream, "index_entries", None)  # as of PyAV 17; without it, every gap is unknown
+        if entries is not None:
+            place = entries.search_timestamp(time, backward=True)
+            if place >= 0 and entries[place].timestamp > self._at:
+                return True
+        is_complete = entries is not None and 0 < self._stream.frames <= len(entries)
         return not is_complete and (time - self._at) * float(self._stream.time_base or 0) > UNKNOWN_GAP
 
     def _seek(self, time: int) -> None:
