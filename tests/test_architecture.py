@@ -40,6 +40,8 @@ FLOORS: list[set[str]] = [
     {"pocket"},
 ]
 MAY_NOT_BE_IMPORTED = "pocket"
+IN_ANOTHER_ENVIRONMENT = {"lmms_eval"}
+"""Modules that derive from classes of these can be imported in .venv-timm alone (see the Makefile)."""
 HEAVY = {"torch", "transformers", "diffusers", "pytorch_lightning", "peft", "scipy", "sklearn", "numpy", "av", "PIL"}
 
 
@@ -192,7 +194,11 @@ def test_every_function_is_annotated() -> None:
 def test_every_public_method_is_documented_where_it_first_stands() -> None:
     bare = []
     for name in files():
-        module = importlib.import_module(name)
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            assert error.name in IN_ANOTHER_ENVIRONMENT, f"{name}: {error}"
+            continue
         classes = [member for member in vars(module).values() if inspect.isclass(member) and member.__module__ == name]
         for owner in classes:
             for method, value in vars(owner).items():

@@ -150,18 +150,19 @@ def test_every_bound_explains_itself() -> None:
     lines = text[text.index("\ndependencies = [") : text.index("\n[project.scripts]")].splitlines()
     stated = [line for line in lines if line.startswith('    "')]
     declared = {
-        canonicalize_name(name) for name in requirements("dev", "timm", "liger", "fidelity", "loggers", "pocket")
+        canonicalize_name(name)
+        for name in requirements("dev", "timm", "liger", "lmms", "fidelity", "loggers", "pocket")
     }
     explained = {canonicalize_name(Requirement(line.split('"')[1]).name) for line in stated if "  # " in line}
     assert explained - {"isthmus"} == declared
 
 
 def test_what_is_imported_is_declared() -> None:
-    extras = ("timm", "liger", "fidelity", "heic", "las", "datasets", "loggers", "metrics", "serve", "judge")
+    extras = ("timm", "liger", "lmms", "fidelity", "heic", "las", "datasets", "loggers", "metrics", "serve", "judge")
     declared = requirements(*extras)
     undeclared = {name: where for name, where in third_party("src").items() if name not in declared}
     assert not undeclared, f"src imports what pyproject.toml doesn't require: {undeclared}"
-    declared = requirements("test", "timm", "liger", "fidelity")
+    declared = requirements("test", "timm", "liger", "lmms", "fidelity")
     undeclared = {name: where for name, where in third_party("tests").items() if name not in declared}
     assert not undeclared, f"tests import what the test extra doesn't require: {undeclared}"
 
@@ -209,18 +210,31 @@ def test_make_test_timm_keeps_to_an_environment_of_its_own(tmp_path: Path) -> No
         ["make", "--dry-run", "test-timm"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     (torch,) = constraints()["torch"].specifier
-    wanted = f"-c constraints.txt -c constraints-timm.txt 'torch==={torch.version}' -e '.[test,timm,liger,fidelity]'"
-    order = ["-m venv .venv-timm", wanted, '.venv-timm/bin/python -m pytest -m "timm or liger"']
+    merged = "constraints-timm.txt constraints.txt > .venv-timm/constraints.txt"
+    wanted = f"-c .venv-timm/constraints.txt -c constraints-timm.txt 'torch==={torch.version}'"
+    extras, tested = (
+        "-e '.[test,timm,liger,lmms,fidelity]'",
+        '.venv-timm/bin/python -m pytest -m "timm or liger or lmms"',
+    )
+    order = ["-m venv .venv-timm", merged, wanted, extras, tested]
     positions = [ran.stdout.find(step) for step in order]
     assert -1 not in positions and positions == sorted(positions), ran.stdout
     assert ".venv/" not in ran.stdout and "index-url" not in ran.stdout
     pins = (ROOT / "constraints-timm.txt").read_text(encoding="utf-8").splitlines()
     named = {Requirement(pin).name: Requirement(pin) for pin in pins if not pin.startswith("#")}
-    assert set(named) == {"timm", "torchvision", "liger-kernel", "torch-fidelity"} and not set(named) & set(
-        constraints()
-    )
-    for extra, name in (("timm", "timm"), ("liger", "liger-kernel"), ("fidelity", "torch-fidelity")):
-        (pinned,) = named[name].specifier
+    # The file says for each of these why lmms-eval wants an older one; pip reads one pin of each.
+    older = {"av", "protobuf", "python-dateutil"}
+    assert set(named) & {str(pin.name) for pin in constraints().values()} == older
+    (tmp_path / ".venv-timm").mkdir()
+    (merge,) = (line for line in ran.stdout.splitlines() if merged in line)
+    subprocess.run(merge, shell=True, cwd=tmp_path, check=True)
+    left = (tmp_path / ".venv-timm" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert {Requirement(pin).name for pin in left if not pin.startswith("#")} == {
+        pin.name for pin in constraints().values()
+    } - older
+    pinned_of = {"timm": "timm", "liger": "liger-kernel", "lmms": "lmms-eval", "fidelity": "torch-fidelity"}
+    for extra, name in pinned_of.items():
+        (pinned,) = {canonicalize_name(own): pin for own, pin in named.items()}[name].specifier
         assert requirements(extra)[name].specifier.contains(pinned.version)
 
 
