@@ -210,7 +210,11 @@ def test_choices_are_scored_and_steps_are_drawn(
             assert greedy == bool(output.correct.all())
         losses = [loss for ((loss, _),) in sample["resps"]]
         assert sample["acc"] == float(int(np.argmin(losses)) == CHOICES.index(document["answer"]))
-    assert all(isinstance(text, str) for text in said(results, "made_steps"))
+    for at, (text, document) in enumerate(zip(said(results, "made_steps"), documents, strict=True)):
+        media, question = media_of(document), {"type": "text", "text": document["question"]}
+        seed = derive_seed(0, "made_steps", at, 0, 0) % 2**31
+        (picture,) = reply(opened, [*media, question], seed, [Modality.IMAGE]).media()
+        assert text == reply(opened, [*media, {"type": "image", "image": picture}, question]).text
 
 
 @pytest.mark.parametrize(

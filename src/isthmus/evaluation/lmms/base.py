@@ -124,14 +124,15 @@ class LmmsModel(lmms):  # type: ignore[misc]  # lmms-eval has no types
             asked = following
         return said
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
         """The mean loss of each request's continuation, as the library's own models give it, and if it is greedy."""
         scores: list[tuple[float, bool]] = []
         with tqdm(desc="Scoring", total=len(requests), disable=self.rank != 0) as progress:
             for chunk in batches(requests, self.batch_size):
                 scores += self.answering().scores([self._scored(request) for request in chunk])
                 progress.update(len(chunk))
-        return scores
+        # The evaluator of 0.7.3 makes a string of a plain pair, which tasks can't read; what is wrapped passes whole.
+        return [GenerationResult(score) for score in scores]
 
     def _scored(self, request: Any) -> tuple[Question, str]:
         """A question, and the answer that is scored."""
