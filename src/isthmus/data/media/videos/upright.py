@@ -16,6 +16,8 @@ from isthmus.request import MARGIN
 
 Array = np.ndarray[Any, Any]
 _MATRIX = av.sidedata.sidedata.Type.DISPLAYMATRIX
+# Data workers share the cores. Before PyAV 17 a reformatter has one thread, and no argument that says so.
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
 
 class Pictures:
@@ -45,9 +47,9 @@ class Pictures:
         interpolation = Interpolation.BILINEAR
         if not self.is_plain:
             interpolation = Interpolation.AREA if self.height < frame.height else Interpolation.BICUBIC
-        # One thread: data workers share the cores.
+        kind = "rgba" if is_clear else "rgb24"
         picture = self._reformatter.reformat(
-            frame, self.width, self.height, "rgba" if is_clear else "rgb24", interpolation=interpolation, threads=1
+            frame, self.width, self.height, kind, interpolation=interpolation, **_ONE_THREAD
         ).to_ndarray()
         return _turned(array_on_white(picture) if is_clear else picture, frame)
 
