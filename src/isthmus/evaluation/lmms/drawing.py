@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from isthmus.backbones.base import Sampling
@@ -46,7 +47,7 @@ class Drawing:
         """
         for name, neutral in WITHOUT_EFFECT.items():
             if given.get(name) not in neutral:
-                log.warning("%s: %s %s isn't supported; answers are drawn without it", where, name, given[name])
+                _say(where, name, str(given[name]))
         temperature, top_p = given.get("temperature"), given.get("top_p")
         samples = bool(given.get("do_sample", temperature)) and temperature != 0 and top_p != 0
         stops = given.get("until") or ()
@@ -64,3 +65,9 @@ class Drawing:
     def cut(self, text: str) -> str:
         """The text before the first of the stops."""
         return text[: min((at for stop in self.stops if (at := text.find(stop)) >= 0), default=len(text))]
+
+
+@cache
+def _say(where: str, name: str, value: str) -> None:
+    """Logs it once, not for each of a task's documents."""
+    log.warning("%s: %s %s isn't supported; answers are drawn without it", where, name, value)
