@@ -206,7 +206,7 @@ def test_choices_are_scored_and_steps_are_drawn(
             turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": choice}]
             batch = model.collator(targets="last")([parse_conversation({"messages": turns}, "here")])
             output = model(batch)
-            assert loss == pytest.approx(float(output.text_loss) / batch.target_count, rel=1e-5)
+            assert loss == pytest.approx(float(output.text_loss.detach()) / batch.target_count, rel=1e-5)
             assert greedy == bool(output.correct.all())
         losses = [loss for ((loss, _),) in sample["resps"]]
         assert sample["acc"] == float(int(np.argmin(losses)) == CHOICES.index(document["answer"]))
