@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
@@ -60,7 +60,7 @@ class Processes:
         return process_place()[1]
 
     def map(
-        self, function: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], size: int, what: str = ""
+        self, function: Callable[[Sequence[T]], Iterable[R]], items: Sequence[T], size: int, what: str = ""
     ) -> list[R]:
         """The results of all items in order, in every process; all must call this with the same items.
 

@@ -69,7 +69,7 @@ class PromptLikeness(Metric):
             return {}
         found, _ = self.extraction.features(held, processes, f"{self.modality}: features of answers")
         asked = [one for answer in answers for one in self._asked(answer)]
-        rows = processes.map(self.texts.embed, asked, self.texts.chunk, f"{self.modality}: prompts")
+        rows: list[Array] = processes.map(self.texts.embed, asked, self.texts.chunk, f"{self.modality}: prompts")
         texts = unit_rows(rows)
         require_one_space(found.values, texts)
         cosines = (unit(found.values) * texts).sum(1)
