@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import io
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from forked import run
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -127,7 +126,9 @@ def test_another_process_reads_it(build: Build, kit: Any, tmp_path: Path) -> Non
         backbone, _, _ = made(build, kit, way)
         stored.append((backbone, batch, backbone(batch, {}).text_loss.item()))
     torch.save(stored, tmp_path / "backbones.pt")
-    subprocess.run([sys.executable, "-c", READ, str(tmp_path / "backbones.pt")], check=True)
+    program = tmp_path / "read.py"
+    program.write_text(READ)
+    run(program, str(tmp_path / "backbones.pt"))
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * ("compiled" in way)) for way in WAYS])

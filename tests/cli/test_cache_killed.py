@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
+from forked import run, started
 from tiny_world import tiny_experts
 
 SIZE = 24
@@ -44,22 +43,29 @@ for step in range({SIZE} // 2):
 """
 
 
+def told(said: str) -> list[str]:
+    """The samples that it says it has computed."""
+    return [line for line in said.splitlines() if line.startswith("describe/")]
+
+
 @pytest.mark.slow
 def test_no_sample_is_lost_or_computed_twice(tmp_path: Path) -> None:
     experts = tiny_experts(tmp_path / "experts")["llama"].parent
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FILL, str(experts), str(tmp_path / "cache")]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-    assert first.stdout is not None
-    before = [first.stdout.readline().strip() for _ in range(6)]
-    os.kill(first.pid, signal.SIGKILL)
-    before += first.stdout.read().split()
-    assert first.wait() == -signal.SIGKILL and 6 <= len(before) < SIZE
-    after = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=True).stdout.split()
+    program = tmp_path / "fill.py"
+    program.write_text(FILL)
+    arguments = (str(experts), str(tmp_path / "cache"))
+    with started(program, *arguments) as ((first,), log):
+        while len(told(log.read_text())) < 6:
+            assert first.is_alive(), log.read_text()
+            time.sleep(0.002)
+        first.kill()
+        first.join()
+        before = told(log.read_text())
+        assert first.exitcode == -signal.SIGKILL and 6 <= len(before) < SIZE
+    after = told(run(program, *arguments))
     every = {f"describe/{index}" for index in range(SIZE)}
     assert len(set(before)) == len(before) and len(set(after)) == len(after)
     assert not set(before) & set(after)
     missing = every - set(before) - set(after)
     assert len(missing) <= 2  # the batch that was written, and not yet reported, when the kill came
-    third = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=True).stdout.split()
-    assert third == []
+    assert told(run(program, *arguments)) == []

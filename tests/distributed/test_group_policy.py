@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from distributed.grouped import ASKED, GROUP, KL, TEMPERATURE, TOLD, TRAINS, Said, words_alone
+from forked import run
 from tiny_world import write_llm
 from torch import Tensor
 
@@ -20,7 +18,7 @@ from isthmus.training.trainable import set_trainable
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+PROGRAM = Path(__file__).with_name("grouped.py")
 Steps = list[dict[str, Any]]
 
 
@@ -31,15 +29,9 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(experts: Path, folder: Path, **options: Any) -> list[Steps]:
+def tune(experts: Path, folder: Path, **options: Any) -> list[Steps]:
     """What each of two ranks did, step by step."""
-    finished = subprocess.run(
-        [sys.executable, str(HERE / "grouped.py"), str(experts), str(folder), json.dumps({"devices": 2} | options)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    run(PROGRAM, str(experts), str(folder), json.dumps({"devices": 2} | options), ranks=2)
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -93,7 +85,7 @@ def assert_equal_on_both(ranks: list[Steps]) -> None:
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_two_ranks_learn_from_all_of_their_answers(experts: Path, tmp_path: Path, micro_batches: int) -> None:
-    ranks = run(experts, tmp_path, mixed=0.0, batch_size=3, micro_batches=micro_batches)
+    ranks = tune(experts, tmp_path, mixed=0.0, batch_size=3, micro_batches=micro_batches)
     model = words_alone(experts)
     model.configure_model()
     set_trainable(model, TRAINS, "reward_tuning")
@@ -124,7 +116,7 @@ def test_two_ranks_learn_from_all_of_their_answers(experts: Path, tmp_path: Path
 
 def test_a_rank_may_have_no_prompt_in_a_batch(experts: Path, tmp_path: Path) -> None:
     """A prompt and instruction data a step: one rank draws answers, in parts, and the other learns what is told."""
-    ranks = run(experts, tmp_path, mixed=0.5, batch_size=2, micro_batches=2)
+    ranks = tune(experts, tmp_path, mixed=0.5, batch_size=2, micro_batches=2)
     steps = list(zip(*ranks, strict=True))
     for both in steps:
         assert sorted(len(rank["answers"]) for rank in both) == [0, GROUP]

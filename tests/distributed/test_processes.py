@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import run
 from tiny_world import tiny_experts
 
 pytestmark = pytest.mark.slow
@@ -35,13 +36,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(experts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("alone")
-    finished = subprocess.run(
-        [sys.executable, str(RUNS), str(experts), str(folder), json.dumps(OPTIONS)],
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    run(RUNS, str(experts), str(folder), json.dumps(OPTIONS))
     return result(folder, 0)
 
 
@@ -57,11 +52,16 @@ def assert_like_one_process(folder: Path, alone: dict[str, Any]) -> None:
     assert first["losses"] == pytest.approx(alone["losses"], abs=1e-4)
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2])
-def test_two_ranks_learn_what_one_process_learns(
-    experts: Path, alone: dict[str, Any], tmp_path: Path, micro_batches: int
+def test_two_ranks_learn_in_parts_what_one_process_learns(experts: Path, alone: dict[str, Any], tmp_path: Path) -> None:
+    options = json.dumps(OPTIONS | {"devices": 2, "micro_batches": 2})
+    run(RUNS, str(experts), str(tmp_path), options, ranks=2)
+    assert_like_one_process(tmp_path, alone)
+
+
+def test_two_ranks_that_lightning_starts_learn_what_one_process_learns(
+    experts: Path, alone: dict[str, Any], tmp_path: Path
 ) -> None:
-    options = json.dumps(OPTIONS | {"devices": 2, "micro_batches": micro_batches})
+    options = json.dumps(OPTIONS | {"devices": 2})
     finished = subprocess.run(
         [sys.executable, str(RUNS), str(experts), str(tmp_path), options],
         env=environment(),
@@ -100,11 +100,5 @@ def test_two_ranks_prefer_what_one_process_prefers(experts: Path, tmp_path: Path
         folder = tmp_path / str(devices)
         folder.mkdir()
         options = json.dumps(OPTIONS | {"devices": devices, "names": ["decoder_alignment", "preference_tuning"]})
-        finished = subprocess.run(
-            [sys.executable, str(RUNS), str(experts), str(folder), options],
-            env=environment(),
-            capture_output=True,
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+        run(RUNS, str(experts), str(folder), options, ranks=devices)
     assert_like_one_process(tmp_path / "2", result(tmp_path / "1", 0))

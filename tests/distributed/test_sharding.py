@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import run
 from safetensors.torch import load_file
 from tiny_world import tiny_experts
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parent.parent
-RUNS = TESTS / "training" / "runs.py"
+RUNS = Path(__file__).parents[1] / "training" / "runs.py"
 # A stage a process: the strategy restores a checkpoint after the optimizer is made.
 STAGES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
 
 
 def learn(experts: Path, folder: Path, **options: Any) -> None:
-    path = os.pathsep.join([str(RUNS.parent), str(TESTS), str(TESTS.parent / "src")])
-    finished = subprocess.run(
-        [sys.executable, str(RUNS), str(experts), str(folder), json.dumps({"denoising": 0.0} | options)],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    settings = json.dumps({"denoising": 0.0} | options)
+    run(RUNS, str(experts), str(folder), settings, ranks=options.get("devices", 1))
 
 
 def result(folder: Path, rank: int = 0) -> dict[str, Any]:

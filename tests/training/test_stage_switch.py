@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from forked import run
 from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 from runs import NAMES, STEPS, data, fit, stages
@@ -67,15 +65,8 @@ def test_the_curriculum_equals_its_stages_run_apart(experts: dict[str, Path], wh
 @pytest.mark.parametrize("kill_at", [2, 5, 7, 13])  # inside each stage, and at the first one's last batch
 def test_a_killed_run_goes_on_bit_for_bit(experts: dict[str, Path], whole: Whole, tmp_path: Path, kill_at: int) -> None:
     _, model, losses = whole
-    command = [sys.executable, str(Path(__file__).with_name("runs.py")), str(experts["llama"].parent), str(tmp_path)]
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)])
-    killed = subprocess.run(
-        [*command, json.dumps({"kill_at": kill_at})],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    arguments = (str(experts["llama"].parent), str(tmp_path), json.dumps({"kill_at": kill_at}))
+    run(Path(__file__).with_name("runs.py"), *arguments, ends=-signal.SIGKILL)
     saved = sorted((tmp_path / "checkpoints").glob("*.ckpt"), key=lambda file: int(file.stem.split("=")[1]))
     resumed, diary = fit(experts, tmp_path, resume=str(saved[-1]))
     steps = int(saved[-1].stem.split("=")[1])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drawn_answers import VALUES
+from forked import run as run_program
 from jsonargparse import ArgumentError, ArgumentParser
 from measuring import SOURCE, Length, main
 
@@ -96,17 +94,10 @@ def test_a_second_run_counts_from_nothing(
 def test_two_processes_measure_what_one_measures(
     run: MatrixEvaluation, tiny_experts_paths: dict[str, Path], tmp_path: Path
 ) -> None:
-    tests = MEASURING.parent
-    finished = subprocess.run(
-        [sys.executable, str(MEASURING), str(tiny_experts_paths["llama"].parent), str(tmp_path), "2"],
-        env=os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr.decode()[-3000:]
+    said = run_program(MEASURING, str(tiny_experts_paths["llama"].parent), str(tmp_path), "2", ranks=2)
     written = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
     assert written == run.report | {"protocol": written["protocol"]}
-    assert finished.stdout.decode().count("digit: from \\ to") == 1, "one process prints"
+    assert said.count("digit: from \\ to") == 1, "one process prints"
     assert len(SOURCE) % 4 == 1, "the second process had nothing of its own in the last batch"
 
 

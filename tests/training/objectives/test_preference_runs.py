@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forked import run
 from runs import PREFERENCES, Diary, fit
 
 from isthmus.modalities import MEDIA
@@ -58,21 +56,9 @@ def test_resuming_is_bit_identical(experts: dict[str, Path], tuned: Run, tmp_pat
 @pytest.mark.parametrize("kill_at", [6, 10])
 def test_a_killed_run_goes_on_bit_for_bit(experts: dict[str, Path], tuned: Run, tmp_path: Path, kill_at: int) -> None:
     _, model, whole = tuned
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
     options = json.dumps({"kill_at": kill_at, "names": PREFERENCES})
-    killed = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).parents[1] / "runs.py"),
-            str(experts["llama"].parent),
-            str(tmp_path),
-            options,
-        ],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    arguments = (str(experts["llama"].parent), str(tmp_path), options)
+    run(Path(__file__).parents[1] / "runs.py", *arguments, ends=-signal.SIGKILL)
     saved = sorted((tmp_path / "checkpoints").glob("*.ckpt"), key=lambda file: int(file.stem.split("=")[1]))
     resumed, diary = fit(experts, tmp_path, PREFERENCES, resume=str(saved[-1]))
     assert diary.losses == whole.losses[int(saved[-1].stem.split("=")[1]) :]
