@@ -105,10 +105,7 @@ def test_batches_are_those_of_the_manifest(shared: Path, tmp_path: Path, witness
         assert_equal(list(batches(sources[form], witness)), expected)
 
 
-SLOW = [pytest.param(start, marks=pytest.mark.slow) for start in ("spawn", "forkserver")]
-
-
-@pytest.mark.parametrize("start", ["fork", *SLOW])
+@pytest.mark.parametrize("start", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_of_every_kind_go_on_in_the_middle(
     shared: Path, tmp_path: Path, witness: Collator, start: StartMethod
 ) -> None:
