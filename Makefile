@@ -20,7 +20,7 @@ REPLAY := data/talk/replay.jsonl
 TALK := runs/talk/speech_tuning
 TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

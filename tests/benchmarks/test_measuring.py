@@ -38,9 +38,9 @@ def test_peak_counts_what_lives_at_once_and_no_view_twice() -> None:
 
 def test_rounds_are_interleaved_and_compared_in_pairs() -> None:
     order: list[str] = []
-    seconds = interleaved({name: lambda name=name: order.append(name) for name in "abc"}, repetitions=4)
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
-    assert order[:9] == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    seconds = interleaved({name: lambda name=name: order.append(name) for name in "abc"}, repetitions=2)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2, "c": 2}
+    assert order == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
     assert ratio([2.0, 8.0, 30.0], [1.0, 2.0, 10.0]) == 3.0
 
 
