@@ -53,9 +53,14 @@ def assert_like_one_process(folder: Path, alone: dict[str, Any]) -> None:
 
 
 def test_two_ranks_learn_in_parts_what_one_process_learns(experts: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    options = json.dumps(OPTIONS | {"devices": 2, "micro_batches": 2})
-    run(RUNS, str(experts), str(tmp_path), options, ranks=2)
+    watched = {"watched": True, "validates": True, "val_check_interval": 4, "num_sanity_val_steps": 0}
+    options = json.dumps(OPTIONS | {"devices": 2, "micro_batches": 2} | watched)
+    said = run(RUNS, str(experts), str(tmp_path), options, ranks=2)
     assert_like_one_process(tmp_path, alone)
+    # Both share the answers that are measured meanwhile, and the first warns.
+    figures = [result(tmp_path, rank)["figures"] for rank in (0, 1)]
+    assert figures[0] == figures[1] and "evaluation/draw/image/made" in figures[0]
+    assert "H of image differs from prompt to prompt by" in said
 
 
 def test_two_ranks_that_lightning_starts_learn_what_one_process_learns(

@@ -23,11 +23,12 @@ from isthmus.backbones.owned_state import whole_of
 from isthmus.cache.frozen import CacheSettings
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.module import ConversationDataModule
+from isthmus.evaluation import PeriodicEvaluation
 from isthmus.model import AnyToAny, Reply
 from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
-from isthmus.training import GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
+from isthmus.training import CollapseWatch, GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
 from isthmus.training.stage import OptimizerCallable
 
 NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
@@ -185,12 +186,19 @@ def main() -> None:
 
         options["strategy"] = DDPStrategy(process_group_backend="gloo")
     names = ("imagebind", "point_bert", "llama", "image", "video", "audio")
-    model, diary = fit({name: experts / name for name in names}, folder, **options)
+    extra: list[Any] = []
+    if options.pop("watched", False):
+        extra = [PeriodicEvaluation("draw", size=3, batch_size=2, num_inference_steps=1)]
+        extra += [CollapseWatch(every_n_steps=1, after=0.0, looks=1, called=1.0, spread=1.0)]
+    model, diary = fit({name: experts / name for name in names}, folder, extra=extra, **options)
     rank = model.trainer.global_rank
     cache = None if diary.module is None else diary.module.cache()
     found = [] if cache is None else [cache.hits, cache.misses]
     weights = {name: whole_of(own) for name, own in model.state_dict().items()}
-    torch.save({"weights": weights, "losses": diary.losses, "found": found}, folder / f"rank_{rank}.pt")
+    figures = extra[0].figures if extra else {}
+    torch.save(
+        {"weights": weights, "losses": diary.losses, "found": found, "figures": figures}, folder / f"rank_{rank}.pt"
+    )
 
 
 if __name__ == "__main__":
