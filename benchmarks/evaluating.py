@@ -27,7 +27,7 @@ MODEL = "ISTHMUS_BENCHMARK_MODEL"
 """The variable that names a trained pocket model's folder."""
 TRAINED = "runs/curriculum/instruction_tuning"
 EXPERTS = Path("checkpoints/pocket")
-PER_CELL, BATCH, REFERENCES = 8, 32, 200
+PER_CELL, BATCH, REFERENCES = 4, 32, 100
 
 
 def run(folder: Path, repetitions: int = 3) -> Path | None:

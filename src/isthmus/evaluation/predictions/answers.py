@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
-from isthmus.data.conversations.schema import Conversation, TextItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.evaluation.predictions.lines import DIGEST, StoredAnswer, read_lines
 
+ADDED = ("id", "seed", "source", "repeated")
+"""Details that a batch adds, and the id, which is compared by itself."""
+KEPT = 512
+"""So many conversations are kept: metrics pass over them several times."""
+
 
 class Answers(Sequence[Answered]):
-    """The answers to one test source, in its order. Conversations are read anew each time: a large set needn't fit.
+    """The answers to one test source, in its order. The latest conversations are kept, so that a large set needn't fit.
 
     Args:
         name: the source's.
@@ -28,6 +33,7 @@ class Answers(Sequence[Answered]):
         self.source = source
         self.stored = stored
         self.indices = sorted(stored)
+        self._conversation = lru_cache(KEPT)(source.__getitem__)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -48,8 +54,8 @@ class Answers(Sequence[Answered]):
         if isinstance(place, slice):
             return [self[each] for each in range(*place.indices(len(self)))]
         index = self.indices[place]
-        conversation, stored = self.source[index], self.stored[index]
-        own = check_same(stored, self.name, index, conversation)
+        conversation, stored = self._conversation(index), self.stored[index]
+        own = check_same(stored, self.name, index, conversation.details)
         prompt = conversation.prompt().messages
         expected = conversation.messages[len(prompt)] if len(prompt) < len(conversation.messages) else None
         return Answered(self.name, index, own, prompt, expected, conversation.details, stored.text, tuple(stored.files))
@@ -67,14 +73,14 @@ class Answers(Sequence[Answered]):
         ]
 
 
-def check_same(stored: StoredAnswer, name: str, index: int, conversation: Conversation) -> str:
+def check_same(stored: StoredAnswer, name: str, index: int, details: Mapping[str, Any]) -> str:
     """Holds an answer against the conversation in its place, as far as its line says of which it is; gives its id.
 
     Raises:
         ValueError: it is another one.
     """
-    own, digest = conversation_id(name, index, conversation.details), stored.facts.get(DIGEST)
-    if (stored.id is not None and stored.id != own) or (digest and digest != conversation_digest(conversation)):
+    own, digest = conversation_id(name, index, details), stored.facts.get(DIGEST)
+    if (stored.id is not None and stored.id != own) or (digest and digest != details_digest(details)):
         found = f"an answer to {stored.id!r}" if stored.id != own else f"an answer to another {own!r}"
         raise ValueError(
             f"{stored.where}: found {found}; expected {own!r} as it is in the data, conversation {index} of '{name}'. "
@@ -83,17 +89,13 @@ def check_same(stored: StoredAnswer, name: str, index: int, conversation: Conver
     return own
 
 
-def conversation_digest(conversation: Conversation) -> str:
-    """A digest of a conversation's words, of what media stand where, and of the plain values of its details."""
-    turns = [
-        [
-            turn.role,
-            *(item.text if isinstance(item, TextItem) else [item.modality, item.caption] for item in turn.content),
-        ]
-        for turn in conversation.messages
-    ]
-    content = json.dumps([turns, conversation.details], sort_keys=True, default=lambda value: type(value).__name__)
-    return sha256(content.encode()).hexdigest()[:16]
+def details_digest(details: Mapping[str, Any]) -> str:
+    """A digest of the plain values of a conversation's details, without what a batch adds to them.
+
+    A batch has them at hand. Of files the content is in :mod:`~isthmus.evaluation.predictions.origin`.
+    """
+    own = {name: value for name, value in details.items() if name not in ADDED}
+    return sha256(json.dumps(own, sort_keys=True, default=lambda one: type(one).__name__).encode()).hexdigest()[:16]
 
 
 def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from isthmus.data.batching.loader import ConversationLoader
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.schedule import Reference
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
-from isthmus.evaluation.predictions.answers import Answers, check_same, conversation_digest
+from isthmus.evaluation.predictions.answers import Answers, check_same, details_digest
 from isthmus.evaluation.predictions.measuring import figures_table, measure, write_figures
 from isthmus.evaluation.predictions.origin import ORIGIN, bind, origin
 from isthmus.evaluation.predictions.store import AnswerStore
@@ -112,14 +112,12 @@ class Evaluation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Stores the batch's answers."""
-        data, _ = _tested(trainer)
         replies: Sequence[Reply] = outputs
         answers = []
         for reference, reply, details in zip(_own(trainer, batch_idx), replies, batch.details, strict=True):
             place = (reference.source, reference.index)
             if not details.get("repeated") and not self._store.has(place):
-                digest = conversation_digest(data.test[place[0]][place[1]])
-                answers.append((place, str(details["id"]), digest, reply))
+                answers.append((place, str(details["id"]), details_digest(details), reply))
         self._store.add(answers)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -185,7 +183,7 @@ class Evaluation(pl.Callback):
         Raises:
             ValueError: an answer is to another conversation.
         """
-        data, loader = _tested(trainer)
+        _, loader = _tested(trainer)
         found = self._store.found
         if not all((each.source, each.index) in found for each in loader.schedule.batch(batch_idx)):
             return None
@@ -193,7 +191,7 @@ class Evaluation(pl.Callback):
         for reference, details in zip(own, batch.details, strict=True):
             if not details.get("repeated"):
                 stored = found[reference.source, reference.index]
-                check_same(stored, reference.source, reference.index, data.test[reference.source][reference.index])
+                check_same(stored, reference.source, reference.index, details)
         return [self._store.reply((reference.source, reference.index)) for reference in own]
 
     def _answers(self, trainer: pl.Trainer) -> dict[str, Answers]:
