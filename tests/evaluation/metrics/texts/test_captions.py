@@ -36,10 +36,11 @@ def golden_answers(own: dict[str, Any]) -> list[Any]:
 def test_figures_equal_the_coco_evaluations(golden: dict[str, Any], splitter: Any) -> None:
     own = golden["coco80_leave_one_out"]
     figures = CaptionMetrics("captions", splitter).measure(golden_answers(own), Processes())
-    # Some of these captions were split otherwise than either splitter does it: at a dash, or before 's.
+    # These captions were split beforehand; the toolkit's program splits a few once more, at a dash or before 's.
+    near = 1e-5 if splitter == "plain" else 1e-2
     names = {"bleu_1": "Bleu_1", "bleu_4": "Bleu_4", "rouge_l": "ROUGE_L", "cider_d": "CIDEr"}
     for name, theirs in names.items():
-        assert figures[f"text/{name}"].value == pytest.approx(own["scores"][theirs], abs=1e-2)
+        assert figures[f"text/{name}"].value == pytest.approx(own["scores"][theirs], abs=near)
         assert figures[f"text/{name}"].n == 80 and figures[f"text/{name}"].protocol["splitter"] == splitter
     for name in ("rouge_l", "cider_d"):
         figure = figures[f"text/{name}"]
