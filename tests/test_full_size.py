@@ -246,9 +246,12 @@ def test_a_set_can_be_rehearsed(
     """From YAML alone: published configurations stand in for checkpoints that nobody has downloaded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["isthmus"])
-    main(["rehearse", "-c", f"experts/{config}.yaml", "-c", "curriculum.yaml", "--json"])
+    # Of the larger set the last stage alone, in which both sides and the LLM compute and learn.
+    stages = STAGES if config == "nextgpt" else STAGES[2:]
+    run = ["--training.run", json.dumps(stages)]
+    main(["rehearse", "-c", f"experts/{config}.yaml", "-c", "curriculum.yaml", "--json", *run])
     found = json.loads(capsys.readouterr().out)
-    assert list(found["stages"]) == list(STAGES)
+    assert list(found["stages"]) == list(stages)
     sizes = {"nextgpt": ("LLM", "6.8 B"), "modern": ("LLM", "4.1 B")}  # with rows and adapters
     part, published = sizes[config]
     assert rounded(found["parts"][part]["parameters"], published) == published

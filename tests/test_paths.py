@@ -69,12 +69,14 @@ ARGUMENTS: dict[str, Any] = {
     "max_bytes": 1,
     "media": ["image"],
     "memo_megabytes": 1,
+    "metrics": {"none": None},
     "modality": "image",
     "prompts": [Prompt("two")],
     "model": "vit",
     "out_width": 8,
     "pipeline": "StableDiffusionPipeline",
     "precision": "float32",
+    "sentences": ".",
     "session": None,
     "sets": {},
     "stages": {"one": None},
@@ -85,6 +87,27 @@ ARGUMENTS: dict[str, Any] = {
 
 INSIDE = {
     "AnswersFile": "the replay command reads its path",
+    "Answered": "its files are those of a folder that was opened",
+    "AnswerStore": "Evaluation hands it its folder",
+    "Benchmark": "benchmarks are its subclasses",
+    "CaptionBenchmark": "benchmarks are its subclasses",
+    "Comparison": "it says which files were compared",
+    "Distances": "it hands Extraction its folder; the scan of the source below reads it",
+    "Extraction": "metrics hand it their folder",
+    "GEditScore": "scores are Judged",
+    "Held": "it is a medium of an answer",
+    "HeldRecords": "benchmarks hand it a path",
+    "ImgEditScore": "scores are Judged",
+    "InceptionFeatures": "it needs torch-fidelity; the scan of the source below reads it",
+    "Judged": "Verdicts and read_rubric read its paths",
+    "Lpips": "it needs torchvision; the scan of the source below reads it",
+    "Pixels": "extractors hand it a folder",
+    "PromptLikeness": "it hands Extraction its folder; the scan of the source below reads it",
+    "PublishedNetwork": "extractors hand it a folder",
+    "StoredAnswer": "it lies in a folder that was opened",
+    "VQAv2": "it reads its questions first; the scan of the source below reads it",
+    "WiScore": "scores are Judged",
+    "ZeroShot": "it hands Extraction its folder; the scan of the source below reads it",
     "Opened": "it says where things were written",
     "Prompt": "its media are a mapping, which its conversation reads",
     "Result": "it says what a folder has",
@@ -132,10 +155,16 @@ ROOTED = RecordSource, JsonLines
 
 def public_classes() -> Iterator[type]:
     for module in pkgutil.walk_packages(isthmus.__path__, "isthmus."):
-        if not module.name.endswith("__main__"):
-            for name, value in vars(importlib.import_module(module.name)).items():
-                if inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_"):
-                    yield value
+        if module.name.endswith("__main__"):
+            continue
+        try:
+            members = vars(importlib.import_module(module.name))
+        except ModuleNotFoundError as error:
+            assert error.name == "lmms_eval", f"{module.name}: {error}"  # it is installed in .venv-timm alone
+            continue
+        for name, value in members.items():
+            if inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_"):
+                yield value
 
 
 def path_arguments(owner: type) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from isthmus.evaluation.comparing.differences import protocol_differences
 from isthmus.evaluation.comparing.paired import PairedTest, holm, paired_test
 from isthmus.evaluation.comparing.stored import FOLDER, METRICS, Result, StoredFigure, read_result
+from isthmus.paths import user_path
 
 LEVEL = 0.05
 """A corrected p below this is called a difference."""
@@ -111,7 +112,7 @@ def compare_runs(
     Raises:
         ValueError: a file isn't there, or the two were measured by different protocols.
     """
-    return compare_results(_result(Path(first)), _result(Path(second)), figures, anyhow)
+    return compare_results(_result(user_path(first)), _result(user_path(second)), figures, anyhow)
 
 
 def compare_results(first: Result, second: Result, figures: Sequence[str] = (), anyhow: bool = False) -> Comparison:

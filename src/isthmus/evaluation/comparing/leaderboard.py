@@ -13,6 +13,7 @@ from typing import Any
 from isthmus.evaluation.comparing.differences import differences
 from isthmus.evaluation.comparing.paired import paired_interval
 from isthmus.evaluation.comparing.stored import METRICS, Result, StoredFigure, results_in
+from isthmus.paths import user_path
 
 DEPTH = 4
 """Folders below the one that is searched."""
@@ -59,7 +60,7 @@ def leaderboard(folder: str | Path, by: str | None = None, figures: Sequence[str
     Raises:
         ValueError: there is no run with figures, or no figure is called so.
     """
-    root = Path(folder)
+    root = user_path(folder)
     if not root.is_dir():
         raise ValueError(f"{root}: found no such folder; expected one with runs. Fix: name it.")
     runs = {name: dict(_figures(results)) for name, results in _runs(root)}

@@ -113,6 +113,7 @@ class GEditBench(PromptSet):
     def __init__(
         self, path: str | Path, languages: Sequence[str] = ("en",), seed: int = 0, instruction: str = "{prompt}"
     ) -> None:
+        path = user_path(path)
         files = listed_files(path, (".parquet", ".arrow"))
         if not files:
             raise ValueError(f"{path}: found no Parquet files; expected GEdit-Bench's. Fix: correct the path.")

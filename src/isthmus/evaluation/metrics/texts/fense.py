@@ -65,14 +65,15 @@ class Fense(Metric):
                 f"{LIBRARY}: found no such package; expected it, since it reads sentence encoders. Fix: pip install "
                 f"'isthmus[{EXTRA}]'."
             )
-        if (detector is None) != (encoder is None):
-            raise ValueError(
-                f"detector and encoder: found {detector} and {encoder}; expected both or neither: the detector's file "
-                "has no tokenizer. Fix: give the folder of the encoder that the detector is built on, or neither."
-            )
-        self.sentences = checkpoint_path(sentences)
         self.detector = None if detector is None else user_path(detector)
         self.encoder = None if encoder is None else checkpoint_path(encoder)
+        if (detector is None) != (encoder is None):
+            raise ValueError(
+                f"detector and encoder: found {self.detector} and {self.encoder}; expected both or neither: the "
+                "detector's file has no tokenizer. Fix: give the folder of the encoder that the detector is built on, "
+                "or neither."
+            )
+        self.sentences = checkpoint_path(sentences)
         self.reference = reference
         self.threshold = threshold
         self.penalty = penalty
