@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,6 @@ from typing import Any
 
 LIBRARIES = ("pytorch_lightning", "transformers", "diffusers", "peft", "torchmetrics", "isthmus.training")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(list(LIBRARIES))  # also for whoever else starts processes in this way
 
 
 def run(script: Path, *arguments: str, ranks: int = 1, ends: int = 0) -> str:
@@ -48,6 +48,11 @@ def run(script: Path, *arguments: str, ranks: int = 1, ends: int = 0) -> str:
         return said
 
 
+def forget() -> None:
+    """Ends the fork server: the next one begins with what its own first user preloads."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # as Python's own tests do it
+
+
 @contextmanager
 def started(script: Path, *arguments: str, ranks: int = 1) -> Iterator[tuple[list[Any], Path]]:
     """The processes of such a run, and the file with what they write; they are killed at the block's end."""
@@ -63,6 +68,7 @@ def started(script: Path, *arguments: str, ranks: int = 1) -> Iterator[tuple[lis
                 CONTEXT.Process(target=_become, args=(str(script), arguments, dict(environment), str(log)))
             )
         try:
+            CONTEXT.set_forkserver_preload(list(LIBRARIES))  # also for whoever else starts processes in this way
             for process in processes:
                 process.start()
             yield processes, log
@@ -74,7 +80,7 @@ def started(script: Path, *arguments: str, ranks: int = 1) -> Iterator[tuple[lis
 
 
 def _become(script: str, arguments: tuple[str, ...], environment: dict[str, str], log: str) -> None:
-    from lightning_utilities.core.rank_zero import rank_zero_only
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     os.environ.clear()
     os.environ.update(environment)

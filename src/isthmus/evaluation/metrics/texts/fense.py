@@ -162,7 +162,7 @@ class _Detector:
                 f"{self.file}: found what can't be read ({type(error).__name__}: {error}); expected the detector's "
                 "file with 'state_dict'. Fix: fetch it from the releases of https://github.com/blmoistawinde/fense."
             ) from error
-        model = AutoModel.from_config(read_published(AutoConfig, self.encoder))
+        model = AutoModel.from_config(read_published(AutoConfig, self.encoder), trust_remote_code=False)
         head = torch.nn.Linear(model.config.hidden_size, len(weights["clf.bias"]))
         head.load_state_dict({"weight": weights.pop("clf.weight"), "bias": weights.pop("clf.bias")})
         own = {name.removeprefix("encoder."): value for name, value in weights.items()}
