@@ -237,7 +237,7 @@ def test_half_storage_is_rounded_and_given_back_as_float32(experts: dict[str, Pa
 
 
 def test_switches_itself_off_where_it_is_slower(
-    experts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    experts: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(experts, CacheSettings(tmp_path, trial=4))
     cache = model.cache()
@@ -250,6 +250,10 @@ def test_switches_itself_off_where_it_is_slower(
             return Condition(row.tokens.expand(len(captions), -1, -1))
 
     generator.__class__ = Instant
+    reads: list[str] = []  # a clock on which reading takes a second, and nothing else any time
+    get = cache.store.get
+    monkeypatch.setattr(cache.store, "get", lambda key: reads.append(key) or get(key))  # type: ignore[func-returns-value]
+    monkeypatch.setattr("isthmus.cache.frozen.perf_counter", lambda: float(len(reads)))
     with caplog.at_level(logging.INFO, logger="isthmus"):
         for number in range(20):
             model.model.output_side.target(Modality.IMAGE, [f"{number} {other}" for other in range(2)])
