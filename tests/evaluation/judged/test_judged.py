@@ -34,13 +34,14 @@ def shade(uri: str) -> int:
 class Server:
     """An OpenAI-style server: what it says is a function of the words and of the pictures' grey values.
 
-    A number in place of words is the status of an error.
+    A number in place of words is the status of an error; ``page`` is what it answers in place of completions.
     """
 
     def __init__(self) -> None:
         self.say: Say = lambda words, shades: "nothing"
         self.asked: list[tuple[str, list[int]]] = []
         self.keys: set[str] = set()
+        self.page, self.kind = b"", "application/json"
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,8 +59,9 @@ class Server:
                 answer: dict[str, Any] = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
                 answer["choices"] = [{"index": 0, "finish_reason": "stop", "message": message}]
                 content = json.dumps({"error": {"message": "no"}} if status != 200 else answer).encode()
+                content = outer.page or content
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", outer.kind)
                 self.send_header("retry-after-ms", "1")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -126,7 +128,7 @@ def test_wiscore_and_what_the_judge_is_asked(
 
 
 def test_what_was_judged_is_not_asked_again(server: Server, data: Path, tmp_path: Path) -> None:
-    """Also after a kill that tore the last line; another picture, rubric or judge is another question."""
+    """Also after a kill that tore the last line; another picture, rubric, judge or setting is another question."""
     server.say = lambda words, shades: wise(2, 2, 2)
     answers = answers_to(WISE(data / "wise"), tmp_path / "stored", lambda index: grey(40 + index))
     kept = tmp_path / "verdicts.jsonl"
@@ -143,6 +145,8 @@ def test_what_was_judged_is_not_asked_again(server: Server, data: Path, tmp_path
     changed = answers_to(WISE(data / "wise"), tmp_path / "changed", lambda index: grey(140 + index))
     values(WiScore(one, kept, rubric), changed)
     assert len(server.asked) == 10
+    values(WiScore(judge(server, temperature=1.0), kept, rubric), changed)
+    assert len(server.asked) == 13, "the protocol names the setting, so that these words must be its own"
 
 
 def test_answers_that_cannot_be_judged_are_counted(
@@ -170,6 +174,21 @@ def test_a_judge_that_refuses_the_key_ends_it(server: Server, data: Path, tmp_pa
     server.say = lambda words, shades: "What a nice picture."
     with pytest.raises(ValueError, match=r"wise: found none of 3 answers judged"):
         WiScore(judge(server), tmp_path / "verdicts.jsonl").measure(answers, Processes())
+    server.page = b"<html>Welcome</html>"
+    for kind in ("text/html", "application/json"):
+        server.kind = kind
+        with pytest.raises(ValueError, match=r"found none of 3 answers judged \(found no chat completion"):
+            WiScore(judge(server), tmp_path / "others.jsonl").measure(answers, Processes())
+
+
+def test_marks_end_a_sentence_but_are_no_fractions(tmp_path: Path) -> None:
+    metric = WiScore(OpenAIJudge("any"), tmp_path / "verdicts.jsonl")
+    assert metric.marks(["Consistency: 2. Realism: 1/2; Aesthetic Quality: 0."]) == {
+        "consistency": 2,
+        "realism": 1,
+        "aesthetic_quality": 0,
+    }
+    assert metric.marks([wise(2, 1, 0).replace("0", "1.5")]) is None
 
 
 def test_the_client_of_the_judge_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

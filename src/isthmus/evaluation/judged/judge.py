@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from threading import Lock
@@ -24,9 +25,9 @@ class Question:
     words: str
     pictures: Sequence[bytes] = field(repr=False)
 
-    def key(self, model: str) -> str:
-        """The same for the same question to a model of this name, and for no other."""
-        digest = sha256(f"{model}\n{self.words}".encode())
+    def key(self, protocol: Mapping[str, Any]) -> str:
+        """The same for the same question to a judge of this :attr:`OpenAIJudge.protocol`, and for no other."""
+        digest = sha256(f"{json.dumps(protocol, sort_keys=True)}\n{self.words}".encode())
         for picture in self.pictures:
             digest.update(sha256(picture).digest())
         return digest.hexdigest()[:32]
@@ -111,6 +112,10 @@ class OpenAIJudge:
             ) from error
         except openai.OpenAIError as error:
             raise Unjudged(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:  # the client lets its reader's errors through
+            raise Unjudged(f"found no chat completion but {' '.join(str(error).split())[:200]}") from error
+        if not hasattr(reply, "choices"):  # where a server answers with a page, the client gives its text
+            raise Unjudged(f"found no chat completion but {' '.join(str(reply).split())[:80]!r}")
         said = reply.choices[0].message.content if reply.choices else None
         if not said:
             raise Unjudged("the judge said nothing")

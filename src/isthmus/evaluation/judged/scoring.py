@@ -39,7 +39,7 @@ class Judged(ABC):
     Args:
         judge: who is asked.
         verdicts: the file that keeps the judge's words.
-        rubric: files with the official wording; the package's own where none are given.
+        rubrics: by name the words of a question.
     """
 
     rubrics: Mapping[str, str]
@@ -84,7 +84,7 @@ class Judged(ABC):
         """
         self.verdicts.read()
         found = processes.map(self._judge, answers, 2 * self.judge.workers, what=f"judged by {self.judge.model}")
-        marks = {answer.id: own for answer, (own, _) in zip(answers, found, strict=True) if own is not None}
+        judged = [(answer, own) for answer, (own, _) in zip(answers, found, strict=True) if own is not None]
         reasons = [reason for own, reason in found if own is None]
         if reasons and not processes.rank:
             _log.warning(
@@ -95,15 +95,15 @@ class Judged(ABC):
                 len(answers),
                 reasons[0],
             )
-        if not marks:
+        if not judged:
             raise ValueError(
                 f"{self.name}: found none of {len(answers)} answers judged ({reasons[0]}); expected some. Fix: see "
                 f"that {self.judge.base_url} answers, and that the model can look at pictures."
             )
-        judged = [answer for answer in answers if answer.id in marks]
-        figures = dict(self.figures(marks, judged))
+        marks = {answer.id: own for answer, own in judged}
+        figures = dict(self.figures(marks, [answer for answer, _ in judged]))
         n = len(answers)
-        share = Figure(len(marks) / n, n, "higher", wilson_interval(len(marks), n), None, self.protocol)
+        share = Figure(len(judged) / n, n, "higher", wilson_interval(len(judged), n), None, self.protocol)
         return {f"image/{name}": figure for name, figure in {**figures, f"{self.name}_judged": share}.items()}
 
     @property
@@ -157,7 +157,7 @@ class Judged(ABC):
         return None, reason
 
     def _said(self, question: Question, answer: Answered, is_new: bool) -> str:
-        key = question.key(self.judge.model)
+        key = question.key(self.judge.protocol)
         known = None if is_new else self.verdicts[key]
         if known is not None:
             return known

@@ -19,7 +19,7 @@ from isthmus.evaluation.predictions.answered import Answered
 WEIGHTS = {"consistency": 7, "realism": 2, "aesthetic_quality": 1}
 HIGHEST = 2 * sum(WEIGHTS.values())
 
-_LINE = re.compile(r"(Consistency|Realism|Aesthetic[ _]Quality)\W*?[:\uff1a]\W*([0-2])(?![\d.])", re.IGNORECASE)
+_LINE = re.compile(r"(Consistency|Realism|Aesthetic[ _]Quality)\W*?[:\uff1a]\W*([0-2])(?!\.?\d)", re.IGNORECASE)
 
 
 class WiScore(Judged):
