@@ -52,6 +52,9 @@ def test_geneval_has_a_folder_a_prompt(data: Path, tmp_path: Path, caplog: pytes
     gone = answers_to(source, tmp_path / "other", lambda index: grey(index) if index > 1 else None)
     GenEvalFolders(out).measure(gone, Processes())
     assert below(out) == [name for name in expected if name != "00000/samples/0000.png"], "nothing of an earlier answer"
+    fewer = [answer for answer in answers if answer.details["prompt_index"] == 0]
+    with pytest.raises(ValueError, match=r"00001/samples/000\d.png: found a file that no answer has"):
+        GenEvalFolders(out).measure(fewer, Processes())
 
 
 def test_dpg_bench_has_a_grid_a_prompt(data: Path, tmp_path: Path) -> None:
@@ -104,6 +107,10 @@ def test_what_would_mislead_a_scorer_is_refused(data: Path, tmp_path: Path) -> N
         AnswerFiles(tmp_path / "a", file="{prompt}.png").measure(answers, Processes())
     with pytest.raises(ValueError, match=r"expected 'tag', which 'file'"):
         AnswerFiles(tmp_path / "a", file="{tag}.png").measure(answers, Processes())
+    with pytest.raises(ValueError, match=r"found no detail 'metadata'; expected the prompt's record"):
+        GenEvalFolders(tmp_path / "a").measure(answers, Processes())
+    with pytest.raises(ValueError, match=r"found a file's name of 300 bytes; expected at most 255"):
+        AnswerFiles(tmp_path / "a", file="{index:0300d}/{sample}.png").measure(answers, Processes())
     with pytest.raises(ValueError, match=r"id: found '0/0'; expected what can stand in the name of a file"):
         AnswerFiles(tmp_path / "a").measure(answers, Processes())
     with pytest.raises(ValueError, match=r"file: found '\{id\}.mp4' for image; expected a name that ends in .png"):
@@ -112,4 +119,8 @@ def test_what_would_mislead_a_scorer_is_refused(data: Path, tmp_path: Path) -> N
     (tmp_path / "b" / "earlier_000099.png").touch()
     with pytest.raises(ValueError, match=r"earlier_000099.png: found a file that no answer has"):
         AnswerFiles(tmp_path / "b", file="{prompt}_{index:06d}.png").measure(answers, Processes())
+    for one in ("a", "a[1]"):  # sources have folders of their own
+        named = answers_to(source, tmp_path / "stored", grey, name=one)
+        AnswerFiles(tmp_path / "c", file="{source}/{prompt}_{index}.png").measure(named, Processes())
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["a", "a[1]"]
     assert not (tmp_path / "a").exists(), "nothing is written before all is known to fit"

@@ -41,10 +41,11 @@ class DPGBenchGrids(AnswerFiles):
             ValueError: a prompt has more than four samples, pictures aren't square or differ in size; or see
                 :meth:`AnswerFiles.measure`.
         """
+        answers = list(answers)
         prompts: dict[str, list[Answered]] = {}
         for answer in answers:
             prompts.setdefault(self.name(answer), []).append(answer)
-        self._check(list(prompts))
+        self.check(list(prompts), answers[0].source)
         for name, own in prompts.items():
             if len(own) > MOST:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import shutil
 import string
@@ -62,8 +63,9 @@ class AnswerFiles:
             ValueError: two answers would have one file, a detail that the pattern names isn't there, or the folder
                 holds files of other prompts.
         """
+        answers = list(answers)
         names = [self.name(answer) for answer in answers]
-        self._check(names)
+        self.check(names, answers[0].source)
         pairs = list(zip(answers, names, strict=True))
         written = processes.map(self._write, pairs, CHUNK, what=f"files in {self.folder}")
         self.finish(answers, processes)
@@ -121,17 +123,27 @@ class AnswerFiles:
                     "name of a file, without slashes. Fix: take the prompt out."
                 )
         name = self.file.format(**known)
-        if len(Path(name).name.encode()) > LONGEST:
+        longest = max(len(part.encode()) for part in Path(name).parts)
+        if longest > LONGEST:
             raise ValueError(
-                f"{answer.source}: {answer.id}: found a file's name of {len(Path(name).name.encode())} bytes; expected "
-                f"at most {LONGEST}. Fix: shorten the prompt."
+                f"{answer.source}: {answer.id}: found a file's name of {longest} bytes; expected at most {LONGEST}. "
+                "Fix: shorten the prompt."
             )
         return name
 
     def finish(self, answers: Sequence[Answered], processes: Processes) -> None:
         """What else belongs into the folder; all processes call it once the media are written."""
 
-    def _check(self, names: Sequence[str]) -> None:
+    def check(self, names: Sequence[str], source: str) -> None:
+        """Sees that each answer has a file of its own, and that a scorer would find no others.
+
+        Args:
+            names: of the files.
+            source: whose answers they are; folders that the pattern names by another source aren't looked at.
+
+        Raises:
+            ValueError: see :meth:`measure`.
+        """
         seen: set[str] = set()
         for name in names:
             if name in seen:
@@ -140,15 +152,17 @@ class AnswerFiles:
                     f"{self.file!r} that tell them apart, such as {{sample}}."
                 )
             seen.add(name)
-        ending = Path(self.file).suffix
-        for place in {(self.folder / name).parent for name in names}:
-            others = place.glob(f"*{ending}") if place.is_dir() else ()
-            for other in others:
-                if not other.name.startswith(".") and other.relative_to(self.folder).as_posix() not in seen:
-                    raise ValueError(
-                        f"{other}: found a file that no answer has; expected an empty folder, or one with an earlier "
-                        "export of the same prompts, since a scorer reads all. Fix: name another folder."
-                    )
+        place = Path(self.file).parent.as_posix()
+        shown = "".join(
+            glob.escape(text) + ("" if field is None else glob.escape(source) if field == "source" else "*")
+            for text, field, _, _ in string.Formatter().parse(place)
+        )
+        for other in self.folder.glob(f"{shown}/*{Path(self.file).suffix}"):
+            if not other.name.startswith(".") and other.relative_to(self.folder).as_posix() not in seen:
+                raise ValueError(
+                    f"{other}: found a file that no answer has; expected an empty folder, or one with an earlier "
+                    "export of the same prompts, since a scorer reads all. Fix: name another folder."
+                )
 
     def _write(self, pairs: Sequence[tuple[Answered, str]]) -> list[float]:
         return [self._write_one(answer, self.folder / name) for answer, name in pairs]

@@ -27,17 +27,19 @@ class GenEvalFolders(AnswerFiles):
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder, "image", "{prompt_index:05d}/samples/{sample:04d}.png")
 
+    def name(self, answer: Answered) -> str:
+        if not isinstance(answer.details.get("metadata"), dict):
+            raise ValueError(
+                f"{answer.source}: {answer.id}: found no detail 'metadata'; expected the prompt's record. Fix: give "
+                "answers to isthmus.data.formats.benchmarks.GenEval."
+            )
+        return super().name(answer)
+
     def finish(self, answers: Sequence[Answered], processes: Processes) -> None:
-        first = {answer.details["prompt_index"]: answer for answer in answers}
         if processes.rank:
             return
-        for number, answer in sorted(first.items()):
-            record = answer.details.get("metadata")
-            if not isinstance(record, dict):
-                raise ValueError(
-                    f"{answer.source}: {answer.id}: found no detail 'metadata'; expected the prompt's record. Fix: "
-                    "give answers to isthmus.data.formats.benchmarks.GenEval."
-                )
+        records = {answer.details["prompt_index"]: answer.details["metadata"] for answer in answers}
+        for number, record in sorted(records.items()):
             folder = self.folder / f"{number:05d}"
             (folder / "samples").mkdir(parents=True, exist_ok=True)  # the scorer lists it, pictures or none
             write_file(folder / "metadata.jsonl", (json.dumps(record) + "\n").encode())
