@@ -335,6 +335,18 @@ def test_bad_records_are_faults_of_their_own(data: Path, tmp_path: Path) -> None
     assert clips[0].details["id"] == "y1"
     with pytest.raises(DataError, match="found 2 fields for the 4 columns"):
         clips[1]
+    films = changed(data, tmp_path, "msrvtt/MSRVTT_data.json", lambda found: {**found, "videos": found["videos"][:2]})
+    shown = MSRVTT(films, data / "msrvtt/videos", data / "msrvtt/MSRVTT_JSFUSION_test.csv")
+    assert shown[1].details["id"] == "video1"
+    with pytest.raises(DataError, match=r"line 2: found 'video2', which .*MSRVTT_data.json lacks"):
+        shown[0]
+    lines = tmp_path / "films.json"
+    lines.write_text('{"prompt_en": "a cat", "dimension": ["color"]}\n{"prompt_en": \n')
+    for dimensions in (None, ["color"]):
+        prompts = VBench(lines, samples=1, dimensions=dimensions)
+        assert prompts[0].details["prompt"] == "a cat"
+        with pytest.raises(DataError, match=r"films.json:2: found no JSON"):
+            prompts[1]
 
 
 WRONG: list[tuple[Make, str]] = [
@@ -343,6 +355,14 @@ WRONG: list[tuple[Make, str]] = [
     (lambda data: CocoCaptions(data / "coco/dataset_coco.json", data / "coco", splits=["dev"]), "found restval, test"),
     (lambda data: MSRVTT(data / "audiocaps/test.csv"), "found the columns .*expected video_id and sentence too"),
     (lambda data: AudioCapsClips(data / "audiocaps/test.csv", file="{name}.wav"), "braces of 'file', '{name}.wav'"),
+    (
+        lambda data: MSRVTT(data / "msrvtt/MSRVTT_data.json", data / "msrvtt/videos", file="{video}.mp4"),
+        "found video_id; expected those in the braces of 'file', '{video}.mp4'",
+    ),
+    (
+        lambda data: VQAv2(data / "vqav2/v2_OpenEnded_mscoco_val2014_questions.json", file="{image_id:x!}.jpg"),
+        "found data_subtype, image_id; expected those in the braces of 'file', '{image_id:x!}.jpg'",
+    ),
     (lambda data: VQAv2(data / "vqav2/v2_OpenEnded_mscoco_val2014_questions.json", instruction="?"), r"\{question\}"),
     (ModelNet40, "modelnet40_shape_names.txt: found no file"),
     (lambda data: DPGBench(data / "coco"), "found no records"),

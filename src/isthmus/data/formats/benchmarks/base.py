@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.conversations.records import CsvRecords
+from isthmus.data.conversations.records import CsvRecords, Records
 from isthmus.data.errors import DataError, fault
 from isthmus.data.formats.base import IndexedRecords, RecordSource
 from isthmus.data.formats.fields import Item
@@ -110,13 +110,22 @@ def read_lists(path: str | Path, names: Sequence[str], hook: Hook | None = None)
         ValueError: as :func:`read_json`, or a member is missing or no list.
     """
     place, found = read_json(path, hook)
+    check_lists(place, found, names)
+    return place, found
+
+
+def check_lists(place: Path, found: Any, names: Sequence[str]) -> None:
+    """Sees that what a JSON file holds is an object with these lists.
+
+    Raises:
+        ValueError: a member is missing or no list.
+    """
     absent = [name for name in names if not isinstance(found, dict) or not isinstance(found.get(name), list)]
     if absent:
         has = f"an object of {', '.join(found)[:80]}" if isinstance(found, dict) else type(found).__name__
         raise ValueError(
             f"{place}: found {has}; expected an object with the lists {', '.join(names)}. Fix: give the official file."
         )
-    return place, found
 
 
 def read_rows(table: CsvRecords, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
@@ -130,11 +139,37 @@ def read_rows(table: CsvRecords, needed: Sequence[str]) -> Iterator[tuple[str, d
             f"{table.path}: found the columns {', '.join(table.columns)[:200]}; expected {' and '.join(absent)} too. "
             "Fix: give the official table."
         )
-    for index in range(len(table)):
+    yield from read_each(table)
+
+
+def read_each(records: Records) -> Iterator[tuple[str, Any]]:
+    """All records as :class:`HeldRecords` takes them, those that can't be read as their faults."""
+    for index in range(len(records)):
+        line = f"line {records.where(index).rpartition(':')[2]}"
         try:
-            yield f"row {index}", table.raw(index)[0]
+            yield line, records.raw(index)[0]
         except DataError as error:
-            yield f"row {index}", error
+            yield line, error
+
+
+def check_pattern(place: Path, file: str, known: Mapping[str, Any]) -> None:
+    """Sees that a pattern of files' names can be filled.
+
+    Args:
+        place: the file whose records are to fill it.
+        file: with names in braces.
+        known: these names, each with a value of its kind.
+
+    Raises:
+        ValueError: it has other names, or a value can't be written so.
+    """
+    try:
+        file.format(**known)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{place}: found {', '.join(known)[:200]}; expected those in the braces of 'file', {file!r} ({error}). "
+            "Fix: put names there that there are."
+        ) from error
 
 
 def filled(template: str, name: str, **values: str) -> str:

@@ -55,7 +55,6 @@ class CaptionBenchmark(Benchmark):
         record = mapping(raw, where)
         file, captions, known = self.pair(record, where)
         chat = self.captions.chat(self.modality, file, captions, index, where)
-        chat["caption"] = captions
         if self.captions.direction == "draw":
             chat["seed"] = noise_seed(self.seed, str(known.get("id", index)))
         return {**known, **chat}

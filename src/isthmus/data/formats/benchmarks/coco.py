@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.benchmarks.base import HeldRecords, read_lists
+from isthmus.data.formats.benchmarks.base import HeldRecords, check_lists, read_lists
 from isthmus.data.formats.benchmarks.captioned import CaptionBenchmark, Way
 from isthmus.data.formats.fields import text, texts
 from isthmus.types import Modality
@@ -52,7 +52,7 @@ class CocoCaptions(CaptionBenchmark):
     ) -> None:
         place, found = read_lists(path, ["images"])
         if "annotations" in found:
-            read_lists(path, ["images", "annotations"])
+            check_lists(place, found, ["annotations"])
             records = HeldRecords(place, _grouped(found["images"], found["annotations"]))
             if splits:
                 raise ValueError(

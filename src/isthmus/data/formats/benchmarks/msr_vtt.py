@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.records import CsvRecords
-from isthmus.data.errors import DataError
-from isthmus.data.formats.benchmarks.base import HeldRecords, read_lists, read_rows
+from isthmus.data.errors import DataError, fault
+from isthmus.data.formats.benchmarks.base import HeldRecords, check_pattern, read_lists, read_rows
 from isthmus.data.formats.benchmarks.captioned import CaptionBenchmark, Way
 from isthmus.data.formats.fields import text, texts
 from isthmus.paths import user_path
@@ -40,7 +40,7 @@ class MSRVTT(CaptionBenchmark):
         seed: of the choice among captions, where films are made.
 
     Raises:
-        ValueError: a file is of another form, or has no film of these splits.
+        ValueError: a file is of another form, a pattern of files with other names, or no film of these splits.
     """
 
     modality = Modality.VIDEO
@@ -59,12 +59,14 @@ class MSRVTT(CaptionBenchmark):
         alone = user_path(path).suffix.lower() == ".csv"
         shown = path if alone else table
         rows = [] if shown is None else list(read_rows(CsvRecords(shown), ["video_id", "sentence"]))
+        films: Films = {}
         if alone:
-            place, films = user_path(path), {}
+            place, records = user_path(path), rows
         else:
             place, found = read_lists(path, ["videos", "sentences"])
             films = _films(found["videos"], found["sentences"])
-        records = list(_listed(films, rows) if rows else _of_splits(films, splits))
+            records = list(_listed(place, films, rows) if rows else _of_splits(films, splits))
+        check_pattern(place, file, {"video_id": ""})
         if not records:
             there = ", ".join(dict.fromkeys(str(film.get("split")) for _, film in films.values()))
             raise ValueError(
@@ -100,9 +102,15 @@ def _films(videos: Sequence[Any], sentences: Sequence[Any]) -> dict[str, tuple[s
     return found
 
 
-def _listed(films: Films, rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _listed(path: Path, films: Films, rows: Sequence[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     for place, row in rows:
-        yield place, row if isinstance(row, DataError) else {**films.get(row["video_id"], ("", {}))[1], **row}
+        if isinstance(row, DataError):
+            yield place, row
+        elif row["video_id"] in films:
+            yield place, {**films[row["video_id"]][1], **row}
+        else:
+            found = f"found {row['video_id'][:40]!r}, which {path} lacks"
+            yield place, fault(f"table: {place}", found, "its captions there", "give the JSON file of these films")
 
 
 def _of_splits(films: Films, splits: Sequence[str] | None) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.records import JsonRecords
-from isthmus.data.formats.benchmarks.base import HeldRecords
+from isthmus.data.formats.benchmarks.base import HeldRecords, read_each
 from isthmus.data.formats.benchmarks.prompted import PromptSet
 from isthmus.data.formats.fields import text, texts
 from isthmus.modalities import Modality
@@ -94,14 +94,12 @@ class VBench(PromptSet):
     ) -> None:
         place = user_path(path)
         if place.suffix.lower() == ".txt":
-            pairs = [(where, {"prompt_en": line}) for where, line in _lines(place)]
+            pairs: list[tuple[str, Any]] = [(where, {"prompt_en": line}) for where, line in _lines(place)]
         else:
-            told = JsonRecords(place)
-            pairs = [(told.where(n).removeprefix(f"{told.path}:"), told.raw(n)[0]) for n in range(len(told))]
-            pairs = [(f"line {line}", record) for line, record in pairs]
+            pairs = list(read_each(JsonRecords(place)))
         if dimensions:
             wanted = set(dimensions)
-            pairs = [(where, one) for where, one in pairs if isinstance(one, dict) and wanted & set(_of(one))]
+            pairs = [(where, one) for where, one in pairs if not isinstance(one, dict) or wanted & set(_of(one))]
         super().__init__(HeldRecords(place, pairs), samples, seed, instruction, choice={"dimensions": dimensions or []})
 
     def prompt(self, record: Mapping[str, Any], number: int, where: str) -> tuple[str, str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from isthmus.data.conversations.records import CsvRecords
 from isthmus.data.errors import DataError, fault
-from isthmus.data.formats.benchmarks.base import HeldRecords, read_rows
+from isthmus.data.formats.benchmarks.base import HeldRecords, check_pattern, read_rows
 from isthmus.data.formats.benchmarks.captioned import CaptionBenchmark, Way
 from isthmus.data.formats.fields import text, texts
 from isthmus.types import Modality
@@ -48,13 +48,7 @@ class AudioCapsClips(CaptionBenchmark):
         seed: int = 0,
     ) -> None:
         rows = CsvRecords(path)
-        try:
-            file.format(**dict.fromkeys(rows.columns, ""))
-        except (LookupError, ValueError) as error:
-            raise ValueError(
-                f"{rows.path}: found the columns {', '.join(rows.columns)[:200]}; expected those in the braces of "
-                f"'file', {file!r}. Fix: name columns that the table has."
-            ) from error
+        check_pattern(rows.path, file, dict.fromkeys(rows.columns, ""))
         self.file = file
         super().__init__(HeldRecords(rows.path, _clips(rows)), root, direction, instruction, seed)
 

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.errors import fault
-from isthmus.data.formats.benchmarks.base import Benchmark, HeldRecords, asked, filled, read_lists, whole_number
+from isthmus.data.formats.benchmarks.base import (
+    Benchmark,
+    HeldRecords,
+    asked,
+    check_pattern,
+    filled,
+    read_lists,
+    whole_number,
+)
 from isthmus.data.formats.fields import given, mapping, text
 
 INSTRUCTION = "{question}\nAnswer the question using a single word or phrase."
@@ -34,7 +42,8 @@ class VQAv2(Benchmark):
         instruction: what is asked, with ``{question}``.
 
     Raises:
-        ValueError: a file is of another form, or an instruction without ``{question}``.
+        ValueError: a file is of another form, a pattern of files with other names, or an instruction without
+            ``{question}``.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class VQAv2(Benchmark):
             answers = {str(one.get("question_id")): one for one in told["annotations"] if isinstance(one, dict)}
             files = [other]
         filled(instruction, "instruction", question="")
+        check_pattern(place, file, {"data_subtype": "", "image_id": 0})
         self.file, self.instruction = file, instruction
         self.subtype = str(found.get("data_subtype", ""))
         super().__init__(
