@@ -179,6 +179,18 @@ def test_stored_answers_have_the_same_figures_without_the_model(whole: Path, tmp
         measure_stored([Evaluation(METRICS)], {"cells": other}, whole / "evaluation" / "predictions", tmp_path)
 
 
+def test_a_part_of_a_runs_own_answers_is_measured(
+    copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run passes over bad conversations; after a power cut it has answered some twice, to the same names."""
+    path, out = lines(copied), tmp_path / "out"
+    kept = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*kept[2:], kept[3]]))
+    measure_stored([Evaluation(METRICS)], {"cells": CELLS}, path.parent, out)
+    assert content(out)["metrics"]["figures"]["cells/text/length"]["n"] == len(CELLS) - 2
+    assert "'cells': 5 of 7 conversations have an answer" in caplog.text
+
+
 def test_answers_of_another_model_or_protocol_are_refused(model: AnyToAny, copied: Path) -> None:
     sampling, (parameter, *_) = model.sampling, model.parts()["signal_rows"].values()
     model.sampling = Sampling(max_new_tokens=5)

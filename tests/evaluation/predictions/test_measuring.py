@@ -84,6 +84,12 @@ def test_a_metric_can_be_measured_on_some_sources_alone(tmp_path: Path, asked: J
     assert list(written(tmp_path / "own")["figures"]) == ["one/text/overlap", "one/text/length", "two/text/length"]
 
 
+def test_two_evaluations_share_a_folder(tmp_path: Path, asked: JsonLines, answered: Path) -> None:
+    both = [Evaluation({name: metric}) for name, metric in METRICS.items()]
+    measure_stored(both, {"digits": asked}, answered, tmp_path)
+    assert list(written(tmp_path)["figures"]) == ["digits/text/overlap", "digits/text/length"]
+
+
 def test_names_that_would_be_taken_for_others_are_refused(tmp_path: Path, asked: JsonLines, answered: Path) -> None:
     twice = Evaluation({"a": Length(), "b": Length()})
     with pytest.raises(ValueError, match=r"metrics.b: found the figure digits/text/length, which metrics.a gives"):

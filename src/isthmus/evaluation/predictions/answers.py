@@ -148,6 +148,8 @@ def stored_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> d
                 f"{len(sources[name])}. Fix: correct the line, or measure on the data that was answered."
             )
         if index in found[name]:
+            if DIGEST in answer.facts:  # a test run's, given once more to the same names after its media were lost
+                continue
             raise ValueError(
                 f"{answer.where}: found a second answer to {name}/{index} (the first: {found[name][index].where}); "
                 "expected one of each. Fix: delete one of the lines."

@@ -10,7 +10,7 @@ from typing import Any
 
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.metrics.base import Figure, Processes
-from isthmus.evaluation.predictions.answers import read_answers
+from isthmus.evaluation.predictions.answers import read_answers, stored_answers
 from isthmus.evaluation.predictions.evaluation import FOLDER, Evaluation, check_sources
 from isthmus.evaluation.predictions.measuring import figures_table, measure, write_figures
 from isthmus.evaluation.predictions.origin import ORIGIN, differences, read_origin
@@ -27,6 +27,9 @@ def measure_stored(
 ) -> dict[str, Figure]:
     """Computes, prints and writes the figures into ``out/evaluation``, or each evaluation's own folder.
 
+    A test run's own answers may be to a part of the conversations, where it passed over bad ones or was broken off.
+    Others' have to be to all.
+
     Args:
         evaluations: whose metrics are computed.
         test: the conversations that were answered, by the sources' names.
@@ -36,31 +39,35 @@ def measure_stored(
     Raises:
         ValueError: answers and conversations don't belong together, or an answer lacks what a metric measures.
     """
-    answers = read_answers(predictions, test)
-    measured = {name: test[name] for name in answers}
-    protocol = _protocol(predictions, measured)
+    made = read_origin(predictions / ORIGIN)
+    answers = (read_answers if made is None else stored_answers)(predictions, test)
+    for name, answered in answers.items():
+        if len(answered) < len(test[name]):
+            log.warning("'%s': %d of %d conversations have an answer", name, len(answered), len(test[name]))
+    protocol = _protocol(predictions, made, {name: test[name] for name in answers})
     processes = Processes(shows=True)
-    figures: dict[str, Figure] = {}
+    written: dict[Path, dict[str, Figure]] = {}
     for evaluation in evaluations:
         check_sources(test, evaluation.sources)
         own = measure(evaluation.metrics, answers, evaluation.sources, processes)
+        folder = (evaluation.folder or out) / FOLDER
+        written[folder] = written.get(folder, {}) | own
         if processes.rank == 0:
-            folder = (evaluation.folder or out) / FOLDER
             print(f"\n{figures_table(own)}\n")
-            write_figures(folder, own, protocol, answers, predictions)
+            write_figures(folder, written[folder], protocol, answers, predictions)
             log.info("the figures are in %s", folder)
-        figures |= own
-    return figures
+    return {name: figure for own in written.values() for name, figure in own.items()}
 
 
-def _protocol(predictions: Path, test: Mapping[str, ConversationSource]) -> dict[str, Any]:
+def _protocol(
+    predictions: Path, made: Mapping[str, Any] | None, test: Mapping[str, ConversationSource]
+) -> dict[str, Any]:
     """How a test run's own answers were made, or of others' answers the test sets alone.
 
     Raises:
         ValueError: a test run has answered other data.
     """
     sets = json.loads(json.dumps(test_sets(test), default=str, sort_keys=True))
-    made = read_origin(predictions / ORIGIN)
     if made is None:
         return {"test": sets}
     answered = {name: own for name, own in made["test"].items() if name in sets}
