@@ -67,6 +67,21 @@ def test_a_figure_depends_on_its_own_generator_and_set_alone(tmp_path: Path) -> 
         compare_runs(tmp_path / "one", tmp_path / "three")
 
 
+def test_answers_of_others_are_tested_beside_a_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their protocol can't say how they were made; the data is held against the model's all the same."""
+    run = {**RUN, "generators": {"image": {"steps": 40}}}
+    write_evaluation(tmp_path / "one", {"coco/text/exact": [1.0, 0.0] * 8}, FID, run)
+    write_evaluation(tmp_path / "two", {"coco/text/exact": [1.0] * 16}, BETTER, {"test": RUN["test"]})
+    found = compare_runs(tmp_path / "one", tmp_path / "two")
+    assert [row.verdict for row in found.figures] == ["better", "better"] and found.tested == 1
+    assert found.brought == [tmp_path / "two/evaluation/metrics.json"]
+    cli.main(["compare", str(tmp_path / "one"), str(tmp_path / "two")])
+    assert "two/evaluation/metrics.json doesn't say how its answers were made" in capsys.readouterr().out
+    write_evaluation(tmp_path / "three", {"coco/text/exact": [1.0] * 16}, None, {"test": {"coco": {"content": "c9"}}})
+    with pytest.raises(ValueError, match=r"test.coco.content: c0 -> c9"):
+        compare_runs(tmp_path / "one", tmp_path / "three")
+
+
 def test_the_command_shows_intervals_tests_and_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["compare", *map(str, pair(tmp_path))])
     lines = capsys.readouterr().out.splitlines()

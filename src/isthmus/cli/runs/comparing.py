@@ -112,6 +112,8 @@ def _figures(found: Comparison) -> Iterator[str]:
             yield f"    and {more} more"
     for path in found.unstated:
         yield f"  {path} doesn't say how it was measured: it may be by another protocol"
+    for path in found.brought:
+        yield f"  {path} doesn't say how its answers were made: sampling and generators aren't compared"
     rows = [row for row in found.figures if row.first.value != row.second.value or row.test is not None]
     if rows:
         yield from _table([_cells(row) for row in rows])

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from isthmus.evaluation.comparing.differences import protocol_differences
+from isthmus.evaluation.comparing.differences import is_brought, protocol_differences
 from isthmus.evaluation.comparing.paired import PairedTest, holm, paired_test
 from isthmus.evaluation.comparing.stored import FOLDER, METRICS, Result, StoredFigure, read_result
 from isthmus.paths import user_path
@@ -76,12 +76,14 @@ class Comparison:
         figures: that both have.
         only: figures that one of them has.
         unstated: files that don't say how they were measured.
+        brought: files of answers that others have made, whose sampling isn't known and isn't compared.
     """
 
     files: tuple[Path, Path]
     figures: Sequence[Compared]
     only: tuple[Sequence[str], Sequence[str]]
     unstated: Sequence[Path]
+    brought: Sequence[Path]
 
     @property
     def tested(self) -> int:
@@ -94,6 +96,7 @@ class Comparison:
             "figures": {own.name: own.as_dict() for own in self.figures},
             "only": {str(path): list(names) for path, names in zip(self.files, self.only, strict=True)},
             "without_protocol": [str(path) for path in self.unstated],
+            "answers_of_others": [str(path) for path in self.brought],
             "tested": self.tested,
         }
 
@@ -131,10 +134,10 @@ def compare_results(first: Result, second: Result, figures: Sequence[str] = (), 
         for row, test in zip(rows, tests, strict=True)
     ]
     only = ([name for name in one if name not in other], [name for name in other if name not in one])
-    unstated = [
-        each.path for each, own in ((first, one), (second, other)) if any(own[name].protocol is None for name in common)
-    ]
-    return Comparison((first.path, second.path), tested, only, unstated)
+    sides = [(first.path, one), (second.path, other)]
+    unstated = [path for path, own in sides if any(own[name].protocol is None for name in common)]
+    brought = [path for path, own in sides if any(is_brought(own[name]) for name in common)]
+    return Comparison((first.path, second.path), tested, only, unstated, brought)
 
 
 def _is_wanted(name: str, patterns: Sequence[str]) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 from isthmus.evaluation.comparing.stored import StoredFigure
 
 ABSENT = "(none)"
+OF_ANSWERS = ("sampling", "generators")
+"""What a protocol says of how answers were made. Of answers that others have brought it says neither."""
 
 
 def differences(first: Any, second: Any, but: Collection[str] = (), key: str = "") -> Iterator[tuple[str, list[Any]]]:
@@ -31,10 +33,19 @@ def differences(first: Any, second: Any, but: Collection[str] = (), key: str = "
 
 
 def protocol_differences(first: StoredFigure, second: StoredFigure) -> dict[str, list[Any]]:
-    """What differs in how two figures were measured; of files without a protocol only their numbers of samples."""
+    """What differs in how two figures were measured; of files without a protocol only their numbers of samples.
+
+    How answers were made isn't compared where one side doesn't say it.
+    """
     if first.protocol is None or second.protocol is None:
         return {} if first.n == second.n else {"n": [first.n, second.n]}
-    return dict(differences(first.protocol, second.protocol))
+    but = OF_ANSWERS if is_brought(first) != is_brought(second) else ()
+    return dict(differences(first.protocol, second.protocol, but))
+
+
+def is_brought(figure: StoredFigure) -> bool:
+    """Whether its file says how it was measured, but not how the answers were made."""
+    return figure.protocol is not None and not any(name in figure.protocol for name in OF_ANSWERS)
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
