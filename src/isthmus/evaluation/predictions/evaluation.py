@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from isthmus.data.batching.loader import ConversationLoader
 from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.schedule import Reference
+from isthmus.evaluation.comparing.stored import FOLDER
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.predictions.answers import Answers, check_same, details_digest
 from isthmus.evaluation.predictions.measuring import figures_table, measure, write_figures
@@ -29,7 +30,7 @@ from isthmus.types import Batch
 
 log = logging.getLogger(__name__)
 
-FOLDER, PREDICTIONS, EARLIER = "evaluation", "predictions", "previous"
+PREDICTIONS, EARLIER = "predictions", "previous"
 
 
 class Evaluation(pl.Callback):

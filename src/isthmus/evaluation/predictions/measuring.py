@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from isthmus.evaluation.comparing.stored import METRICS, SCORES
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.predictions.answers import Answers
 from isthmus.evaluation.report.chosen import SourceAnswers
 from isthmus.evaluation.report.evaluation_report import write_evaluation_report
 from isthmus.writing import write_file
-
-METRICS, SCORES = "metrics.json", "scores.jsonl"
 
 
 def measure(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from isthmus.backbones.owned_state import whole_of
+from isthmus.evaluation.comparing.differences import ABSENT, differences
 from isthmus.evaluation.report.protocol import protocol
 from isthmus.model import AnyToAny
 from isthmus.model.bundle import described
@@ -67,7 +68,7 @@ def bind(folder: Path, made: Mapping[str, Any]) -> None:
     earlier = earlier or {}
     tests = {**earlier.get("test", {}), **made.get("test", {})}
     shared = {name: tests[name] for name in earlier.get("test", {})}
-    differs = list(differences(earlier, {**made, "test": shared})) if earlier else []
+    differs = told_differences(earlier, {**made, "test": shared}) if earlier else []
     if differs:
         more = f" and {len(differs) - SHOWN} more" if len(differs) > SHOWN else ""
         raise ValueError(
@@ -93,17 +94,11 @@ def read_origin(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def differences(stored: Any, own: Any, key: str = "") -> Iterator[str]:
+def told_differences(stored: Any, own: Any) -> list[str]:
     """What differs, as ``dotted.key: stored -> own``."""
-    if stored == own:
-        return
-    if not (isinstance(stored, Mapping) and isinstance(own, Mapping)):
-        yield f"{key}: {_brief(stored)} -> {_brief(own)}"
-        return
-    for name in dict.fromkeys([*stored, *own]):
-        yield from differences(stored.get(name), own.get(name), f"{key}.{name}" if key else str(name))
+    return [f"{key}: {_brief(one)} -> {_brief(other)}" for key, (one, other) in differences(stored, own)]
 
 
 def _brief(value: Any) -> str:
-    text = "none" if value is None else json.dumps(value)
+    text = value if value == ABSENT else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.sources import ConversationSource
+from isthmus.evaluation.comparing.stored import FOLDER
 from isthmus.evaluation.metrics.base import Figure, Processes
 from isthmus.evaluation.predictions.answers import read_answers, stored_answers
-from isthmus.evaluation.predictions.evaluation import FOLDER, Evaluation, check_sources
+from isthmus.evaluation.predictions.evaluation import Evaluation, check_sources
 from isthmus.evaluation.predictions.measuring import figures_table, measure, write_figures
-from isthmus.evaluation.predictions.origin import ORIGIN, differences, read_origin
+from isthmus.evaluation.predictions.origin import ORIGIN, read_origin, told_differences
 from isthmus.evaluation.report.protocol import test_sets
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _protocol(
     if made is None:
         return {"test": sets}
     answered = {name: own for name, own in made["test"].items() if name in sets}
-    if differs := list(differences(answered, sets)):
+    if differs := told_differences(answered, sets):
         raise ValueError(
             f"{predictions}: found answers to other data: {'; '.join(differs)} (answered -> given); expected the data "
             "that was answered. Fix: name it under data.test."
