@@ -54,6 +54,13 @@ def test_a_saved_model_is_measured_and_its_answers_without_it(
     stored = ["evaluate", "--predictions", str(lines.parent), "-c", "eval.yaml", "--out", "again"]
     cli.main(stored)
     assert figures(Path("again")) == first
+    with pytest.raises(SystemExit):
+        cli.main([*stored, "--temperature", "0"])
+    assert "found --temperature beside --predictions" in capsys.readouterr().err
+    with monkeypatch.context() as second:  # as a launcher starts it
+        second.setattr("pytorch_lightning.utilities.rank_zero_only.rank", 1)
+        cli.main([*stored[:-1], "nothing"])
+    assert not Path("nothing").exists()
     cli.main([*command[:-1], "3", "--overwrite"])
     assert Path("mine/evaluation/previous-1/predictions/answers-0.jsonl").read_bytes() == before
     assert figures(Path("mine"))["protocol"]["sampling"]["max_new_tokens"] == 3

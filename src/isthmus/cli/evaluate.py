@@ -75,6 +75,8 @@ def run(args: Sequence[str]) -> None:
             f"isthmus evaluate: found {found} of --model and --predictions; expected one of them. Fix: give --model to "
             "answer and measure, --predictions to measure what is answered already."
         )
+    if options.predictions is not None:
+        _refuse_answering(options)
     options.trainer = at_home(options.trainer)
     objects = made.instantiate_classes(options)
     data, callbacks = objects.data, list(objects.trainer.callbacks or [])
@@ -86,14 +88,30 @@ def run(args: Sequence[str]) -> None:
             "config of your own (docs/evaluation.md)."
         )
     out = user_path(options.out)
-    if getattr(rank_zero_only, "rank", None) in (None, 0):  # a launcher starts the command once more for each process
+    is_first = getattr(rank_zero_only, "rank", None) in (None, 0)  # a launcher starts the command for each process
+    if is_first:
         write_file(out / CONFIG, made.dump(options).encode())
     if options.predictions is not None:
-        measure_stored(evaluations, data.test, user_path(options.predictions), out)
+        if is_first:  # the others belong to no group with which they could share the work
+            measure_stored(evaluations, data.test, user_path(options.predictions), out)
         return
     for evaluation in evaluations:
         evaluation.overwrite = options.overwrite
     _answer_and_measure(options, objects, callbacks, out)
+
+
+def _refuse_answering(options: Namespace) -> None:
+    """Refuses options that say how to answer, where answers are stored already.
+
+    Raises:
+        ValueError: there is one.
+    """
+    given = [name for name in SAMPLING if options[name] is not None] + ["overwrite"] * options.overwrite
+    if given:
+        raise ValueError(
+            f"isthmus evaluate: found --{given[0]} beside --predictions; expected it beside --model alone, since it "
+            "says how to answer. Fix: leave it out, or answer anew with --model."
+        )
 
 
 def _answer_and_measure(options: Namespace, objects: Any, callbacks: list[pl.Callback], out: Path) -> None:
