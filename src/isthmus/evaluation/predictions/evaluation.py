@@ -98,6 +98,7 @@ class Evaluation(pl.Callback):
                 "expected one folder for all processes. Fix: choose a folder on a file system that they share."
             )
         store.read()
+        from_all(None)  # all have read, before one writes
         if store.found or dropped:
             torn = f"; {dropped} unfinished lines were dropped" if dropped else ""
             log.info("%s: %d answers are taken up%s", store.folder, len(store.found), torn)
