@@ -97,13 +97,16 @@ def test_runs_are_listed_with_stages_data_steps_and_figures(folder: Path, capsys
         assert "runs/finished" in told(capsys, "runs")
 
 
-def test_a_damaged_checkpoint_or_manifest_leaves_the_rest_of_the_list(
+def test_a_damaged_checkpoint_manifest_or_result_leaves_the_rest_of_the_list(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "group/broken/checkpoints/last.ckpt").write_bytes(b"half")
     (folder / "finished/two/manifest.json").write_text("{")
+    (folder / "imported/evaluation").mkdir()
+    (folder / "imported/evaluation/metrics.json").write_text("{")
     said = told(capsys, "runs", str(folder))
     assert "two: not over, 2 epochs" in said and "last checkpoint" not in said
+    assert "imported/evaluation/metrics.json: it can't be read as JSON" in said
 
 
 def test_a_folder_without_runs_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,11 @@ def test_runs_that_agree_everywhere_still_have_an_interval() -> None:
     assert same is not None and (same.p, same.interval) == (1.0, (0.0, 0.0))
 
 
+def test_a_single_pair_shows_no_difference() -> None:
+    found = paired_test({"a": 0.5}, {"a": 0.75})
+    assert found is not None and (found.n, found.difference, found.p) == (1, 0.25, 1.0)
+
+
 def test_few_scores_take_every_change_of_signs() -> None:
     first, changes = np.array([0.2, 0.5, 0.1, 0.9, 0.4, 0.3]), np.array([0.1, 0.05, 0.2, -0.02, 0.3, 0.15])
     found = paired_test(named(first), named(first + changes))

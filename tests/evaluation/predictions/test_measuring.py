@@ -53,6 +53,11 @@ def test_two_processes_write_what_one_writes(tmp_path: Path, asked: JsonLines, a
     assert lines[2] == {"source": "digits", "index": 2, "id": "n2", "scores": {"digits/text/overlap": 1 / 1.1}}
 
 
+def test_answers_without_metrics_leave_a_report(tmp_path: Path, asked: JsonLines, answered: Path) -> None:
+    assert measure_stored([Evaluation({})], {"digits": asked}, answered, tmp_path) == {}
+    assert written(tmp_path)["figures"] == {} and "n2" in (tmp_path / "evaluation/report.md").read_text()
+
+
 def test_figures_of_other_sources_stay_until_the_protocol_changes(
     tmp_path: Path, asked: JsonLines, answered: Path
 ) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isthmus.evaluation.comparing.stored import Result, StoredFigure, results_in
+from isthmus.evaluation.comparing.stored import METRICS, Result, StoredFigure, results_in
 
 MAIN = 4
 """So many figures of a file are shown."""
 
 
 def figures_of(folder: Path) -> dict[str, str]:
-    """By result file of a folder its main figures in a line."""
-    return {name: _headline(name, result) for name, result in results_in(folder).items()}
+    """By result file of a folder its main figures in a line; a damaged one is said to be, and the list goes on."""
+    try:
+        return {name: _headline(name, result) for name, result in results_in(folder).items()}
+    except ValueError as error:
+        return {METRICS: str(error)}
 
 
 def _headline(name: str, result: Result) -> str:
@@ -35,4 +38,4 @@ def _headline(name: str, result: Result) -> str:
     if name == "talk.json":
         figures = {what: own for what, own in figures.items() if ".all." in what}
     shown = [f"{what.removesuffix('.share')} {own.value:.3g}" for what, own in list(figures.items())[:MAIN]]
-    return ", ".join(shown) + (f" and {len(figures) - MAIN} more" if len(figures) > MAIN else "")
+    return (", ".join(shown) or "no figures") + (f" and {len(figures) - MAIN} more" if len(figures) > MAIN else "")

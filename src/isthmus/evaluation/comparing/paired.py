@@ -56,9 +56,9 @@ def paired_test(first: Mapping[str, float], second: Mapping[str, float]) -> Pair
         gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
         p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
         return PairedTest(n, mean, _agresti_min(gained, lost, n), p, MCNEMAR)
-    if not changes.any():
-        return PairedTest(n, 0.0, (0.0, 0.0), 1.0, PERMUTATION)
     interval = paired_interval(changes.tolist())
+    if n == 1 or not changes.any():  # no change of signs is farther from 0; scipy refuses a single pair
+        return PairedTest(n, mean, interval, 1.0, PERMUTATION)
     if n > MOST_PERMUTED:
         return PairedTest(n, mean, interval, float(ttest_1samp(changes, 0.0).pvalue), STUDENT)
     drawn: dict[str, Any] = {"n_resamples": SIGN_CHANGES, "batch": max(1, _NUMBERS // n)}

@@ -74,9 +74,8 @@ def read_result(path: Path) -> Result:
     """
     content = read_json(path)
     if isinstance(content, dict) and isinstance(content.get("figures"), dict):
-        figures = _evaluated(path, content)
-    else:
-        figures = dict(_earlier(content)) if isinstance(content, dict) else {}
+        return Result(path, _evaluated(path, content))  # an evaluation that only answers has none
+    figures = dict(_earlier(content)) if isinstance(content, dict) else {}
     if not figures:
         raise ValueError(f"{path}: found no figures; expected what a test run writes, as {METRICS} or matrix.json.")
     return Result(path, figures)
