@@ -10,8 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 from isthmus.evaluation.comparing.leaderboard import Column, Table, table_differences
+from isthmus.evaluation.comparing.stored import ARROWS
 
-ARROWS = {"higher": "↑", "lower": "↓"}
 NOTE = (
     "Bold: the best of its column, and those that can't be told from it (pairs of scores, else intervals, at 95 %). "
     "Arrows: which values are better. Runs of different protocols stand in different tables or columns."

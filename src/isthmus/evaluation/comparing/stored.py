@@ -11,6 +11,9 @@ from typing import Any
 METRICS, SCORES, FOLDER = "metrics.json", "scores.jsonl", "evaluation"
 """An evaluation's files, and the folder of a run that holds them."""
 PROTOCOL = "protocol"
+"""The field of a result file that says how it was measured."""
+ARROWS = {"higher": "↑", "lower": "↓"}
+"""Which values are better, as tables show it."""
 BESIDE = {PROTOCOL, "samples", "interval", "by_attribute", "confidence", "n"}
 """Fields of a result file that aren't figures: :mod:`isthmus.evaluation` says what each file holds."""
 AGAIN = "Fix: compute the figures again with isthmus evaluate."

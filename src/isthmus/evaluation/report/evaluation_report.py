@@ -12,14 +12,13 @@ from urllib.parse import quote
 from isthmus.data.conversations.schema import MediumItem, Message, TextItem
 from isthmus.display.pages import shown_text
 from isthmus.evaluation.comparing.differences import flat
-from isthmus.evaluation.comparing.stored import METRICS, StoredFigure, read_result
+from isthmus.evaluation.comparing.stored import ARROWS, METRICS, StoredFigure, read_result
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.evaluation.report.chosen import Group, SourceAnswers, chosen
 from isthmus.evaluation.report.pages import own_file, piece, rendered
 from isthmus.writing import write_file
 
 PAGE, TEXT = "report.html", "report.md"
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def write_evaluation_report(folder: Path, answers: Mapping[str, SourceAnswers], samples: int = 6) -> list[Path]:
@@ -35,7 +34,8 @@ def write_evaluation_report(folder: Path, answers: Mapping[str, SourceAnswers], 
     """
     figures = read_result(folder / METRICS).figures
     sources = {name: chosen(name, own, figures, samples) for name, own in answers.items()}
-    tables = {name: _of(figures, name) for name in dict.fromkeys(figure.partition("/")[0] for figure in figures)}
+    names = dict.fromkeys([*(figure.partition("/")[0] for figure in figures), *answers])
+    tables = {name: _of(figures, name) for name in names}
     style = own_file("gallery.css") + own_file("report.css")
     write_file(folder / PAGE, rendered("report.html.jinja", style, _page(folder, tables, sources)))
     write_file(folder / TEXT, _markdown(folder, tables, sources).encode())
@@ -101,7 +101,8 @@ def _markdown(
 ) -> str:
     lines = [f"# Evaluation of {_escaped(folder.resolve().parent.name)}"]
     for name, table in tables.items():
-        lines += ["", f"## {_escaped(name)}", "", "| figure | value | 95 % interval | n |", "|---|---|---|---|"]
+        lines += ["", f"## {_escaped(name)}"]
+        lines += ["", "| figure | value | 95 % interval | n |", "|---|---|---|---|"] if table else []
         for figure, own in table.items():
             row = _row(figure, own)
             lines.append("| " + " | ".join(_escaped(row[key]) for key in ("name", "value", "interval", "n")) + " |")

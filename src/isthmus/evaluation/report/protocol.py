@@ -14,8 +14,6 @@ from isthmus.data.module import ConversationDataModule
 from isthmus.training.module import training_module
 from isthmus.training.provenance import provenance
 
-PROTOCOL = "protocol"
-"""The field of a result file that holds it."""
 _OF_SPEED = {"batch_size"}
 
 

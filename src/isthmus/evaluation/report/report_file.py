@@ -10,7 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from isthmus.evaluation.report.protocol import PROTOCOL, protocol
+from isthmus.evaluation.comparing.stored import PROTOCOL
+from isthmus.evaluation.report.protocol import protocol
 from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
