@@ -54,6 +54,15 @@ def test_other_protocols_are_refused(tmp_path: Path, changes: dict[str, Any], re
     assert len(anyhow) == refused and all(row.test is None and row.verdict == "" for row in anyhow)
 
 
+def test_every_difference_of_a_field_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two figures that differ in the same field, with other values."""
+    for run, (many, few) in (("one", (40, 3)), ("two", (30, 2))):
+        write_evaluation(tmp_path / run, {"coco/text/exact": [0.0, 1.0] * many, "clotho/text/cider": [0.5] * few})
+    cli.main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--anyhow"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "n: 80 -> 60" in lines and "n (of clotho/text/cider): 3 -> 2" in lines
+
+
 def test_a_figure_depends_on_its_own_generator_and_set_alone(tmp_path: Path) -> None:
     """A set more, or a generator of another medium, changes nothing of the others' figures."""
     run = {**RUN, "generators": {"image": {"steps": 40}}}

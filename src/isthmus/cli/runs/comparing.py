@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.runs.found import MANIFEST, read_config
 from isthmus.earlier.options import renamed
-from isthmus.evaluation.comparing.comparison import LEVEL, Compared, Comparison, compare_results
+from isthmus.evaluation.comparing.comparison import LEVEL, Compared, Comparison, compare_results, told_differences
 from isthmus.evaluation.comparing.differences import differences
 from isthmus.evaluation.comparing.stored import Result, read_result, results_in
 from isthmus.paths import user_path
@@ -21,8 +21,6 @@ from isthmus.paths import user_path
 OWN = {"training.folder", "experts", "experts_root", "overwrite", "ckpt_path"}
 """Settings that differ between any two runs, or that say nothing of what was learnt."""
 CONFIGS = (".yaml", ".yml")
-SHOWN = 8
-"""So many differences of two protocols are shown."""
 
 
 def parser() -> Parser:
@@ -102,14 +100,9 @@ def _told(found: Mapping[str, Any], compared: Mapping[str, Comparison], has_conf
 
 
 def _figures(found: Comparison) -> Iterator[str]:
-    unlike: dict[str, Any] = {}
-    for row in found.figures:
-        unlike |= row.protocol
-    if unlike:
+    if unlike := told_differences(found.figures):
         yield "  measured by different protocols (marked !): these figures can't be compared"
-        yield from (f"    {key}: {one} -> {other}" for key, (one, other) in list(unlike.items())[:SHOWN])
-        if more := len(unlike) - SHOWN if len(unlike) > SHOWN else 0:
-            yield f"    and {more} more"
+        yield from (f"    {line}" for line in unlike)
     for path in found.unstated:
         yield f"  {path} doesn't say how it was measured: it may be by another protocol"
     for path in found.brought:

@@ -16,7 +16,7 @@ from isthmus.paths import user_path
 LEVEL = 0.05
 """A corrected p below this is called a difference."""
 SHOWN = 8
-"""So many differences of two protocols are named in an error."""
+"""So many differences of two protocols are named."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,17 @@ def compare_results(first: Result, second: Result, figures: Sequence[str] = (), 
     return Comparison((first.path, second.path), tested, only, unstated, brought)
 
 
+def told_differences(rows: Sequence[Compared]) -> list[str]:
+    """What differs between the protocols of figures, a field a line with both values, up to :data:`SHOWN` of them."""
+    fields: dict[str, Sequence[Any]] = {}
+    for row in rows:
+        for key, values in row.protocol.items():
+            if fields.setdefault(key, values) != values:
+                fields[f"{key} (of {row.name})"] = values
+    shown = [f"{key}: {one} -> {other}" for key, (one, other) in list(fields.items())[:SHOWN]]
+    return shown + ([f"and {len(fields) - SHOWN} more"] if len(fields) > SHOWN else [])
+
+
 def _is_wanted(name: str, patterns: Sequence[str]) -> bool:
     return not patterns or any(fnmatch(name, pattern) for pattern in patterns)
 
@@ -157,20 +168,12 @@ def _result(path: Path) -> Result:
 
 def _refusal(first: Path, second: Path, unlike: Sequence[Compared], count: int) -> str:
     """One message: which figures, what differs and both values, and what to do."""
-    fields: dict[str, Sequence[Any]] = {}
-    for row in unlike:
-        for key, values in row.protocol.items():
-            if fields.setdefault(key, values) != values:
-                fields[f"{key} (of {row.name})"] = values
-    shown = [f"  {key}: {one} -> {other}" for key, (one, other) in list(fields.items())[:SHOWN]]
-    more = [f"  and {len(fields) - SHOWN} more"] if len(fields) > SHOWN else []
     names = ", ".join(row.name for row in unlike[:3]) + (f" and {len(unlike) - 3} more" if len(unlike) > 3 else "")
     return "\n".join(
         [
             f"{first} and {second}: {len(unlike)} of {count} figures were measured by different protocols, and can't "
             f"be compared ({names}). What differs:",
-            *shown,
-            *more,
+            *(f"  {line}" for line in told_differences(unlike)),
             "Expected the same on both sides. Fix: measure one of them again with the other's settings, leave figures "
             "out with --figures PATTERN, or see both side by side without a test with --anyhow.",
         ]
