@@ -218,7 +218,7 @@ def test_questions_of_exams_have_their_pictures_at_the_marks(data: Path) -> None
     assert free.details["answer"] == ["1", "one"] and said(free)[1] == ["1"]
     (hidden,) = MMMU(data / "mmmu", splits=["test"])  # type: ignore[misc]  # sources are sequences
     assert len(hidden.messages) == 1 and "answer" not in hidden.details
-    assert source.media_in(0) == {"image"}
+    assert source.media_in(0) == {"image"} and source.choice["splits"] == ["validation"]
 
 
 def test_the_choice_of_captions_for_fid_is_the_same_each_time_and_recorded(data: Path) -> None:
@@ -238,6 +238,11 @@ def test_the_choice_of_captions_for_fid_is_the_same_each_time_and_recorded(data:
     assert told[0]["choice"]["seed"] == 0 and told[0] != told[1], "another choice is another protocol"
     with pytest.raises(ValueError, match=r"size: found 4 for 3 captions; .*per_image: false"):
         CocoPrompts(path, root, size=4)
+
+
+def test_edits_are_of_the_languages_asked_for(data: Path) -> None:
+    source = GEditBench(data / "gedit", languages=["cn"])
+    assert len(source) == 1 and source[0].details["id"] == "k2/cn" and source.where(0).endswith("[2]")
 
 
 def test_samples_of_a_prompt_have_other_noise_each(data: Path) -> None:
@@ -270,6 +275,7 @@ def test_answers_of_a_dialogue_are_asked_for_one_by_one(data: Path) -> None:
 def test_clouds_are_chosen_far_apart_and_read_packed_too(data: Path, tmp_path: Path) -> None:
     folder = data / "modelnet40_normal_resampled"
     source = ModelNet40(folder, points=16)
+    assert source.choice["split"] == "test"
     whole = np.loadtxt(folder / "airplane/airplane_0627.txt", delimiter=",")[:, :3].astype(np.float32)
     chosen = [0]
     while len(chosen) < 16:  # a second computation, by definition

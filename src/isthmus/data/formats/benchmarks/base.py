@@ -65,6 +65,7 @@ class Benchmark(RecordSource):
         choice: what decides over figures beside the files: instructions, seeds, numbers of samples.
         files: beside the records' own.
         target_files: see :class:`~isthmus.data.formats.base.RecordSource`.
+        kept: the same.
     """
 
     def __init__(
@@ -74,8 +75,9 @@ class Benchmark(RecordSource):
         choice: Mapping[str, Any],
         files: Sequence[Path] = (),
         target_files: bool = True,
+        kept: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(records, root, target_files)
+        super().__init__(records, root, target_files, kept)
         self._choice = dict(choice)
         self._further = list(files)
 

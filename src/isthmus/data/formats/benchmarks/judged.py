@@ -126,8 +126,10 @@ class GEditBench(PromptSet):
             )
         tables.read = [name for name in (*needed, "Intersection_exist") if name in tables.names]
         kept = [row for row, told in enumerate(tables.column("instruction_language")) if told in languages]
-        super().__init__(_Rows(tables, kept), 1, seed, instruction, choice={"languages": list(languages)})
-        self._further = files[1:]
+        if not kept:
+            raise ValueError(f"{path}: found no row in these languages; expected some. Fix: name others.")
+        chosen = {"languages": list(languages)}
+        super().__init__(tables, 1, seed, instruction, choice=chosen, files=files[1:], kept=kept)
 
     def prompt(self, record: Mapping[str, Any], number: int, where: str) -> tuple[str, str, dict[str, Any]]:
         known: dict[str, Any] = {
@@ -142,30 +144,6 @@ class GEditBench(PromptSet):
         if not isinstance(data, bytes):
             raise fault(f"{where}: input_image", "found no bytes", "a picture", "give the Parquet files")
         return [{"type": "image", "image": StoredFile(f"{where}: input_image{ending_of(data, 'png')}", data)}]
-
-
-class _Rows:
-    """Some rows of tables."""
-
-    def __init__(self, tables: TableFiles, kept: Sequence[int]) -> None:
-        if not kept:
-            raise ValueError(f"{tables.path}: found no row in these languages; expected some. Fix: name others.")
-        self.tables, self.kept, self.path = tables, kept, tables.path
-
-    def __len__(self) -> int:
-        return len(self.kept)
-
-    def raw(self, index: int) -> tuple[Any, str]:
-        """A row's columns, and its place.
-
-        Raises:
-            DataError: the file can't be read any more.
-        """
-        return self.tables.raw(self.kept[index])
-
-    def where(self, index: int) -> str:
-        """The file, and the row in it."""
-        return self.tables.where(self.kept[index])
 
 
 def _array(path: Path) -> Iterator[tuple[str, Any]]:

@@ -67,11 +67,11 @@ class MMMU(HuggingFace):
         roles: dict[str, str | list[str]] = {"image": [f"image_{number}" for number in range(1, PICTURES + 1)]}
         roles |= {"question": "question", "answer": "answer", "id": "id"}
         super().__init__(path, columns=roles, splits=splits, hub=hub, subset=subset, revision=revision)
-        self.instruction, self.open_instruction = instruction, open_instruction
+        self.splits, self.instruction, self.open_instruction = list(splits), instruction, open_instruction
 
     @property
     def choice(self) -> Mapping[str, Any]:
-        return {"instruction": self.instruction, "open_instruction": self.open_instruction}
+        return {"splits": self.splits, "instruction": self.instruction, "open_instruction": self.open_instruction}
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         pictures = {number: raw.get(f"image_{number}") for number in range(1, PICTURES + 1)}

@@ -68,9 +68,8 @@ class ModelNet40(Benchmark):
         packed = sorted(folder.glob(f"modelnet40_{split}_*.npz"))
         list_file = packed[0] if packed else folder / f"modelnet40_{split}.txt"
         records = _of_rows(list_file, self.names) if packed else _named(list_file)
-        super().__init__(
-            HeldRecords(list_file, records), folder, {"points": points, "instruction": instruction}, [names_file]
-        )
+        chosen = {"split": split, "points": points, "instruction": instruction}
+        super().__init__(HeldRecords(list_file, records), folder, chosen, [names_file])
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         if isinstance(raw, int):

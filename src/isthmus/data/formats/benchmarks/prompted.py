@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class PromptSet(Benchmark):
             :func:`~isthmus.data.formats.captions.instructions`.
         root: of media that are given, where there are any.
         choice: what else decides over figures.
+        files: beside the records' own.
+        kept: the numbers of the samples that are read, in order; all where none are given.
 
     Raises:
         ValueError: no sample, or an instruction without ``{prompt}``.
@@ -68,6 +70,8 @@ class PromptSet(Benchmark):
         instruction: str | None = None,
         root: str | Path | None = None,
         choice: Mapping[str, Any] | None = None,
+        files: Sequence[Path] = (),
+        kept: Sequence[int] | None = None,
     ) -> None:
         if samples < 1:
             raise ValueError(f"samples: found {samples}; expected at least 1. Fix: raise it.")
@@ -77,7 +81,7 @@ class PromptSet(Benchmark):
         self.samples, self.seed = samples, seed
         own = {"samples": samples, "seed": seed, "instruction": self.instruction, **(choice or {})}
         folder = records.path.parent if records.path.is_file() else records.path
-        super().__init__(Samples(records, samples), folder if root is None else root, own)
+        super().__init__(Samples(records, samples), folder if root is None else root, own, files, kept=kept)
 
     def chat(self, raw: Any, where: str, index: int) -> dict[str, Any]:
         record, number, sample = raw
