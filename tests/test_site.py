@@ -114,8 +114,20 @@ def test_the_reference_has_what_each_room_exports(site: SimpleNamespace) -> None
             ast.unparse(node.targets[0]): node.value for node in ast.parse(text).body if isinstance(node, ast.Assign)
         }
         whole = assigned["__all__"] if isinstance(assigned["__all__"], ast.List) else assigned["_HOMES"]
-        exported = {name for name in ast.literal_eval(whole) if not name.startswith("_")}
+        names = whole.elts if isinstance(whole, ast.List) else whole.keys
+        exported = {name for name in map(ast.literal_eval, names) if not name.startswith("_")}
         assert set(site.public_names.homes(room)) == exported, room
+
+
+def test_the_reference_has_what_pages_and_configs_name(site: SimpleNamespace) -> None:
+    """The pocket world's parts are no interface: its own page has them."""
+    named = re.compile(r"\bisthmus(?:\.[a-z_]+)+\.[A-Z]\w+")
+    pages = [path for folder in ("docs", "configs") for path in (ROOT / folder).rglob("*.[my]*") if path.is_file()]
+    found = {name for path in pages for name in named.findall(path.read_text(encoding="utf-8"))}
+    rooms = {name for name in found if (ROOT / "src" / name.rpartition(".")[0].replace(".", "/")).is_dir()}
+    known = site.public_names.addresses()
+    assert len(rooms) > 50
+    assert not {name for name in rooms if name not in known and not name.startswith("isthmus.pocket.")}
 
 
 def test_docstrings_are_shown_as_markdown(site: SimpleNamespace) -> None:
