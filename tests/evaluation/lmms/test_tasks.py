@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -228,6 +229,19 @@ def test_choices_are_scored_and_steps_are_drawn(
 def test_what_isnt_there_is_said(evaluated: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         evaluated(["made_words"], **options)
+
+
+def test_a_drawn_step_that_is_asked_for_again_has_a_seed_of_its_own(
+    bundle: Path, documents: list[dict[str, Any]]
+) -> None:
+    from isthmus.evaluation.lmms.simple import SimpleModel
+
+    model = SimpleModel(str(bundle), device="cpu")
+    model.task_dict = {"a task": {"test": documents}}
+    given = {"temperature": 1.0, "max_new_tokens": 6}
+    request = SimpleNamespace(args=("what is it?", given, None, None, 0, "a task", "test"))
+    one, again = model.generate_visual_cot([request, request])
+    assert one != again
 
 
 def test_an_answer_that_is_asked_for_again_has_a_seed_of_its_own() -> None:

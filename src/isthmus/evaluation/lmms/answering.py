@@ -81,7 +81,8 @@ class Answering:
         """Each question's number and its reply, as they are answered: those that are drawn alike, in batches.
 
         A medium's seed follows from its task and document, so that it doesn't depend on batches and processes; nor does
-        text at temperature 0. A question that the LLM's context has no room for gets an empty reply.
+        text at temperature 0. Sampled text has the seed of its batch's first question. A question that the LLM's
+        context has no room for gets an empty reply.
 
         Args:
             questions: of any tasks.
@@ -95,12 +96,11 @@ class Answering:
         for number, question in enumerate(questions):
             alike.setdefault(question.drawing, []).append(number)
         for drawing, numbers in alike.items():
+            collate = self.model.prompt_collator(drawing.sampling(self.seed), required)
             for chunk in batches(numbers, self.batch_size):
-                sampling = drawing.sampling(self.seed + chunk[0])
-                collate = self.model.prompt_collator(sampling, required)
                 read = {number: _read(collate, questions[number].conversation(), questions[number]) for number in chunk}
                 fits = {number: sample for number, sample in read.items() if sample is not None}
-                made = self._answered(collate, fits, questions, drawing, sampling.seed, required) if fits else {}
+                made = self._answered(collate, fits, questions, drawing, required) if fits else {}
                 for number in chunk:
                     yield number, made.get(number, Reply())
 
@@ -110,16 +110,16 @@ class Answering:
         read: dict[int, Sample],
         questions: Sequence[Question],
         drawing: Drawing,
-        seed: int,
         required: Sequence[Modality],
     ) -> dict[int, Reply]:
         named = [questions[number] for number in read]
+        seeds = [derive_seed(self.seed, own.task, own.document, own.repeat, own.turn) % 2**31 for own in named]
         replies = self.model.answer(
             collate.batch(list(read.values())).to(self.model.device),
-            drawing.sampling(seed),
+            drawing.sampling(seeds[0]),
             [list(required)] * len(read),
             list(required),
-            [derive_seed(self.seed, own.task, own.document, own.repeat, own.turn) % 2**31 for own in named],
+            seeds,
             self.num_inference_steps,
             self.guidance_scale,
         )

@@ -51,9 +51,10 @@ class SimpleModel(LmmsModel):
         """Draws the picture that each request asks for first, then answers with that picture beside its own."""
         said: list[str] = []
         with tqdm(desc="Drawing and answering", total=len(requests), disable=self.rank != 0) as progress:
-            for chunk in batches(requests, self.batch_size):
-                asked = [self.question(request) for request in chunk]
-                stages = [STAGES.search(request.args[0]) for request in chunk]
+            numbered = self._numbered([self.question(request) for request in requests])
+            for chunk in batches(list(zip(requests, numbered, strict=True)), self.batch_size):
+                asked = [question for _, question in chunk]
+                stages = [STAGES.search(request.args[0]) for request, _ in chunk]
                 first = [_reworded(own, found and found[1]) for own, found in zip(asked, stages, strict=True)]
                 drawn = dict(self.answering().replies(first, [Modality.IMAGE]))
                 last = [
