@@ -94,7 +94,7 @@ def test_h_by_layer_ends_with_the_models_own(model: AnyToAny) -> None:
 
 
 def test_a_bridge_can_only_be_read_where_there_is_one(model: AnyToAny) -> None:
-    with pytest.raises(ValueError, match="found video; expected one that the model makes: image"):
+    with pytest.raises(ValueError, match=r"found video; expected one that the model makes: image\. Fix"):
         bridge_reading(model, Modality.VIDEO, [asked("a cat")])
     words = conversation_of([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}])
     with pytest.raises(ValueError, match=r"found no image in its answer; .*Fix"):
@@ -116,7 +116,8 @@ def test_embeddings_are_means_in_the_order_of_the_media(model: AnyToAny) -> None
     assert_close(found.projected[5], tokens[0].mean(0), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"found none; expected at least one image\. Fix"):
         embeddings_of(model, Modality.IMAGE, [])
-    with pytest.raises(ValueError, match="found text; expected one that the model takes: image, video, audio, points"):
+    taken = r"found text; expected one that the model takes: image, video, audio, points\. Fix"
+    with pytest.raises(ValueError, match=taken):
         embeddings_of(model, Modality.TEXT, [picture(1)])
 
 
@@ -125,6 +126,8 @@ def test_fused_media_are_refused(tiny_experts_paths: dict[str, Path]) -> None:
     fused = tiny_model(tiny_experts_paths, inputs=("image",), outputs=(), fusion=fusion)
     with pytest.raises(ValueError, match=r"found gated fusion; expected a CausalBackbone.* Fix"):
         trace(fused, asked("x"))
+    with pytest.raises(ValueError, match=r"found image; expected one that the model makes: none\. Fix"):
+        bridge_reading(fused, Modality.IMAGE, [asked("x")])
 
 
 def test_media_are_drawn_by_their_kind() -> None:

@@ -65,7 +65,8 @@ def bridge_reading(model: AnyToAny, modality: Modality, conversations: Sequence[
     """
     side = model.output_side
     if side is None or modality not in side.serving:
-        raise ValueError(f"modality: found {modality}; expected one that the model makes: {', '.join(model.outputs)}.")
+        made = ", ".join(model.outputs) or "none"
+        raise ValueError(f"modality: found {modality}; expected one that the model makes: {made}. Fix: choose another.")
     norm = _final_norm(traced_backbone(model).llm)
     captions, readings = [], []
     for conversation in conversations:

@@ -42,8 +42,10 @@ def embeddings_of(model: AnyToAny, modality: Modality, media: Sequence[Media]) -
     """
     side = model.input_side
     if side is None or modality not in side.serving:
-        taken = ", ".join(side.serving) if side is not None else "none"
-        raise ValueError(f"modality: found {modality}; expected one that the model takes: {taken}.")
+        taken = ", ".join(model.inputs) or "none"
+        raise ValueError(
+            f"modality: found {modality}; expected one that the model takes: {taken}. Fix: choose another."
+        )
     if not media:
         raise ValueError(f"media: found none; expected at least one {modality}. Fix: give some.")
     features, projected = [], []
