@@ -18,6 +18,7 @@ import yaml
 from pages import ROOT, prepare
 
 PREPARED, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
+GENERATOR = str(Path(sys.executable).with_name("zensical"))
 LOADED = re.compile(
     r"""<(?:script|img|iframe|audio|video|source|embed)\b[^>]*\ssrc\s*=\s*["']?(?:https?:)?//[^"'\s>]+"""
     r"""|<link\b(?![^>]*rel=["']?canonical)[^>]*\shref\s*=\s*["']?(?:https?:)?//[^"'\s>]+"""
@@ -55,7 +56,7 @@ def network_faults(folder: Path) -> list[str]:
 def build() -> list[str]:
     """Builds the site and returns what is wrong with it."""
     faults = navigation_faults(prepare(PREPARED))
-    command = [str(Path(sys.executable).with_name("zensical")), "build", "--clean", "--strict"]
+    command = [GENERATOR, "build", "--clean", "--strict"]
     plain = {**os.environ, "NO_COLOR": "1"}
     done = subprocess.run(command, cwd=ROOT, env=plain, check=False, text=True, capture_output=True)
     said = done.stdout + done.stderr.partition("Traceback")[0]
@@ -66,9 +67,7 @@ def build() -> list[str]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         prepare(PREPARED)
-        sys.exit(
-            subprocess.run([str(Path(sys.executable).with_name("zensical")), "serve"], cwd=ROOT, check=False).returncode
-        )
+        sys.exit(subprocess.run([GENERATOR, "serve"], cwd=ROOT, check=False).returncode)
     if found := build():
         sys.exit("\n".join(found))
     print(f"{SITE.relative_to(ROOT)}/index.html")

@@ -18,7 +18,7 @@ def linked(match: re.Match[str]) -> str:
     """A cross-reference: its last name where it begins with a tilde, with a link where the reference has it."""
     short, target = match.groups()
     shown = target.rpartition(".")[2] if short else target
-    address = KNOWN.get(target.removeprefix("isthmus.types.") if target.startswith("isthmus.types.") else target)
+    address = KNOWN.get(target.removeprefix("isthmus.types."))
     return f"[`{shown}`][{address}]" if address else f"`{shown}`"
 
 
