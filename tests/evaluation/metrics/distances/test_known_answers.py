@@ -123,6 +123,19 @@ def test_inception_score_is_torchmetrics() -> None:
     assert figure.interval is not None and figure.interval[0] < figure.value < figure.interval[1]
 
 
+def test_inception_score_has_as_many_splits_as_are_asked_for() -> None:
+    logits = gaussian(15, 5, 7, scale=3.0)
+    order = torch.randperm(15, generator=torch.Generator().manual_seed(2)).numpy()
+    scores = []
+    for part in np.array_split(logits[order], 10):
+        shares = np.exp(part) / np.exp(part).sum(1, keepdims=True)
+        scores.append(np.exp((shares * np.log(shares / shares.mean(0))).sum(1).mean()))
+    figure = InceptionScore(seed=2).measure(side(MADE[:15], logits), side(REAL))["is"]
+    assert figure.value == pytest.approx(float(np.mean(scores)))
+    reach = 2.262157 * np.std(scores, ddof=1) / 10**0.5  # Student's t with 9 degrees of freedom
+    assert figure.interval == pytest.approx((np.mean(scores) - reach, np.mean(scores) + reach))
+
+
 @pytest.mark.parametrize(("classes", "expected"), [(range(4), 4.0), ([0] * 4, 1.0)], ids=["all", "one"])
 def test_inception_score_counts_classes(classes: Any, expected: float) -> None:
     logits = 50.0 * np.eye(4)[list(classes) * 5]
