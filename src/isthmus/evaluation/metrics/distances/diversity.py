@@ -36,7 +36,8 @@ class Diversity(Distance):
 
     def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
         require(len(made), len(real), 2, "diversity")
-        if not mean_distance(real.values) > 0:
+        among_real = mean_distance(real.values)
+        if not among_real > 0:
             raise ValueError(
                 "diversity: found real media that are all alike; expected some that differ. Fix: give `reference` a "
                 "source of several media."
@@ -45,13 +46,13 @@ class Diversity(Distance):
         def statistic(ours: Array, theirs: Array) -> float:
             return mean_distance(made.values[ours]) / mean_distance(real.values[theirs])
 
-        value = statistic(np.arange(len(made)), np.arange(len(real)))
+        value = mean_distance(made.values) / among_real
         interval = halves_interval(value, statistic, len(made), len(real), self.draws, self.seed)
         own = {"distance": "Euclidean", "draws": self.draws, "seed": self.seed}
         found = {"diversity": Figure(value, len(made), "higher", interval, protocol=own)}
         by_prompt = _in_prompt(made.values, made.prompts)
         if by_prompt:
-            shares = [each / mean_distance(real.values) for each in by_prompt]
+            shares = [each / among_real for each in by_prompt]
             found["diversity_in_prompt"] = Figure(
                 float(np.mean(shares)), len(shares), "higher", bootstrap_interval(shares), protocol=own
             )

@@ -37,8 +37,8 @@ class PrecisionRecall(Distance):
         ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.values)
         own = {"neighbours": self.neighbours}
         return {
-            "precision": _share(inside(ours, theirs, self.neighbours) > 0, own),
-            "recall": _share(inside(theirs, ours, self.neighbours) > 0, own),
+            "precision": _share(inside(ours, theirs, radii(theirs, self.neighbours)) > 0, own),
+            "recall": _share(inside(theirs, ours, radii(ours, self.neighbours)) > 0, own),
         }
 
 
@@ -59,8 +59,9 @@ class DensityCoverage(Distance):
         require(len(made), len(real), self.neighbours + 1, "density and coverage")
         ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.values)
         own = {"neighbours": self.neighbours}
-        density = [count / self.neighbours for count in inside(ours, theirs, self.neighbours).tolist()]
-        covered = nearest(theirs, ours) <= radii(theirs, self.neighbours)
+        reach = radii(theirs, self.neighbours)
+        density = [count / self.neighbours for count in inside(ours, theirs, reach).tolist()]
+        covered = nearest(theirs, ours) <= reach
         return {
             "density": Figure(
                 float(np.mean(density)), len(density), "higher", bootstrap_interval(density), protocol=own
@@ -87,9 +88,8 @@ def radii(values: Tensor, neighbours: int) -> Tensor:
     return torch.cat(found)
 
 
-def inside(values: Tensor, centres: Tensor, neighbours: int) -> Tensor:
-    """(n, d), (m, d) -> (n,) in how many centres' balls each of ``values`` lies."""
-    reach = radii(centres, neighbours)
+def inside(values: Tensor, centres: Tensor, reach: Tensor) -> Tensor:
+    """(n, d), (m, d), radii (m,) -> (n,) in how many centres' balls each of ``values`` lies."""
     return torch.cat([(torch.cdist(rows, centres) <= reach).sum(1) for rows in values.split(BLOCK)])
 
 
