@@ -55,6 +55,25 @@ def ratio_figure(
     return Figure(value, len(parts), better, ratio_interval(parts, wholes), None, dict(protocol))
 
 
+def owners_figure(
+    owners: Sequence[str], scores: Sequence[float], protocol: Mapping[str, Any], better: Better = "higher"
+) -> Figure:
+    """The mean over conversations of the mean score of each one's media, with a bootstrap interval.
+
+    Args:
+        owners: the conversation of each score, one or more.
+        scores: of media.
+        protocol: all that decides over them.
+        better: which values are better.
+    """
+    gathered: dict[str, list[float]] = {}
+    for owner, score in zip(owners, scores, strict=True):
+        gathered.setdefault(owner, []).append(score)
+    means = {owner: float(np.mean(own)) for owner, own in gathered.items()}
+    values = list(means.values())
+    return Figure(float(np.mean(values)), len(values), better, bootstrap_interval(values), means, dict(protocol))
+
+
 def by_id(answers: Sequence[Answered], scores: Sequence[float]) -> dict[str, float] | None:
     """The scores under the answers' ids; None where ids repeat, since a score then has no name of its own."""
     named = {answer.id: float(score) for answer, score in zip(answers, scores, strict=True)}

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval
+from isthmus.evaluation.intervals import CONFIDENCE
 from isthmus.evaluation.metrics.base import Figure
 from isthmus.evaluation.metrics.distances.base import Distance, Features, TooFewError, class_logits
+from isthmus.evaluation.metrics.scores import owners_figure
 
 Array = np.ndarray[Any, Any]
 
@@ -86,20 +87,16 @@ class ClassDivergence(Distance):
         from scipy.special import log_softmax
 
         ours, theirs = (log_softmax(class_logits(side, self.name), axis=1) for side in (made, real))
-        found: dict[str, list[float]] = {}
-        for owner, first, second in pairs(made, real):
-            divergence = float((np.exp(theirs[second]) * (theirs[second] - ours[first])).sum())
-            found.setdefault(owner, []).append(divergence)
-        if not found:
+        paired = pairs(made, real)
+        if not paired:
             raise TooFewError(
                 f"{self.name}: found no answer whose own conversation has a reference medium; expected some. Fix: test "
                 "on conversations with expected media, or leave this distance out."
             )
-        scores = {owner: float(np.mean(values)) for owner, values in found.items()}
-        values = list(scores.values())
+        owners, first, second = map(list, zip(*paired, strict=True))
+        scores = (np.exp(theirs[second]) * (theirs[second] - ours[first])).sum(1).tolist()
         own = {"divergence": "KL(reference || answer), softmax"}
-        interval = bootstrap_interval(values)
-        return {self.name: Figure(float(np.mean(values)), len(values), "lower", interval, scores, own)}
+        return {self.name: owners_figure(owners, scores, own, better="lower")}
 
 
 def pairs(made: Features, real: Features) -> list[tuple[str, int, int]]:

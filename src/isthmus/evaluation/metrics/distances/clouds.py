@@ -12,7 +12,8 @@ from isthmus.data.conversations.sources import ConversationSource
 from isthmus.evaluation.intervals import bootstrap_interval, wilson_interval
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.extraction import digest_of
-from isthmus.evaluation.metrics.distances.media import Held, expected_media, made_media, source_media
+from isthmus.evaluation.metrics.distances.media import Held, Pair, made_media, pairs_of, real_media
+from isthmus.evaluation.metrics.scores import owners_figure
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.types import Modality
 
@@ -77,12 +78,11 @@ class CloudDistances(Metric):
             DataError: a file is absent or damaged.
         """
         answers = list(answers)  # each is read from its source and the files once
-        made, expected = made_media(answers, Modality.POINTS), expected_media(answers, Modality.POINTS)
+        made = made_media(answers, Modality.POINTS)
         if not made:
             return {}
-        found = self._of_pairs(made, expected, processes)
-        real = expected if self.reference is None else source_media(self.reference, Modality.POINTS)
-        real = real[: self.most]
+        found = self._of_pairs(pairs_of(answers, Modality.POINTS), processes)
+        real = real_media(answers, self.reference, Modality.POINTS)[: self.most]
         n = min(len(made), len(real))
         if n < 2:
             log.warning("points: found %d made and %d real clouds; coverage, MMD and 1-NN need 2", len(made), len(real))
@@ -102,37 +102,22 @@ class CloudDistances(Metric):
             points = points[np.random.default_rng(self.seed).permutation(len(points))[: self.points]]
         return scaled(points, self.scale)
 
-    def _of_pairs(self, made: Sequence[Held], real: Sequence[Held], processes: Processes) -> dict[str, Figure]:
+    def _of_pairs(self, pairs: Sequence[Pair], processes: Processes) -> dict[str, Figure]:
         """``chamfer`` and ``f_score`` of each answer and its own reference."""
-        own: dict[str, list[Held]] = {}
-        for one in real:
-            own.setdefault(one.owner, []).append(one)
-        pairs = [(one, own[one.owner].pop(0)) for one in made if own.get(one.owner)]
         if not pairs:
             return {}
 
-        def compared(chunk: Sequence[tuple[Held, Held]]) -> list[tuple[float, float]]:
-            trees = [(tree(self._cloud(ours)), tree(self._cloud(theirs))) for ours, theirs in chunk]
+        def compared(chunk: Sequence[Pair]) -> list[tuple[float, float]]:
+            trees = [(tree(self._cloud(pair.made)), tree(self._cloud(pair.expected))) for pair in chunk]
             return [(chamfer(*both), f_score(*both, self.threshold)) for both in trees]
 
         scores = processes.map(compared, pairs, CHUNK, "points: answers and references")
-        figures = {}
-        for place, name, better in ((0, "chamfer", "lower"), (1, "f_score", "higher")):
-            by_owner: dict[str, list[float]] = {}
-            for (ours, _), score in zip(pairs, scores, strict=True):
-                by_owner.setdefault(ours.owner, []).append(score[place])
-            means = {owner: float(np.mean(values)) for owner, values in by_owner.items()}
-            values = list(means.values())
-            protocol = self._own() | {"reference": "expected"} | ({"threshold": self.threshold} if place else {})
-            figures[f"points/{name}"] = Figure(
-                float(np.mean(values)),
-                len(values),
-                "lower" if better == "lower" else "higher",
-                bootstrap_interval(values),
-                means,
-                protocol,
-            )
-        return figures
+        owners, apart, near = [pair.owner for pair in pairs], [one for one, _ in scores], [one for _, one in scores]
+        protocol = self._own() | {"reference": "expected"}
+        return {
+            "points/chamfer": owners_figure(owners, apart, protocol, better="lower"),
+            "points/f_score": owners_figure(owners, near, protocol | {"threshold": self.threshold}),
+        }
 
     def _of_sets(
         self, made: Sequence[Held], real: Sequence[Held], processes: Processes, own: Mapping[str, Any]

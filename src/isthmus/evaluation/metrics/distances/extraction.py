@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from isthmus.evaluation.metrics.base import Processes
 from isthmus.evaluation.metrics.distances.base import Features
 from isthmus.evaluation.metrics.distances.media import Held
 from isthmus.evaluation.metrics.extractors.base import Extractor, measuring_device
-from isthmus.types import Modality
 
 Array = np.ndarray[Any, Any]
 MOST_BYTES = 20_000_000_000
@@ -32,26 +32,26 @@ class Extraction:
     Args:
         extractor: the network.
         folder: of kept features; None computes them each time.
-
-    Attributes:
-        identity: the extractor's, once it has run.
     """
 
     def __init__(self, extractor: Extractor, folder: Path | None = None) -> None:
         self.extractor = extractor
         self.store = None if folder is None else TensorStore(folder, MOST_BYTES)
-        self.identity: dict[str, Any] = {}
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        """The extractor's; the files of its weights are read once."""
+        return self.extractor.identity()
 
     def features(self, held: Sequence[Held], processes: Processes, what: str) -> tuple[Features, str]:
-        """The features of media, in order, and a digest of their contents.
+        """The features of media, one or more, in order, and a digest of their contents.
 
         Raises:
             DataError: a file is absent or damaged.
             ValueError: a medium can't be read by the extractor, or its features aren't finite.
         """
-        self.identity = self.identity or dict(self.extractor.identity())  # reads the weights' files
         rows = processes.map(self._chunk, held, self.extractor.chunk, what)
-        values = np.stack([row[0] for row in rows]).astype(np.float64) if rows else np.zeros((0, 1))
+        values = np.stack([row[0] for row in rows]).astype(np.float64)
         scores = [row[1] for row in rows if row[1] is not None]
         logits = np.stack(scores).astype(np.float64) if scores else None
         found = Features(values, logits, [one.owner for one in held], [one.prompt for one in held])
@@ -59,7 +59,7 @@ class Extraction:
 
     def _chunk(self, held: Sequence[Held]) -> list[tuple[Array, Array | None, str]]:
         contents = [one.content for one in held]
-        name = digest_of([json.dumps(self.identity, sort_keys=True, default=str), *contents])
+        name = digest_of([json.dumps(dict(self.identity), sort_keys=True, default=str), *contents])
         kept = None if self.store is None else self.store.get(name)
         if kept is None:
             kept = self._computed(held)
@@ -70,13 +70,7 @@ class Extraction:
         return [(values[at], None if logits is None else logits[at], contents[at]) for at in range(len(held))]
 
     def _computed(self, held: Sequence[Held]) -> Tensors:
-        modality: Modality = held[0].modality
-        if modality not in self.extractor.modalities:
-            raise ValueError(
-                f"{type(self.extractor).__name__}: found {modality} to measure; expected "
-                f"{', '.join(self.extractor.modalities)}. Fix: give another extractor, or another `modality`."
-            )
-        request = self.extractor.request(modality)
+        request = self.extractor.request(held[0].modality)
         media = [one.read(request) for one in held]
         # Whatever precision the Trainer runs in, figures are those of the extractor's own.
         with torch.no_grad(), torch.autocast(measuring_device().type, enabled=False):

@@ -51,6 +51,21 @@ class Held:
         return read_media(self.medium, self.modality, request=request, rate=self.rate)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A made medium and the one that was expected in its place.
+
+    Attributes:
+        owner: the id of the conversation.
+        made: the reply's.
+        expected: the reference's.
+    """
+
+    owner: str
+    made: Held
+    expected: Held
+
+
 def made_media(answers: Sequence[Answered], modality: Modality) -> list[Held]:
     """The replies' media, in order."""
     return [
@@ -72,6 +87,15 @@ def expected_media(answers: Sequence[Answered], modality: Modality) -> list[Held
     ]
 
 
+def pairs_of(answers: Sequence[Answered], modality: Modality) -> list[Pair]:
+    """Each reply's media beside its reference's, in order; what one side has more of has no pair."""
+    return [
+        Pair(answer.id, made, expected)
+        for answer in answers
+        for made, expected in zip(made_media([answer], modality), expected_media([answer], modality), strict=False)
+    ]
+
+
 def source_media(source: ConversationSource, modality: Modality) -> list[Held]:
     """All media of a source, given or to be made, in order."""
     found = []
@@ -81,6 +105,11 @@ def source_media(source: ConversationSource, modality: Modality) -> list[Held]:
             if item.media is not None:
                 found.append(Held(item.media, modality, f"{source.name}/{index}", rate=item.rate))
     return found
+
+
+def real_media(answers: Sequence[Answered], reference: ConversationSource | None, modality: Modality) -> list[Held]:
+    """What made media are compared with: those of a source, or the answers' own references where there is none."""
+    return expected_media(answers, modality) if reference is None else source_media(reference, modality)
 
 
 def is_asked(answer: Answered, modality: Modality) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.data.conversations.sources import ConversationSource
-from isthmus.evaluation.intervals import wilson_interval
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.base import Distance, TooFewError
 from isthmus.evaluation.metrics.distances.classes import ClassDivergence
@@ -18,11 +17,11 @@ from isthmus.evaluation.metrics.distances.diversity import Diversity
 from isthmus.evaluation.metrics.distances.extraction import Extraction
 from isthmus.evaluation.metrics.distances.frechet import Frechet
 from isthmus.evaluation.metrics.distances.kernels import GaussianKernel, PolynomialKernel
-from isthmus.evaluation.metrics.distances.media import Held, expected_media, is_asked, made_media, source_media
+from isthmus.evaluation.metrics.distances.media import is_asked, made_media, real_media
 from isthmus.evaluation.metrics.distances.neighbours import DensityCoverage, PrecisionRecall
-from isthmus.evaluation.metrics.extractors.base import Extractor
+from isthmus.evaluation.metrics.extractors.base import Extractor, served_modality
+from isthmus.evaluation.metrics.scores import share_figure
 from isthmus.evaluation.predictions.answered import Answered
-from isthmus.modalities import known_media
 from isthmus.paths import user_path
 from isthmus.types import Modality
 
@@ -65,14 +64,7 @@ class Distances(Metric):
         prefix: str = "",
         cache: Path | None = None,
     ) -> None:
-        if modality not in known_media():
-            raise ValueError(f"modality: found {modality!r}; expected {', '.join(known_media())}. Fix: name one.")
-        if modality not in extractor.modalities:
-            raise ValueError(
-                f"modality: found {modality!r}, which {type(extractor).__name__} doesn't read; expected "
-                f"{', '.join(extractor.modalities)}. Fix: name one of these, or another extractor."
-            )
-        self.modality = Modality(modality)
+        self.modality = served_modality(modality, extractor)
         self.extraction = Extraction(extractor, None if cache is None else user_path(cache))
         self.distances = usual_distances(self.modality) if distances is None else distances
         if reference is not None and any(isinstance(one, ClassDivergence) for one in self.distances):
@@ -98,7 +90,7 @@ class Distances(Metric):
             if found:
                 log.warning("%s: no answer has one: no distance is measured", self.modality)
             return found
-        theirs = self._real(answers)
+        theirs = real_media(answers, self.reference, self.modality)
         if not theirs:
             raise ValueError(
                 f"{self.modality}: found no real {self.modality} to compare with; expected some. Fix: give `reference` "
@@ -126,11 +118,6 @@ class Distances(Metric):
                 found[f"{name}/{self.prefix}{own}"] = whole
         return found
 
-    def _real(self, answers: Sequence[Answered]) -> list[Held]:
-        if self.reference is None:
-            return expected_media(answers, self.modality)
-        return source_media(self.reference, self.modality)
-
 
 def usual_distances(modality: Modality) -> list[Distance]:
     """Those that need features alone: Frechet (``fid``, ``fvd``, ``fad``, ``fd``), kernel, neighbours, and diversity.
@@ -144,12 +131,7 @@ def usual_distances(modality: Modality) -> list[Distance]:
 
 def made_share(answers: Sequence[Answered], modality: Modality) -> Figure | None:
     """The share of conversations that ask for a medium of the modality and got one; None where none asks."""
-    scores = {
-        answer.id: float(any(own == modality for own, _ in answer.files))
-        for answer in answers
-        if is_asked(answer, modality)
-    }
-    if not scores:
+    asked = [answer for answer in answers if is_asked(answer, modality)]
+    if not asked:
         return None
-    right, n = int(sum(scores.values())), len(scores)
-    return Figure(right / n, n, "higher", wilson_interval(right, n), scores)
+    return share_figure(asked, [any(own == modality for own, _ in answer.files) for answer in asked], {})

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from isthmus.modalities import known_media
 from isthmus.request import Request
 from isthmus.types import Media, Modality
 
@@ -40,6 +41,22 @@ class Extractor(Protocol):
     def identity(self) -> Mapping[str, Any]:
         """All that decides over features: class, hash of weights, layer, resize and antialias, frames or rate."""
         ...
+
+
+def served_modality(modality: str, extractor: Extractor) -> Modality:
+    """The modality.
+
+    Raises:
+        ValueError: there is no such one, or the extractor doesn't read it.
+    """
+    if modality not in known_media():
+        raise ValueError(f"modality: found {modality!r}; expected {', '.join(known_media())}. Fix: name one.")
+    if modality not in extractor.modalities:
+        raise ValueError(
+            f"modality: found {modality!r}, which {type(extractor).__name__} doesn't read; expected "
+            f"{', '.join(extractor.modalities)}. Fix: name one of these, or another extractor."
+        )
+    return Modality(modality)
 
 
 def measuring_device() -> torch.device:

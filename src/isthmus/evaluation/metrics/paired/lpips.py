@@ -14,9 +14,10 @@ import torch
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.encoders.checkpoint import read_weights
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
+from isthmus.evaluation.metrics.distances.media import Pair, pairs_of
 from isthmus.evaluation.metrics.extractors.base import measuring_device
-from isthmus.evaluation.metrics.paired.pairs import Pair, owners_figure, pairs_of
 from isthmus.evaluation.metrics.paired.pictures import CHUNK, RESIZED, both, picture_kind
+from isthmus.evaluation.metrics.scores import owners_figure
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.paths import user_path
 

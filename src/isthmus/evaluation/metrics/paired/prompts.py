@@ -10,14 +10,12 @@ import numpy as np
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.extraction import Extraction
 from isthmus.evaluation.metrics.distances.media import items_of, made_media
-from isthmus.evaluation.metrics.extractors.base import Array, Extractor
-from isthmus.evaluation.metrics.paired.pairs import owners_figure
+from isthmus.evaluation.metrics.extractors.base import Array, Extractor, served_modality
 from isthmus.evaluation.metrics.paired.towers import TextTower, require_one_space, unit
+from isthmus.evaluation.metrics.scores import owners_figure
 from isthmus.evaluation.metrics.texts.references import references_of
 from isthmus.evaluation.predictions.answered import Answered, words_of
-from isthmus.modalities import known_media
 from isthmus.paths import user_path
-from isthmus.types import Modality
 
 SCALE = 100.0
 """What a cosine is multiplied by, as torchmetrics' CLIPScore has it; the paper has 2.5."""
@@ -75,7 +73,7 @@ class PromptLikeness(Metric):
         cosines = (unit(found.values) * texts).sum(1)
         scores = [max(0.0, SCALE * float(one)) for one in cosines]
         captions = self.caption or "expected captions, else the prompt"
-        protocol = {**self.extraction.extractor.identity(), **self.texts.identity(), "captions": captions}
+        protocol = {**self.extraction.identity, **self.texts.identity(), "captions": captions}
         return {f"{self.modality}/{self.name}": owners_figure([one.owner for one in held], scores, protocol)}
 
     def _asked(self, answer: Answered) -> list[str]:
@@ -99,17 +97,3 @@ class PromptLikeness(Metric):
 def unit_rows(rows: Sequence[Array]) -> Array:
     """Rows of a tower, stacked, of unit length."""
     return unit(np.stack(rows))
-
-
-def served_modality(modality: str, extractor: Extractor) -> Modality:
-    """The modality, if there is such a one and the extractor reads it.
-
-    Raises:
-        ValueError: it doesn't.
-    """
-    if modality not in known_media() or modality not in extractor.modalities:
-        raise ValueError(
-            f"modality: found {modality!r}, which {type(extractor).__name__} doesn't read; expected "
-            f"{', '.join(extractor.modalities)}. Fix: name one of these, or another extractor."
-        )
-    return Modality(modality)

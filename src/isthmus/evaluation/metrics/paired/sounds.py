@@ -11,7 +11,8 @@ import soxr
 import torch
 
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
-from isthmus.evaluation.metrics.paired.pairs import Pair, owners_figure, pairs_of
+from isthmus.evaluation.metrics.distances.media import Pair, pairs_of
+from isthmus.evaluation.metrics.scores import owners_figure
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.types import Modality
 

@@ -11,8 +11,8 @@ import numpy as np
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.extraction import Extraction
 from isthmus.evaluation.metrics.distances.media import Held, items_of, made_media
-from isthmus.evaluation.metrics.extractors.base import Array, Extractor
-from isthmus.evaluation.metrics.paired.prompts import served_modality, unit_rows
+from isthmus.evaluation.metrics.extractors.base import Array, Extractor, served_modality
+from isthmus.evaluation.metrics.paired.prompts import unit_rows
 from isthmus.evaluation.metrics.paired.towers import TextTower, require_one_space, unit
 from isthmus.evaluation.metrics.scores import share_figure
 from isthmus.evaluation.metrics.texts.references import references_of
@@ -95,7 +95,7 @@ class ZeroShot(Metric):
             like = {name: float(row @ vectors[name]) for name in own}
             ranks.append(sum(value >= like[label] for value in like.values()))  # of equals the wrong ones come first
         protocol = {
-            **self.extraction.extractor.identity(),
+            **self.extraction.identity,
             **self.texts.identity(),
             "of": self.of,
             "templates": self.templates,
