@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.cache.fingerprint import fingerprint
-from isthmus.evaluation.metrics.extractors.base import Extractor
+from isthmus.evaluation.metrics.extractors.base import Extractor, at_least_one
 from isthmus.paths import shipped_path
 from isthmus.pocket.judges.audio import tone_shares
 from isthmus.pocket.judges.digit_reader import FILE, load_reader
@@ -38,7 +38,7 @@ class DigitFeatures(Extractor):
         chunk: media that it reads at once.
 
     Raises:
-        ValueError: the weights are missing, or those of another network.
+        ValueError: the weights are missing, or those of another network; or a chunk below 1.
     """
 
     modalities: tuple[Modality, ...] = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.POINTS)
@@ -46,7 +46,7 @@ class DigitFeatures(Extractor):
     def __init__(self, folder: str | Path = "checkpoints/pocket/judges", chunk: int = 32) -> None:
         self.folder = shipped_path(folder)
         self.reader = load_reader(self.folder)
-        self.chunk = chunk
+        self.chunk = at_least_one(chunk)
 
     def request(self, modality: Modality) -> Request | None:
         return None

@@ -47,6 +47,11 @@ def test_prompts_against_plain_cosines(bound: tuple[EncoderFeatures, ImageBindTe
         "set/2": pytest.approx(float(cosines[2]), abs=1e-4),
     }
     assert {"extractor", "weights", "texts_weights", "captions"} <= set(figure.protocol)
+    part = Message("assistant", (MediumItem(Modality.IMAGE, None), MediumItem(Modality.IMAGE, None, "a blue one")))
+    second = PromptLikeness("image", extractor, texts).measure([replace(answers[0], expected=part)], ONE)
+    own = texts.embed(["a red three", "a blue one"])
+    likeness = torch.nn.functional.cosine_similarity(rows[:2], torch.from_numpy(own)).clamp(min=0) * 100
+    assert second["image/clip_score"].value == pytest.approx(float(likeness.mean()), abs=1e-4)
     heard = PromptLikeness("audio", extractor, texts, name="bind_score").measure(answers, ONE)
     assert list(heard) == ["audio/bind_score"] and heard["audio/bind_score"].n == 1
     assert PromptLikeness("image", extractor, texts).measure(answers[1:2], ONE) == {}
@@ -140,6 +145,9 @@ def test_classes_are_told_by_the_nearest_name(tmp_path: Path) -> None:
     item = MediumItem(Modality.IMAGE, coloured(0, 255, 0))
     given = [replace(answers[1], prompt=(Message("user", (item,)),), files=())]
     assert ZeroShot(space, space, "image").measure(given, ONE)["image/zero_shot_top1"].value == 1
+    others = {"label": "violet", "choices": ["violet", "green"]}
+    alike = [answers[0], replace(answers[1], id=answers[0].id, details=others)]  # ids may repeat
+    assert metric.measure(alike, ONE)["image/zero_shot_top1"].value == 0.5
     wrong = [replace(answers[0], details={"label": "pink", "choices": names})]
     with pytest.raises(ValueError, match=r"details\.label: found 'pink'; expected one of details\.choices"):
         metric.measure(wrong, ONE)
@@ -162,5 +170,7 @@ def test_faults_are_named(bound: tuple[EncoderFeatures, ImageBindTexts], clip: P
     with pytest.raises(ValueError, match="texts: found rows of 12 beside"):
         made = [answer(tmp_path, 0, [picture(0)], prompt="abc")]
         PromptLikeness("image", extractor, TransformersTexts(clip)).measure(made, ONE)
+    with pytest.raises(ValueError, match="chunk: found 0; expected at least 1"):
+        TransformersTexts(clip, chunk=0)
     with pytest.raises(ValueError, match="expected CLIP or CLAP"):
         TransformersTexts(POCKET.parent / "llama")

@@ -59,6 +59,17 @@ def served_modality(modality: str, extractor: Extractor) -> Modality:
     return Modality(modality)
 
 
+def at_least_one(chunk: int) -> int:
+    """The number as it is.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk: found {chunk}; expected at least 1. Fix: raise it.")
+    return chunk
+
+
 def measuring_device() -> torch.device:
     """Where extractors run: this process's GPU, where there is one."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -11,7 +11,7 @@ import torch
 
 from isthmus.cache.identity import identity
 from isthmus.encoders.base import Encoder
-from isthmus.evaluation.metrics.extractors.base import Extractor, as_array, measuring_device
+from isthmus.evaluation.metrics.extractors.base import Extractor, as_array, at_least_one, measuring_device
 from isthmus.request import Request
 from isthmus.types import COUNT, Media, Modality
 
@@ -59,14 +59,3 @@ class EncoderFeatures(Extractor):
             "preprocessing": "the encoder's own",
             "chunk": self.chunk,
         }
-
-
-def at_least_one(chunk: int) -> int:
-    """The number as it is.
-
-    Raises:
-        ValueError: it is below 1.
-    """
-    if chunk < 1:
-        raise ValueError(f"chunk: found {chunk}; expected at least 1. Fix: raise it.")
-    return chunk

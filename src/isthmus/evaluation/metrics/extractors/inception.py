@@ -14,8 +14,7 @@ import torch
 
 from isthmus.cache.fingerprint import fingerprint
 from isthmus.encoders.checkpoint import read_weights
-from isthmus.evaluation.metrics.extractors.base import Extractor, as_array, measuring_device
-from isthmus.evaluation.metrics.extractors.encoder import at_least_one
+from isthmus.evaluation.metrics.extractors.base import Extractor, as_array, at_least_one, measuring_device
 from isthmus.evaluation.metrics.extractors.resizing import Resize
 from isthmus.paths import user_path
 from isthmus.request import Request

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from isthmus.encoders.mel import resampled
-from isthmus.evaluation.metrics.extractors.base import Extractor
-from isthmus.evaluation.metrics.extractors.encoder import at_least_one
+from isthmus.evaluation.metrics.extractors.base import Extractor, at_least_one
 from isthmus.evaluation.metrics.extractors.published import PublishedNetwork
 from isthmus.published import read_published
 from isthmus.request import Request

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isthmus.evaluation.metrics.extractors.base import Extractor
-from isthmus.evaluation.metrics.extractors.encoder import at_least_one
+from isthmus.evaluation.metrics.extractors.base import Extractor, at_least_one
 from isthmus.evaluation.metrics.extractors.published import PublishedNetwork
 from isthmus.evaluation.metrics.extractors.resizing import Resize
 from isthmus.evaluation.metrics.extractors.transformers_images import Pixels

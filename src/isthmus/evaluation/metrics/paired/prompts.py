@@ -84,14 +84,15 @@ class PromptLikeness(Metric):
         if self.caption is not None:
             return [references_of(answer, self.caption)[0]] * count
         expected = [] if answer.expected is None else list(items_of([answer.expected], self.modality))
-        captions = [item.caption for item in expected if item.caption]
         words = next((said for one in reversed(answer.prompt) if (said := words_of(one))), "")
-        if not captions and not words:
+        captions = [item.caption or words for item in expected]
+        others = words or next((one for one in reversed(captions) if one), "")
+        if not others:
             raise ValueError(
                 f"{answer.id}: found neither a caption of the expected {self.modality} nor words in the prompt; "
                 "expected what was asked for. Fix: give the records captions, or name a detail in `caption`."
             )
-        return [captions[place] if place < len(captions) else (words or captions[-1]) for place in range(count)]
+        return [one or others for one in captions[:count]] + [others] * (count - len(captions))
 
 
 def unit_rows(rows: Sequence[Array]) -> Array:

@@ -13,7 +13,7 @@ from isthmus.cache.fingerprint import fingerprint
 from isthmus.cache.identity import identity
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.transformers_folder import read_model
-from isthmus.evaluation.metrics.extractors.base import Array, as_array, measuring_device
+from isthmus.evaluation.metrics.extractors.base import Array, as_array, at_least_one, measuring_device
 from isthmus.paths import checkpoint_path
 from isthmus.published import read_published
 
@@ -57,7 +57,7 @@ class TransformersTexts(TextTower):
         chunk: texts that it reads at once.
 
     Raises:
-        ValueError: the folder can't be read, or its model embeds no texts beside media.
+        ValueError: the folder can't be read, its model embeds no texts beside media, or a chunk below 1.
     """
 
     def __init__(self, checkpoint: str | Path, chunk: int = 32) -> None:
@@ -73,7 +73,7 @@ class TransformersTexts(TextTower):
         self.kind: Any = getattr(transformers, PROJECTED[whole.model_type])
         self.config: Any = getattr(whole, "text_config", whole)
         self.config.projection_dim = whole.projection_dim  # the whole model's counts, where they differ
-        self.chunk = chunk
+        self.chunk = at_least_one(chunk)
         self._loaded: tuple[Any, Any] | None = None
 
     @torch.no_grad()
@@ -100,11 +100,14 @@ class ImageBindTexts(TextTower):
     Args:
         encoder: whose weights hold it, with CLIP's tokenizer beside them.
         chunk: texts that it reads at once.
+
+    Raises:
+        ValueError: a chunk below 1.
     """
 
     def __init__(self, encoder: ImageBind, chunk: int = 32) -> None:
         self.encoder = encoder
-        self.chunk = chunk
+        self.chunk = at_least_one(chunk)
 
     def embed(self, texts: Sequence[str]) -> Array:
         return as_array(self.encoder.encode_text(self.encoder.tokenize(texts).to(measuring_device())))

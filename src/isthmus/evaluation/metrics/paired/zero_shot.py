@@ -80,13 +80,13 @@ class ZeroShot(Metric):
         if not measured:
             return {}
         found, _ = self.extraction.features([held for _, held in measured], processes, f"{self.modality}: features")
-        names = {answer.id: references_of(answer, self.choices) for answer, _ in measured}
-        known = sorted({name for own in names.values() for name in own})
+        names = [references_of(answer, self.choices) for answer, _ in measured]
+        known = sorted({name for own in names for name in own})
         vectors = dict(zip(known, self._names(known, processes), strict=True))
         require_one_space(found.values, np.stack(list(vectors.values())))
         ranks = []
-        for (answer, _), row in zip(measured, unit(found.values), strict=True):
-            own, [label, *_] = names[answer.id], references_of(answer, self.label)
+        for (answer, _), own, row in zip(measured, names, unit(found.values), strict=True):
+            label = references_of(answer, self.label)[0]
             if label not in own:
                 raise ValueError(
                     f"{answer.id}: details.{self.label}: found {label!r:.40}; expected one of details.{self.choices}. "
@@ -110,8 +110,10 @@ class ZeroShot(Metric):
     def _medium(self, answer: Answered) -> Held | None:
         if self.of == "made":
             return next(iter(made_media([answer], self.modality)), None)
-        given = (item for item in items_of(answer.prompt, self.modality) if item.media is not None)
-        return next((Held(one.media, self.modality, answer.id, rate=one.rate) for one in given if one.media), None)
+        for item in items_of(answer.prompt, self.modality):
+            if item.media is not None:
+                return Held(item.media, self.modality, answer.id, rate=item.rate)
+        return None
 
     def _names(self, names: Sequence[str], processes: Processes) -> Array:
         sentences = [template.replace("{}", name) for name in names for template in self.templates]
