@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from statistics import NormalDist
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.evaluation.intervals import CONFIDENCE, bootstrap_interval, ratio_interval, wilson_interval
+from isthmus.evaluation import intervals
+from isthmus.evaluation.intervals import CONFIDENCE, DRAWS, bootstrap_interval, ratio_interval, wilson_interval
 
 
 @given(st.integers(1, 1000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -25,6 +27,17 @@ def test_the_bounds_are_the_shares_that_a_score_test_just_accepts(counts: tuple[
 
 def test_one_score_is_its_own_interval() -> None:
     assert bootstrap_interval([0.5]) == (0.5, 0.5)
+
+
+def test_many_scores_take_little_memory_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [(place * 7919 % 101) / 100 for place in range(20_000)]
+    tracemalloc.start()
+    found = bootstrap_interval(scores)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5e8, "all samples at once take 320 MB"
+    monkeypatch.setattr(intervals, "NUMBERS", DRAWS * len(scores))
+    assert bootstrap_interval(scores) == found
 
 
 def test_a_ratio_over_equal_wholes_has_the_interval_of_a_mean() -> None:

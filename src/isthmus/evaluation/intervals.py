@@ -7,6 +7,8 @@ from collections.abc import Sequence
 CONFIDENCE = 0.95
 DRAWS = 1000
 """Bootstrap samples behind an interval."""
+NUMBERS = 4_000_000
+"""Scores that are drawn at once: all samples of 200,000 answers would take 3 GB."""
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
@@ -28,6 +30,7 @@ def bootstrap_interval(scores: Sequence[float]) -> tuple[float, float]:
     if len(scores) == 1:  # scipy refuses a single one; every sample of it is that one
         return float(scores[0]), float(scores[0])
     drawn = {"n_resamples": DRAWS, "method": "percentile", "random_state": np.random.default_rng(0)}
+    drawn["batch"] = max(1, NUMBERS // len(scores))
     low, high = bootstrap((scores,), np.mean, confidence_level=CONFIDENCE, **drawn).confidence_interval
     return float(low), float(high)
 
