@@ -63,6 +63,15 @@ def test_sounds_against_known_answers(tmp_path: Path) -> None:
     assert list(SoundLikeness(stoi=False).measure(answers[:1], ONE)) == ["audio/si_sdr"]
 
 
+def test_silence_is_not_better_than_noise(tmp_path: Path) -> None:
+    tone = sound(0, seconds=1.0)
+    mute = replace(tone, array=np.zeros_like(tone.array))
+    sides = [([mute], [tone]), ([tone], [mute]), ([mute], [mute])]
+    answers = [answer(tmp_path, number, *both) for number, both in enumerate(sides)]
+    scores = SoundLikeness(stoi=False).measure(answers, ONE)["audio/si_sdr"].scores
+    assert scores == {"set/0": -100.0, "set/1": -100.0, "set/2": 100.0}
+
+
 def test_rates_and_lengths_may_differ(tmp_path: Path) -> None:
     times = np.arange(16000) / 16000
     tone = Media(Modality.AUDIO, (0.5 * np.sin(2 * np.pi * 440 * times)).astype(np.float32), 16000)

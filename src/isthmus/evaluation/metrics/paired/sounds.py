@@ -17,6 +17,8 @@ from isthmus.evaluation.predictions.answered import Answered
 from isthmus.types import Modality
 
 CHUNK = 16
+LIMIT = 100.0
+"""dB: the SI-SDR of equal sounds, of any that are nearer than that, and, below 0, of a silent sound beside another."""
 
 
 class SoundLikeness(Metric):
@@ -72,7 +74,10 @@ class SoundLikeness(Metric):
             length = min(len(reference), len(made.array))
             own = torch.from_numpy(made.array[:length].astype(np.float64))
             other = torch.from_numpy(np.ascontiguousarray(reference[:length]))
-            ratio = float(scale_invariant_signal_distortion_ratio(own, other))
+            if own.any() and other.any():
+                ratio = float(scale_invariant_signal_distortion_ratio(own, other).clamp(-LIMIT, LIMIT))
+            else:  # the definition divides 0 by 0; torchmetrics gives a silent answer 0 dB, above noise
+                ratio = LIMIT if torch.equal(own, other) else -LIMIT
             found.append((ratio, self._heard(own, other, made.rate) if self.stoi else 0.0))
         return found
 
