@@ -77,6 +77,14 @@ def test_a_run_that_learns_is_left_alone_and_is_the_same_bit_for_bit(
     assert not any(own._forward_hooks for own in model.output_side.projectors.values())
 
 
+def test_a_run_that_goes_on_within_a_stage_is_watched(experts: dict[str, Path], tmp_path: Path, whole: Any) -> None:
+    folder, _, losses = whole
+    watching = watch(plain="any_to_any", size=4)
+    checkpoint = str(folder / "checkpoints" / "step=11.ckpt")  # two steps into the last stage
+    _, diary = fit(experts, tmp_path, resume=checkpoint, saves=False, extra=[watching])
+    assert diary.losses == losses[11:] and len(watching._seen["text_rise"]) == watching.looks
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

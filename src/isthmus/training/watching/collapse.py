@@ -79,39 +79,49 @@ class CollapseWatch(pl.Callback):
         self._told: set[str] = set()
         self._probe: ConditionProbe | None = None
         self._text: PlainText | None = None
+        self._stage: str | None = None
+        self._tunes = False
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A stage is watched by itself.
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reads the plain text, so that what is wrong with it is said before any stage.
 
         Raises:
             ValueError: ``plain`` names no source, or one without plain text.
         """
-        self._seen, self._told, self._text = {}, set(), None
-        parts = training_module(pl_module).model.parts()
-        tunes = any(own.requires_grad for name in parts if name == "lora" for own in parts[name].values())
+        self._stage, self._text = None, None
         data: Any = getattr(trainer, "datamodule", None)
-        if self.plain is not None and tunes and isinstance(data, ConversationDataModule):
+        if self.plain is not None and isinstance(data, ConversationDataModule):
             self._text = PlainText(source_of(data, self.plain), self.plain, self.size)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Before a step that is looked at, the output projectors are listened to."""
-        model = training_module(pl_module).model
+        if not self._is_due(batch_idx):
+            return
+        module = training_module(pl_module)
+        if module.name != self._stage:
+            self._enter(module)
+        model = module.model
         makes = [modality for modality in model.outputs if any(modality in piece.signals for piece in batch.pieces)]
-        if self._is_due(batch_idx) and self.spread and makes and trainer.is_global_zero:
+        if self.spread and makes and trainer.is_global_zero:
             self._probe = ConditionProbe(model, makes)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Takes what the step has shown, and judges what was shown so far."""
-        seen = None if self._probe is None else self._probe.close()
-        self._probe = None
         if not self._is_due(batch_idx):
             return
         module = training_module(pl_module)
-        if seen is not None:
+        if self._text is not None and self._tunes:  # every process: a sharded model computes together
+            rise = self._text.loss(trainer, module)
+            assert self._text.own is not None
+            self._keep("text_rise", rise - self._text.own, 1.0)
+        if not trainer.is_global_zero:
+            return
+        if self._probe is not None:
+            seen, self._probe = self._probe.close(), None
             with trainer.precision_plugin.forward_context():
                 for modality, pair in scatters(module.model, seen, batch).items():
                     self._keep(f"spread_{modality}", *pair)
@@ -119,22 +129,24 @@ class CollapseWatch(pl.Callback):
             share = trainer.callback_metrics.get(CALLED.format(modality))
             if share is not None:
                 self._keep(f"called_{modality}", float(share), 1.0)
-        if self._text is not None:  # every process: a sharded model computes together
-            rise = self._text.loss(trainer, module)
-            assert self._text.own is not None
-            self._keep("text_rise", rise - self._text.own, 1.0)
-        if trainer.is_global_zero:
-            figures = {f"watch/{name}": self._figure(name) for name in self._seen if not name.startswith("called")}
-            for logger in trainer.loggers:
-                logger.log_metrics(figures, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
-            if module.length is not None and batch_idx + 1 >= self.after * module.length:
-                self._judge(module, batch_idx + 1)
+        figures = {f"watch/{name}": self._figure(name) for name in self._seen if not name.startswith("called")}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+        if module.length is not None and batch_idx + 1 >= self.after * module.length:
+            self._judge(module, batch_idx + 1)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Nothing listens on."""
         if self._probe is not None:
             self._probe.close()
             self._probe = None
+
+    def _enter(self, module: TrainingModule) -> None:
+        """A stage is watched by itself. Lightning's epoch hook isn't called where a run goes on within a stage."""
+        self._stage, self._seen, self._told = module.name, {}, set()
+        self._tunes = any(own.requires_grad for own in module.model.parts().get("lora", {}).values())
+        if self._text is not None:
+            self._text.own = None
 
     def _is_due(self, batch_idx: int) -> bool:
         return (batch_idx + 1) % self.every_n_steps == 0
