@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,13 @@ def test_dpg_bench_has_a_grid_a_prompt(data: Path, tmp_path: Path) -> None:
     assert grid.shape == (16, 16, 3) and figure.protocol["resolution"] == 8 and figure.value == 7 / 8
     quarters = [grid[row : row + 8, column : column + 8] for row in (0, 8) for column in (0, 8)]
     assert [set(quarter.flat) for quarter in quarters] == [{10}, {20}, {0}, {40}], "sample by sample, row by row"
+    plain = [
+        replace(one, details={name: value for name, value in one.details.items() if name != "sample"})
+        for one in answers
+    ]
+    DPGBenchGrids(tmp_path / "plain").measure(plain, Processes())
+    again = np.asarray(Image.open(tmp_path / "plain" / "midjourney3.png"))
+    np.testing.assert_array_equal(again, grid, "samples are told by their order, where nothing else tells them")
     one = DPGBench(data / "dpg_bench/prompts", samples=1)
     DPGBenchGrids(tmp_path / "single").measure(answers_to(one, tmp_path / "s1", lambda index: grey(7)), Processes())
     assert Image.open(tmp_path / "single" / "partiprompts0.png").size == (8, 8)

@@ -68,21 +68,21 @@ class DPGBenchGrids(AnswerFiles):
 
     def _grid(self, target: Path, own: Sequence[Answered]) -> tuple[int, dict[str, float]]:
         """Writes a prompt's grid; the side of its pictures, and 1 for each sample that has one."""
-        pictures = {answer.details.get("sample", 0): answer.media(Modality.IMAGE)[:1] for answer in own}
-        shapes = {media.array.shape[:2] for found in pictures.values() for media in found}
+        pictures = [answer.media(Modality.IMAGE)[:1] for answer in own]
+        shapes = {media.array.shape[:2] for found in pictures for media in found}
         if any(height != width for height, width in shapes) or len(shapes) > 1:
             raise ValueError(
                 f"{target.stem}: found pictures of {', '.join(f'{w} x {h}' for h, w in sorted(shapes))} pixels; "
                 "expected squares of one size, as the scorer cuts them. Fix: let the generator make these."
             )
-        scores = {answer.id: float(bool(pictures[answer.details.get("sample", 0)])) for answer in own}
+        scores = {answer.id: float(bool(found)) for answer, found in zip(own, pictures, strict=True)}
         if not shapes:
             target.unlink(missing_ok=True)
             return 0, scores
         ((side, _),) = shapes
         across = 1 if len(own) == 1 else 2
         grid = np.zeros((across * side, across * side, 3), dtype=np.uint8)
-        for sample, found in pictures.items():
+        for sample, found in enumerate(pictures):
             for media in found:
                 row, column = divmod(sample, across)
                 grid[row * side : (row + 1) * side, column * side : (column + 1) * side] = media.array
