@@ -107,7 +107,12 @@ def test_fense_names_what_is_wrong(bert: Path, tmp_path: Path) -> None:
         Fense(bert, detector=tmp_path)
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"no")
-    with pytest.raises(ValueError, match="expected the detector's file"):
+    with pytest.raises(ValueError, match=r"broken\.ckpt: can't be read as weights"):
         Fense(bert, broken, bert).measure([answered("a", expected="b")], Processes())
+    other = tmp_path / "other.ckpt"
+    for state in ({"layer.weight": torch.ones(2)}, {"clf.weight": torch.ones(6, 12), "clf.bias": torch.ones(6)}):
+        torch.save({"state_dict": state}, other)
+        with pytest.raises(ValueError, match=r"other\.ckpt: found other weights .*expected the detector's file.*Fix"):
+            Fense(bert, other, bert).measure([answered("a", expected="b")], Processes())
     with pytest.raises(ValueError, match="found no such folder"):
         Fense(tmp_path / "absent").measure([answered("a", expected="b")], Processes())

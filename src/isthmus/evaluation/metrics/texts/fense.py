@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from isthmus.cache.fingerprint import fingerprint
+from isthmus.encoders.checkpoint import read_weights
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.extractors.base import measuring_device
 from isthmus.evaluation.metrics.scores import mean_figure, require_answers
@@ -154,19 +154,19 @@ class _Detector:
     def _load(self) -> tuple[Any, Any, torch.nn.Linear]:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        try:
-            held = torch.load(self.file, map_location="cpu", weights_only=True)
-            weights = dict(held["state_dict"])
-        except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{self.file}: found what can't be read ({type(error).__name__}: {error}); expected the detector's "
-                "file with 'state_dict'. Fix: fetch it from the releases of https://github.com/blmoistawinde/fense."
-            ) from error
+        weights = read_weights(self.file)
         model = AutoModel.from_config(read_published(AutoConfig, self.encoder), trust_remote_code=False)
-        head = torch.nn.Linear(model.config.hidden_size, len(weights["clf.bias"]))
-        head.load_state_dict({"weight": weights.pop("clf.weight"), "bias": weights.pop("clf.bias")})
-        own = {name.removeprefix("encoder."): value for name, value in weights.items()}
+        own = {name.removeprefix("encoder."): value for name, value in weights.items() if not name.startswith("clf.")}
         own.pop("embeddings.position_ids", None)  # of earlier releases of transformers
-        model.load_state_dict(own)
+        try:
+            head = torch.nn.Linear(model.config.hidden_size, len(weights["clf.bias"]))
+            head.load_state_dict({name: weights[f"clf.{name}"] for name in ("weight", "bias")})
+            model.load_state_dict(own)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.file}: found other weights ({' '.join(str(error).split())[:200]}); expected the detector's "
+                f"file, built on the encoder of {self.encoder}. Fix: fetch it from the releases of "
+                "https://github.com/blmoistawinde/fense, and name the encoder that it has under 'model_type'."
+            ) from error
         place = measuring_device()
         return read_published(AutoTokenizer, self.encoder), model.eval().to(place), head.to(place)
