@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -216,6 +216,16 @@ class ImageBind(Encoder):
         Raises:
             ValueError: there is no tokenizer beside the weights, or its end-of-text token isn't its largest id.
         """
+        length = self.config.text_context_length
+        ids = torch.zeros(len(texts), length, dtype=torch.int64)
+        for row, text in zip(ids, texts, strict=True):
+            encoded = self._tokenizer(text, truncation=True, max_length=length)["input_ids"]
+            row[: len(encoded)] = torch.tensor(encoded)
+        return ids
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Read once: texts come in many chunks."""
         from transformers import CLIPTokenizer
 
         folder = (self.checkpoint if self.checkpoint.is_dir() else self.checkpoint.parent) / "tokenizer"
@@ -232,12 +242,7 @@ class ImageBind(Encoder):
                 f"{folder}: {len(tokenizer)} tokens; expected at most text_vocab_size {self.config.text_vocab_size}: "
                 "take the tokenizer that belongs to these weights"
             )
-        length = self.config.text_context_length
-        ids = torch.zeros(len(texts), length, dtype=torch.int64)
-        for row, text in zip(ids, texts, strict=True):
-            encoded = tokenizer(text, truncation=True, max_length=length)["input_ids"]
-            row[: len(encoded)] = torch.tensor(encoded)
-        return ids
+        return tokenizer
 
 
 def _belongs_to(key: str, towers: set[str]) -> bool:

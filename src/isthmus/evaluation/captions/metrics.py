@@ -1,8 +1,7 @@
 """Caption metrics: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation defines them.
 
 BLEU is torchmetrics'. It has no CIDEr, and its ROUGE-L weighs precision and recall equally, where COCO's favours
-recall. METEOR and SPICE are
-programs in Java (:mod:`isthmus.evaluation.metrics.texts`).
+recall. METEOR and SPICE are programs in Java (:mod:`isthmus.evaluation.metrics.texts`).
 """
 
 from __future__ import annotations
