@@ -37,6 +37,5 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for found in sorted(FOLDER.glob("*.ipynb")):
-        if found.stem in sys.argv[1:] or not sys.argv[1:]:
-            execute(found)
+    for found in [FOLDER / f"{name}.ipynb" for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb")):
+        execute(found)
