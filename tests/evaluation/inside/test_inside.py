@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from tiny_world import tiny_model
 from torch.testing import assert_close
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, OPTConfig
 
 from isthmus.backbones import FusionSettings
+from isthmus.backbones.adapters.gated_fusion import decoder_layers
 from isthmus.data.conversations.schema import Conversation
 from isthmus.evaluation.inside.attention import attention_over_media
-from isthmus.evaluation.inside.bridges import bridge_reading
+from isthmus.evaluation.inside.bridges import bridge_reading, final_norm
 from isthmus.evaluation.inside.drawing import draw_medium
 from isthmus.evaluation.inside.embeddings import embeddings_of
 from isthmus.evaluation.inside.trace import conversation_of, trace
@@ -91,6 +94,20 @@ def test_h_by_layer_ends_with_the_models_own(model: AnyToAny) -> None:
     )
     assert_close(reading.confusion(centred=False).diag(), reading.cosines()[-1])
     assert (reading.confusion().abs() <= 1 + 1e-6).all()
+
+
+@pytest.mark.parametrize("family", [LlamaConfig, OPTConfig, GPT2Config])
+def test_the_final_norm_is_found_wherever_it_stands(family: Callable[..., Any]) -> None:
+    """OPT's layers and norm are a level deeper than Llama's; GPT-2's have other names."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "word_embed_proj_dim": 8}
+    llm = AutoModelForCausalLM.from_config(family(vocab_size=9, **sizes)).eval()
+    behind: list[Any] = []
+    decoder_layers(llm)[-1].register_forward_hook(lambda layer, given, made: behind.append(made))
+    with torch.no_grad():
+        final = llm.base_model(torch.arange(1, 7)[None]).last_hidden_state
+        states = behind[0] if isinstance(behind[0], torch.Tensor) else behind[0][0]
+        assert_close(final_norm(llm)(states), final)
+        assert not torch.allclose(states, final)
 
 
 def test_a_bridge_can_only_be_read_where_there_is_one(model: AnyToAny) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from isthmus.backbones.adapters.gated_fusion import decoder_layers
 from isthmus.data.conversations.schema import Conversation
 from isthmus.evaluation.inside.trace import trace, traced_backbone
 from isthmus.model import AnyToAny
@@ -67,7 +68,7 @@ def bridge_reading(model: AnyToAny, modality: Modality, conversations: Sequence[
     if side is None or modality not in side.serving:
         made = ", ".join(model.outputs) or "none"
         raise ValueError(f"modality: found {modality}; expected one that the model makes: {made}. Fix: choose another.")
-    norm = _final_norm(traced_backbone(model).llm)
+    norm = final_norm(traced_backbone(model).llm)
     captions, readings = [], []
     for conversation in conversations:
         traced = trace(model, conversation)
@@ -83,7 +84,13 @@ def bridge_reading(model: AnyToAny, modality: Modality, conversations: Sequence[
     return BridgeReading(captions, torch.stack(readings, 1).cpu(), conditions.cpu())
 
 
-def _final_norm(llm: Any) -> nn.Module:
-    """The norm behind the last layer; none does nothing."""
-    norms = [module for module in llm.base_model.children() if "norm" in type(module).__name__.lower()]
+def final_norm(llm: Any) -> nn.Module:
+    """The norm behind the last layer, which stands beside the list of layers; where there is none, nothing is done."""
+    last = decoder_layers(llm)[-1]
+    (holder,) = (
+        module
+        for module in llm.base_model.modules()
+        if any(isinstance(child, nn.ModuleList) and last in child.children() for child in module.children())
+    )
+    norms = [module for module in holder.children() if "norm" in type(module).__name__.lower()]
     return norms[-1] if norms else nn.Identity()
