@@ -144,3 +144,17 @@ def test_ids_that_come_twice_cant_name_conversations(tmp_path: Path, asked: Json
     (tmp_path / "theirs" / "answers.jsonl").write_text('{"id": "n0", "text": "a"}')
     with pytest.raises(ValueError, match=r"'twice': found the id 'n0' twice, at 0 and 1.*Fix"):
         read_answers(tmp_path / "theirs", {"twice": JsonLines(path)})
+
+
+def test_conversations_of_one_id_have_scores_of_their_own(tmp_path: Path, asked: JsonLines) -> None:
+    path = tmp_path / "twice.jsonl"
+    path.write_text("\n".join([asked.path.read_text().splitlines()[0]] * 2))
+    (tmp_path / "theirs").mkdir()
+    said = [{"index": 0, "id": "n0", "text": "blue"}, {"index": 1, "text": "red"}]
+    (tmp_path / "theirs" / "answers.jsonl").write_text("\n".join(map(json.dumps, said)))
+    figures = measure_stored(
+        [Evaluation({"one": Overlap()})], {"twice": JsonLines(path)}, tmp_path / "theirs", tmp_path
+    )
+    assert figures["twice/text/overlap"].scores == {"n0#0": 0.0, "n0#1": 1 / 1.1}
+    lines = (tmp_path / "evaluation" / "scores.jsonl").read_text().splitlines()
+    assert [json.loads(line)["scores"]["twice/text/overlap"] for line in lines] == [0.0, 1 / 1.1]

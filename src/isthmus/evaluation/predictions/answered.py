@@ -19,7 +19,7 @@ class Answered:
     Attributes:
         source: the test source's name, the key in ``data.test``.
         index: of the conversation in the source.
-        id: ``details["id"]``, or ``source/index`` where there is none.
+        id: ``details["id"]``, or ``source/index`` where there is none; ``id#index`` where several have the same.
         prompt: what was asked.
         expected: the reference answer, where the conversation has one.
         details: of the conversation: captions, answers, choices.

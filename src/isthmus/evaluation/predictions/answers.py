@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, overload
@@ -55,26 +56,36 @@ class Answers(Sequence[Answered]):
             return [self[each] for each in range(*place.indices(len(self)))]
         index = self.indices[place]
         conversation, stored = self._conversation(index), self.stored[index]
-        own = check_same(stored, self.name, index, conversation.details)
+        check_same(stored, self.name, index, conversation.details)
         prompt = conversation.prompt().messages
         expected = conversation.messages[len(prompt)] if len(prompt) < len(conversation.messages) else None
-        return Answered(self.name, index, own, prompt, expected, conversation.details, stored.text, tuple(stored.files))
+        own, details, files = self._ids[index], conversation.details, tuple(stored.files)
+        return Answered(self.name, index, own, prompt, expected, details, stored.text, files)
 
     def __iter__(self) -> Iterator[Answered]:
         return (self[place] for place in range(len(self)))
 
     def ids(self) -> list[tuple[int, str]]:
-        """Index and id of each conversation. Those whose answers say it aren't read."""
-        return [
-            (index, own)
-            if (own := self.stored[index].id) is not None
-            else (index, conversation_id(self.name, index, self.source[index].details))
+        """Index and id of each conversation."""
+        return list(self._ids.items())
+
+    @cached_property
+    def _ids(self) -> dict[int, str]:
+        """Index -> id; conversations whose answers say it aren't read.
+
+        Scores are by id, so one that several conversations have is told apart by their indices.
+        """
+        found = {
+            index: conversation_id(self.name, index, self.source[index].details) if own is None else own
             for index in self.indices
-        ]
+            for own in [self.stored[index].id]
+        }
+        count = Counter(found.values())
+        return {index: own if count[own] == 1 else f"{own}#{index}" for index, own in found.items()}
 
 
-def check_same(stored: StoredAnswer, name: str, index: int, details: Mapping[str, Any]) -> str:
-    """Holds an answer against the conversation in its place, as far as its line says of which it is; gives its id.
+def check_same(stored: StoredAnswer, name: str, index: int, details: Mapping[str, Any]) -> None:
+    """Holds an answer against the conversation in its place, as far as its line says of which it is.
 
     Raises:
         ValueError: it is another one.
@@ -86,7 +97,6 @@ def check_same(stored: StoredAnswer, name: str, index: int, details: Mapping[str
             f"{stored.where}: found {found}; expected {own!r} as it is in the data, conversation {index} of '{name}'. "
             "Fix: measure on the data that was answered; a test run that answers anew takes --overwrite."
         )
-    return own
 
 
 def details_digest(details: Mapping[str, Any]) -> str:
