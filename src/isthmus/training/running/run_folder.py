@@ -114,10 +114,9 @@ class RunLock:
         return True
 
     def _refusal(self, holder: str) -> str:
-        mixed = "checkpoints" if self.name == "training.folder" else "files"
         return (
             f"{self.name}: {self.folder} is held by a run that goes on: {holder}. Two runs in one folder would mix "
-            f"their {mixed}. Fix: choose another {self.name}, wait for that run, or end it."
+            f"their files. Fix: choose another {self.name}, wait for that run, or end it."
         )
 
     def _clean(self) -> None:
