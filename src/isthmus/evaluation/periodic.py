@@ -13,14 +13,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from isthmus.data.conversations.schema import Conversation, MediumItem
+from isthmus.data.conversations.schema import MediumItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation.matrix.judge import Judge
 from isthmus.evaluation.matrix.measurement import Measurement
 from isthmus.evaluation.matrix.table import attribute_names
 from isthmus.evaluation.metrics.base import Metric, Processes
-from isthmus.evaluation.predictions.answered import Answered
+from isthmus.evaluation.predictions.answered import Answered, answered, conversation_id
 from isthmus.evaluation.processes import from_all, process_place
 from isthmus.evaluation.samples.callback import aside
 from isthmus.modalities import known_media
@@ -143,14 +143,10 @@ class PeriodicEvaluation(pl.Callback):
     def _read(
         self, source: ConversationSource, index: int, text: str, files: Sequence[tuple[str, str]], folder: Path
     ) -> Answered:
-        conversation: Conversation = source[index]
-        prompt = conversation.prompt().messages
-        rest = conversation.messages[len(prompt) :]
-        own = str(conversation.details.get("id", f"{self.source}/{index}"))
+        conversation = source[index]
         media = [(Modality(name), folder / file) for name, file in files]
-        return Answered(
-            self.source, index, own, prompt, rest[0] if rest else None, conversation.details, text, tuple(media)
-        )
+        own = conversation_id(self.source, index, conversation.details)
+        return answered(self.source, index, own, conversation, text, media)
 
     def _measured(self, answers: Sequence[Answered], measurement: Measurement) -> dict[str, float]:
         found: dict[str, float] = {}

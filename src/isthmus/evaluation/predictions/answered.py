@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from isthmus.data.conversations.schema import MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
 from isthmus.data.media.files import read_media
 from isthmus.types import Media, Modality
 
@@ -51,6 +51,20 @@ class Answered:
             DataError: a file is absent or damaged.
         """
         return [] if self.expected is None else media_of(self.expected, modality)
+
+
+def answered(
+    source: str, index: int, id: str, conversation: Conversation, text: str, files: Sequence[tuple[Modality, Path]]
+) -> Answered:
+    """A conversation, its last answer being the reference if it has one, with the reply to it."""
+    prompt = conversation.prompt().messages
+    expected = next(iter(conversation.messages[len(prompt) :]), None)
+    return Answered(source, index, id, prompt, expected, conversation.details, text, files)
+
+
+def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str:
+    """The id by which a source's conversation is known."""
+    return str(details.get("id", f"{name}/{index}"))
 
 
 def media_of(message: Message, modality: Modality) -> list[Media]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from isthmus.data.conversations.sources import ConversationSource
-from isthmus.evaluation.predictions.answered import Answered
+from isthmus.evaluation.predictions.answered import Answered, answered, conversation_id
 from isthmus.evaluation.predictions.lines import DIGEST, StoredAnswer, read_lines
 
 ADDED = ("id", "seed", "source", "repeated")
@@ -57,10 +57,7 @@ class Answers(Sequence[Answered]):
         index = self.indices[place]
         conversation, stored = self._conversation(index), self.stored[index]
         check_same(stored, self.name, index, conversation.details)
-        prompt = conversation.prompt().messages
-        expected = conversation.messages[len(prompt)] if len(prompt) < len(conversation.messages) else None
-        own, details, files = self._ids[index], conversation.details, tuple(stored.files)
-        return Answered(self.name, index, own, prompt, expected, details, stored.text, files)
+        return answered(self.name, index, self._ids[index], conversation, stored.text, tuple(stored.files))
 
     def __iter__(self) -> Iterator[Answered]:
         return (self[place] for place in range(len(self)))
@@ -106,11 +103,6 @@ def details_digest(details: Mapping[str, Any]) -> str:
     """
     own = {name: value for name, value in details.items() if name not in ADDED}
     return sha256(json.dumps(own, sort_keys=True, default=lambda one: type(one).__name__).encode()).hexdigest()[:16]
-
-
-def conversation_id(name: str, index: int, details: Mapping[str, object]) -> str:
-    """The id by which a source's conversation is known."""
-    return str(details.get("id", f"{name}/{index}"))
 
 
 def read_answers(folder: Path, sources: Mapping[str, ConversationSource]) -> dict[str, Answers]:
