@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 
 from isthmus.data.conversations.schema import MediumItem
@@ -88,8 +89,15 @@ class PeriodicEvaluation(pl.Callback):
         """Looks whether it will be asked.
 
         Raises:
-            ValueError: there is no validation, or no such source.
+            ValueError: there is no validation, no such source, or a strategy that shards the model.
         """
+        strategy = trainer.strategy
+        if isinstance(strategy, ModelParallelStrategy | FSDPStrategy) and trainer.world_size > 1:
+            raise ValueError(
+                f"PeriodicEvaluation: found {type(strategy).__name__}, whose processes compute each layer together; "
+                "expected one device or DDP, since each process's answers have their own length. Fix: take another "
+                "trainer.strategy, or measure the finished stage on one device."
+            )
         data = _data(trainer)
         source_of(data, self.source)
         if not data.validation or trainer.limit_val_batches == 0:
