@@ -74,10 +74,9 @@ def owners_figure(
     return Figure(float(np.mean(values)), len(values), better, bootstrap_interval(values), means, dict(protocol))
 
 
-def by_id(answers: Sequence[Answered], scores: Sequence[float]) -> dict[str, float] | None:
-    """The scores under the answers' ids; None where ids repeat, since a score then has no name of its own."""
-    named = {answer.id: float(score) for answer, score in zip(answers, scores, strict=True)}
-    return named if len(named) == len(answers) else None
+def by_id(answers: Sequence[Answered], scores: Sequence[float]) -> dict[str, float]:
+    """The scores under the answers' ids, each of which is of one answer alone."""
+    return {answer.id: float(score) for answer, score in zip(answers, scores, strict=True)}
 
 
 def require_answers(answers: Sequence[Answered]) -> None:
