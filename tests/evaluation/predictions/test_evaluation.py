@@ -207,6 +207,10 @@ def test_answers_of_another_model_or_protocol_are_refused(model: AnyToAny, copie
         parameter.copy_(before)
     aside, own = copied / "evaluation" / "previous-1", copied / "evaluation"
     assert (aside / "metrics.json").is_file() and (aside / "predictions" / "answers-0.jsonl").is_file()
+    # Each stands beside its own answers: `isthmus report` reads these.
+    assert [json.loads((each / "metrics.json").read_text())["predictions"] for each in (aside, own)] == [
+        "predictions"
+    ] * 2
     made = [json.loads((each / "predictions" / "origin.json").read_text())["weights"] for each in (aside, own)]
     assert made[0] != made[1] and len(lines(copied).read_text().splitlines()) == len(CELLS)
 

@@ -78,9 +78,7 @@ def _write(folder: Path, data: ConversationDataModule, samples: int) -> None:
     from isthmus.evaluation.report.evaluation_report import write_evaluation_report
 
     content = read_json(folder / METRICS)
-    predictions = Path(content.get("predictions") or folder / "predictions")
-    if not predictions.is_dir():  # the run's folder was moved
-        predictions = folder / "predictions"
+    predictions = folder / (content.get("predictions") or "predictions")  # a relative one lies in the folder itself
     answers = shown_answers(stored_answers(predictions, data.test))
     for path in write_evaluation_report(folder, answers, samples):
         print(path)

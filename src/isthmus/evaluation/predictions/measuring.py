@@ -68,7 +68,7 @@ def write_figures(
     content: dict[str, Any] = {
         "figures": {name: _plain(figure) for name, figure in figures.items()},
         "protocol": dict(protocol),
-        "predictions": str(of.absolute()),
+        "predictions": _place(of.absolute(), folder.absolute()),
     }
     lines = [
         {"source": name, "index": index, "id": own, "scores": _scores(figures, name, own)}
@@ -95,6 +95,11 @@ def figures_table(figures: Mapping[str, Figure]) -> str:
     """The figures as text, one a line, with their intervals."""
     width = max((len(name) for name in figures), default=0)
     return "\n".join(f"{name.ljust(width)}  {_told(figure)}" for name, figure in figures.items())
+
+
+def _place(answers: Path, folder: Path) -> str:
+    """Where the answers lie: below the folder that is written, relative to it, so that both may be moved together."""
+    return str(answers.relative_to(folder) if answers.is_relative_to(folder) else answers)
 
 
 def _told(figure: Figure) -> str:
