@@ -61,6 +61,11 @@ def test_a_saved_model_is_measured_and_its_answers_without_it(
         second.setattr("pytorch_lightning.utilities.rank_zero_only.rank", 1)
         cli.main([*stored[:-1], "nothing"])
     assert not Path("nothing").exists()
+    configured = Path("mine/evaluate.yaml").read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main([*command[:-1], "3"])
+    assert Path("mine/evaluate.yaml").read_bytes() == configured  # of the figures that are there
+    capsys.readouterr()
     cli.main([*command[:-1], "3", "--overwrite"])
     assert Path("mine/evaluation/previous-1/predictions/answers-0.jsonl").read_bytes() == before
     assert figures(Path("mine"))["protocol"]["sampling"]["max_new_tokens"] == 3

@@ -89,15 +89,15 @@ def run(args: Sequence[str]) -> None:
         )
     out = user_path(options.out)
     is_first = getattr(rank_zero_only, "rank", None) in (None, 0)  # a launcher starts the command for each process
-    if is_first:
-        write_file(out / CONFIG, made.dump(options).encode())
-    if options.predictions is not None:
-        if is_first:  # the others belong to no group with which they could share the work
-            measure_stored(evaluations, data.test, user_path(options.predictions), out)
-        return
-    for evaluation in evaluations:
-        evaluation.overwrite = options.overwrite
-    _answer_and_measure(options, objects, callbacks, out)
+    written = made.dump(options).encode()
+    if options.predictions is None:
+        for evaluation in evaluations:
+            evaluation.overwrite = options.overwrite
+        _answer_and_measure(options, objects, callbacks, out)
+    elif is_first:  # the others belong to no group with which they could share the work
+        measure_stored(evaluations, data.test, user_path(options.predictions), out)
+    if is_first:  # at the end: what was refused leaves the file of the figures that are there
+        write_file(out / CONFIG, written)
 
 
 def _refuse_answering(options: Namespace) -> None:
