@@ -10,7 +10,10 @@ from pathlib import Path
 
 from benchmarks.report import quieten
 
-NAMES = ("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation")
+NAMES = (
+    *("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation"),
+    *("network",),
+)
 
 
 def main() -> None:
@@ -75,6 +78,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks import evaluating
 
             evaluating.run(folder, min(repetitions, 3))
+        case "network":
+            from benchmarks.cluster import network
+
+            network.run(folder, form)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Several processes and machines: hosts in network namespaces, links between them, and what crosses them."""
