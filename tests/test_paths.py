@@ -109,6 +109,7 @@ INSIDE = {
     "WiScore": "scores are Judged",
     "ZeroShot": "it hands Extraction its folder; the scan of the source below reads it",
     "Opened": "it says where things were written",
+    "PromptSet": "prompt sets are its subclasses",
     "Prompt": "its media are a mapping, which its conversation reads",
     "Result": "it says what a folder has",
     "Run": "it says what a folder has",
