@@ -21,8 +21,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+
 LIBRARIES = ("pytorch_lightning", "transformers", "diffusers", "peft", "torchmetrics", "isthmus.training")
 CONTEXT = multiprocessing.get_context("forkserver")
+SERVER = forkserver.ForkServer()
+"""Of these programs alone: Python's one for all has what its first user preloads, here a server's decoders."""
+SERVER.set_forkserver_preload(list(LIBRARIES))
 
 
 def run(script: Path, *arguments: str, ranks: int = 1, ends: int = 0) -> str:
@@ -48,9 +53,12 @@ def run(script: Path, *arguments: str, ranks: int = 1, ends: int = 0) -> str:
         return said
 
 
-def forget() -> None:
-    """Ends the fork server: the next one begins with what its own first user preloads."""
-    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # as Python's own tests do it
+@contextmanager
+def forking() -> Iterator[None]:
+    """Within the block processes of :data:`CONTEXT` are forked from :data:`SERVER`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "connect_to_new_process", SERVER.connect_to_new_process)
+        yield
 
 
 @contextmanager
@@ -68,9 +76,9 @@ def started(script: Path, *arguments: str, ranks: int = 1) -> Iterator[tuple[lis
                 CONTEXT.Process(target=_become, args=(str(script), arguments, dict(environment), str(log)))
             )
         try:
-            CONTEXT.set_forkserver_preload(list(LIBRARIES))  # also for whoever else starts processes in this way
-            for process in processes:
-                process.start()
+            with forking():
+                for process in processes:
+                    process.start()
             yield processes, log
         finally:
             for process in processes:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -15,9 +16,9 @@ from isthmus.serving.app import create_app
 from isthmus.serving.limits import ServingLimits
 from isthmus.serving.server import configured
 
-LIMITS = ServingLimits(
-    slots=2, queue=2, tokens=400, parts=12, body=2 << 20, body_seconds=1.0, head_seconds=1.0, inference_steps=4
-)
+LIMITS = ServingLimits(slots=2, queue=2, tokens=400, parts=12, body=2 << 20, inference_steps=4)
+HASTY = replace(LIMITS, body_seconds=1.0, head_seconds=1.0)
+"""For tests of slow clients alone: on a busy machine a good one is slow now and then."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as processes
-from forked import CONTEXT
+from forked import CONTEXT, forking
 
 from isthmus.training.reach import Reach
 
@@ -24,5 +24,6 @@ def ask(rank: int, folder: str) -> None:
 
 
 def test_parts_are_reached_by_any_rank(tmp_path: Path) -> None:
-    processes.start_processes(ask, (str(tmp_path),), nprocs=2, start_method=CONTEXT.get_start_method())
+    with forking():
+        processes.start_processes(ask, (str(tmp_path),), nprocs=2, start_method=CONTEXT.get_start_method())
     assert [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)] == [["third"], ["third"]]

@@ -75,8 +75,8 @@ def test_bodies(address: str, options: dict[str, Any], status: int, code: str) -
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
 
-def test_a_slow_body_is_given_up(address: str) -> None:
-    host, port = address.removeprefix("http://").split(":")
+def test_a_slow_body_is_given_up(hasty: str) -> None:
+    host, port = hasty.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
         head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         slow.sendall(head.encode() + b"{")

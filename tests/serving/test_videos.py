@@ -137,7 +137,7 @@ def test_a_film_that_cannot_be_written_frees_its_place(films: openai.OpenAI, mon
 
 def test_a_request_that_is_still_read_has_a_place(serving: Any) -> None:
     text = json.dumps({"prompt": "a seven"}).encode()
-    with serving(limits=replace(LIMITS, videos=1)) as address:
+    with serving(limits=replace(LIMITS, videos=1, body_seconds=1.0)) as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         host, port = address.removeprefix("http://").split(":")
         with client, socket.create_connection((host, int(port))) as slow:

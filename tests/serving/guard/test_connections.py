@@ -31,8 +31,8 @@ def ends(connection: socket.socket) -> bytes:
     return found
 
 
-def test_a_head_must_come(address: str) -> None:
-    with connected(address) as silent, connected(address) as slow:
+def test_a_head_must_come(hasty: str) -> None:
+    with connected(hasty) as silent, connected(hasty) as slow:
         for byte in (HEAD * 10)[:200]:
             try:
                 slow.sendall(bytes([byte]))

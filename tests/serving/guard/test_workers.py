@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import forget
 from misbehaving import Misbehaving
 
 from isthmus.serving.guard import workers as workers_module
@@ -24,11 +23,9 @@ MIB = 1 << 20
 
 @pytest.fixture
 def workers() -> Iterator[Workers]:
-    forget()  # another test's fork server has other modules
     workers = Workers(Misbehaving(), 1, 64 * MIB, MIB, ("isthmus.serving.guard.decoding",))
     yield workers
     workers.close()
-    forget()
 
 
 def run(workers: Workers, do: str, seconds: float = 30.0, **more: Any) -> dict[str, Any]:
