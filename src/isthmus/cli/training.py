@@ -40,6 +40,7 @@ from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
 from isthmus.paths import user_path
 from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
+from isthmus.training.faults.non_finite import SkipNonFinite
 from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.running.checkpoints import latest
 from isthmus.training.running.input_wait import InputWait
@@ -311,6 +312,8 @@ def _companions(trainer: Any) -> list[pl.Callback]:
     companions: list[pl.Callback] = [TokenRate()]
     if not any(isinstance(each, CollapseWatch) for each in own):
         companions.append(CollapseWatch())
+    if not any(isinstance(each, SkipNonFinite) for each in own):
+        companions.append(SkipNonFinite())
     if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
         companions.append(StageProgressBar())
     if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):

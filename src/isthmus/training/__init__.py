@@ -1,5 +1,6 @@
 """Stages as data, the callback that moves a run through them, and what a run shows of itself."""
 
+from isthmus.training.faults.non_finite import SkipNonFinite
 from isthmus.training.module import TrainingModule
 from isthmus.training.objectives.group_policy import GroupPolicy
 from isthmus.training.objectives.preference import Preference
@@ -16,6 +17,7 @@ __all__ = [
     "GroupPolicy",
     "LossWeights",
     "Preference",
+    "SkipNonFinite",
     "Stage",
     "StageProgressBar",
     "StageSwitch",

@@ -17,6 +17,9 @@ def touched(loss: Tensor, trained: Iterable[nn.Parameter]) -> Tensor:
     all. Strategies that reduce gradients over processes (DDP, FSDP, ZeRO) wait for each parameter's gradient in each
     step, so every process has to have one.
 
+    Where the loss isn't finite, neither are the gradients: a process whose loss is infinite and whose gradients happen
+    not to be would otherwise learn from it, and others couldn't know.
+
     Layers that are sharded again after their forward are left out: all of them are in every pass. What is sharded with
     the whole model is there, whole, from the forward to the backward pass.
     """
@@ -28,9 +31,10 @@ class _Touched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loss: Tensor, *parameters: nn.Parameter) -> Tensor:
         ctx.parameters = parameters
+        ctx.zero = loss.detach() - loss.detach()  # no number where the loss isn't finite
         return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, ...]:
         # Expanded, a zero takes no memory of its own.
-        return upstream[0], *[own.new_zeros(()).expand_as(own) for own in ctx.parameters]
+        return upstream[0] + ctx.zero, *[ctx.zero.to(own).expand_as(own) for own in ctx.parameters]
