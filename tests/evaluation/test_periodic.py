@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-from pytorch_lightning.strategies import ModelParallelStrategy
 from runs import fit
 
 from isthmus.evaluation import PeriodicEvaluation
@@ -75,6 +73,3 @@ def test_what_cannot_be_measured_is_refused(tiny_experts_paths: dict[str, Path],
         PeriodicEvaluation("draw", judges={"text": SeesNothing()})
     with pytest.raises(ValueError, match=r"found no validation; expected some.*data.validation.*val_check_interval"):
         fit(tiny_experts_paths, tmp_path, STAGES[:1], saves=False, extra=[PeriodicEvaluation("draw")])
-    shares = pl.Trainer(accelerator="cpu", devices=2, strategy=ModelParallelStrategy(2, 1), logger=False)
-    with pytest.raises(ValueError, match=r"found ModelParallelStrategy, whose processes compute.*Fix"):
-        PeriodicEvaluation("draw").on_fit_start(shares, pl.LightningModule())

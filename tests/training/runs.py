@@ -29,6 +29,7 @@ from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
 from isthmus.training import CollapseWatch, GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
+from isthmus.training.engines import Sharded
 from isthmus.training.stage import OptimizerCallable
 
 NAMES = ["encoder_alignment", "decoder_alignment", "instruction_tuning"]
@@ -178,9 +179,7 @@ def main() -> None:
     experts, folder, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
     if options.pop("shares", False):
-        from pytorch_lightning.strategies import ModelParallelStrategy
-
-        options["strategy"] = ModelParallelStrategy(options["devices"], 1, process_group_backend="gloo")
+        options["strategy"] = Sharded(process_group_backend="gloo")
     elif options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
         from pytorch_lightning.strategies import DDPStrategy
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy
 from runs import NAMES, data, fit, stages
 from tiny_world import tiny_model
 
@@ -129,8 +129,11 @@ def test_an_error_in_a_validation_leaves_the_weights_that_learn(experts: dict[st
     assert all(torch.equal(own, breaks.steps[1][name]) for name, own in trained(breaks.module).items())
 
 
-def test_a_sharded_model_has_no_average() -> None:
-    trainer = pl.Trainer(accelerator="cpu", logger=False)
+def test_what_shards_otherwise_is_refused() -> None:
+    trainer, stage = pl.Trainer(accelerator="cpu", logger=False), Stage(["lora"], steps=1, ema=0.9)
     trainer._accelerator_connector.strategy = FSDPStrategy()
-    with pytest.raises(ValueError, match=r"stage 'tuning': found ema under FSDPStrategy.*Fix: take ema out"):
-        check_sharded(trainer, Stage(["lora"], steps=1, ema=0.9), "tuning")
+    with pytest.raises(ValueError, match=r"found FSDPStrategy; expected isthmus.training.engines.Sharded.*Fix: -c"):
+        check_sharded(trainer, stage, "tuning")
+    trainer._accelerator_connector.strategy = object.__new__(DeepSpeedStrategy)
+    with pytest.raises(ValueError, match=r"stage 'tuning': found ema under DeepSpeedStrategy.*Fix: -c"):
+        check_sharded(trainer, stage, "tuning")

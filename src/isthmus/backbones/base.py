@@ -120,6 +120,8 @@ class LanguageModel(nn.Module):
         dtype: the type of the frozen weights; adapters within them are float32.
         fused: media that take no positions, since the LLM attends to them in additional layers.
         stop_strings: texts that end an answer, besides the ids of :meth:`ends`.
+        uniform_passes: whether each training batch goes through all layers in the same passes, forward and backward,
+            whatever it holds. Sharded layers are gathered by all processes together, so each has to take the same.
     """
 
     width: int
@@ -131,6 +133,7 @@ class LanguageModel(nn.Module):
     holds_float32: bool = True
     fused: frozenset[Modality] = frozenset()
     stop_strings: tuple[str, ...] = ()
+    uniform_passes: bool = False
 
     def serve(self, media: Iterable[Modality]) -> None:
         """Gives these modalities tokens; before :meth:`materialize`."""
@@ -190,6 +193,17 @@ class LanguageModel(nn.Module):
     def ends(self) -> set[int]:
         """Ids that end an answer; known before :meth:`materialize`."""
         raise NotImplementedError
+
+    def recompute_layers(self) -> None:
+        """From now on every layer keeps only its input in training, and recomputes the rest in the backward pass.
+
+        Raises:
+            ValueError: this LLM's layers can't.
+        """
+        raise ValueError(
+            f"activation_checkpointing: found it on, and {type(self).__name__}, whose layers don't recompute; expected "
+            "a decoder-only LLM. Fix: turn it off."
+        )
 
     def laid_out(self, batch: Batch) -> Batch:
         """The batch with its layout. If it has none, it is computed on the CPU, which synchronises with the device.

@@ -14,13 +14,13 @@ from isthmus.backbones.adapters.gated_fusion import FusedMedia, FusionSettings, 
 from isthmus.backbones.adapters.lora import LoraSettings
 from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.backbones.attention.grouped import grouped_states
-from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE, LengthGroup, length_groups
+from isthmus.backbones.attention.length_groups import LengthGroup, launch_cost, length_groups
 from isthmus.backbones.attention.packing import Packer
 from isthmus.backbones.base import BackboneOutput
 from isthmus.backbones.cross_entropies import Library
 from isthmus.backbones.decoding.causal_decoder import CausalDecoder
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
-from isthmus.backbones.splicing import first_trained, splice_media
+from isthmus.backbones.splicing import first_trained, learning, splice_media
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
 from isthmus.losses import text_loss, token_losses
@@ -121,10 +121,16 @@ class CausalBackbone(CausalDecoder):
                 f"{len(layers)} layers. Fix: lower it."
             )
         # The first layers' backward pass comes last, when most other activations are already freed.
-        self._checkpointed = layers[: self.checkpointed_layers]
-        checkpoint_layers(self._checkpointed)
+        self._recompute(layers[: self.checkpointed_layers])
         if self.fusion_settings is not None:
             self.fusion = GatedFusion(self.fusion_settings, layers, self.config.hidden_size, self.width)
+
+    def recompute_layers(self) -> None:
+        self._recompute(decoder_layers(self.llm))
+
+    def _recompute(self, layers: Sequence[nn.Module]) -> None:
+        self._checkpointed = layers
+        checkpoint_layers(layers)
 
     @in_own_precision
     def forward(
@@ -156,7 +162,10 @@ class CausalBackbone(CausalDecoder):
         self._prepare_layers()
         adapts = self._prepare_adapters()
         embeddings = splice_media(self.embed(batch.ids, layout), layout, media)
-        skips = self.skip_prefix_gradients and torch.is_grad_enabled() and not adapts
+        if self.uniform_passes:
+            embeddings = learning(embeddings)
+        learns = torch.is_grad_enabled() and not self.uniform_passes
+        skips = self.skip_prefix_gradients and learns and not adapts
         firsts = first_trained(layout, media, self.rows) if skips else [0] * len(batch)
         hidden = self._states(embeddings, batch.mask, layout, firsts, fused_media).flatten(0, 1)
         embeddings = embeddings.flatten(0, 1)
@@ -203,7 +212,8 @@ class CausalBackbone(CausalDecoder):
         if self.packer is not None:
             with checkpointing(self._checkpointed):
                 return self.packer.run(self.llm, embeddings, layout.lengths, firsts, SHORT_PREFIX)
-        return self._grouped(embeddings, mask, length_groups(layout.lengths, firsts, self._launch()))
+        launch = launch_cost(mask.device, self.uniform_passes)
+        return self._grouped(embeddings, mask, length_groups(layout.lengths, firsts, launch))
 
     def _prepare_layers(self) -> None:
         """Before the first pass: checks whether this LLM can run packed rows, and compiles the layers if configured."""
@@ -217,9 +227,6 @@ class CausalBackbone(CausalDecoder):
 
         new_cache = partial(DynamicCache, config=self.config)
         return grouped_states(self._transform, new_cache, embeddings, mask, groups, SHORT_PREFIX, self._counts_slots)
-
-    def _launch(self) -> int:
-        return LAUNCH.get(self.rows.signal_rows.device.type, LAUNCH_ELSEWHERE)
 
     @property
     def _counts_slots(self) -> bool:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
-from isthmus.backbones.attention.length_groups import LAUNCH, LAUNCH_ELSEWHERE
+from isthmus.backbones.attention.length_groups import launch_cost
 from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
 from isthmus.backbones.decoding.aligned import decode_aligned
 from isthmus.backbones.decoding.continuous import ContinuousDecoder
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests, context_of
 from isthmus.backbones.decoding.sampling import Sampler
-from isthmus.backbones.splicing import check_projected, first_trained, splice_media
+from isthmus.backbones.splicing import check_projected, first_trained, learning, splice_media
 from isthmus.layout import on_device
 from isthmus.losses import text_loss, token_losses
 from isthmus.part_card import PartCard
@@ -92,20 +92,21 @@ class EncoderDecoderBackbone(ContinuousDecoder):
         assert layout is not None
         adapts = self._prepare_adapters()
         embeddings = self._embedded(batch, media)
+        if self.uniform_passes:
+            embeddings = learning(embeddings)
         spans = answer_spans(layout)
         if len(spans.rows) == 0:
             none = torch.zeros(0, device=batch.labels.device)
             return BackboneOutput(none.sum(), none.bool(), {}, none if by_token else None)
 
         firsts, device = np.asarray(first_trained(layout, media, self.rows)), batch.ids.device
-        launch = LAUNCH.get(device.type, LAUNCH_ELSEWHERE)
         # before[p]: index of the state that predicts position p of an answer; the next state is that of p itself.
         before = np.zeros(batch.ids.numel(), dtype=np.int64)
         states: list[Tensor] = []
         count = 0
-        for group in spans.groups(launch):
+        for group in spans.groups(launch_cost(device, self.uniform_passes)):
             columns, inside = group.columns()
-            learns = adapts or bool((firsts[group.rows] < group.starts).any())
+            learns = adapts or self.uniform_passes or bool((firsts[group.rows] < group.starts).any())
             places = group.rows[:, None] * layout.length + columns
             hidden = self._answers(embeddings, group, places, learns)
             order = count + np.arange(hidden.shape[0] * hidden.shape[1]).reshape(hidden.shape[:2])

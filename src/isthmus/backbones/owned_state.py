@@ -106,6 +106,15 @@ def whole_of(own: Tensor) -> Tensor:
     return own.full_tensor() if isinstance(own, DTensor) else own
 
 
+@torch.no_grad()
+def exchange(own: Tensor, other: Tensor) -> None:
+    """Exchanges the values of two tensors in their places; of sharded ones, this process's shards."""
+    first, second = own_share(own), own_share(other)
+    held = first.clone()
+    first.copy_(second)
+    second.copy_(held)
+
+
 def check_state(target: State, source: State, strict: bool) -> None:
     """Checks that saved tensors fit those of the model.
 

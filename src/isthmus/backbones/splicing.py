@@ -67,5 +67,10 @@ def first_trained(layout: Layout, media: Projected, tokens: NewTokenRows) -> lis
     )
 
 
+def learning(embeddings: Tensor) -> Tensor:
+    """Embeddings through which a backward pass goes, whether or not anything before them learns."""
+    return embeddings.requires_grad_() if torch.is_grad_enabled() and not embeddings.requires_grad else embeddings
+
+
 def _names(modalities: Mapping[Modality, object] | Mapping[str, object]) -> str:
     return ", ".join(modalities) or "none"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import FSDPStrategy, ModelParallelStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 
 from isthmus.data.conversations.schema import MediumItem
@@ -26,6 +25,7 @@ from isthmus.evaluation.processes import from_all, process_place
 from isthmus.evaluation.samples.callback import aside
 from isthmus.modalities import known_media
 from isthmus.model import AnyToAny, Reply
+from isthmus.training.engines.units import gathered
 from isthmus.training.module import training_module
 from isthmus.training.watching.plain_text import source_of
 from isthmus.types import Modality
@@ -89,15 +89,8 @@ class PeriodicEvaluation(pl.Callback):
         """Looks whether it will be asked.
 
         Raises:
-            ValueError: there is no validation, no such source, or a strategy that shards the model.
+            ValueError: there is no validation, or no such source.
         """
-        strategy = trainer.strategy
-        if isinstance(strategy, ModelParallelStrategy | FSDPStrategy) and trainer.world_size > 1:
-            raise ValueError(
-                f"PeriodicEvaluation: found {type(strategy).__name__}, whose processes compute each layer together; "
-                "expected one device or DDP, since each process's answers have their own length. Fix: take another "
-                "trainer.strategy, or measure the finished stage on one device."
-            )
         data = _data(trainer)
         source_of(data, self.source)
         if not data.validation or trainer.limit_val_batches == 0:
@@ -117,7 +110,13 @@ class PeriodicEvaluation(pl.Callback):
         measurement.tally.to(pl_module.device)
         folder = Path(trainer.default_root_dir, FOLDER)
         # Weights that are read under inference mode couldn't be learnt through later.
-        with _emptied(folder), torch.inference_mode(False), torch.no_grad(), aside(module.model):
+        with (
+            _emptied(folder),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            aside(module.model),
+            gathered(module.model),
+        ):
             own = list(self._answered(module.model, source, indices, folder, measurement))
             kept = sorted(each for part in from_all(own) for each in part)
             answers = [self._read(source, indices[place], text, files, folder) for place, text, files in kept]

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from isthmus.backbones.owned_state import exchange, share_of, whole_of
+from isthmus.training.engines.units import reshard
+
 KEY = "isthmus_average"
 """Where a checkpoint holds it, beside the weights that learn."""
 
@@ -44,12 +47,9 @@ class Average:
         """
         if self._averaged is None and self._stored is None:
             return
-        own = list(_trained(module))
-        with torch.no_grad():
-            for present, averaged in zip(own, self._model(module).module.parameters(), strict=True):
-                held = present.clone()
-                present.copy_(averaged)
-                averaged.copy_(held)
+        reshard(module)
+        for present, averaged in zip(_trained(module), self._model(module).module.parameters(), strict=True):
+            exchange(present, averaged)
         self._is_in = not self._is_in
 
     def leave(self, module: pl.LightningModule) -> None:
@@ -67,12 +67,15 @@ class Average:
             self.leave(module)
 
     def state(self, module: pl.LightningModule) -> dict[str, Any] | None:
-        """What a checkpoint holds: averaged tensors by the parameters' names, and how many steps went in."""
+        """What a checkpoint holds: averaged tensors by the parameters' names, and how many steps went in.
+
+        If they are sharded, every process must call this.
+        """
         if self._averaged is None and self._stored is None:
             return None
         averaged = self._model(module)
         places = zip(_trained(module), averaged.module.parameters(), strict=True)
-        own = {id(parameter): held.detach().cpu() for parameter, held in places}
+        own = {id(parameter): whole_of(held.detach()).cpu() for parameter, held in places}
         names = module.named_parameters(remove_duplicate=False)  # a shared projector has several
         tensors = {name: own[id(parameter)] for name, parameter in names if parameter.requires_grad}
         return {"tensors": tensors, "steps": int(averaged.n_averaged)}
@@ -91,7 +94,7 @@ class Average:
             if self._stored is not None:
                 names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
                 for name, held in zip(names, averaged.module.parameters(), strict=True):
-                    held.copy_(self._stored["tensors"][name])
+                    held.copy_(share_of(held, self._stored["tensors"][name]))
                 averaged.n_averaged.fill_(self._stored["steps"])
         self._averaged, self._stored = averaged, None
         return averaged

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from isthmus.backbones.owned_state import own_share
 from isthmus.data.module import ConversationDataModule
 from isthmus.model import AnyToAny
+from isthmus.training.engines import Sharded
 from isthmus.training.half_precision import check_denoising, check_precision, warn_of_float16
 from isthmus.training.parameter_groups import plan_groups
 from isthmus.training.running.ending import check_length
@@ -101,18 +102,20 @@ def check_sharded(trainer: pl.Trainer, stage: Stage, name: str) -> None:
     """Checks a stage under a strategy that shards the model.
 
     Raises:
-        ValueError: its objective compares with the model as the stage began, which is exchanged for the present one; or
-            its average is, which would have to be sharded like the model.
+        ValueError: it is one of Lightning's that knows nothing of frozen parts; or one that holds what is learnt in
+            buffers of its own, where the average or the reference can't be exchanged for it.
     """
-    if stage.ema is not None and isinstance(trainer.strategy, ModelParallelStrategy | DeepSpeedStrategy | FSDPStrategy):
+    strategy = trainer.strategy
+    if isinstance(strategy, ModelParallelStrategy | FSDPStrategy) and not isinstance(strategy, Sharded):
         raise ValueError(
-            f"stage '{name}': found ema under {type(trainer.strategy).__name__}, which shards what is learnt; expected "
-            "one device or DDP. Fix: take ema out, or take another trainer.strategy."
+            f"trainer.strategy: found {type(strategy).__name__}; expected isthmus.training.engines.Sharded, which "
+            "shards by FSDP2 too and keeps to what trains. Fix: -c engines/fsdp2.yaml."
         )
-    if isinstance(trainer.strategy, ModelParallelStrategy) and stage.learns_by.compares:
+    wanted = "ema" if stage.ema is not None else type(stage.learns_by).__name__ if stage.learns_by.compares else ""
+    if wanted and isinstance(strategy, DeepSpeedStrategy):
         raise ValueError(
-            f"stage '{name}': found {type(stage.learns_by).__name__} under ModelParallelStrategy, whose shares "
-            "can't be exchanged for the reference's; expected one device or DDP. Fix: take another trainer.strategy."
+            f"stage '{name}': found {wanted} under DeepSpeedStrategy, which holds what is learnt in buffers of its "
+            "own; expected one device, DDP or FSDP2. Fix: -c engines/fsdp2.yaml, or take it out."
         )
 
 
@@ -164,11 +167,12 @@ def check_divided(trainer: pl.Trainer, stage: Stage, name: str) -> None:
     if stage.micro_batches == 1:
         return
     strategy = trainer.strategy
-    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
+    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy | Sharded)
+    fits = fits and not isinstance(strategy, DeepSpeedStrategy)
     if not fits:
         raise ValueError(
-            f"stage '{name}': found micro_batches under {type(strategy).__name__}, which shards what is learnt; "
-            "expected one device or DDP. Fix: lower the stage's batch_size, or share it among more processes."
+            f"stage '{name}': found micro_batches under {type(strategy).__name__}, which counts passes by itself; "
+            "expected one device, DDP or FSDP2. Fix: lower the stage's batch_size, or share it among more processes."
         )
     if trainer.precision == "16-mixed":
         raise ValueError(

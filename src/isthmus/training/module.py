@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,12 +19,13 @@ from isthmus.cache.frozen import FrozenCache
 from isthmus.data.batching.collate import Collator
 from isthmus.model import AnyToAny, Reply
 from isthmus.training.averaging import KEY as AVERAGE
+from isthmus.training.engines import Sharded
+from isthmus.training.engines.units import gathered, reshard
 from isthmus.training.objectives.base import Learner, Objective, Outcome
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.parameter_groups import grouped, plan_groups
-from isthmus.training.sharding import build_in_shares
 from isthmus.training.stage import Stage
 from isthmus.training.touching import touched
 from isthmus.types import Batch
@@ -56,6 +58,7 @@ class TrainingModule(pl.LightningModule):
         self.known: Callable[[Batch, int], Sequence[Reply] | None] | None = None
         self._cache: FrozenCache | None = None
         self._is_built = False
+        self._tested = ExitStack()
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
         self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
 
@@ -80,12 +83,12 @@ class TrainingModule(pl.LightningModule):
         return Learner(self.model, self.weights, parts, world, self.reference)
 
     def configure_model(self) -> None:
-        """Builds the model, once; in shares where the strategy has a mesh of devices (``ModelParallelStrategy``)."""
-        mesh = None if self._device_mesh is None else self._device_mesh["data_parallel"]
-        if mesh is None or mesh.size() == 1:
+        """Builds the model, once; in shards where the strategy is :class:`~isthmus.training.engines.Sharded`."""
+        strategy = None if self._trainer is None else self.trainer.strategy
+        if not isinstance(strategy, Sharded):
             self.model.configure_model()
         elif not self._is_built:
-            build_in_shares(self.model, mesh)
+            strategy.build(self.model)
         self._is_built = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -99,6 +102,18 @@ class TrainingModule(pl.LightningModule):
         outcome = Supervised().step(self.learner(divided=False), batch)
         self._log(outcome, "validation", len(batch))
         return outcome.loss
+
+    def on_validation_end(self) -> None:
+        """What was gathered to validate isn't taken for the shards that learn."""
+        reshard(self)
+
+    def on_test_start(self) -> None:
+        """A sharded model is whole for as long as it answers: processes' answers are of unlike number and length."""
+        self._tested.enter_context(gathered(self.model))
+
+    def on_test_end(self) -> None:
+        """Each process holds its shards again."""
+        self._tested.close()
 
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Answers to prompts, a list of :class:`~isthmus.model.reply.Reply`, for an evaluation callback to judge."""

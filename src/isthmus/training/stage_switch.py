@@ -156,7 +156,7 @@ class StageSwitch(pl.Callback):
         state: dict[str, Any] = {"names": self.names, "index": self.index, "reached": self._reach.reached()}
         reference = None if self._module is None else self._module.reference
         if reference is not None:
-            state["reference"] = {name: tensor.cpu() for name, tensor in reference.tensors.items()}
+            state["reference"] = reference.state()
         return state
 
     def on_save_checkpoint(

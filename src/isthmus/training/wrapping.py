@@ -7,11 +7,15 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.strategies import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+from isthmus.training.engines import Sharded
+from isthmus.training.engines.units import begin_stage
 from isthmus.training.running.callbacks import callbacks_of
 
 
 def rewrap(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """A new optimizer, and DDP anew: what it wrapped before would leave newly trained weights out of its reduction.
+
+    Shards stay where they are: their units only look at what trains now.
 
     These are Lightning's internals (``DDPStrategy.configure_ddp``, ``Strategy.setup_optimizers``): the dependency is
     pinned to a minor version, and a test with two processes guards them.
@@ -20,6 +24,8 @@ def rewrap(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     if isinstance(strategy, DDPStrategy):
         strategy.model = module
         strategy.configure_ddp()
+    elif isinstance(strategy, Sharded):
+        begin_stage(module)
     strategy.setup_optimizers(trainer)
 
 

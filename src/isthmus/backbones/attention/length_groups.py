@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 LAUNCH = {"cpu": 64}
 """The overhead of a further pass, in positions of a small LLM, by type of device."""
 LAUNCH_ELSEWHERE = 4096
+
+
+def launch_cost(device: torch.device, uniform: bool) -> int:
+    """The overhead of a further pass, in positions; more than any pass can save where passes have to be uniform."""
+    return sys.maxsize if uniform else LAUNCH.get(device.type, LAUNCH_ELSEWHERE)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Learner:
         """See :func:`~isthmus.training.objectives.micro_batches.in_turn`."""
         divided = self.micro_batches > 1
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad] if divided else []
-        return in_turn(trained, losses, divided)
+        return in_turn(self.model, trained, losses, divided)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from isthmus.earlier.options import takes_present_names
 from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
 from isthmus.model import AnyToAny, Reply
+from isthmus.training.engines.units import gathered
 from isthmus.training.objectives.base import Learner, Objective, Outcome
 from isthmus.training.objectives.reference import eval_mode
 from isthmus.training.objectives.supervised import part_losses
@@ -143,7 +144,8 @@ class GroupPolicy(Objective):
 
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         begun, model, world = time.perf_counter(), learner.model, learner.world
-        answers = self._answers(model, batch) if len(batch) else None
+        with gathered(model):
+            answers = self._answers(model, batch) if len(batch) else None
         losses = [] if answers is None else self._losses(learner, answers)
         counts = learner.over_processes([len(batch)])().clamp(min=1)
         learnt: list[tuple[Tensor, Tensor]] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from isthmus.training.objectives.terms import LossWeights
 
@@ -30,7 +31,7 @@ def check_micro_batches(weights: LossWeights) -> None:
 
 
 def in_turn(
-    trained: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]], divided: bool
+    model: nn.Module, trained: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]], divided: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """The sum of losses that are computed and learnt from one after another.
 
@@ -38,8 +39,11 @@ def in_turn(
     pass adds their gradients to the last one's. To optimizers, clipping and DDP's reduction, which see one backward
     pass, it is a loss like any other. Where batches aren't divided it is plainly the sum.
 
+    Of a sharded model the gathered tensors keep the gradients of all but the last part, and one reduction follows.
+
     Args:
-        trained: what learns.
+        model: that learns.
+        trained: what of it learns.
         losses: at least one; each computes a loss () from the beginning.
         divided: whether the stage divides its batches.
 
@@ -49,6 +53,8 @@ def in_turn(
     if not divided or len(losses) == 1:
         whole = [find() for find in losses]
         return torch.stack(whole).sum() if len(whole) > 1 else whole[0], [loss.detach() for loss in whole]
+    if isinstance(model, FSDPModule):
+        return _in_turn_sharded(model, losses)
     sums: list[Tensor | None] = [None] * len(trained)
     values: list[Tensor] = []
     for find in losses[:-1]:
@@ -65,6 +71,21 @@ def in_turn(
     if known:
         last = _WithGradients.apply(last, list(known.values()), *known)  # type: ignore[no-untyped-call]
     return last + before, values
+
+
+def _in_turn_sharded(model: FSDPModule, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    values: list[Tensor] = []
+    model.set_requires_gradient_sync(False)
+    try:
+        for find in losses[:-1]:
+            loss = find()
+            loss.backward()
+            values.append(loss.detach())
+            del loss
+    finally:
+        model.set_requires_gradient_sync(True)
+    last = losses[-1]()
+    return last + torch.stack(values).sum(), [*values, last.detach()]
 
 
 def _added(held: Tensor | None, new: Tensor | None) -> Tensor | None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from isthmus.backbones.owned_state import exchange, share_of, whole_of
 from isthmus.model import AnyToAny
+from isthmus.training.engines.units import reshard
 
 
 class Reference:
@@ -24,7 +27,12 @@ class Reference:
     @classmethod
     def of(cls, model: AnyToAny) -> Reference:
         """What trains, as it is now."""
+        reshard(model)
         return cls({name: own.detach().clone() for name, own in model.named_owned() if own.requires_grad})
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors whole, on the CPU, for a checkpoint. If they are sharded, every process must call this."""
+        return {name: whole_of(tensor).cpu() for name, tensor in self.tensors.items()}
 
     @contextmanager
     def __call__(self, model: AnyToAny) -> Iterator[None]:
@@ -36,25 +44,34 @@ class Reference:
         Raises:
             ValueError: it was taken of a model or a stage that trains other parameters.
         """
+        reshard(model)
         owned = {name: own for name, own in model.named_owned() if own.requires_grad}
         if owned.keys() != self.tensors.keys():
             raise ValueError(
                 f"reference: found {len(self.tensors)} parameters; expected the {len(owned)} that the stage trains. "
                 "Fix: resume with the stage that the run was started with."
             )
-        present = {name: own.data for name, own in owned.items()}
+        for name, own in owned.items():
+            # Kept on the parameters' device, and in their layout: a checkpoint brings them whole, on the CPU.
+            kept = self.tensors[name].to(own.device, own.dtype)
+            self.tensors[name] = kept if isinstance(kept, DTensor) else share_of(own, kept)
         try:
-            for name, own in owned.items():
-                # Kept on the parameters' device: a checkpoint brings them on the CPU.
-                self.tensors[name] = self.tensors[name].to(own.device, own.dtype)
-                own.data = self.tensors[name]
-            torch.clear_autocast_cache()
+            self._swap(model, owned)
             with eval_mode(model), torch.no_grad():
                 yield
         finally:
+            self._swap(model, owned)
+
+    def _swap(self, model: AnyToAny, owned: Mapping[str, nn.Parameter]) -> None:
+        """Exchanges the parameters' values with those that are kept; of sharded ones, each process its shard."""
+        reshard(model)
+        with torch.no_grad():
             for name, own in owned.items():
-                own.data = present[name]
-            torch.clear_autocast_cache()
+                if isinstance(own, DTensor):  # FSDP2 gathers from the shard's own memory
+                    exchange(own, self.tensors[name])
+                else:
+                    self.tensors[name], own.data = own.data, self.tensors[name]
+        torch.clear_autocast_cache()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import whole_of
 from isthmus.model import AnyToAny, Backbone
 from isthmus.training import LossWeights
-from isthmus.training.sharding import build_in_shares
+from isthmus.training.engines.units import build_sharded
 from isthmus.training.trainable import set_trainable
 
 STAGES = {
@@ -94,7 +94,7 @@ def test_weights_that_are_read_in_shares_are_the_whole_models(
     write_t5(tmp_path)
     whole, shared = (with_t5(experts, tmp_path) if kind == "t5" else tiny_model(experts) for _ in range(2))
     whole.configure_model()
-    build_in_shares(shared, init_device_mesh("cpu", (1,)))
+    build_sharded(shared, init_device_mesh("cpu", (1,)))
     held, shares = dict(whole.named_parameters()), dict(shared.named_parameters())
     assert held.keys() == shares.keys() and all(isinstance(own, DTensor) for own in shares.values())
     assert all(torch.equal(whole_of(shares[name]), own) for name, own in held.items())
@@ -108,11 +108,11 @@ def test_weights_that_are_read_in_shares_are_the_whole_models(
 def test_what_cant_be_shared_is_named(experts: dict[str, Path], tmp_path: Path) -> None:
     mesh = init_device_mesh("cpu", (1,))
     with pytest.raises(ValueError, match=r"found lora.method dora.* and a strategy that shards.*Fix: "):
-        build_in_shares(tiny_model(experts, lora=LoraSettings(r=2, lora_alpha=4, method="dora")), mesh)
+        build_sharded(tiny_model(experts, lora=LoraSettings(r=2, lora_alpha=4, method="dora")), mesh)
     folder = tmp_path / "llama"
     folder.mkdir()
     for file in experts["llama"].iterdir():
         if file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ValueError, match=r"found no safetensors, of which each process reads its share.*Fix: "):
-        build_in_shares(tiny_model({**experts, "llama": folder}), mesh)
+        build_sharded(tiny_model({**experts, "llama": folder}), mesh)
