@@ -12,7 +12,7 @@ from benchmarks.report import quieten
 
 NAMES = (
     *("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation"),
-    *("network",),
+    *("network", "balance"),
 )
 
 
@@ -78,6 +78,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks import evaluating
 
             evaluating.run(folder, min(repetitions, 3))
+        case "balance":
+            from benchmarks.cluster import balance
+
+            balance.run(folder)
         case "network":
             from benchmarks.cluster import network
 

@@ -250,6 +250,7 @@ class ConversationDataModule(pl.LightningDataModule):
             self.on_error,
             self.multiprocessing_context,
             pins,
+            balanced=split == "train",
         )
 
     def _world(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.loader import ConversationLoader
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, Fault
+from isthmus.data.sampling.dealing import Load
 from isthmus.data.sampling.grouping import Grouping
 from isthmus.data.sampling.mixture import Mixture
 from isthmus.data.sampling.schedule import InOrder
@@ -51,6 +52,25 @@ def test_batches_follow_the_schedule(collator: Collator, workers: int) -> None:
         assert not any("repeated" in d for d in batch.details)
         conversations = [sources()[r.source][r.index] for r in references]
         assert torch.equal(batch.ids, collator(conversations).ids)
+
+
+def test_balanced_ranks_share_the_same_global_batches(collator: Collator) -> None:
+    class Lengths(Numbers):
+        def load(self, index: int) -> Load:
+            if index in self.bad:
+                raise DataError(Fault.CORRUPT, "bad")
+            return {"positions": float(10 ** (index % 3))}
+
+    own = {"a": Lengths("a", 10, (2,)), "b": Lengths("b", 7)}
+    ranks = [
+        ConversationLoader(stage(), own, collator, rank=rank, world=2, on_error="skip", balanced=True)
+        for rank in range(2)
+    ]
+    for step, (one, other) in enumerate(zip(*ranks, strict=True)):
+        assert len(one) == len(other) == 2
+        replaced = [own["a"].bad[0] + 1 if (r.source, r.index) == ("a", 2) else r.index for r in stage().batch(step)]
+        expected = sorted(zip([r.source for r in stage().batch(step)], replaced, strict=True))
+        assert sorted((d["source"], d["index"]) for d in one.details + other.details) == expected
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -15,7 +15,9 @@ from PIL import Image
 from isthmus.data.conversations.preferences import PreferenceLines, PromptedPairs
 from isthmus.data.conversations.schema import parse_conversation
 from isthmus.data.conversations.sources import ConversationSource, JsonLines, media_label, media_named
+from isthmus.data.errors import DataError
 from isthmus.data.formats import NextGPTFolder
+from isthmus.data.sampling.dealing import load_of
 from isthmus.types import MEDIA, Modality
 
 PICTURE = {"type": "image", "image": "a.png"}
@@ -61,6 +63,19 @@ def test_lines_of_conversations(tmp_path: Path) -> None:
     assert list(source.labels()) == seen(source) == ["image", "image+audio", "image", "text"]
     (tmp_path / "a.png").unlink()
     assert list(source.labels())[:3] == ["image", "image+audio", "image"]
+
+
+def test_what_lines_will_cost_is_known_without_their_files(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "12345678"}, SOUND]}
+    source = JsonLines(written(tmp_path, {"messages": [ASKED, answer]}, {"messages": [WORDS]}, '{"messages": [', [3]))
+    (tmp_path / "a.png").unlink()
+    asked = ASKED["content"][1]["text"]
+    assert source.load(0) == load_of(len(asked) + 8, {"image": 1}, {"audio": 1})
+    assert source.load(0).keys() == {"positions", "image given", "audio made"}
+    assert source.load(1) == load_of(len("draw"), {}, {}) and source.load(3) == {}
+    assert load_of(4_000, {}, {})["positions"] > 10 * load_of(400, {}, {})["positions"]
+    with pytest.raises(DataError, match=r"set\.jsonl:3"):
+        source.load(2)
 
 
 def test_a_line_that_cannot_be_read_is_told_in_its_turn(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def test_labels_come_from_the_index(files: JsonLines, whole: Path) -> None:
     assert list(Shards(str(whole)).labels()) == list(files.labels()) == [expected[i % 5] for i in range(23)]
 
 
+def test_what_conversations_will_cost_comes_from_the_index(whole: Path) -> None:
+    source = Shards(str(whole))
+    assert [set(source.load(i)) for i in range(5)] == [{"positions"}, {"image"}, {"video"}, {"audio"}, {"points"}]
+    assert source.load(5)["positions"] > 0
+
+
 def test_a_cache_knows_a_medium_wherever_it_lies(files: JsonLines, whole: Path) -> None:
     limits = MediaLimits()
     keys = [[content_key(medium, limits) for medium in media(source)] for source in (files, Shards(str(whole)))]

@@ -14,6 +14,7 @@ from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.samples import Sample
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.errors import DataError, data_faults
+from isthmus.data.sampling.dealing import Dealer, Load
 from isthmus.data.sampling.schedule import Reference, Schedule
 from isthmus.types import Batch
 
@@ -38,7 +39,18 @@ class Fetched:
 
 
 class Steps(Dataset[Fetched]):
-    """Step number -> this process's part of the global batch: a pure function, the same in every worker."""
+    """Step number -> this process's part of the global batch: a pure function, the same in every worker.
+
+    Args:
+        schedule: gives the conversations of each step.
+        sources: by name.
+        collator: makes the batches.
+        rank: this process's.
+        world: number of processes.
+        on_error: what becomes of a bad sample.
+        balanced: whether processes get the same work (:class:`~isthmus.data.sampling.dealing.Dealer`); otherwise this
+            one takes items rank, rank + world, ...
+    """
 
     def __init__(
         self,
@@ -48,6 +60,7 @@ class Steps(Dataset[Fetched]):
         rank: int,
         world: int,
         on_error: OnError,
+        balanced: bool = False,
     ) -> None:
         self.schedule = schedule
         self.sources = sources
@@ -55,17 +68,31 @@ class Steps(Dataset[Fetched]):
         self.rank = rank
         self.world = world
         self.on_error = on_error
+        self._dealer = Dealer(schedule, self._load, world) if balanced and world > 1 else None
+
+    def _load(self, reference: Reference) -> Load:
+        source = self.sources[reference.source]
+        try:
+            with data_faults(source.name):
+                return source.load(reference.index)
+        except DataError:
+            return {}  # its fault is told where it is read to be learnt from
 
     def __getitem__(self, step: int) -> Fetched:
         fetched = Fetched()
-        references = self.schedule.batch(step)
-        # A split's last batch may have fewer items than processes, and collective operations need a batch in each.
-        own = references[self.rank :: self.world] or [replace(references[0], repeated=True)]
+        own = self._own(step)
         try:
             fetched.batch = self._stacked([self._candidates(reference, fetched.skipped) for reference in own], fetched)
         except DataError as error:
             fetched.error = error
         return fetched
+
+    def _own(self, step: int) -> list[Reference]:
+        if self._dealer is not None:
+            return self._dealer.share(step, self.rank)
+        references = self.schedule.batch(step)
+        # A split's last batch may have fewer items than processes, and collective operations need a batch in each.
+        return references[self.rank :: self.world] or [replace(references[0], repeated=True)]
 
     def _stacked(self, places: Sequence[Iterator[Candidate]], fetched: Fetched) -> Batch:
         """A batch of the first sample of each position that can be stacked with the others."""

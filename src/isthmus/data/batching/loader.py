@@ -40,11 +40,12 @@ class ConversationLoader:
         sources: by name.
         collator: makes the batches.
         num_workers: processes that prepare them; 0 prepares them in this one.
-        rank: this process's; it takes items rank, rank + world, ... of each global batch.
+        rank: this process's; unless balanced, it takes items rank, rank + world, ... of each global batch.
         world: number of processes.
         on_error: whether a bad sample ends the run or is skipped.
         multiprocessing_context: of workers; Python's default on this system if None.
         pin_memory: whether batches are in pinned memory, from which a GPU copies them asynchronously.
+        balanced: whether processes get the same work; the schedule's batches must have an item for each.
 
     Attributes:
         waited: seconds that the training loop has waited for batches.
@@ -64,6 +65,7 @@ class ConversationLoader:
         on_error: OnError = "raise",
         multiprocessing_context: StartMethod | None = None,
         pin_memory: bool = False,
+        balanced: bool = False,
     ) -> None:
         if schedule.batch_size < world:
             raise ValueError(
@@ -78,7 +80,7 @@ class ConversationLoader:
         self.skipped: Counter[str] = Counter()
         self.waited = 0.0
         self._examples: dict[str, str] = {}
-        self._steps = Steps(schedule, sources, collator, rank, world, on_error)
+        self._steps = Steps(schedule, sources, collator, rank, world, on_error, balanced)
         self._begin_at = 0
         self._consumed = 0
         self._is_reported = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from isthmus.data.conversations.marks import told
 from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
 from isthmus.data.errors import DataError, Fault, data_faults
+from isthmus.data.sampling.dealing import Load, load_of
 from isthmus.data.sampling.orders import Chunks
 from isthmus.modalities import is_medium, known_media
 from isthmus.paths import user_path
@@ -71,6 +73,16 @@ class ConversationSource:
         items = (item for message in self[index].messages for item in message.content)
         return {item.modality for item in items if isinstance(item, MediumItem)}
 
+    def load(self, index: int) -> Load:
+        """What the ``index``-th conversation will cost in training, as far as it is known without reading a medium.
+
+        By default all of a source cost the same, so that each process gets as many of them.
+
+        Raises:
+            DataError: the record can't be read.
+        """
+        return {f"of {self.name}": 1.0}
+
     def _label(self, index: int) -> str:
         try:
             with data_faults(self.name):
@@ -96,6 +108,22 @@ def media_named(messages: Any) -> set[Modality]:
             if is_medium(kind):
                 found.add(Modality(kind))
     return found
+
+
+def turns_load(messages: Any) -> Load:
+    """The load of turns of the chat-content convention that nothing was checked of."""
+    characters, given, made = 0, Counter[str](), Counter[str]()
+    for message in messages if isinstance(messages, list | tuple) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        own = made if content is not None and message.get("role") == "assistant" else given
+        for item in [content] if isinstance(content, str) else content if isinstance(content, list | tuple) else ():
+            kind = item.get("type") if isinstance(item, Mapping) else None
+            if is_medium(kind):
+                own[str(kind)] += 1
+            else:
+                words = item.get("text") if isinstance(item, Mapping) else item
+                characters += len(words) if isinstance(words, str) else 0
+    return load_of(characters, given, made)
 
 
 class JsonLines(ConversationSource):
@@ -142,6 +170,10 @@ class JsonLines(ConversationSource):
     def media_in(self, index: int) -> Collection[Modality]:
         raw, _ = self.raw(index)
         return media_named(raw.get("messages")) if isinstance(raw, Mapping) else ()
+
+    def load(self, index: int) -> Load:
+        raw, _ = self.raw(index)
+        return turns_load(raw.get("messages")) if isinstance(raw, Mapping) else {}
 
     def where(self, index: int) -> str:
         return self.records.where(index)

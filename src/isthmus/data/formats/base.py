@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from isthmus.data.conversations.marks import told
 from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, parse_conversation
-from isthmus.data.conversations.sources import ConversationSource, media_named
+from isthmus.data.conversations.sources import ConversationSource, media_named, turns_load
+from isthmus.data.sampling.dealing import Load
 from isthmus.paths import user_path
 from isthmus.types import Modality
 
@@ -118,6 +119,10 @@ class JsonSource(RecordSource):
 
     def __init__(self, path: str | Path, root: str | Path | None = None) -> None:
         super().__init__(JsonRecords(path), root)
+
+    def load(self, index: int) -> Load:
+        raw, where = self.records.raw(self._kept[index])
+        return turns_load(self.chat(raw, where, self._kept[index])["messages"])
 
 
 def _without_file(item: dict[str, Any]) -> dict[str, Any]:

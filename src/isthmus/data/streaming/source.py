@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.schema import Conversation
-from isthmus.data.conversations.sources import ConversationSource
+from isthmus.data.conversations.sources import TEXT, ConversationSource
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.media.files import DEFAULT_LIMITS
 from isthmus.data.media.limits import MediaLimits
+from isthmus.data.sampling.dealing import Load, load_of
 from isthmus.data.sampling.orders import Chunks
 from isthmus.data.streaming.copies import LocalCopies
 from isthmus.data.streaming.layout import INDEX, MANIFEST, check_sizes, read_index, read_manifest
@@ -122,6 +123,12 @@ class Shards(ConversationSource):
     @property
     def chunks(self) -> Chunks | None:
         return self._chunks
+
+    def load(self, index: int) -> Load:
+        """By the index alone, which knows what kinds of media there are, and how long words by themselves are."""
+        entry = self._entries[index]
+        label = self.manifest.label(int(entry["media"]))
+        return load_of(int(entry["size"]), {}, {}) if label == TEXT else {label: 1.0}
 
     def labels(self) -> Sequence[str]:
         named = {bits: self.manifest.label(int(bits)) for bits in set(self._entries["media"].tolist())}
