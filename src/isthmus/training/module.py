@@ -28,6 +28,7 @@ from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.stage import Stage
 from isthmus.training.touching import touched
+from isthmus.training.wrapping import hide_frozen
 from isthmus.types import Batch
 
 SHOWN = ("loss", "text_accuracy", "preference_accuracy", "reward")
@@ -91,6 +92,10 @@ class TrainingModule(pl.LightningModule):
             strategy.build(self.model)
         self._is_built = True
 
+    def setup(self, stage: str) -> None:
+        """Before the strategy wraps the module: by now processes may have loaded unlike experts."""
+        hide_frozen(self)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch, with a gradient for all that trains."""
         outcome = self.objective.step(self.learner(), batch)
@@ -98,9 +103,17 @@ class TrainingModule(pl.LightningModule):
         return touched(outcome.loss, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The supervised loss on validation data."""
-        outcome = Supervised().step(self.learner(divided=False), batch)
-        self._log(outcome, "validation", len(batch))
+        """The supervised loss on validation data.
+
+        Every process logs its part of the global batch's means, with the weight of the global batch. One that has only
+        the conversation that pads its batch takes part, and adds nothing.
+        """
+        learner = self.learner(divided=False)
+        learner.counts = not (batch.details and all(own.get("repeated") for own in batch.details))
+        outcome = Supervised().step(learner, batch)
+        if not learner.counts:
+            outcome = Outcome(outcome.loss * 0, {name: value * 0 for name, value in outcome.shared.items()})
+        self._log(outcome, "validation", int(learner.over_processes([len(batch)])()))
         return outcome.loss
 
     def on_validation_end(self) -> None:

@@ -29,6 +29,7 @@ class Learner:
         micro_batches: parts that a batch is learnt from in, one after another.
         world: how many processes learn together.
         reference: the model as the stage began, where the objective compares with it.
+        counts: whether what this process adds up counts; if not, its batch only keeps it in step with the others.
     """
 
     model: AnyToAny
@@ -36,6 +37,7 @@ class Learner:
     micro_batches: int = 1
     world: int = 1
     reference: Reference | None = None
+    counts: bool = True
 
     def over_processes(self, counts: Sequence[int]) -> Callable[[], Tensor]:
         """Begins to add up counts of all processes; what is returned gives the sums, float64.
@@ -43,7 +45,7 @@ class Learner:
         Only what reads the sums waits for them. Every process has to begin at the same place of its step. A strategy's
         own reduction would add a barrier.
         """
-        sums = on_device(counts, self.model.device, torch.float64)
+        sums = on_device(counts if self.counts else [0] * len(counts), self.model.device, torch.float64)
         work = distributed.all_reduce(sums, async_op=True) if self.world > 1 else None
 
         def waited() -> Tensor:
