@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -63,7 +64,7 @@ BEGINS_ANEW = {
     "test": "answer anew where an evaluation has stored answers, which are set aside as evaluation/previous-N",
 }
 
-UNFINISHED, INTERRUPTED, TERMINATED = 3, 130, 143
+UNFINISHED, SIGNALLED = 3, 128
 """Exit codes of a run whose stages aren't all over: 3, or 128 and the number of the signal that ended it."""
 
 # A modality may be the default of an argument that takes names: saved configs hold its name.
@@ -220,7 +221,8 @@ class Command(LightningCLI):
         """Trains. A checkpoint is read as tensors and plain values: nothing in it can run code.
 
         Raises:
-            SystemExit: with code 3 if stages of the run aren't over, 130 after Ctrl-C, 143 after SIGTERM.
+            SystemExit: with code 3 if stages of the run aren't over; 130 after Ctrl-C, 138 after SIGUSR1, 143 after
+                SIGTERM.
         """
         (switch,) = callbacks_of(self.trainer, StageSwitch)
         switch.has_own_lora = any(names_key(each, "lora") for each in self.given)
@@ -232,17 +234,19 @@ class Command(LightningCLI):
                     begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero)
             self.trainer.fit(weights_only=True, **self._given(kwargs))
         except (SIGTERMException, RuntimeError):
-            if not self.trainer.received_sigterm:  # a data worker that had the signal too may be missed
+            number = switch.breaking_off.signals.number or (signal.SIGTERM if self.trainer.received_sigterm else None)
+            if number is None:  # with a signal, a data worker that had it too may be missed
                 raise
-            raise SystemExit(TERMINATED) from None
+            raise SystemExit(SIGNALLED + number) from None
         except SystemExit as end:
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes an exit code 1 of it
-                raise SystemExit(INTERRUPTED) from None
+                raise SystemExit(SIGNALLED + signal.SIGINT) from None
             raise
         finally:
             switch.lock.release()
         if switch.unfinished:
-            raise SystemExit(INTERRUPTED if switch.breaking_off.ctrl_c.pressed else UNFINISHED)
+            number = switch.breaking_off.signals.number
+            raise SystemExit(UNFINISHED if number is None else SIGNALLED + number)
 
     def _given(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """What a Trainer's method is called with: the model in training, and the checkpoint's own path."""

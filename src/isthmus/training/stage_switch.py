@@ -251,7 +251,7 @@ class StageSwitch(pl.Callback):
         """Takes a step's weights into their average, and ends the run where the user asks for it."""
         if self.average is not None:
             self.average.update(pl_module)
-        if self.breaking_off.ctrl_c.pressed:  # at once: Lightning would validate first
+        if self.breaking_off.signals.is_ctrl_c:  # at once: Lightning would validate first
             trainer.should_stop, trainer.limit_val_batches = True, 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -281,8 +281,8 @@ class StageSwitch(pl.Callback):
             self._leave(trainer, training_module(pl_module), self.index)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ctrl-C is Python's again."""
-        self.breaking_off.ctrl_c.leave()
+        """Signals are as they were before the run."""
+        self.breaking_off.signals.leave()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Says which stages aren't over."""

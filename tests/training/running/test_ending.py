@@ -78,7 +78,8 @@ def test_a_run_that_ends_before_its_time_goes_on(
             fit(experts, tmp_path, **options)
     else:
         _, diary = fit(experts, tmp_path, **options)
-        assert len(diary.losses) == steps and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert len(diary.losses) == steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     over = {3: 0, 5: 1, 9: 2, 14: 2}[steps]
     assert bundles(tmp_path) == sorted(NAMES[:over])
     entered = [line for line in caplog.messages if line.startswith("entered")]

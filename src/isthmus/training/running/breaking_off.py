@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from isthmus.training.running.checkpoints import SUFFIX
 from isthmus.training.running.ending import learnt_batches, why_ending
+from isthmus.training.running.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +63,25 @@ def _as_after_a_batch(trainer: pl.Trainer, is_epoch_over: bool) -> Iterator[None
 
 
 def is_between_batches(trainer: pl.Trainer, exception: BaseException) -> bool:
-    """Whether SIGTERM ended a run where a checkpoint may be written.
+    """Whether a signal ended a run where a checkpoint may be written, in all of its processes.
 
-    Lightning answers the signal after a batch. Data workers that had it too are missed while a batch is waited for.
+    It is answered after a batch. Data workers that had it too are missed while a batch is waited for.
     """
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
-    is_ended = isinstance(exception, SIGTERMException) or trainer.received_sigterm
-    return is_ended and trainer.world_size == 1 and batches.completed == batches.ready
+    is_ended = isinstance(exception, SIGTERMException) or (trainer.received_sigterm and trainer.world_size == 1)
+    return is_ended and batches.completed == batches.ready
 
 
 class BreakingOff:
     """What a run that ends before its last stage is over keeps and says.
 
     Attributes:
-        ctrl_c: whether the user asked for it.
+        signals: those that ask for it.
         why: what ended the run; None as long as it goes on.
     """
 
     def __init__(self) -> None:
-        self.ctrl_c = CtrlC()
+        self.signals = Signals()
         self.why: str | None = None
         self._has_begun = False
         self._kept: Path | None = None
@@ -92,25 +89,26 @@ class BreakingOff:
     def begin(self, trainer: pl.Trainer) -> None:
         """The first batch is about to come."""
         self._has_begun = True
-        self.ctrl_c.listen(trainer)
+        self.signals.listen(trainer)
 
     def after_stage(self, trainer: pl.Trainer, is_over: bool, is_last: bool) -> None:
         """Finds whether the run ends after its present stage, and keeps a checkpoint where it isn't its proper end."""
-        self.why = why_ending(trainer, self.ctrl_c.pressed) or (None if is_over else "a callback")
+        self.why = self.signals.name or why_ending(trainer) or (None if is_over else "a callback")
         if self.why is not None and not (is_over and is_last):
             trainer.should_stop = True
             self._kept = keep(trainer, is_epoch_over=True)
 
     def after_exception(self, trainer: pl.Trainer, exception: BaseException, left: list[str], at: str | None) -> None:
         """Keeps what can be kept, and tells."""
-        self.ctrl_c.leave()
         if not self._has_begun:
             return
         if self._kept is None and left and is_between_batches(trainer, exception):
             self._kept = keep(trainer, is_epoch_over=False)
         name = "Ctrl-C" if isinstance(exception, KeyboardInterrupt) else type(exception).__name__
-        self.why = "SIGTERM" if trainer.received_sigterm else name
+        self.why = self.signals.name or name
         self.tell(trainer, left, at)
+        self.signals.requeue()
+        self.signals.leave()
 
     def tell(self, trainer: pl.Trainer, left: list[str], at: str | None) -> None:
         """Says which stages aren't over, and how to go on.
@@ -130,35 +128,3 @@ class BreakingOff:
             f": {self._kept} holds all {trainer.global_step} steps" if self._kept else ", if a checkpoint was written"
         )
         log.warning("%s ended the run: %s. To go on: --ckpt_path last%s", why, "; ".join(parts), kept)
-
-
-class CtrlC:
-    """The first Ctrl-C lets a run finish its batch; a second one ends it at once.
-
-    Attributes:
-        pressed: whether there was one.
-    """
-
-    def __init__(self) -> None:
-        self.pressed = False
-        self._process = os.getpid()
-        self._before: Any = None
-
-    def listen(self, trainer: pl.Trainer) -> None:
-        """Takes Ctrl-C over, in a run of a single process."""
-        self.pressed = False
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._process = os.getpid()
-            self._before = signal.signal(signal.SIGINT, self._press)
-
-    def leave(self) -> None:
-        """Gives it back."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
-
-    def _press(self, _: int, __: FrameType | None) -> None:
-        if os.getpid() == self._process:  # workers inherit this, and go on until they are no longer needed
-            self.pressed = True
-            self.leave()
-            log.info("Ctrl-C: the run ends after this batch; once more ends it at once")

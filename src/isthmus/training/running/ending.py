@@ -72,12 +72,8 @@ def forget_best(trainer: pl.Trainer) -> None:
             callback.kth_value = torch.tensor(torch.inf if callback.mode == "min" else -torch.inf)
 
 
-def why_ending(trainer: pl.Trainer, is_interrupted: bool = False) -> str | None:
+def why_ending(trainer: pl.Trainer) -> str | None:
     """What ends the run after the present stage, in words; None if nothing does."""
-    if is_interrupted:
-        return "Ctrl-C"
-    if trainer.received_sigterm and trainer.world_size == 1:  # of several processes it may have reached one alone
-        return "SIGTERM"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps {trainer.max_steps} (raise it to go on)"
     for timer in callbacks_of(trainer, Timer):
