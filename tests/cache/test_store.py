@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -188,3 +190,71 @@ def test_a_forked_process_opens_its_own_files(tmp_path: Path) -> None:
 def test_a_bound_below_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cache\.max_bytes: found 0"):
         TensorStore(tmp_path, 0)
+
+
+def gone(store: TensorStore, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is found, nothing is added, and that is told once."""
+    with caplog.at_level(logging.WARNING, logger="isthmus"):
+        assert store.get("a") is None and not store.put({"b": {"x": torch.ones(3)}}) and store.get("b") is None
+    (told,) = caplog.messages
+    assert "a folder that can't be used any more" in told and "goes on and computes" in told and "Fix:" in told
+
+
+def test_a_folder_that_vanished_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "cache"
+    store = TensorStore(folder, 1 << 30)
+    store.put({"a": {"x": torch.ones(3)}})
+    store.close()
+    shutil.rmtree(folder)
+    gone(store, caplog)
+
+
+def test_a_folder_that_became_read_only_is_done_without() -> None:
+    """As a user to whom the folder is closed: nothing is closed to root."""
+    with TemporaryDirectory() as parent:
+        folder = Path(parent) / "cache"
+        TensorStore(folder, 1 << 30).put({"a": {"x": torch.ones(3)}})
+        for file in folder.iterdir():
+            file.chmod(0o444)
+        Path(parent).chmod(0o755)
+        folder.chmod(0o555)
+        child = os.fork()
+        if child == 0:
+            if os.getuid() == 0:
+                os.setuid(65534)
+            caplog, code = _Told(), 1
+            try:
+                logging.getLogger("isthmus").addHandler(caplog)
+                store = TensorStore(folder, 1 << 30)
+                assert not store.put({"b": {"x": torch.ones(3)}}) and store.get("b") is None
+                store.get("a")  # found where SQLite can read a file that it can't write beside
+                assert not store.put({"c": {"x": torch.ones(3)}})
+                assert len(caplog.told) == 1 and ("readonly" in caplog.told[0] or "can't be used" in caplog.told[0])
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        folder.chmod(0o755)
+
+
+class _Told(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
+def test_values_of_a_clock_that_runs_ahead_are_kept(tmp_path: Path) -> None:
+    """Times of use from the future look newest: nothing is lost by them, and values are found."""
+    ahead = TensorStore(tmp_path, 1 << 30)
+    ahead.put({"a": {"x": torch.ones(3)}})
+    ahead.close()
+    for file in tmp_path.glob("*.sqlite"):
+        connection = sqlite3.connect(file)
+        connection.execute("update uses set used = ?", (time.time() + 1e6,))
+        connection.commit()
+        connection.close()
+    store = TensorStore(tmp_path, 1 << 30)
+    assert store._drop(1) == 0 and store.get("a") is not None

@@ -15,6 +15,7 @@ from uuid import uuid4
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from isthmus.paths import user_path
 
@@ -39,7 +40,9 @@ class TensorStore:
     """Tensors by key. If a process is killed during a write, that write is absent and all earlier ones are complete.
 
     SQLite's write-ahead log makes each write atomic and orders writers. Its files must be on a disk of this machine:
-    the log doesn't work over a network. A checksum guards each value: a damaged one counts as absent.
+    the log doesn't work over a network. A checksum guards each value: a damaged one counts as absent. If the folder
+    can't be read or written any more (it was removed, or its disk became read-only), that is told once, all values
+    count as absent, and nothing more is added.
 
     Args:
         folder: created if it doesn't exist.
@@ -57,6 +60,7 @@ class TensorStore:
         self.folder = user_path(folder)
         self.max_bytes = max_bytes
         self.is_full = False
+        self.is_gone = False
         self.dropped = 0
         self.began = time.time()
         self._noted: set[str] = set()
@@ -77,11 +81,14 @@ class TensorStore:
 
     def get(self, key: str) -> Tensors | None:
         """The tensors under a key; None where there are none, or where they are damaged."""
+        if self.is_gone:
+            return None
         file = self._file(key)
         try:
             row = self._open(file).execute("select sum, value from held where key = ?", (key,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            raise _damaged(file, error) from error
+        except (sqlite3.DatabaseError, OSError) as error:
+            self._failed(file, error)
+            return None
         if row is None or zlib.crc32(row[1]) != row[0]:
             return None
         self._noted.add(key)
@@ -100,39 +107,55 @@ class TensorStore:
             value = save({name: tensor.contiguous() for name, tensor in tensors.items()})
             shards.setdefault(self._file(key), []).append((key, zlib.crc32(value), value))
             size += len(value)
-        if not self._has_room(size):
+        try:
+            if self.is_gone or not self._has_room(size):
+                return False
+        except (sqlite3.DatabaseError, OSError) as error:
+            self._failed(self.folder, error)
             return False
         for file, rows in shards.items():
-            connection = self._open(file)
+            connection = None
             try:
+                connection = self._open(file)
                 connection.execute("begin immediate")
                 connection.executemany("insert or replace into held values (?, ?, ?)", rows)
                 used = [(key, time.time(), len(value)) for key, _, value in rows]
                 connection.executemany("insert or replace into uses values (?, ?, ?)", used)
                 connection.execute("commit")
             except sqlite3.OperationalError as error:  # no space, a read-only folder, a lock that is never released
+                if connection is None:
+                    self._failed(file, error)
+                    return False
                 if connection.in_transaction:
                     connection.execute("rollback")
                 log.warning("cache: %s: %s; nothing more is added in this run", file, error)
                 self.is_full = True
                 return False
-            except sqlite3.DatabaseError as error:
-                raise _damaged(file, error) from error
+            except (sqlite3.DatabaseError, OSError) as error:
+                self._failed(file, error)
+                return False
         return True
 
     def size(self) -> int:
-        """Bytes of its files and their logs, without the free pages that dropped values left."""
+        """Bytes of its files and their logs, without the free pages that dropped values left.
+
+        Raises:
+            ValueError: a file isn't the cache's, or can't be read.
+        """
+        try:
+            return self._size()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.folder, error) from error
+
+    def _size(self) -> int:
         total = 0
         for number in range(SHARDS):
             file = self._shard(number)
             connection = self._open(file)
-            try:
-                pages, free, page = (
-                    connection.execute(f"pragma {name}").fetchone()[0]
-                    for name in ("page_count", "freelist_count", "page_size")
-                )
-            except sqlite3.DatabaseError as error:
-                raise _damaged(file, error) from error
+            pages, free, page = (
+                connection.execute(f"pragma {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
             log_file = file.with_name(f"{file.name}-wal")
             total += (pages - free) * page + (log_file.stat().st_size if log_file.exists() else 0)
         return int(total)
@@ -148,7 +171,7 @@ class TensorStore:
     def _has_room(self, more: int) -> bool:
         if self.is_full:
             return False
-        missing = self.size() + more - self.max_bytes
+        missing = self._size() + more - self.max_bytes
         if missing > 0 and self._drop(missing + int(SPARE * self.max_bytes)) < missing:
             self.is_full = True
             log.warning("cache: %s has reached max_bytes = %d; nothing more is added", self.folder, self.max_bytes)
@@ -190,6 +213,24 @@ class TensorStore:
             log.info("cache: %s: %d values that were used longest ago are dropped", self.folder, count)
         return freed
 
+    def _failed(self, file: Path, error: Exception) -> None:
+        """Goes on without the cache where its folder can't be used.
+
+        Raises:
+            ValueError: it can, and a file in it is no cache's: whoever put it there should know.
+        """
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            raise _damaged(file, error) from error
+        if not self.is_gone and get_worker_info() is None:  # the run's own process tells it
+            log.warning(
+                "cache: %s: found a folder that can't be used any more (%s); expected one that can be read and "
+                "written. The run goes on and computes what it needs. Fix: for the next run, see to the disk, or "
+                "choose another cache.folder.",
+                self.folder,
+                error,
+            )
+        self.is_gone = True
+
     def _note(self) -> None:
         """Updates the times of last use. If that fails, the values only look older than they are."""
         shards: dict[Path, list[tuple[float, str]]] = {}
@@ -197,13 +238,14 @@ class TensorStore:
             shards.setdefault(self._file(key), []).append((time.time(), key))
         self._noted = set()
         for file, rows in shards.items():
-            connection = self._open(file)
+            connection = None
             try:
+                connection = self._open(file)
                 connection.execute("begin immediate")
                 connection.executemany("update uses set used = ? where key = ?", rows)
                 connection.execute("commit")
-            except sqlite3.DatabaseError:
-                if connection.in_transaction:
+            except (sqlite3.DatabaseError, OSError):
+                if connection is not None and connection.in_transaction:
                     connection.execute("rollback")
 
     def _file(self, key: str) -> Path:
@@ -218,13 +260,10 @@ class TensorStore:
         if file not in self._connections:
             if not file.exists():
                 _create(file)
-            try:
-                connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-                # A power failure may undo the last writes, but doesn't damage earlier ones.
-                connection.execute("pragma synchronous = normal")
-                _add_uses(connection)
-            except sqlite3.DatabaseError as error:
-                raise _damaged(file, error) from error
+            connection = sqlite3.connect(file, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            # A power failure may undo the last writes, but doesn't damage earlier ones.
+            connection.execute("pragma synchronous = normal")
+            _add_uses(connection)
             self._connections[file] = connection
         return self._connections[file]
 
