@@ -14,12 +14,13 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ActionYesNo
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ModelSummary, ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # not in its __all__
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from isthmus.cli.companions import companions
 from isthmus.cli.configs import (
     NamedConfigFile,
     as_read,
@@ -33,31 +34,29 @@ from isthmus.cli.configs import (
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
-from isthmus.cli.runs.beginning import begin
+from isthmus.cli.runs.beginning import begin, is_restarted
 from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation import Evaluation
 from isthmus.hub.address import pinned
 from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
 from isthmus.paths import user_path
-from isthmus.training import StageProgressBar, StageSwitch, TokenRate, TrainingModule
-from isthmus.training.faults.non_finite import SkipNonFinite
+from isthmus.training import StageSwitch, TrainingModule
+from isthmus.training.run_record import RunRecord
 from isthmus.training.running.callbacks import callbacks_of
 from isthmus.training.running.checkpoints import latest
-from isthmus.training.running.input_wait import InputWait
-from isthmus.training.running.monitors import GradientNorms, MemoryUse
 from isthmus.training.running.profile import profiler_of
 from isthmus.training.running.run_folder import set_aside_runs
-from isthmus.training.running.summary import PartsSummary
-from isthmus.training.watching.collapse import CollapseWatch
 from isthmus.writing import write_file
 
 log = logging.getLogger(__name__)
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
-CHECKPOINT_WORDS = ("last", "best", "hpc")
-"""What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, if it has any."""
+AUTO = "auto"
+CHECKPOINT_WORDS = ("last", AUTO, "best", "hpc")
+"""What ``--ckpt_path`` takes besides a path; ``last`` is the newest of the run's own folder, ``auto`` the same where it
+has one, and a new run where it hasn't."""
 
 BEGINS_ANEW = {
     "fit": "begin anew in a folder that holds a run, whose files are set aside as FOLDER/previous-N",
@@ -89,6 +88,8 @@ class RunConfig(SaveConfigCallback):
             self.save_config(trainer, pl_module, "fit")
             told = {name: value for name, value in self.config.as_dict().items() if not name.startswith("__")}
             settings = json.loads(json.dumps(told, default=str))
+            for record in callbacks_of(trainer, RunRecord):
+                record.configured(trainer, settings)
             for logger in trainer.loggers:
                 logger.log_hyperparams(settings)
 
@@ -208,7 +209,7 @@ class Command(LightningCLI):
         self.config = self.whole  # which the run's folder keeps
         config = self.config_init[self.subcommand]
         folder = str(config.training.folder)
-        self.trainer_defaults = {"callbacks": _companions(config.trainer)}
+        self.trainer_defaults = {"callbacks": companions(config.trainer)}
         if isinstance(config.trainer.profiler, str):
             kwargs["profiler"] = profiler_of(config.trainer.profiler, Path(folder))
         trainer = super().instantiate_trainer(default_root_dir=config.trainer.default_root_dir or folder, **kwargs)
@@ -225,6 +226,9 @@ class Command(LightningCLI):
                 SIGTERM.
         """
         (switch,) = callbacks_of(self.trainer, StageSwitch)
+        if kwargs.get("ckpt_path") is None and is_restarted():
+            kwargs["ckpt_path"] = AUTO
+        kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
         switch.has_own_lora = any(names_key(each, "lora") for each in self.given)
         try:
             if not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -258,12 +262,14 @@ class Command(LightningCLI):
         Raises:
             ValueError: there is none.
         """
-        if str(checkpoint) != "last":
+        if str(checkpoint) not in ("last", AUTO):
             return checkpoint
         config = self.config[self.subcommand]
         savers = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         folders = [Path(each.dirpath) for each in savers if each.dirpath is not None]
         found = latest(folders)
+        if found is None and str(checkpoint) == AUTO:
+            return None
         if found is None:
             earlier = latest(path / "checkpoints" for path in set_aside_runs(user_path(config.training.folder))[:1])
             raise ValueError(
@@ -308,25 +314,6 @@ def _measures(callback: pl.Callback) -> bool:
     hooks = ("on_test_batch_end", "on_test_epoch_end", "on_test_end")
     looks = any(getattr(type(callback), hook) is not getattr(pl.Callback, hook) for hook in hooks)
     return looks and not type(callback).__module__.startswith(("pytorch_lightning.", "isthmus.training."))
-
-
-def _companions(trainer: Any) -> list[pl.Callback]:
-    """What every run shows and logs, unless its config brings the like."""
-    own = [callback for callback in trainer.callbacks or [] if isinstance(callback, pl.Callback)]
-    companions: list[pl.Callback] = [TokenRate()]
-    if not any(isinstance(each, CollapseWatch) for each in own):
-        companions.append(CollapseWatch())
-    if not any(isinstance(each, SkipNonFinite) for each in own):
-        companions.append(SkipNonFinite())
-    if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
-        companions.append(StageProgressBar())
-    if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):
-        companions.append(PartsSummary())
-    if trainer.logger is not False:
-        if not any(isinstance(each, LearningRateMonitor) for each in own):
-            companions.append(LearningRateMonitor("step"))
-        companions += [InputWait(), GradientNorms(), MemoryUse()]
-    return companions
 
 
 def prepare_logging() -> None:

@@ -6,6 +6,7 @@ from isthmus.training.objectives.group_policy import GroupPolicy
 from isthmus.training.objectives.preference import Preference
 from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.objectives.terms import LossWeights
+from isthmus.training.run_record import RunRecord
 from isthmus.training.running.progress import StageProgressBar
 from isthmus.training.running.throughput import TokenRate
 from isthmus.training.stage import Stage
@@ -17,6 +18,7 @@ __all__ = [
     "GroupPolicy",
     "LossWeights",
     "Preference",
+    "RunRecord",
     "SkipNonFinite",
     "Stage",
     "StageProgressBar",

@@ -122,9 +122,9 @@ def test_a_count_below_one_is_refused() -> None:
 def test_a_command_line_run_has_one() -> None:
     from pytorch_lightning.cli import LightningArgumentParser
 
-    from isthmus.cli.training import _companions
+    from isthmus.cli.companions import companions
 
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(pl.Trainer, "trainer")
     configured = parser.instantiate_classes(parser.parse_args([])).trainer
-    assert any(isinstance(each, SkipNonFinite) for each in _companions(configured))
+    assert any(isinstance(each, SkipNonFinite) for each in companions(configured))

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from isthmus.training import StageSwitch
 from isthmus.training.running.run_folder import refuse_work, set_aside
+
+RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+"""Where torchrun and SLURM say how often they have started a run's processes again."""
+
+
+def is_restarted() -> bool:
+    """Whether a launcher has started this run again, after a process of it had died or its job was put back."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in RESTARTS)
 
 
 def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import Namespace
 
 from isthmus.cli.parsing.parser import Parser
-from isthmus.cli.runs.found import MANIFEST, read_config
+from isthmus.cli.runs.found import MANIFEST, read_config, read_facts
 from isthmus.earlier.options import renamed
 from isthmus.evaluation.comparing.comparison import LEVEL, Compared, Comparison, compare_results, told_differences
 from isthmus.evaluation.comparing.differences import differences
@@ -48,12 +48,14 @@ def run(options: Namespace) -> None:
             different protocols.
     """
     first, second = _sides(options.first), _sides(options.second)
+    made = [read_facts(path) for path in (options.first, options.second)]
     common = [name for name in first[1] if name in second[1]]
     compared = {
         name: compare_results(first[1][name], second[1][name], options.figures, options.anyhow) for name in common
     }
     found = {
         "config": dict(differences(renamed(first[0]), renamed(second[0]), OWN)),
+        "made": dict(differences(made[0], made[1])) if all(made) else {},
         "figures": {name: own.as_dict() for name, own in compared.items()},
         "only": {
             str(path): sorted(one.keys() - other.keys())
@@ -90,6 +92,9 @@ def _told(found: Mapping[str, Any], compared: Mapping[str, Comparison], has_conf
         count = len(found["config"])
         yield f"config: {count} setting{' differs' if count == 1 else 's differ'}"
         yield from (f"  {key}: {one} -> {other}" for key, (one, other) in found["config"].items())
+    if made := found["made"]:
+        yield f"\nmade with: {len(made)} difference{'' if len(made) == 1 else 's'}"
+        yield from (f"  {key}: {one} -> {other}" for key, (one, other) in made.items())
     for name, comparison in compared.items():
         yield ""
         yield name

@@ -14,7 +14,9 @@ from isthmus.cli.runs.results import figures_of
 
 DEPTH = 4
 """Folders below the one that is searched."""
-CONFIG, MANIFEST, CHECKPOINT = "config.yaml", "manifest.json", "checkpoints/last.ckpt"
+CONFIG, MANIFEST, CHECKPOINT, RECORD = "config.yaml", "manifest.json", "checkpoints/last.ckpt", "run.json"
+FACTS = ("versions", "commit", "engine", "precision", "seeds", "data")
+"""What of a run's record says how it was made."""
 APART = ("checkpoints", "lightning_logs")
 
 
@@ -44,6 +46,7 @@ class Run:
     figures: dict[str, str] = field(default_factory=dict)
     step: int | None = None
     changed: float = 0.0
+    starts: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,6 +82,7 @@ def read_run(folder: Path) -> Run | None:
         path for path in (folder / CONFIG, last, *folder.glob(f"*/{MANIFEST}"), folder / MANIFEST) if path.is_file()
     ]
     run = Run(folder, stages, figures_of(folder), changed=max(path.stat().st_mtime for path in files))
+    run.starts = [start for start in read_record(folder).get("starts") or [] if isinstance(start, dict)]
     if last.is_file() and not all(stage.is_over for stage in stages):
         run.step = _step(last)
     return run
@@ -91,6 +95,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; empty if it says nothing that can be read."""
+    return _json(folder / RECORD)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """How a run was made, by its record: versions, commit, engine, precision, seeds, data, number of processes."""
+    record = read_record(folder)
+    facts = {name: record[name] for name in FACTS if name in record}
+    processes = [start.get("processes") for start in record.get("starts") or [] if isinstance(start, dict)]
+    return facts | ({"processes": processes[-1]} if processes else {})
 
 
 def _stage(name: str, configured: dict[str, Any], manifest: dict[str, Any] | None) -> Stage:

@@ -16,7 +16,7 @@ from isthmus.paths import user_path
 def parser() -> Parser:
     """The command's options."""
     made = Parser(
-        description="Lists runs: which stages are over, from which data, of how many steps, and their figures."
+        description="Lists runs: which stages are over, from which data, of how many steps, how they ended, figures."
     )
     made.add_argument("folder", type=user_path, nargs="?", default=Path("runs"), help="to look in; four folders deep")
     made.add_argument("--json", action="store_true", help="a list of objects instead of text")
@@ -48,6 +48,12 @@ def as_text(run: Run) -> str:
         state = "over" if stage.is_over else "not over"
         data = f"; {', '.join(stage.data)}" if stage.data else ""
         lines.append(f"  {stage.name}: {', '.join(filter(None, [state, stage.length]))}{data}")
+    if run.starts:
+        last = run.starts[-1]
+        count, processes = len(run.starts), last.get("processes")
+        begun = f"begun {last.get('begun')}" + (f" (start {count})" if count > 1 else "")
+        ended = f"ended {last['ended']}: {last.get('outcome')}" if last.get("ended") else "not ended"
+        lines.append(f"  {begun} on {processes} process{'' if processes == 1 else 'es'}; {ended}")
     if run.step is not None:
         lines.append(f"  last checkpoint: after {run.step:,} steps of all stages; --ckpt_path last goes on there")
     lines += [f"  {name}: {figures}" for name, figures in run.figures.items()]
