@@ -114,6 +114,7 @@ def test_torchrun_script_joins_two_nodes(clone: Path) -> None:
         ("torchrun.sh", [], {}, "usage"),
         ("torchrun.sh", ["fit"], {"ENGINE": "warp"}, "warp.yaml"),
         ("slurm.sh", ["fit"], {}, "usage: sbatch"),
+        ("slurm_chain.sh", ["--nodes", "2"], {}, "usage: FOLDER"),
         ("slurm.sh", ["fit"], {"SLURM_JOB_ID": "7"}, "--ntasks-per-node"),
         ("slurm.sh", ["fit"], {"SLURM_JOB_ID": "7", "SLURM_NTASKS_PER_NODE": "2", "SLURM_SUBMIT_DIR": "/"}, "ddp.yaml"),
     ],
@@ -131,3 +132,57 @@ def test_scripts_say_what_is_missing(
     )
     assert ran.returncode == 2
     assert words in ran.stderr
+
+
+@pytest.fixture
+def cluster(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SLURM's commands, which write down what they were asked for, and answer with the number of a job."""
+    asked = clone / "asked.txt"
+    for name, answer in (("srun", ""), ("sbatch", "echo $((100 + $(wc -l < asked.txt)))")):
+        command = clone / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f'#!/bin/sh\necho "{name} $*" >> {asked}\n{answer}\n', encoding="utf-8")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{clone / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return asked
+
+
+def test_an_array_takes_its_own_line_of_a_sweep(clone: Path, cluster: Path) -> None:
+    (clone / "sweep.txt").write_text("--training.folder runs/1\n--training.folder runs/2 --data.seed 2\nnothing\n")
+    job = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_SUBMIT_DIR": str(clone),
+    }
+    command = [clone / "configs/engines/slurm.sh", "fit", "-c", "stage.yaml"]
+    for task, code in (("2", 0), ("3", 2)):
+        environment = os.environ | job | {"SWEEP": "sweep.txt", "SLURM_ARRAY_TASK_ID": task, "PYTHON": "python"}
+        ran = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stderr
+    assert "sweep.txt, line 3: found 'nothing'; expected options with a --training.folder" in ran.stderr
+    (line,) = cluster.read_text().splitlines()
+    own, engine = "--training.folder runs/2 --data.seed 2", f"-c {clone}/configs/engines/ddp.yaml"
+    wanted = f"{clone}/train.py fit -c stage.yaml {own} {engine} --trainer.num_nodes 3 --trainer.devices 2"
+    assert line == f"srun --kill-on-bad-exit=1 python {wanted}"
+
+
+def test_a_chain_begins_each_stage_from_the_one_before(clone: Path, cluster: Path) -> None:
+    ran = subprocess.run(
+        [clone / "configs/engines/slurm_chain.sh", "--nodes", "2", "--", "-c", "curriculum.yaml"],
+        cwd=clone,
+        env=os.environ | {"STAGES": "one two", "FOLDER": "runs/chain"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.splitlines() == ["one: job 101", "two: job 102"], ran.stderr
+    first, second = cluster.read_text().splitlines()
+    fit = f"--nodes 2 {clone}/configs/engines/slurm.sh fit -c curriculum.yaml"
+    assert first == (
+        f"sbatch --parsable --job-name isthmus-one {fit} --training.run [one] --training.folder runs/chain/one"
+    )
+    assert second == (
+        f"sbatch --parsable --job-name isthmus-two --dependency afterok:101 --kill-on-invalid-dep yes {fit} "
+        "--training.run [two] --training.folder runs/chain/two --training.init_from runs/chain/one/one"
+    )

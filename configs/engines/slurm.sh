@@ -4,11 +4,19 @@
 #   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 --cpus-per-task 12 --time 24:00:00 \
 #       configs/engines/slurm.sh fit -c stage1.yaml
 #
-# Lightning reads ranks and addresses from SLURM by itself. SLURM sends SIGUSR1 120 s before the time limit: Lightning then
-# saves a checkpoint and puts the job back into the queue, where it goes on from that checkpoint.
+# Lightning reads ranks and addresses from SLURM by itself. SLURM sends SIGUSR1 120 s before the time limit: all processes then
+# finish the same batch, write a checkpoint and put the job back into the queue, where it goes on from that checkpoint. A job
+# that SLURM starts again after a machine has failed goes on from the newest checkpoint, too (docs/faults.md).
+#
+# A sweep is an array: each task adds the options of its own line of a file, which name a folder of its own.
+#
+#   SWEEP=sweep.txt sbatch --array 1-4 --nodes 1 --ntasks-per-node 8 ... configs/engines/slurm.sh fit -c stage1.yaml
+#
+# configs/engines/slurm_chain.sh submits stages one after another.
 #
 # Variables, with their defaults:
 #   ENGINE=ddp            configs/engines/$ENGINE.yaml; it is read after your own configs
+#   SWEEP                 a file of options, a line for each task of an array, counted from 1
 #   PYTHON                the interpreter: .venv's where there is one
 #
 #SBATCH --job-name=isthmus
@@ -39,9 +47,18 @@ if [[ -z "${PYTHON:-}" ]]; then
     PYTHON=python3
     [[ -x "${root}/.venv/bin/python" ]] && PYTHON="${root}/.venv/bin/python"
 fi
+own=()
+if [[ -n "${SWEEP:-}" ]]; then
+    line="$(sed -n "${SLURM_ARRAY_TASK_ID:?SWEEP needs an array: give sbatch --array 1-N}p" "${SWEEP}")"
+    if [[ "${line}" != *--training.folder* ]]; then
+        echo "${SWEEP}, line ${SLURM_ARRAY_TASK_ID}: found '${line}'; expected options with a --training.folder of its own" >&2
+        exit 2
+    fi
+    read -ra own <<< "${line}"
+fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
 
-exec srun --kill-on-bad-exit=1 "${PYTHON}" "${root}/train.py" "$@" \
+exec srun --kill-on-bad-exit=1 "${PYTHON}" "${root}/train.py" "$@" ${own[@]+"${own[@]}"} \
     -c "${engine}" \
     --trainer.num_nodes "${SLURM_JOB_NUM_NODES}" \
     --trainer.devices "${SLURM_NTASKS_PER_NODE}"

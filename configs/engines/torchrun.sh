@@ -10,6 +10,9 @@
 #   NPROC_PER_NODE        processes on each machine: its GPUs, or 1 where there is none
 #   MASTER_ADDR=127.0.0.1 the first machine, as the others reach it
 #   MASTER_PORT=29500     a free port there
+#   MAX_RESTARTS=0        how often all processes are started again after one of them has died; each start goes on from the
+#                         run's newest checkpoint (docs/faults.md)
+#   SHUTDOWN_TIMEOUT=300  seconds that processes have, after SIGTERM, to finish their batch and write a checkpoint
 #   ENGINE=ddp            configs/engines/$ENGINE.yaml; it is read after your own configs
 #   PYTHON                the interpreter: .venv's where there is one
 set -euo pipefail
@@ -42,6 +45,9 @@ exec "${PYTHON}" -m torch.distributed.run \
     --nproc-per-node "${NPROC_PER_NODE}" \
     --master-addr "${MASTER_ADDR:-127.0.0.1}" \
     --master-port "${MASTER_PORT:-29500}" \
+    --max-restarts "${MAX_RESTARTS:-0}" \
+    --shutdown-timeout "${SHUTDOWN_TIMEOUT:-300}" \
+    --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
     "${root}/train.py" "$@" \
     -c "${engine}" \
     --trainer.num_nodes "${nodes}" \

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[level]) for level in (1, 2)]
-
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
