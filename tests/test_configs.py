@@ -26,14 +26,14 @@ from isthmus.training import StageSwitch
 from isthmus.training.trainable import select_parts
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# tests/test_engines.py and tests/test_full_size.py have the other folders'. Those of eval/ stand beside another config;
-# those of public benchmarks are tested by tests/test_eval_configs.py.
+# tests/test_engines.py, tests/test_full_size.py, tests/test_logger_configs.py have the other folders'. Those of eval/
+# stand beside another config; those of public benchmarks are tested by tests/test_eval_configs.py.
 LAYERS = ("trainer.yaml", "stages.yaml", "pocket.yaml")
 """Read before the others."""
 NAMES = sorted(
     path.relative_to(CONFIGS).as_posix()
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent.name not in ("engines", "experts", "eval")
+    if path.parent.name not in ("engines", "experts", "eval", "loggers")
 )
 EVALUATIONS = sorted(path.relative_to(CONFIGS).as_posix() for path in (CONFIGS / "eval").glob("pocket_*.yaml"))
 CAPTIONED = {"emoji": ("llama", "imagebind"), "ldraw3d": ("llama", "point_bert")}

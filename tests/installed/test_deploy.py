@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,47 @@ def test_the_dashboard_draws_figures_that_the_server_has(repository: Path) -> No
             assert all(used <= labels[name] for name in named), target["expr"]
     own = {name for name in labels if not name.endswith(("_created", "_count", "_sum"))}
     assert drawn == own  # a figure that nobody draws is missing in the dashboard
+
+
+def torchrun(repository: Path, tmp_path: Path, command: list[str], variables: dict[str, str]) -> list[str]:
+    """What torchrun would be given, by a Python that writes its arguments down."""
+    python, asked = tmp_path / "python", tmp_path / "asked.txt"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {asked}\n')
+    python.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MASTER", "N", "ENGINE"))}
+    environment = kept | {"PYTHON": str(python)} | variables
+    ran = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return asked.read_text().splitlines()
+
+
+def option(asked: list[str], name: str) -> str:
+    return asked[asked.index(name) + 1]
+
+
+def test_a_jobset_starts_torchrun_on_every_pod_and_goes_on_after_a_restart(repository: Path, tmp_path: Path) -> None:
+    made = yaml.safe_load((repository / "deploy/kubernetes/jobset.yaml").read_text())
+    assert (made["apiVersion"], made["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (replicated,) = made["spec"]["replicatedJobs"]
+    job = replicated["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {each["name"]: each.get("value", "1") for each in container["env"] if each["name"] != "PYTHON"}
+    asked = torchrun(repository, tmp_path, container["command"] + container["args"], variables)
+    assert option(asked, "--nnodes") == str(job["completions"]) == str(job["parallelism"])
+    assert option(asked, "--node-rank") == "1"
+    assert option(asked, "--nproc-per-node") == container["resources"]["limits"]["nvidia.com/gpu"]
+    assert option(asked, "--master-addr") == f"{made['metadata']['name']}-{replicated['name']}-0-0.isthmus"
+    assert option(asked, "--ckpt_path") == "auto"
+    assert pod["terminationGracePeriodSeconds"] > int(option(asked, "--shutdown-timeout"))
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+
+
+def test_skypilot_starts_torchrun_on_every_machine(repository: Path, tmp_path: Path) -> None:
+    made = yaml.safe_load((repository / "deploy/skypilot.yaml").read_text())
+    told = {"NUM_NODES": "2", "NODE_RANK": "1", "NUM_GPUS_PER_NODE": "8", "NODE_IPS": "10.0.0.1\n10.0.0.2"}
+    variables = {f"SKYPILOT_{name}": value for name, value in told.items()}
+    asked = torchrun(repository, tmp_path, ["bash", "-euc", made["run"]], variables)
+    assert option(asked, "--nnodes") == str(made["num_nodes"]) and option(asked, "--node-rank") == "1"
+    assert option(asked, "--master-addr") == "10.0.0.1" and option(asked, "--nproc-per-node") == "8"
+    assert option(asked, "--training.folder").startswith(next(iter(made["file_mounts"])))

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelSummary, ProgressBar
 
-from isthmus.training import RunRecord, SkipNonFinite, StageProgressBar, TokenRate
+from isthmus.training import RunRecord, SkipNonFinite, SlowRanks, StageProgressBar, TokenRate
 from isthmus.training.running.input_wait import InputWait
 from isthmus.training.running.monitors import GradientNorms, MemoryUse
 from isthmus.training.running.summary import PartsSummary
@@ -22,6 +22,8 @@ def companions(trainer: Any) -> list[pl.Callback]:
         added.append(CollapseWatch())
     if not any(isinstance(each, SkipNonFinite) for each in own):
         added.append(SkipNonFinite())
+    if not any(isinstance(each, SlowRanks) for each in own):
+        added.append(SlowRanks())
     if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
         added.append(StageProgressBar())
     if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):

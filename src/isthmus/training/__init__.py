@@ -1,6 +1,7 @@
 """Stages as data, the callback that moves a run through them, and what a run shows of itself."""
 
 from isthmus.training.faults.non_finite import SkipNonFinite
+from isthmus.training.faults.slow_ranks import SlowRanks
 from isthmus.training.module import TrainingModule
 from isthmus.training.objectives.group_policy import GroupPolicy
 from isthmus.training.objectives.preference import Preference
@@ -20,6 +21,7 @@ __all__ = [
     "Preference",
     "RunRecord",
     "SkipNonFinite",
+    "SlowRanks",
     "Stage",
     "StageProgressBar",
     "StageSwitch",

@@ -47,6 +47,7 @@ class TrainingModule(pl.LightningModule):
         length: of the stage, in optimizer steps; its learning rate follows no schedule if None.
         reference: the model as the stage began, where its objective compares with it.
         known: test batch and its number -> its answers, where an earlier run has them all; they aren't generated then.
+        before_waiting: see :class:`~isthmus.training.objectives.base.Learner`.
     """
 
     def __init__(self, model: AnyToAny, stage: Stage | None = None) -> None:
@@ -57,6 +58,7 @@ class TrainingModule(pl.LightningModule):
         self.length: int | None = None
         self.reference: Reference | None = None
         self.known: Callable[[Batch, int], Sequence[Reply] | None] | None = None
+        self.before_waiting: Callable[[], None] | None = None
         self._cache: FrozenCache | None = None
         self._is_built = False
         self._tested = ExitStack()
@@ -81,7 +83,7 @@ class TrainingModule(pl.LightningModule):
         """The model at its stage, as an objective sees it."""
         parts = self.stage.micro_batches if self.stage is not None and divided else 1
         world = 1 if self._trainer is None else self.trainer.world_size
-        return Learner(self.model, self.weights, parts, world, self.reference)
+        return Learner(self.model, self.weights, parts, world, self.reference, before_waiting=self.before_waiting)
 
     def configure_model(self) -> None:
         """Builds the model, once; in shards where the strategy is :class:`~isthmus.training.engines.Sharded`."""

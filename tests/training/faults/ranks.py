@@ -19,7 +19,7 @@ from runs import fit
 from training.faults.poison import Poison
 
 from isthmus.backbones.owned_state import whole_of
-from isthmus.training import SkipNonFinite
+from isthmus.training import RunRecord, SkipNonFinite, SlowRanks
 
 FIRST = ["encoder_alignment"]
 
@@ -35,6 +35,17 @@ class Signalled(pl.Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Clock:
+    """Between two looks at it a second passes on the first rank, and three on the second."""
+
+    def __init__(self, own: int) -> None:
+        self.seconds, self.now = 1.0 + 2.0 * own, 0.0
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
 def main() -> None:
     """All faults; the strategy joins the ranks, from the variables that the test has set."""
     experts, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -46,8 +57,10 @@ def main() -> None:
         strategy = DDPStrategy(process_group_backend="gloo")
         return fit(paths, folder / name, FIRST, denoising=0.0, extra=extra, devices=2, strategy=strategy, **options)
 
-    skips = SkipNonFinite()
-    model, diary = run("poison", [Poison({2}, rank=1), skips], saves=False)
+    skips, slow = SkipNonFinite(), SlowRanks(times=2.0)
+    slow._clock = Clock(own=int(os.environ["LOCAL_RANK"]))
+    extra = [Poison({2}, rank=1), skips, slow, RunRecord()]
+    model, diary = run("poison", extra, saves=False, log_every_n_steps=2)
     weights = {name: whole_of(own) for name, own in model.state_dict().items()}
     seen["poison"] = {"skipped": skips.skipped, "losses": diary.losses, "weights": weights}
 

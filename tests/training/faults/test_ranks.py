@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 from forked import run
 
+from isthmus.training import SlowRanks
 from isthmus.training.faults.non_finite import RECORD
+from isthmus.training.run_record import RECORD as RUN
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("ranks.py")
@@ -48,3 +51,18 @@ def test_a_signal_to_one_ends_both_and_loses_nothing(name: str, ran: tuple[Path,
     assert last["global_step"] == 4
     assert f"{name} ended the run: stage 'encoder_alignment' isn't over (4 of 5 steps)" in said
     assert "last.ckpt holds all 4 steps" in said
+
+
+def test_a_slow_rank_is_told_by_name(ran: tuple[Path, list[dict[str, Any]], str]) -> None:
+    """Exchanged after step 2, known after step 4, and told once."""
+    folder, _, said = ran
+    (told,) = (line for line in said.splitlines() if "as long as the median" in line)
+    host = socket.gethostname()
+    assert f"rank 1 on {host} computes 3.0 times as long as the median: 3 s a step against 1 s" in told
+    places = json.loads((folder / "poison" / RUN).read_text())["starts"][0]["places"]
+    assert [(place["rank"], place["host"]) for place in places] == [(0, host), (1, host)]
+
+
+def test_a_factor_that_all_are_beyond_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"SlowRanks.times: found 1; expected more than 1.*Fix"):
+        SlowRanks(times=1.0)

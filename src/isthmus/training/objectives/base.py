@@ -30,6 +30,7 @@ class Learner:
         world: how many processes learn together.
         reference: the model as the stage began, where the objective compares with it.
         counts: whether what this process adds up counts; if not, its batch only keeps it in step with the others.
+        before_waiting: called where this process is about to wait for others, if it is given.
     """
 
     model: AnyToAny
@@ -38,6 +39,7 @@ class Learner:
     world: int = 1
     reference: Reference | None = None
     counts: bool = True
+    before_waiting: Callable[[], None] | None = None
 
     def over_processes(self, counts: Sequence[int]) -> Callable[[], Tensor]:
         """Begins to add up counts of all processes; what is returned gives the sums, float64.
@@ -50,6 +52,8 @@ class Learner:
 
         def waited() -> Tensor:
             if work is not None:
+                if self.before_waiting is not None:
+                    self.before_waiting()
                 work.wait()
             return sums
 
