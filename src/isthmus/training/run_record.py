@@ -19,7 +19,6 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as distributed
 
-import isthmus
 from isthmus.data.module import ConversationDataModule
 from isthmus.training.faults.non_finite import SkipNonFinite
 from isthmus.training.provenance import provenance
@@ -30,7 +29,17 @@ from isthmus.writing import write_file
 log = logging.getLogger(__name__)
 
 RECORD = "run.json"
-LIBRARIES = ("torch", "pytorch-lightning", "transformers", "diffusers", "peft", "accelerate", "safetensors", "numpy")
+LIBRARIES = (
+    "isthmus",
+    "torch",
+    "pytorch-lightning",
+    "transformers",
+    "diffusers",
+    "peft",
+    "accelerate",
+    "safetensors",
+    "numpy",
+)
 """Whose versions decide over a run's figures."""
 UNSAID = "it ended without a word: killed, or its machine failed"
 OVER = "over"
@@ -83,7 +92,7 @@ class RunRecord(pl.Callback):
             "precision": str(trainer.precision),
             "seeds": {"everything": os.environ.get("PL_GLOBAL_SEED"), "data": data.seed},
             "versions": versions(),
-            "commit": commit(Path(isthmus.__file__).parents[2]),
+            "commit": commit(Path(__file__).parents[3]),
             "data": provenance(data.sources, mixed),
             "config": self._config,
             "starts": [*_earlier(_file(trainer)), start],
@@ -121,7 +130,7 @@ class RunRecord(pl.Callback):
 
 def versions() -> dict[str, str]:
     """Of this package, Python and the libraries that decide over a run's figures, as far as they are installed."""
-    found = {"isthmus": isthmus.__version__, "python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
