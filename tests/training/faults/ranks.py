@@ -20,6 +20,7 @@ from training.faults.poison import Poison
 
 from isthmus.backbones.owned_state import whole_of
 from isthmus.training import RunRecord, SkipNonFinite, SlowRanks
+from isthmus.training.engines import Sharded
 
 FIRST = ["encoder_alignment"]
 
@@ -53,16 +54,21 @@ def main() -> None:
     paths = {name: experts / name for name in ("imagebind", "point_bert", "llama", "image", "video", "audio")}
     seen: dict[str, Any] = {}
 
-    def run(name: str, extra: list[pl.Callback], **options: Any) -> Any:
-        strategy = DDPStrategy(process_group_backend="gloo")
-        return fit(paths, folder / name, FIRST, denoising=0.0, extra=extra, devices=2, strategy=strategy, **options)
+    def run(name: str, extra: list[pl.Callback], strategy: Any = None, **options: Any) -> Any:
+        options |= {"devices": 2, "strategy": strategy or DDPStrategy(process_group_backend="gloo")}
+        return fit(paths, folder / name, FIRST, denoising=0.0, extra=extra, **options)
 
     skips, slow = SkipNonFinite(), SlowRanks(times=2.0)
     slow._clock = Clock(own=int(os.environ["LOCAL_RANK"]))
     extra = [Poison({2}, rank=1), skips, slow, RunRecord()]
-    model, diary = run("poison", extra, saves=False, log_every_n_steps=2)
+    model, diary = run("replicated", extra, saves=False, log_every_n_steps=2)
     weights = {name: whole_of(own) for name, own in model.state_dict().items()}
-    seen["poison"] = {"skipped": skips.skipped, "losses": diary.losses, "weights": weights}
+    seen["replicated"] = {"skipped": skips.skipped, "losses": diary.losses, "weights": weights}
+
+    skips, shards = SkipNonFinite(), Sharded(process_group_backend="gloo")
+    sharded, diary = run("sharded", [Poison({2}, rank=1), skips], shards, saves=False)
+    weights = {name: whole_of(own) for name, own in sharded.state_dict().items()}
+    seen["sharded"] = {"skipped": skips.skipped, "losses": diary.losses, "weights": weights}
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
         try:

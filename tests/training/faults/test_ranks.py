@@ -28,14 +28,15 @@ def ran(experts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> t
     return folder, [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)], said
 
 
-def test_both_skip_what_one_cant_learn(ran: tuple[Path, list[dict[str, Any]], str]) -> None:
+@pytest.mark.parametrize("engine", ["replicated", "sharded"])
+def test_both_skip_what_one_cant_learn(engine: str, ran: tuple[Path, list[dict[str, Any]], str]) -> None:
     folder, seen, said = ran
-    first, second = (each["poison"] for each in seen)
+    first, second = (each[engine] for each in seen)
     assert first["skipped"] == second["skipped"] == 1
     assert [math.isfinite(loss) for loss in first["losses"]] == [True, False, True, True, True]
     assert all(torch.equal(own, second["weights"][name]) for name, own in first["weights"].items())
     assert all(bool(own.isfinite().all()) for own in first["weights"].values())
-    (line,) = (folder / "poison" / RECORD).read_text().splitlines()
+    (line,) = (folder / engine / RECORD).read_text().splitlines()
     shares = json.loads(line)["processes"]
     assert [share["is_finite"] for share in shares] == [True, False]
     told = next(line for line in said.splitlines() if "isn't finite" in line)
@@ -59,7 +60,7 @@ def test_a_slow_rank_is_told_by_name(ran: tuple[Path, list[dict[str, Any]], str]
     (told,) = (line for line in said.splitlines() if "as long as the median" in line)
     host = socket.gethostname()
     assert f"rank 1 on {host} computes 3.0 times as long as the median: 3 s a step against 1 s" in told
-    places = json.loads((folder / "poison" / RUN).read_text())["starts"][0]["places"]
+    places = json.loads((folder / "replicated" / RUN).read_text())["starts"][0]["places"]
     assert [(place["rank"], place["host"]) for place in places] == [(0, host), (1, host)]
 
 
