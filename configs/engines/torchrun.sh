@@ -9,7 +9,7 @@
 #   NODE_RANK=0           which of them this is, counted from 0
 #   NPROC_PER_NODE        processes on each machine: its GPUs, or 1 where there is none
 #   MASTER_ADDR=127.0.0.1 the first machine, as the others reach it
-#   MASTER_PORT=29500     a free port there
+#   MASTER_PORT=29500     a free port there; with MAX_RESTARTS also as many of the next ones
 #   MAX_RESTARTS=0        how often all processes are started again after one of them has died; each start goes on from the
 #                         run's newest checkpoint (docs/faults.md)
 #   SHUTDOWN_TIMEOUT=300  seconds that processes have, after SIGTERM, to finish their batch and write a checkpoint

@@ -34,7 +34,7 @@ from isthmus.cli.configs import (
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.cli.quiet import hush
-from isthmus.cli.runs.beginning import begin, is_restarted
+from isthmus.cli.runs.beginning import begin, is_restarted, meet_anew
 from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation import Evaluation
 from isthmus.hub.address import pinned
@@ -331,4 +331,5 @@ def prepare_logging() -> None:
 def run(args: list[str] | None = None) -> None:
     """Runs a subcommand; ``args`` are the command line's if None."""
     prepare_logging()
+    meet_anew()
     Command(args)

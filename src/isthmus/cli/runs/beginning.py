@@ -16,6 +16,18 @@ def is_restarted() -> bool:
     return any(os.environ.get(name, "0") not in ("", "0") for name in RESTARTS)
 
 
+def meet_anew() -> None:
+    """Lets processes that torchrun has started again meet at a port of their own: the next one for each start.
+
+    torch 2.13 keeps the store of addresses from start to start without telling starts apart, so that a process may
+    read the address of one that is dead: "Gloo connectFullMesh failed ... Connection refused".
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+    if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + restarts)
+
+
 def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
     """Sees to it that a new run's folder holds no earlier one's work.
 
