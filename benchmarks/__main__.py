@@ -12,7 +12,7 @@ from benchmarks.report import quieten
 
 NAMES = (
     *("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation"),
-    *("network", "balance"),
+    *("network", "balance", "sharded_loading"),
 )
 
 
@@ -86,6 +86,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks.cluster import network
 
             network.run(folder, form)
+        case "sharded_loading":
+            from benchmarks.cluster import loading
+
+            loading.run(folder, form)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The engines: ddp.yaml builds the strategy it names, and torchrun.sh joins two nodes into one training."""
+"""The engines: each file builds the strategy it names, and torchrun.sh joins two nodes into one training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from jsonargparse import ActionConfigFile
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.strategies import DDPStrategy
+
+from isthmus.training.engines import Sharded
 
 PROGRAM = '''
 """A training of one weight: each rank sees other samples, and the mean of the ranks' gradients moves the weight."""
@@ -61,24 +68,40 @@ def clone(tmp_path: Path, repository: Path) -> Path:
     return tmp_path
 
 
-def test_ddp_yaml_is_what_the_trainer_gets(repository: Path) -> None:
-    from jsonargparse import ActionConfigFile
-    from pytorch_lightning import Trainer
-    from pytorch_lightning.cli import LightningArgumentParser
-    from pytorch_lightning.strategies import DDPStrategy
-
+def parsed(repository: Path, engine: str, *arguments: str) -> Any:
+    """The Trainer's arguments, checked against the strategy's signature."""
     parser = LightningArgumentParser()
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_argument("--config", action=ActionConfigFile)
-    config = repository / "configs/engines/ddp.yaml"
-    parsed = parser.parse_args(["--config", str(config), "--trainer.accelerator=cpu", "--trainer.devices=2"])
-    trainer = Trainer(**parser.instantiate_classes(parsed).trainer)
+    return parser, parser.parse_args(["--config", str(repository / f"configs/engines/{engine}.yaml"), *arguments])
 
-    assert isinstance(trainer.strategy, DDPStrategy)
-    assert not trainer.strategy._ddp_kwargs.get("find_unused_parameters")
+
+@pytest.mark.parametrize(("engine", "kind"), [("ddp", DDPStrategy), ("fsdp2", Sharded)])
+def test_an_engines_file_is_what_the_trainer_gets(repository: Path, engine: str, kind: type[Any]) -> None:
+    parser, found = parsed(repository, engine, "--trainer.accelerator=cpu", "--trainer.devices=2")
+    trainer = Trainer(**parser.instantiate_classes(found).trainer)
+    assert isinstance(trainer.strategy, kind)
     assert trainer.strategy._get_process_group_backend() == "gloo"
     assert trainer.world_size == 2
     assert trainer._accelerator_connector.use_distributed_sampler is False
+    if isinstance(trainer.strategy, DDPStrategy):
+        assert not trainer.strategy._ddp_kwargs.get("find_unused_parameters")
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeeds_files_name_its_strategys_arguments(repository: Path, stage: int) -> None:
+    """They are parsed, not run: Lightning's strategy takes GPUs alone, and DeepSpeed isn't among the requirements."""
+    _, found = parsed(repository, f"deepspeed_zero{stage}")
+    assert found.trainer.strategy.class_path == "pytorch_lightning.strategies.DeepSpeedStrategy"
+    assert found.trainer.strategy.init_args.stage == stage
+    assert found.trainer.strategy.init_args.exclude_frozen_parameters is True
+
+
+def test_a_group_of_shards_divides_the_processes() -> None:
+    trainer = Trainer(accelerator="cpu", devices=4, strategy=Sharded(data_parallel_size=3), logger=False)
+    assert isinstance(trainer.strategy, Sharded)
+    with pytest.raises(ValueError, match=r"data_parallel_size: found 3 with 4 processes; expected a divisor.*Fix: "):
+        trainer.strategy._shards()
 
 
 @pytest.mark.slow

@@ -46,10 +46,12 @@ class FrozenExpert(torch.nn.Module):
     Attributes:
         dtype: the type of its weights, in which it computes (:mod:`isthmus.precision`).
         holds_float32: whether weights within it are float32 whatever the ``dtype``.
+        stays: whether it is neither dropped nor moved: what it holds are shards (:mod:`isthmus.training.engines`).
     """
 
     dtype: torch.dtype = torch.float32
     holds_float32: bool = False
+    stays: bool = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         expert = super().__new__(cls)
@@ -75,6 +77,8 @@ class FrozenExpert(torch.nn.Module):
 
     def release(self) -> None:
         """Drops the modules again; the next :meth:`load` reads them anew."""
+        if self.stays:
+            return
         for name in list(self._modules):
             delattr(self, name)
         self.is_loaded = False
@@ -89,7 +93,7 @@ class FrozenExpert(torch.nn.Module):
             self.requires_grad_(False)
             self.eval()
             self.is_loaded = True
-        if device is not None:
+        if device is not None and not self.stays:
             self.to(device)
 
     def train(self, mode: bool = True) -> FrozenExpert:

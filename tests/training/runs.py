@@ -178,8 +178,9 @@ def main() -> None:
     """One run in a process of its own; rank r leaves its weights and losses in FOLDER/rank_r.pt."""
     experts, folder, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     torch.set_num_threads(1)
-    if options.pop("shares", False):
-        options["strategy"] = Sharded(process_group_backend="gloo")
+    shares = options.pop("shares", None)
+    if shares is not None:
+        options["strategy"] = Sharded(process_group_backend="gloo", **shares)
     elif options.get("devices", 1) > 1 or options.get("num_nodes", 1) > 1:
         from pytorch_lightning.strategies import DDPStrategy
 

@@ -64,6 +64,7 @@ class Sampling:
         top_p: the probability mass of the likeliest tokens that are sampled from.
         seed: of sampling, and of the media.
         context: the most positions of a prompt and its answer together; the LLM's if None.
+        seeds: of each row of a batch, where its tokens shouldn't depend on the row's place; from ``seed`` on if None.
     """
 
     max_new_tokens: int = 64
@@ -71,6 +72,7 @@ class Sampling:
     top_p: float = 1.0
     seed: int = 0
     context: int | None = None
+    seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 1:

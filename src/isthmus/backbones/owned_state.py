@@ -101,6 +101,15 @@ def own_share(own: Tensor) -> Tensor:
     return own.to_local() if isinstance(own, DTensor) else own
 
 
+def with_share(own: Tensor, share: Tensor) -> Tensor:
+    """A tensor in the layout of ``own``, of which ``share`` is this process's shard; else ``share`` itself."""
+    if not isinstance(own, DTensor):
+        return share
+    return DTensor.from_local(
+        share, own.device_mesh, own.placements, run_check=False, shape=own.shape, stride=own.stride()
+    )
+
+
 def whole_of(own: Tensor) -> Tensor:
     """A tensor with all shards. If it is sharded, every process must call this."""
     return own.full_tensor() if isinstance(own, DTensor) else own

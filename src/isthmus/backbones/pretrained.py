@@ -171,7 +171,8 @@ class PretrainedLanguageModel(LanguageModel):
     def layers(self) -> list[nn.Module]:
         """The LLM's layers, in order: the modules that its library lists as not to be split over devices."""
         kinds = set(self.llm._no_split_modules or ())
-        return [module for module in self.llm.modules() if type(module).__name__ in kinds]
+        own = self.llm.modules()  # a sharded layer's class has another name, and the layer's among its bases
+        return [module for module in own if not kinds.isdisjoint(kind.__name__ for kind in type(module).__mro__)]
 
     def fill(self, device: torch.device) -> None:
         """Loads the layers that :meth:`materialize` deferred; of sharded tensors, only this process's shard."""

@@ -1,4 +1,4 @@
-"""Loads an LLM's weights after sharding: no process holds more than its shards and one whole tensor at a time."""
+"""Loads an LLM's weights after sharding: no process reads more than its shards of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from isthmus.backbones.owned_state import share_of
+from isthmus.backbones.owned_state import own_share
 
 LORA_BASE = ".base_layer."
 """The part that adapters insert into the name of a layer that they wrap."""
@@ -40,8 +42,10 @@ class StoredWeights:
                 "some. Fix: save the checkpoint anew with save_pretrained(folder), or train without sharding."
             )
 
-    def read(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        """One tensor, on the CPU.
+    def read(self, name: str, own: Tensor) -> Tensor:
+        """What ``own`` holds of the tensor of this name: all of it, or this process's rows; no others are read.
+
+        On the CPU, in the type of ``own``. Where that is the file's, a whole tensor is the file's own pages.
 
         Raises:
             ValueError: no tensor has this name, or it has another shape.
@@ -56,13 +60,19 @@ class StoredWeights:
                 "or train without sharding."
             )
         with safe_open(file, framework="pt") as weights:
-            found: Tensor = weights.get_tensor(name)
-        if found.shape != shape:
-            raise ValueError(
-                f"backbone checkpoint {file}: found {name} of shape {tuple(found.shape)}; expected {tuple(shape)}, as "
-                "its config.json says. Download the folder again."
-            )
-        return found.to(dtype)
+            rows = weights.get_slice(name)
+            if (shape := tuple(rows.get_shape())) != own.shape:
+                raise ValueError(
+                    f"backbone checkpoint {file}: found {name} of shape {shape}; expected {tuple(own.shape)}, as "
+                    "its config.json says. Download the folder again."
+                )
+            if isinstance(own, DTensor):
+                lengths, starts = compute_local_shape_and_global_offset(own.shape, own.device_mesh, own.placements)
+                ranges = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+                found: Tensor = rows[tuple(ranges)]
+            else:
+                found = weights.get_tensor(name)
+        return found.to(own.dtype)
 
 
 def without_weights(library: Any, config: Any, dtype: torch.dtype, weights: StoredWeights) -> Any:
@@ -78,7 +88,7 @@ def without_weights(library: Any, config: Any, dtype: torch.dtype, weights: Stor
     for module in (llm.get_input_embeddings(), llm.get_output_embeddings()):
         own, name = module.weight, f"{names[id(module)]}.weight"
         if name in weights.files or module is llm.get_input_embeddings():
-            module.weight = nn.Parameter(weights.read(name, own.shape, own.dtype), requires_grad=False)
+            module.weight = nn.Parameter(weights.read(name, own), requires_grad=False)
     llm.tie_weights()
     return llm
 
@@ -105,5 +115,4 @@ def fill(llm: nn.Module, weights: StoredWeights, device: torch.device) -> None:
     held: Mapping[str, Tensor] = dict(llm.named_parameters())
     with torch.no_grad():
         for name in sorted(absent):
-            own = held[name]
-            own.copy_(share_of(own, weights.read(name.replace(LORA_BASE, "."), own.shape, own.dtype)))
+            own_share(held[name]).copy_(weights.read(name.replace(LORA_BASE, "."), held[name]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from isthmus.backbones.owned_state import exchange, share_of, whole_of
+from isthmus.backbones.owned_state import exchange, own_share, share_of, whole_of, with_share
 from isthmus.training.engines.units import reshard
 
 KEY = "isthmus_average"
@@ -38,7 +38,7 @@ class Average:
         """Takes the weights after an optimizer step."""
         assert not self._is_in, "the average is in the model's place"
         with torch.no_grad():
-            self._model(module).update_parameters(_trained(module))
+            self._model(module).update_parameters(_shares(_trained(module)))
 
     def swap(self, module: pl.LightningModule) -> None:
         """Puts the average in the place of the weights that learn, or those back in their place.
@@ -49,7 +49,7 @@ class Average:
             return
         reshard(module)
         for present, averaged in zip(_trained(module), self._model(module).module.parameters(), strict=True):
-            exchange(present, averaged)
+            exchange(present.detach(), averaged)
         self._is_in = not self._is_in
 
     def leave(self, module: pl.LightningModule) -> None:
@@ -75,7 +75,7 @@ class Average:
             return None
         averaged = self._model(module)
         places = zip(_trained(module), averaged.module.parameters(), strict=True)
-        own = {id(parameter): whole_of(held.detach()).cpu() for parameter, held in places}
+        own = {id(parameter): whole_of(with_share(parameter, held.detach())).cpu() for parameter, held in places}
         names = module.named_parameters(remove_duplicate=False)  # a shared projector has several
         tensors = {name: own[id(parameter)] for name, parameter in names if parameter.requires_grad}
         return {"tensors": tensors, "steps": int(averaged.n_averaged)}
@@ -89,16 +89,21 @@ class Average:
         if self._averaged is not None:
             return self._averaged
         with torch.inference_mode(False), torch.no_grad():  # validation may be the first to ask
-            averaged = AveragedModel(_trained(module), multi_avg_fn=get_ema_multi_avg_fn(self.decay))
+            averaged = AveragedModel(_shares(_trained(module)), multi_avg_fn=get_ema_multi_avg_fn(self.decay))
             averaged.requires_grad_(False)
             if self._stored is not None:
-                names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-                for name, held in zip(names, averaged.module.parameters(), strict=True):
-                    held.copy_(share_of(held, self._stored["tensors"][name]))
+                own = {name: each for name, each in module.named_parameters() if each.requires_grad}
+                for (name, each), held in zip(own.items(), averaged.module.parameters(), strict=True):
+                    held.copy_(own_share(share_of(each, self._stored["tensors"][name])))
                 averaged.n_averaged.fill_(self._stored["steps"])
         self._averaged, self._stored = averaged, None
         return averaged
 
 
-def _trained(module: pl.LightningModule) -> nn.ParameterList:
-    return nn.ParameterList(own for own in module.parameters() if own.requires_grad)
+def _trained(module: pl.LightningModule) -> list[nn.Parameter]:
+    return [own for own in module.parameters() if own.requires_grad]
+
+
+def _shares(trained: Sequence[nn.Parameter]) -> nn.ParameterList:
+    """The parameters; of sharded ones this process's shards, which aren't copied."""
+    return nn.ParameterList(nn.Parameter(own_share(own.detach()), requires_grad=False) for own in trained)

@@ -20,9 +20,12 @@ from torch.distributed.tensor import DTensor
 from isthmus.backbones import EncoderDecoderBackbone, LoraSettings
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import whole_of
+from isthmus.cache.frozen import CacheSettings
 from isthmus.model import AnyToAny, Backbone
-from isthmus.training import LossWeights
-from isthmus.training.engines.units import build_sharded
+from isthmus.training import LossWeights, TrainingModule
+from isthmus.training.engines.experts import frozen_experts, shard_experts
+from isthmus.training.engines.units import FrozenSharding, Sharding, begin_stage, build_sharded
+from isthmus.training.touching import touched
 from isthmus.training.trainable import set_trainable
 
 STAGES = {
@@ -75,10 +78,70 @@ def test_a_sharded_models_step_is_the_whole_models(stage: int, each: bool, exper
         torch.testing.assert_close(shares[name], own, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def plain(experts: dict[str, Path]) -> AnyToAny:
-    model = tiny_model(experts)
+def plain(experts: dict[str, Path], **options: Any) -> AnyToAny:
+    model = tiny_model(experts, **options)
     model.configure_model()
     return model
+
+
+def sharded(experts: dict[str, Path], sharding: Sharding, **options: Any) -> AnyToAny:
+    model = tiny_model(experts, **options)
+    build_sharded(model, init_device_mesh("cpu", (1,)), sharding)
+    return model
+
+
+def test_adapters_are_float32_in_units_of_bfloat16(experts: dict[str, Path]) -> None:
+    """FSDP2 looks once at what trains in a unit, and only LoRA's factors may: not the base, and not in each stage."""
+    types = {"dtypes": {"llm": "bfloat16"}}
+    whole, shares = plain(experts, **types), sharded(experts, Sharding(reduce_dtype=torch.bfloat16), **types)
+    for stage in STAGES:
+        begin_stage(shares)
+        loss, gradients = learn(whole, stage)
+        found, own = learn(shares, stage)
+        torch.testing.assert_close(found, loss, rtol=2e-2, atol=2e-2)
+        assert own.keys() == gradients.keys()
+        assert all(gradient.dtype == torch.float32 for gradient in own.values())
+        whole.zero_grad()
+        shares.zero_grad()
+
+
+@pytest.mark.parametrize("frozen", ["root", "per_layer"])
+def test_frozen_experts_rest_in_shards(frozen: FrozenSharding, experts: dict[str, Path]) -> None:
+    loss, gradients = learn(plain(experts), 3)
+    model = sharded(experts, Sharding(frozen))
+    held = [own for expert in frozen_experts(model) for own in expert.parameters() if own.ndim]
+    assert held and all(isinstance(own, DTensor) for own in held)
+    assert model.output_side is not None and model.input_side is not None
+    model.output_side.release()  # a stage without generators; shards stay
+    found, own = learn(model, 3)
+    torch.testing.assert_close(found, loss, rtol=0, atol=0)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(own[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+    held = [own for expert in frozen_experts(model) for own in expert.parameters() if own.ndim]
+    assert all(isinstance(own, DTensor) for own in held)  # after the backward pass they rest again
+    model.input_side.encode(model.collator()([talk([("image", 3), "which?"], ["."])]).media)  # outside of a pass
+    model.cache_settings = CacheSettings(experts["llama"])
+    with pytest.raises(ValueError, match=r"found per_layer and model.cache.*Fix: "):
+        shard_experts(model, {}, True, (0, 1))
+
+
+def test_batches_of_words_alone_take_the_same_passes(experts: dict[str, Path]) -> None:
+    """Each layer is in each forward and backward pass once, whatever trains, and what trains has a gradient."""
+    model = sharded(experts, Sharding(activation_checkpointing=True))
+    module, passes = TrainingModule(model), [0, 0]
+    supervised.loss(model, LossWeights(), mixed())  # the first pass of all tries how rows are packed
+    layer = model.backbone.language_model.layers()[0]
+    layer.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+    layer.register_full_backward_hook(lambda *_: passes.__setitem__(1, passes[1] + 1))
+    for batch in ([talk(["hi"], ["hi"])] * 2 + [talk(["hi " * 40], ["hi"])], mixed()):
+        set_trainable(model, ["input_projectors"], "stage")
+        passes[:] = 0, 0
+        loss = supervised.loss(model, LossWeights(), batch)
+        trained = [own for own in module.parameters() if own.requires_grad]
+        touched(loss, trained).backward()
+        assert passes == [2, 1]  # one of the two forward passes is the recomputation
+        assert all(own.grad is not None for own in model.parameters() if own.requires_grad)
+        model.zero_grad()
 
 
 def with_t5(experts: dict[str, Path], folder: Path) -> AnyToAny:

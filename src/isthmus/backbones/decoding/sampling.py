@@ -17,8 +17,8 @@ FEW = (1024, 8192)
 class Sampler:
     """Chooses a column of the logits for each row.
 
-    Row ``i`` draws from a CPU generator seeded with ``sampling.seed + i``, one number for each choice, so that its
-    choices depend neither on the other rows nor on the device.
+    Row ``i`` draws from a CPU generator seeded with ``sampling.seeds[i]``, or with ``sampling.seed + i`` where there
+    are none, one number for each choice, so that its choices depend neither on the other rows nor on the device.
 
     Args:
         sampling: temperature, top-p and seed.
@@ -27,7 +27,8 @@ class Sampler:
 
     def __init__(self, sampling: Sampling, rows: int) -> None:
         self.sampling = sampling
-        self.generators = [torch.Generator().manual_seed(sampling.seed + row) for row in range(rows)]
+        seeds = sampling.seeds or [sampling.seed + row for row in range(rows)]
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def choose(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
         """(b, columns) float -> the chosen column of each. Columns at -inf are never chosen.

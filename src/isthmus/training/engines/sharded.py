@@ -6,14 +6,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch.distributed.checkpoint as distributed_checkpoint
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from isthmus.model import AnyToAny
 from isthmus.precision import Dtype, torch_dtype
-from isthmus.training.engines.units import Sharding, build_sharded
+from isthmus.training.engines.units import FrozenSharding, Sharding, build_sharded
 
 
 class Sharded(ModelParallelStrategy):
@@ -27,6 +27,10 @@ class Sharded(ModelParallelStrategy):
         data_parallel_size: over how many processes the model is sharded; all of them if None. Where it is smaller, each
             group of so many neighbours holds the model once, and gradients are averaged over groups: shards are then
             gathered within a machine, and only gradients cross to the others.
+        frozen_sharding: of encoders and generators. ``replicate``: each process loads its own when it first needs one.
+            ``root``: they rest in shards, and each pass gathers all of them, whatever media its batch has.
+            ``per_layer``: as ``root``, but that encoders are gathered a layer at a time, which needs media of the same
+            modalities in the batches of all processes.
         activation_checkpointing: whether each of the LLM's layers keeps only its input and recomputes the rest in the
             backward pass.
         offload: whether shards, gradients and the optimizer's state stay in the host's memory, and only what is
@@ -41,6 +45,7 @@ class Sharded(ModelParallelStrategy):
     def __init__(
         self,
         data_parallel_size: int | None = None,
+        frozen_sharding: FrozenSharding = "replicate",
         activation_checkpointing: bool = False,
         offload: bool = False,
         reshard_after_forward: bool = True,
@@ -53,7 +58,7 @@ class Sharded(ModelParallelStrategy):
             self._timeout = timedelta(seconds=timeout_seconds)
         self.data_parallel_size = data_parallel_size
         reduced = None if reduce_dtype is None else torch_dtype(reduce_dtype)
-        self.sharding = Sharding(activation_checkpointing, offload, reshard_after_forward, reduced)
+        self.sharding = Sharding(frozen_sharding, activation_checkpointing, offload, reshard_after_forward, reduced)
         self._restored: Path | None = None
 
     @property
@@ -77,7 +82,7 @@ class Sharded(ModelParallelStrategy):
 
     def build(self, model: AnyToAny) -> None:
         """Builds a model in shards."""
-        build_sharded(model, self.mesh, self.sharding)
+        build_sharded(model, self.mesh, self.sharding, (self.local_rank, self.num_processes))
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Restores the weights; :meth:`load_optimizer_state_dict` restores the optimizer once there is one."""
@@ -90,7 +95,7 @@ class Sharded(ModelParallelStrategy):
         assert self._restored is not None and self.model is not None
         for index, optimizer in enumerate(self.optimizers):
             state = {f"optimizer_{index}": get_optimizer_state_dict(self.model, optimizer)}
-            distributed_checkpoint.load(state, checkpoint_id=self._restored)
+            load_shards(state, checkpoint_id=self._restored)
             set_optimizer_state_dict(self.model, optimizer, optim_state_dict=state[f"optimizer_{index}"])
 
     def model_to_device(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from isthmus.data.batching.collate import Collator
+from isthmus.data.conversations.schema import Conversation, Message, TextItem
 from isthmus.layout import on_device
 from isthmus.model import AnyToAny
 from isthmus.training.objectives.micro_batches import in_turn
@@ -58,6 +61,33 @@ class Learner:
             return sums
 
         return waited
+
+    def together(self, losses: Sequence[Callable[[], Tensor]], compares: bool = False) -> list[Callable[[], Tensor]]:
+        """These losses, and of a sharded model as many that learn nothing as the process with most losses has more.
+
+        Each layer is gathered by all processes together, so that all have to take the same passes: where one has no
+        batch for a pass, it takes it with a few words.
+
+        Args:
+            losses: of this process; each takes one pass.
+            compares: whether each takes a pass of the reference before.
+        """
+        if not isinstance(self.model, FSDPModule):
+            return list(losses)
+        most = on_device([len(losses)], self.model.device, torch.int64)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        return [*losses, *[partial(self._nothing, compares)] * (int(most) - len(losses))]
+
+    def _nothing(self, compares: bool) -> Tensor:
+        """A loss () of 0, with a forward and a backward pass through all layers."""
+        words = tuple(Message(role, (TextItem("a"),)) for role in ("user", "assistant"))
+        batch = self.model.collator()([Conversation(words)]).to(self.model.device)
+        if compares:
+            assert self.reference is not None, "the stage switch takes the reference"
+            with self.reference(self.model):
+                self.model(batch)
+        loss: Tensor = self.model(batch).text_loss * 0
+        return loss
 
     def in_turn(self, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:
         """See :func:`~isthmus.training.objectives.micro_batches.in_turn`."""

@@ -17,6 +17,7 @@ from isthmus.data.batching.collate import Collator
 from isthmus.data.batching.prompts import PROMPT, PromptCollator, with_answers
 from isthmus.data.batching.rows import rows_of
 from isthmus.data.batching.samples import split_evenly
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.earlier.options import takes_present_names
 from isthmus.layout import on_device
 from isthmus.losses import group_advantages, policy_loss
@@ -158,15 +159,16 @@ class GroupPolicy(Objective):
         parts = batch.mixed.pieces if batch.mixed is not None else []
         mixed = part_losses(learner, parts, [])[0] if self.mixes else []
         weighed = [partial(lambda find: self.mixed * find(), find) for find in mixed]
-        loss, values = learner.in_turn([*(partial(policy, part) for part in losses), *weighed])
+        policies = learner.together([partial(policy, part) for part in losses], compares=True)
+        loss, values = learner.in_turn([*policies, *learner.together(weighed)])
         # Processes may hold unlike numbers of prompts: so weighed, their mean is the mean over all answers.
         share = len(batch) * world / counts[0]
         figures = self._nothing(learner) if answers is None else answers.figures | _of_tokens(learnt)
         shared = {name: value.to(loss.device) * share for name, value in figures.items()}
         if self.mixes:
             zero = torch.zeros_like(loss.detach())
-            shared["policy_loss"] = sum(values[: len(losses)], zero)
-            shared["mixed_loss"] = sum(values[len(losses) :], zero) / self.mixed
+            shared["policy_loss"] = sum(values[: len(policies)], zero)
+            shared["mixed_loss"] = sum(values[len(policies) :], zero) / self.mixed
         own = {} if answers is None else self._sampling_share(begun, answers.drawn, loss)
         return Outcome(loss, {"loss": loss, **shared}, own)
 
@@ -228,10 +230,11 @@ class GroupPolicy(Objective):
         return {} if learner.world == 1 else {name: torch.zeros(()) for name in names}
 
     def _draw(self, model: AnyToAny, batch: Batch, features: Mapping[Modality, Features] | None = None) -> list[Reply]:
-        """One reply a row. Rows draw from seeds of their own, which the step's random state gives."""
-        seed = int(torch.randint(2**30, ()))
-        seeds = [seed + row for row in range(len(batch))]
-        sampling = Sampling(self.max_new_tokens, temperature=self.temperature, seed=seed)
+        """One reply a row. Each draws from a seed of its own, the sample's: answers don't depend on who draws them."""
+        group = self.num_generations
+        own = [details.get("seed", row // group) for row, details in enumerate(batch.details)]
+        seeds = [derive_seed("answer", seed, row % group) % 2**31 for row, seed in enumerate(own)]
+        sampling = Sampling(self.max_new_tokens, temperature=self.temperature, seeds=tuple(seeds))
         with eval_mode(model):
             return model.answer(
                 batch, sampling, seeds=seeds, num_inference_steps=self.num_inference_steps, features=features

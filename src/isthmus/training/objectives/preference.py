@@ -109,7 +109,7 @@ class Preference(Objective):
             learnt.append(detached(own))
             return world * self._total(own, counted().clamp(min=1))
 
-        loss, _ = learner.in_turn([partial(loss_of, *part) for part in parts])
+        loss, _ = learner.in_turn(learner.together([partial(loss_of, *part) for part in parts], compares=True))
         whole = _together(learnt)
         divisors = counted().clamp(min=1).to(whole.losses.dtype)
         shared = {

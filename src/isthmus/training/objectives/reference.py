@@ -27,7 +27,7 @@ class Reference:
     @classmethod
     def of(cls, model: AnyToAny) -> Reference:
         """What trains, as it is now."""
-        reshard(model)
+        reshard(model, experts=False)
         return cls({name: own.detach().clone() for name, own in model.named_owned() if own.requires_grad})
 
     def state(self) -> dict[str, Tensor]:
@@ -44,7 +44,7 @@ class Reference:
         Raises:
             ValueError: it was taken of a model or a stage that trains other parameters.
         """
-        reshard(model)
+        reshard(model, experts=False)
         owned = {name: own for name, own in model.named_owned() if own.requires_grad}
         if owned.keys() != self.tensors.keys():
             raise ValueError(
@@ -64,7 +64,7 @@ class Reference:
 
     def _swap(self, model: AnyToAny, owned: Mapping[str, nn.Parameter]) -> None:
         """Exchanges the parameters' values with those that are kept; of sharded ones, each process its shard."""
-        reshard(model)
+        reshard(model, experts=False)
         with torch.no_grad():
             for name, own in owned.items():
                 if isinstance(own, DTensor):  # FSDP2 gathers from the shard's own memory

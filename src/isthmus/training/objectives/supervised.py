@@ -31,7 +31,7 @@ class Supervised(Objective):
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
         losses, counted = part_losses(learner, batch.pieces, found)
-        loss, _ = learner.in_turn(losses)
+        loss, _ = learner.in_turn(learner.together(losses))
         terms, counts, world = together(found, batch.pieces), counted(), learner.world
         tokens = counts[0].clamp(min=1)
         shared = {"loss": loss, "text_loss": terms.text * world / tokens}
