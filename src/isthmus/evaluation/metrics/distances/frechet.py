@@ -15,6 +15,9 @@ from isthmus.evaluation.metrics.distances.base import Distance, Features, requir
 from isthmus.evaluation.metrics.distances.halves import halves_interval
 
 Array = np.ndarray[Any, Any]
+USUAL_DRAWS = 20
+NARROW = 512
+"""Numbers of a feature up to which a figure takes some hundredths of a second; at 2,048 it takes seconds."""
 
 
 class Given(torch.nn.Module):
@@ -41,11 +44,12 @@ class Frechet(Distance):
 
     Args:
         name: of the figure: ``fid`` where the extractor is Inception, ``fvd``, ``fad``, ``fd``.
-        draws: of halves behind the interval; 0: no interval. Each takes as long as the figure.
+        draws: of halves behind the interval; 0: no interval. Each takes as long as the figure. If None:
+            :data:`USUAL_DRAWS` of features that are at most :data:`NARROW` wide, and none of wider ones.
         seed: of the draws.
     """
 
-    def __init__(self, name: str = "fd", draws: int = 0, seed: int = 0) -> None:
+    def __init__(self, name: str = "fd", draws: int | None = None, seed: int = 0) -> None:
         self.name = name
         self.draws = draws
         self.seed = seed
@@ -53,15 +57,18 @@ class Frechet(Distance):
     def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
         require(len(made), len(real), 2, self.name)
         value = frechet_distance(made.values, real.values)
+        draws = self.draws
+        if draws is None:
+            draws = USUAL_DRAWS if real.values.shape[1] <= NARROW else 0
         interval = halves_interval(
             value,
             lambda ours, theirs: frechet_distance(made.values[ours], real.values[theirs]),
             len(made),
             len(real),
-            self.draws,
+            draws,
             self.seed,
         )
-        own = {"distance": "Frechet", "draws": self.draws, "seed": self.seed, "torchmetrics": version("torchmetrics")}
+        own = {"distance": "Frechet", "draws": draws, "seed": self.seed, "torchmetrics": version("torchmetrics")}
         return {self.name: Figure(value, len(made), "lower", interval, protocol=own)}
 
 
