@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -65,8 +66,10 @@ def test_a_killed_rank_costs_the_steps_since_the_last_checkpoint(tmp_path: Path,
     )
     said = ran.stdout + ran.stderr
     assert ran.returncode == 0, said[-3000:]
-    assert "Signal 9 (SIGKILL)" in said
+    assert "failed (exitcode: -9)" in said
     # Three steps were learnt, and the checkpoint holds two: one is learnt anew.
     assert "last.ckpt: stage 'encoder_alignment', after step 2" in said
     assert torch.load(clone / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    starts = json.loads((clone / "run/run.json").read_text())["starts"]
+    assert [(start["from_step"], start["to_step"]) for start in starts] == [(0, 3), (2, 5)]
     assert (clone / "run/encoder_alignment/manifest.json").is_file()
