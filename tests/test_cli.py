@@ -187,14 +187,19 @@ def test_last_is_of_this_run_and_is_named(trained: Path, capsys: pytest.CaptureF
     run(*arguments)
 
 
-def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_told_and_last_is_the_newest_whole_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(trained / "stage1/checkpoints", tmp_path / "checkpoints")
     last = tmp_path / "checkpoints/last.ckpt"
     shutil.copy(last, last.with_stem("step=1"))
     last.write_bytes(last.read_bytes()[:5000])
-    arguments = ("fit", "-c", "stage1.yaml", f"--training.folder={tmp_path}", "--ckpt_path=last")
-    said = refused(capsys, *arguments)
+    arguments = ("fit", "-c", "stage1.yaml", f"--training.folder={tmp_path}")
+    said = refused(capsys, *arguments, f"--ckpt_path={last}")
     assert f"error: {last}: damaged" in said and f"go on with --ckpt_path {last.with_stem('step=1')}" in said
+    run(*arguments, "--ckpt_path=last")
+    assert f"{last}: damaged" in caplog.text and f"taken instead: {last.with_stem('step=1')}" in caplog.text
+    assert f"going on from {last.with_stem('step=1')}: stage 'encoder_alignment'" in caplog.text
 
 
 def test_what_a_run_logs(trained: Path) -> None:

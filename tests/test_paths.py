@@ -113,6 +113,7 @@ INSIDE = {
     "Prompt": "its media are a mapping, which its conversation reads",
     "Result": "it says what a folder has",
     "Run": "it says what a folder has",
+    "ShardWriter": "RunCheckpoints hands it a path that ModelCheckpoint has",
     "Sample": "SampleLog hands it a prompt's media",
     "ScreenProfiler": "it prints, and has its library's arguments",
     "AudioFrameEncoder": "Whisper and HuBERT hand it a path",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,19 +22,24 @@ PREVIOUS = ".previous"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_file(path: Path, content: bytes | memoryview) -> None:
+def write_file(path: Path, content: bytes | memoryview, place: Callable[[Path, Path], object] = os.replace) -> None:
     """Puts a file in the place of whatever has its name, whole or not at all.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        place: renames the written file to its name.
 
     Raises:
         ValueError: it can't be written; the earlier file is as it was.
     """
     partial = path.with_name(path.name + PARTIAL)
-    with _worded(path, len(content)):
+    with worded(path, len(content)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(partial, content)
-            os.replace(partial, path)
-            _sync_folder(path.parent)
+            place(partial, path)
+            sync_folder(path.parent)
         except OSError:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -59,12 +64,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 def whole_folder(folder: Path, size: int) -> Iterator[Path]:
     """As :func:`write_folder`, of what the block writes into the folder that it is given, ``size`` bytes in all."""
     partial, previous = (folder.with_name(folder.name + end) for end in (PARTIAL, PREVIOUS))
-    with _worded(folder, size):
+    with worded(folder, size):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
-            _sync_folder(partial)
+            sync_folder(partial)
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -72,7 +77,7 @@ def whole_folder(folder: Path, size: int) -> Iterator[Path]:
             shutil.rmtree(previous, ignore_errors=True)
             os.rename(folder, previous)
         os.rename(partial, folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:
@@ -82,7 +87,7 @@ def _write(path: Path, content: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename durable. Not every system lets a folder be opened, or synced."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -93,7 +98,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _worded(path: Path, size: int) -> Iterator[None]:
+def worded(path: Path, size: int) -> Iterator[None]:
+    """Says what keeps a file or folder of so many bytes from being written.
+
+    Raises:
+        ValueError: in the place of an ``OSError``.
+    """
     try:
         yield
     except OSError as error:

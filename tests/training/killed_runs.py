@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import yaml
 from tiny_world import tiny_clone
 
-from isthmus.training.running.checkpoints import fault_of
+from isthmus.training.checkpoints.found import fault_of
 
 CONFIG = {
     "trainer": {

@@ -29,6 +29,7 @@ from isthmus.pocket import tasks
 from isthmus.pocket.cells import MatrixCells
 from isthmus.pocket.preferences import PreferredAnswers
 from isthmus.training import CollapseWatch, GroupPolicy, LossWeights, Preference, Stage, StageSwitch, TrainingModule
+from isthmus.training.checkpoints.settings import CheckpointSettings
 from isthmus.training.engines import Sharded
 from isthmus.training.stage import OptimizerCallable
 
@@ -137,6 +138,7 @@ def fit(
     validates: bool = False,
     ema: float | None = None,
     optimizer: OptimizerCallable | None = None,
+    checkpoints: Mapping[str, Any] | None = None,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -150,7 +152,11 @@ def fit(
         if optimizer is not None:
             known[name] = replace(known[name], optimizer=optimizer)
     switch = StageSwitch(
-        known, NAMES if names is None else names, folder, None if init_from is None else Path(init_from)
+        known,
+        NAMES if names is None else names,
+        folder,
+        None if init_from is None else Path(init_from),
+        CheckpointSettings(**checkpoints or {}),
     )
     saver = ModelCheckpoint(
         folder / "checkpoints", filename="{step}", every_n_train_steps=1, save_top_k=-1, enable_version_counter=False

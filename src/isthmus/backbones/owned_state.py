@@ -90,8 +90,11 @@ def copy_state(target: State, source: State, strict: bool) -> None:
 
 
 def share_of(own: Tensor, whole: Tensor) -> Tensor:
-    """A whole tensor in the layout of ``own``: this process's shard if it is sharded. No communication."""
-    if not isinstance(own, DTensor):
+    """A whole tensor in the layout of ``own``: this process's shard if it is sharded. No communication.
+
+    One that is sharded already stays as it is.
+    """
+    if not isinstance(own, DTensor) or isinstance(whole, DTensor):
         return whole
     return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
 
@@ -113,6 +116,11 @@ def with_share(own: Tensor, share: Tensor) -> Tensor:
 def whole_of(own: Tensor) -> Tensor:
     """A tensor with all shards. If it is sharded, every process must call this."""
     return own.full_tensor() if isinstance(own, DTensor) else own
+
+
+def kept_of(own: Tensor) -> Tensor:
+    """A tensor for a checkpoint: on the CPU; of a sharded one this process's shard, where it is."""
+    return own.detach() if isinstance(own, DTensor) else own.detach().cpu()
 
 
 @torch.no_grad()

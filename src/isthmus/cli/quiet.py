@@ -35,6 +35,8 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended to run from within Python")
     # Between Lightning and torch.
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # A process may write or read a checkpoint's shards by itself.
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_concerns_a_user)
 

@@ -42,9 +42,9 @@ from isthmus.model import AnyToAny
 from isthmus.model.relocation import place
 from isthmus.paths import user_path
 from isthmus.training import StageSwitch, TrainingModule
+from isthmus.training.checkpoints.found import latest
 from isthmus.training.run_record import RunRecord
 from isthmus.training.running.callbacks import callbacks_of
-from isthmus.training.running.checkpoints import latest
 from isthmus.training.running.profile import profiler_of
 from isthmus.training.running.run_folder import set_aside_runs
 from isthmus.writing import write_file
@@ -257,7 +257,7 @@ class Command(LightningCLI):
         return arguments | {"model": self.module, "ckpt_path": self._found(arguments.get("ckpt_path"))}
 
     def _found(self, checkpoint: Any) -> Any:
-        """The file that ``--ckpt_path last`` means; what else was asked for, as it is.
+        """What ``--ckpt_path last`` means: the newest checkpoint, or the newest whole one; other paths as they are.
 
         Raises:
             ValueError: there is none.
@@ -268,17 +268,20 @@ class Command(LightningCLI):
         savers = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         folders = [Path(each.dirpath) for each in savers if each.dirpath is not None]
         found = latest(folders)
-        if found is None and str(checkpoint) == AUTO:
+        if not found and str(checkpoint) == AUTO:
             return None
-        if found is None:
-            earlier = latest(path / "checkpoints" for path in set_aside_runs(user_path(config.training.folder))[:1])
+        if not found:
+            set_aside = set_aside_runs(user_path(config.training.folder))[:1]
+            earlier = next(iter(latest(path / "checkpoints" for path in set_aside)), None)
             raise ValueError(
                 f"--ckpt_path last: found no checkpoint in {', '.join(map(str, folders)) or 'a run that keeps none'}; "
                 "expected one that this run has written. "
                 + (f"An earlier run's newest is {earlier}. " if earlier else "")
                 + f"Fix: begin the run without --ckpt_path{', or give that path' if earlier else ''}."
             )
-        return str(found)
+        for switch in callbacks_of(self.trainer, StageSwitch):
+            switch.checkpoints.fallbacks = found
+        return str(found[0])
 
     def validate(self, **kwargs: Any) -> None:
         """Measures the loss on validation data."""

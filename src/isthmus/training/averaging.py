@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from isthmus.backbones.owned_state import exchange, own_share, share_of, whole_of, with_share
+from isthmus.backbones.owned_state import exchange, kept_of, own_share, share_of, with_share
 from isthmus.training.engines.units import reshard
 
 KEY = "isthmus_average"
@@ -67,15 +67,12 @@ class Average:
             self.leave(module)
 
     def state(self, module: pl.LightningModule) -> dict[str, Any] | None:
-        """What a checkpoint holds: averaged tensors by the parameters' names, and how many steps went in.
-
-        If they are sharded, every process must call this.
-        """
+        """What a checkpoint holds: averaged tensors by the parameters' names, and how many steps went in."""
         if self._averaged is None and self._stored is None:
             return None
         averaged = self._model(module)
         places = zip(_trained(module), averaged.module.parameters(), strict=True)
-        own = {id(parameter): whole_of(with_share(parameter, held.detach())).cpu() for parameter, held in places}
+        own = {id(parameter): kept_of(with_share(parameter, held.detach())) for parameter, held in places}
         names = module.named_parameters(remove_duplicate=False)  # a shared projector has several
         tensors = {name: own[id(parameter)] for name, parameter in names if parameter.requires_grad}
         return {"tensors": tensors, "steps": int(averaged.n_averaged)}

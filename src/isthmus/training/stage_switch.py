@@ -16,19 +16,20 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 
-from isthmus.data.module import ConversationDataModule
 from isthmus.data.sampling.seeds import derive_seed
 from isthmus.paths import user_path
 from isthmus.training.averaging import KEY as AVERAGE
 from isthmus.training.averaging import Average
+from isthmus.training.checkpoints.run_checkpoints import RunCheckpoints
+from isthmus.training.checkpoints.settings import CheckpointSettings
 from isthmus.training.checks import check_run, warn_of_untrained
 from isthmus.training.module import TrainingModule, training_module
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.provenance import provenance
 from isthmus.training.reach import Reach
-from isthmus.training.running.breaking_off import BreakingOff
-from isthmus.training.running.checkpoints import WholeCheckpoints
+from isthmus.training.running.breaking_off import BreakingOff, finish_saving
+from isthmus.training.running.callbacks import data_of, is_trial
 from isthmus.training.running.ending import ended_early, forget_best, forget_early_stopping, learnt_batches
 from isthmus.training.running.run_folder import RunLock
 from isthmus.training.running.settings import KEY, Resumption, describe
@@ -47,6 +48,7 @@ class StageSwitch(pl.Callback):
         run: names of those to run, in order; all of them if None.
         folder: where each finished stage's weights are written, as ``folder/<stage>``.
         init_from: a stage's folder to start from, its weights only; the optimizer and the stage are new.
+        checkpoints: how checkpoints are written.
 
     Attributes:
         over: how many of the run's stages are over (:mod:`isthmus.training.running.ending`).
@@ -65,6 +67,7 @@ class StageSwitch(pl.Callback):
         run: list[str] | None = None,
         folder: Path = Path("runs/isthmus"),
         init_from: Path | None = None,
+        checkpoints: CheckpointSettings | None = None,
     ) -> None:
         names = list(stages) if run is None else list(run)
         if not names:
@@ -78,8 +81,8 @@ class StageSwitch(pl.Callback):
         self.names = names
         self.folder = user_path(folder)
         self.init_from = None if init_from is None else user_path(init_from)
-        self.index = 0
-        self.over = 0
+        self.checkpoints = RunCheckpoints(checkpoints)
+        self.index = self.over = 0
         self.breaking_off = BreakingOff()
         self.lock = RunLock(self.folder)
         self.has_own_lora = True
@@ -109,15 +112,15 @@ class StageSwitch(pl.Callback):
         module = training_module(pl_module)
         model = module.model
         module.configure_model()
+        self.checkpoints.writes = not is_trial(trainer)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO or is_trial(trainer):
+            trainer.strategy.checkpoint_io = self.checkpoints
         if stage != "fit":
             module.stage = self.stages[self.names[-1]]
             return
         come_last(trainer, self)
-        check_run(trainer, model, _data(trainer), self.stages, self.names)
-        is_trial = _is_trial(trainer)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO or is_trial:
-            trainer.strategy.checkpoint_io = WholeCheckpoints(writes=not is_trial)
-        if is_trial:  # a few batches of every stage, and nothing is written
+        check_run(trainer, model, data_of(trainer), self.stages, self.names)
+        if is_trial(trainer):  # a few batches of every stage, and nothing is written
             trainer.fit_loop.epoch_loop.max_steps = -1
             model.cache_settings = None
         else:
@@ -140,7 +143,7 @@ class StageSwitch(pl.Callback):
         self._reach = Reach(list(counts))
         self.average = None if stage.ema is None else Average(stage.ema)
         hide_frozen(module)
-        mixture = _data(trainer).set_stage(
+        mixture = data_of(trainer).set_stage(
             self.name, None if stage.data is None else dict(stage.data), stage.steps, stage.epochs, stage.batch_size
         )
         module.enter(stage, self.name, len(mixture))
@@ -168,7 +171,7 @@ class StageSwitch(pl.Callback):
             checkpoint[AVERAGE] = average
 
     def _settings(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        mixture = _data(trainer).stage
+        mixture = data_of(trainer).stage
         assert mixture is not None
         return describe(self.stage, training_module(pl_module).model, trainer, mixture.fingerprint)
 
@@ -176,7 +179,7 @@ class StageSwitch(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restores the stage before the strategy is set up, so that the optimizer is built over the right parts."""
-        if _is_trial(trainer):
+        if is_trial(trainer):
             raise ValueError(
                 f"trainer.fast_dev_run: found it with --ckpt_path {trainer.ckpt_path}; expected one of them, as a "
                 "trial run takes the first batches of each stage. Fix: leave --ckpt_path out."
@@ -200,7 +203,7 @@ class StageSwitch(pl.Callback):
                 module.reference = Reference(state["reference"])
             if self.average is not None and AVERAGE in checkpoint:
                 self.average.restore(checkpoint[AVERAGE])
-        self._resumption.read(checkpoint, trainer.ckpt_path, self.name)
+        self._resumption.read(checkpoint, self.checkpoints.loaded or trainer.ckpt_path, self.name)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Holds a checkpoint's settings against the run's, before the optimizer takes over what is stored."""
@@ -238,13 +241,13 @@ class StageSwitch(pl.Callback):
             forget_best(trainer)
         if module.objective.compares and module.reference is None:
             module.reference = Reference.of(module.model)
-        torch.manual_seed(derive_seed(_data(trainer).seed, self.name, batch_idx, trainer.global_rank))
+        torch.manual_seed(derive_seed(data_of(trainer).seed, self.name, batch_idx, trainer.global_rank))
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Looks at what the step's gradients have reached; not under DeepSpeed, nor in a trial."""
-        if not isinstance(trainer.strategy, DeepSpeedStrategy) and not _is_trial(trainer):
+        if not isinstance(trainer.strategy, DeepSpeedStrategy) and not is_trial(trainer):
             self._reach.look(training_module(pl_module).model)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
@@ -272,7 +275,7 @@ class StageSwitch(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A stage that is over leaves its weights, and the next is entered; otherwise the run ends here."""
-        is_over = _is_trial(trainer)
+        is_over = is_trial(trainer)
         if not is_over:
             learnt, length = self._progress(trainer)
             is_over = learnt >= length or ended_early(trainer)
@@ -285,8 +288,9 @@ class StageSwitch(pl.Callback):
         self.breaking_off.signals.leave()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says which stages aren't over."""
-        if _is_trial(trainer):
+        """Waits for the last checkpoint, and says which stages aren't over."""
+        finish_saving(trainer)
+        if is_trial(trainer):
             log.info("a trial run of %s; nothing was written", ", ".join(self.names))
         else:
             self.breaking_off.tell(trainer, self.unfinished, self._at(trainer))
@@ -295,7 +299,7 @@ class StageSwitch(pl.Callback):
         """Keeps what can be kept, and says which stages aren't over."""
         if self.average is not None:
             self.average.leave(pl_module)
-        if not _is_trial(trainer):
+        if not is_trial(trainer):
             self.breaking_off.after_exception(trainer, exception, self.unfinished, self._at(trainer))
         self.lock.release()
 
@@ -304,7 +308,7 @@ class StageSwitch(pl.Callback):
         self.lock.release()
 
     def _progress(self, trainer: pl.Trainer) -> tuple[int, int]:
-        stage = _data(trainer).stage
+        stage = data_of(trainer).stage
         return learnt_batches(trainer), 0 if stage is None else len(stage)
 
     def _at(self, trainer: pl.Trainer) -> str | None:
@@ -314,10 +318,10 @@ class StageSwitch(pl.Callback):
         if self.average is not None:  # the stage's weights, and what the next one begins with
             self.average.swap(module)
             self.average = None
-        if not _is_trial(trainer):
+        if not is_trial(trainer):
             name, writes = self.names[index], trainer.is_global_zero
             self._reach.tell(trainer, module.model, name)
-            data = provenance(_data(trainer).sources, self.stages[name].data) if writes else None
+            data = provenance(data_of(trainer).sources, self.stages[name].data) if writes else None
             folder = module.model.save(self.folder / name, name, writes, data=data)
             log.info("stage '%s' is over; its weights are in %s", name, folder)
         self.over = index + 1
@@ -335,16 +339,3 @@ class StageSwitch(pl.Callback):
         module.model.load(folder, strict=False)
         module.eval()
         log.info("measuring the weights in %s", folder)
-
-
-def _is_trial(trainer: pl.Trainer) -> bool:
-    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
-
-
-def _data(trainer: pl.Trainer) -> ConversationDataModule:
-    module: Any = getattr(trainer, "datamodule", None)
-    if not isinstance(module, ConversationDataModule):
-        raise ValueError(
-            f"StageSwitch: found {type(module).__name__} as data; expected a ConversationDataModule of isthmus.data"
-        )
-    return module

@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
     stage_folder(broken / "one", "one")
     (broken / "config.yaml").write_text(yaml.safe_dump(config(folder="elsewhere")))
     (broken / "checkpoints").mkdir()
-    torch.save({"global_step": 1620}, broken / "checkpoints/last.ckpt")
+    torch.save({"global_step": 1620, "state_dict": {}}, broken / "checkpoints/last.ckpt")
     stage_folder(finished / "previous-1" / "one", "one")
     stage_folder(runs / "imported", "two")
     return runs

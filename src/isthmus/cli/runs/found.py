@@ -73,18 +73,20 @@ def read_run(folder: Path) -> Run | None:
         manifests = {name: own for name, own in manifests.items() if own.get("stage") == name}
     training = read_config(folder).get("training") or {}
     last = folder / CHECKPOINT
-    if not manifests and not training and not last.is_file():
+    if not manifests and not training and not last.exists():
         return None
     known = training.get("stages") or {}
     names = [*(training.get("run") or known), *manifests]
     stages = [_stage(name, known.get(name) or {}, manifests.get(name)) for name in dict.fromkeys(names)]
     files = [
-        path for path in (folder / CONFIG, last, *folder.glob(f"*/{MANIFEST}"), folder / MANIFEST) if path.is_file()
+        path for path in (folder / CONFIG, last, *folder.glob(f"*/{MANIFEST}"), folder / MANIFEST) if path.exists()
     ]
     run = Run(folder, stages, figures_of(folder), changed=max(path.stat().st_mtime for path in files))
     run.starts = [start for start in read_record(folder).get("starts") or [] if isinstance(start, dict)]
-    if last.is_file() and not all(stage.is_over for stage in stages):
-        run.step = _step(last)
+    if last.exists() and not all(stage.is_over for stage in stages):
+        from isthmus.training.checkpoints.found import step_of
+
+        run.step = step_of(last)
     return run
 
 
@@ -122,16 +124,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _step(checkpoint: Path) -> int | None:
-    """The optimizer's updates that a checkpoint holds, of all stages; None if it is damaged."""
-    import pickle
-
-    import torch
-
-    try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
-        return None
-    return int(found)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.strategies import ModelParallelStrategy
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from isthmus.model import AnyToAny
 from isthmus.precision import Dtype, torch_dtype
+from isthmus.training.checkpoints.shards import SavesShards
 from isthmus.training.engines.units import FrozenSharding, Sharding, build_sharded
 
 
-class Sharded(ModelParallelStrategy):
+class Sharded(SavesShards, ModelParallelStrategy):
     """Fully sharded data parallelism (FSDP2): each process holds a shard of every tensor, and computes with all of it.
 
     A process reads its own batches, as under DDP. Parameters stay in place from stage to stage: what trains changes,
@@ -59,17 +56,6 @@ class Sharded(ModelParallelStrategy):
         self.data_parallel_size = data_parallel_size
         reduced = None if reduce_dtype is None else torch_dtype(reduce_dtype)
         self.sharding = Sharding(frozen_sharding, activation_checkpointing, offload, reshard_after_forward, reduced)
-        self._restored: Path | None = None
-
-    @property
-    def restore_checkpoint_after_setup(self) -> bool:
-        """The model is sharded before the set-up, so it is restored there, and the stage with it."""
-        return False
-
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        """The optimizer is restored by itself, after the stage's is made."""
-        return True
 
     @property
     def mesh(self) -> DeviceMesh:
@@ -83,20 +69,6 @@ class Sharded(ModelParallelStrategy):
     def build(self, model: AnyToAny) -> None:
         """Builds a model in shards."""
         build_sharded(model, self.mesh, self.sharding, (self.local_rank, self.num_processes))
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Restores the weights; :meth:`load_optimizer_state_dict` restores the optimizer once there is one."""
-        loaded = super().load_checkpoint(checkpoint_path, weights_only)
-        self._restored = Path(self.broadcast(checkpoint_path))
-        return loaded | {"optimizer_states": []}  # they are in shards
-
-    def load_optimizer_state_dict(self, checkpoint: Any) -> None:
-        """Restores the optimizer's shards."""
-        assert self._restored is not None and self.model is not None
-        for index, optimizer in enumerate(self.optimizers):
-            state = {f"optimizer_{index}": get_optimizer_state_dict(self.model, optimizer)}
-            load_shards(state, checkpoint_id=self._restored)
-            set_optimizer_state_dict(self.model, optimizer, optim_state_dict=state[f"optimizer_{index}"])
 
     def model_to_device(self) -> None:
         """Shards that are offloaded stay on the host; buffers are moved."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from isthmus.backbones.owned_state import exchange, share_of, whole_of
+from isthmus.backbones.owned_state import exchange, kept_of, share_of
 from isthmus.model import AnyToAny
 from isthmus.training.engines.units import reshard
 
@@ -31,8 +31,8 @@ class Reference:
         return cls({name: own.detach().clone() for name, own in model.named_owned() if own.requires_grad})
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors whole, on the CPU, for a checkpoint. If they are sharded, every process must call this."""
-        return {name: whole_of(tensor).cpu() for name, tensor in self.tensors.items()}
+        """The tensors for a checkpoint."""
+        return {name: kept_of(tensor) for name, tensor in self.tensors.items()}
 
     @contextmanager
     def __call__(self, model: AnyToAny) -> Iterator[None]:

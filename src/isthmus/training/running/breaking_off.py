@@ -12,7 +12,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from isthmus.training.running.checkpoints import SUFFIX
+from isthmus.training.checkpoints.found import SUFFIX
+from isthmus.training.checkpoints.run_checkpoints import RunCheckpoints
 from isthmus.training.running.ending import learnt_batches, why_ending
 from isthmus.training.running.signals import Signals
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 def keep(trainer: pl.Trainer, is_epoch_over: bool) -> Path | None:
     """Writes the checkpoint from which a run that ends between two batches goes on; its path.
 
-    None where the run keeps no checkpoints.
+    None where the run keeps no checkpoints, or this one can't be written and the run's settings tolerate that.
     """
     savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     if not savers or not learnt_batches(trainer):
@@ -35,7 +36,20 @@ def keep(trainer: pl.Trainer, is_epoch_over: bool) -> Path | None:
     saver.last_model_path = path
     with _as_after_a_batch(trainer, is_epoch_over):
         trainer.save_checkpoint(path, weights_only=False)
-    return Path(path)
+    return Path(path) if finish_saving(trainer) else None
+
+
+def finish_saving(trainer: pl.Trainer) -> bool:
+    """Waits for a checkpoint that is being written; whether the last one is whole.
+
+    Raises:
+        ValueError: it can't be written.
+    """
+    saving = trainer.strategy.checkpoint_io
+    if not isinstance(saving, RunCheckpoints):
+        return True
+    saving.finish()
+    return saving.failures == 0
 
 
 @contextmanager
@@ -100,6 +114,10 @@ class BreakingOff:
 
     def after_exception(self, trainer: pl.Trainer, exception: BaseException, left: list[str], at: str | None) -> None:
         """Keeps what can be kept, and tells."""
+        try:
+            finish_saving(trainer)
+        except Exception as error:  # the run's own exception goes on
+            log.warning("%s", error)
         if not self._has_begun:
             return
         if self._kept is None and left and is_between_batches(trainer, exception):

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pytorch_lightning as pl
 
 from isthmus.paths import user_path
-from isthmus.training.running.checkpoints import checkpoints
+from isthmus.training.checkpoints.found import checkpoints
 from isthmus.writing import PARTIAL, PREVIOUS
 
 log = logging.getLogger(__name__)
