@@ -7,8 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
-from isthmus import cli
+from isthmus import AnyToAny, cli
+from isthmus.training.checkpoints.run_checkpoints import RunCheckpoints
+from isthmus.training.checkpoints.settings import CheckpointSettings
 
 SHORT = ["--max_new_tokens", "2", "--num_inference_steps", "1", "--device", "cpu"]
 
@@ -52,6 +55,26 @@ def test_a_model_goes_from_one_layout_to_another(
     Path("set.jsonl").write_text(json.dumps({"messages": [{"role": "user", "content": "hi"}]}) + "\n")
     cli.main(["data", "lint", "set.jsonl", "--model", "runs/ours", "--fail_on", "never"])
     assert "1 usable" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_exported_as_its_stage_is(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, manifest = AnyToAny.from_checkpoint(bundle), json.loads((bundle / "manifest.json").read_text())
+    shutil.copytree(bundle.parents[2] / "checkpoints", tmp_path / "checkpoints")
+    run = tmp_path / "run"
+    checkpoint = {
+        "state_dict": {f"model.{name}": own for name, own in model.state_dict().items()},
+        "callbacks": {"StageSwitch": {"names": ["earlier", manifest["stage"]], "index": 1}},
+        "global_step": 3,
+    }
+    RunCheckpoints(CheckpointSettings(distributed=True)).save_checkpoint(checkpoint, run / "checkpoints" / "last.ckpt")
+    assert "run/config.yaml: it can't be read" in refused(capsys, "export", "run/checkpoints/last.ckpt", "ours")
+    (run / "config.yaml").write_text(yaml.safe_dump({"model": manifest["configuration"]}))
+    cli.main(["export", "run/checkpoints/last.ckpt", "ours"])
+    found = json.loads(Path("ours/manifest.json").read_text())
+    assert (found["stage"], found["components"]) == (manifest["stage"], manifest["components"])
 
 
 def test_what_cannot_be_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
