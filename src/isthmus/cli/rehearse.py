@@ -14,11 +14,12 @@ from isthmus.hub.address import is_address
 from isthmus.hub.snapshot import settings_alone
 from isthmus.training import StageSwitch
 from isthmus.training.rehearsal import rehearse
+from isthmus.training.rehearsal.published_large import LARGE
 from isthmus.training.rehearsal.published_modern import MODERN
 from isthmus.training.rehearsal.published_nextgpt import NEXTGPT
 from isthmus.training.running.callbacks import callbacks_of
 
-PUBLISHED = NEXTGPT | MODERN
+PUBLISHED = NEXTGPT | MODERN | LARGE
 """Checkpoints whose configuration files are known, by the folder under ``checkpoints/`` that holds them."""
 WORDS = 10
 
@@ -34,12 +35,16 @@ class Rehearsal(Command):
         super().__init__(args)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> Any:
-        """``fit``'s, and two options."""
+        """``fit``'s, and the command's own options."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand == "fit":
-            parser.add_argument("--json", action=ActionYesNo, default=False, help="one object instead of tables")
             parser.add_argument("--words", type=int, default=WORDS, help="of a question and of an answer, each")
+            self.add_options(parser)
         return parser
+
+    def add_options(self, parser: Any) -> None:
+        """The options that aren't ``fit``'s."""
+        parser.add_argument("--json", action=ActionYesNo, default=False, help="one object instead of tables")
 
     def before_instantiate_classes(self) -> None:
         """Leaves out what isn't rehearsed, and lets known configurations stand in for missing checkpoints."""
@@ -94,6 +99,15 @@ class Rehearsal(Command):
             "they are fetched by themselves."
         )
 
+    def notes(self) -> list[str]:
+        """What stood in for what."""
+        if not self.stand_ins:
+            return []
+        return [
+            f"published configurations stood in for {', '.join(self.stand_ins)}, which aren't there; their tokenizers "
+            "count bytes, so rows are longer than those of the real ones"
+        ]
+
     def fit(self, **_: Any) -> None:
         """Rehearses and prints.
 
@@ -103,11 +117,7 @@ class Rehearsal(Command):
         (switch,) = callbacks_of(self.trainer, StageSwitch)
         config = self.config[self.subcommand]
         report = rehearse(self.model, switch, self.trainer, self.datamodule.batch_size, config.words)
-        if self.stand_ins:
-            report.notes.append(
-                f"published configurations stood in for {', '.join(self.stand_ins)}, which aren't there; their "
-                "tokenizers count bytes, so rows are longer than those of the real ones"
-            )
+        report.notes += self.notes()
         print(report.as_json() if config.json else report.as_text())
 
 

@@ -40,6 +40,9 @@ class Rehearsed(ConversationSource):
         words: of a question and of an answer, each.
         files: whether media that are made bring their content.
         pairs: whether each has a rejected answer too.
+
+    Attributes:
+        media_pairs: how many of the first conversations have each medium among them.
     """
 
     name = "rehearsal"
@@ -59,6 +62,7 @@ class Rehearsed(ConversationSource):
         along = [(questions[i % len(questions)], answers[i % len(answers)]) for i in range(longest)]
         every = [pair for pair in product(questions, answers) if pair not in along]
         self.combinations = [*along, *every]
+        self.media_pairs = longest
         self.media = {modality: medium(modality) for modality in {*given, *(made if files else [])}}
         self.words = words
         self.with_content = files

@@ -55,7 +55,7 @@ class Report:
             (name, f"{own.parameters:,}", f"{own.trained:,}", f"{own.weights / 1e9:.2f}")
             for name, own in self.parts.items()
         ]
-        blocks = [_table(parts)]
+        blocks = [table(parts)]
         steps = self.stages | ({"an answer": self.answer} if self.answer is not None else {})
         for name, step in steps.items():
             total, longest = step.positions
@@ -70,12 +70,13 @@ class Report:
                 for own in names
                 if step.flops.get(own, 0) >= 1e9 or step.at_peak.get(own, 0) >= 1e6
             ]
-            blocks.append(_table(rows))
+            blocks.append(table(rows))
         blocks.append("\n".join(self.notes))
         return "\n\n".join(blocks)
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of equally many cells, the first column to the left and the others to the right."""
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = []
     for name, *figures in rows:

@@ -22,11 +22,12 @@ from isthmus.training.objectives.group_policy import GroupPolicy
 from isthmus.training.rehearsal.conversations import conversations_of, medium
 from isthmus.training.rehearsal.fakes import FakeData, Fakes, fake_tensors
 from isthmus.training.rehearsal.faults import told
+from isthmus.training.rehearsal.measuring import Costs
 from isthmus.training.rehearsal.report import Report
 from isthmus.training.rehearsal.trial import Measure, costs_of, note_parts, step_of, trainer_of
 from isthmus.training.stage import Stage
 from isthmus.training.stage_switch import StageSwitch
-from isthmus.types import Condition, Media
+from isthmus.types import Batch, Condition, Media
 
 TOKENS = 8
 """Words of the answer that is rehearsed."""
@@ -81,9 +82,13 @@ class _Run:
             switch = StageSwitch({name: stage})
             data = FakeData({name: conversations_of(self.model, stage, words)}, batch_size=batch_size)
             data.fakes = self.fakes
-            trainer = trainer_of(self.configured, [switch, Measure(name, self.report)])
+            trainer = trainer_of(self.configured, [switch, Measure(partial(self._note, name))])
             with told(f"stage '{name}'", self.model):
                 trainer.fit(self.module, datamodule=data)
+
+    def _note(self, name: str, costs: Costs, batch: Batch, model: AnyToAny) -> None:
+        self.report.stages[name] = step_of(costs, batch)
+        note_parts(self.report, model)
 
     @torch.no_grad()
     def answer(self, words: int) -> None:

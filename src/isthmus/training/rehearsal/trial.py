@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins import MixedPrecision
+from pytorch_lightning.plugins.environments import ClusterEnvironment
 from torch import Tensor, nn
 
 from isthmus.model import AnyToAny
@@ -16,19 +17,32 @@ from isthmus.training.rehearsal.report import Part, Report, Step
 from isthmus.types import Batch
 
 BACKWARD = "all else"
+WEIGHTS = "weights: "
+GRADIENTS = "gradients"
+OPTIMIZER = "optimizer state"
+BATCH = "batch"
 
 
-def trainer_of(configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A trainer of two batches a stage, with what the configured one decides of a step."""
+def trainer_of(
+    configured: pl.Trainer,
+    callbacks: list[pl.Callback],
+    strategy: Any = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    environment: ClusterEnvironment | None = None,
+) -> pl.Trainer:
+    """A trainer of two batches a stage, with what the configured one decides of a step, on CPUs."""
     precision: Any = configured.precision
-    plugins: list[Any] = []
+    plugins: list[Any] = [] if environment is None else [environment]
     if precision in ("bf16-mixed", "16-mixed"):
         # Lightning's own choice for the latter brings a loss scaler, which reads gradients' values.
         mixed = MixedPrecision("bf16-mixed", "cpu")
-        mixed.precision, precision, plugins = precision, None, [mixed]
+        mixed.precision, precision, plugins = precision, None, [*plugins, mixed]
     return pl.Trainer(
         accelerator="cpu",
-        devices=1,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
         precision=precision,
         plugins=plugins,
         gradient_clip_val=configured.gradient_clip_val,
@@ -45,10 +59,14 @@ def trainer_of(configured: pl.Trainer, callbacks: list[pl.Callback]) -> pl.Train
 
 
 class Measure(pl.Callback):
-    """Counts a stage's second step: experts are loaded by then, and the optimizer has its state."""
+    """Counts a stage's second step: experts are loaded by then, and the optimizer has its state.
 
-    def __init__(self, stage: str, report: Report) -> None:
-        self.stage, self.report = stage, report
+    Args:
+        keep: takes what was counted, the batch and the model.
+    """
+
+    def __init__(self, keep: Callable[[Costs, Batch, AnyToAny], None]) -> None:
+        self.keep = keep
         self._open = ExitStack()
         self._costs: Costs | None = None
 
@@ -65,8 +83,9 @@ class Measure(pl.Callback):
         if batch_idx == 1:
             self._open.close()
             assert self._costs is not None
-            self.report.stages[self.stage] = step_of(self._costs, batch)
-            note_parts(self.report, pl_module.model)
+            gradients = [own.grad for own in pl_module.parameters() if own.grad is not None]
+            self._costs.call(gradients, GRADIENTS)
+            self.keep(self._costs, batch, pl_module.model)
 
 
 def parts_of(model: AnyToAny) -> Iterator[tuple[str, nn.Module]]:
@@ -92,14 +111,14 @@ def costs_of(model: AnyToAny, batch: Batch, optimizers: Any = ()) -> Costs:
     parts |= dict.fromkeys(model.backbone.language_model.modules(), "LLM")
     costs = Costs(parts, BACKWARD)
     for name, module in parts_of(model):
-        costs.hold([*module.parameters(), *module.buffers()], f"weights: {name}")
-        costs.hold([own.grad for own in module.parameters() if own.grad is not None], "gradients")
+        costs.hold([*module.parameters(), *module.buffers()], f"{WEIGHTS}{name}")
+        costs.hold([own.grad for own in module.parameters() if own.grad is not None], GRADIENTS)
     for optimizer in optimizers:
         states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-        costs.hold(states, "optimizer state")
+        costs.hold(states, OPTIMIZER)
     inputs: list[Tensor] = []
     batch.apply(lambda tensor: inputs.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    costs.hold(inputs, "batch")
+    costs.hold(inputs, BATCH)
     return costs
 
 
