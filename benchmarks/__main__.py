@@ -12,7 +12,7 @@ from benchmarks.report import quieten
 
 NAMES = (
     *("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation"),
-    *("network", "balance", "sharded_loading"),
+    *("network", "balance", "sharded_loading", "planning"),
 )
 
 
@@ -90,6 +90,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks.cluster import loading
 
             loading.run(folder, form)
+        case "planning":
+            from benchmarks.cluster import planning
+
+            planning.run(folder)
 
 
 if __name__ == "__main__":

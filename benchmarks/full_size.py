@@ -38,11 +38,10 @@ from isthmus.model import AnyToAny, Backbone, InputSide, OutputSide
 from isthmus.output_projectors import TinyTransformer
 from isthmus.training import LossWeights
 from isthmus.training.objectives.supervised import terms_of
+from isthmus.training.planning.devices import DEVICES
 from isthmus.training.trainable import set_trainable
 from isthmus.types import Batch, Condition
 
-PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "RTX 4090": 165.0}
-"""Dense bfloat16 products, by NVIDIA's data sheets (of H100 and H200 the SXM form)."""
 LARGER = 8
 """So many times NExT-GPT's batch, which alone doesn't fill a large GPU."""
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -59,7 +58,7 @@ def peak_tflops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in PEAK_TFLOPS.items() if known in name), None)
+    return next((own.tflops for known, own in DEVICES.items() if known in name), None)
 
 
 def build(paths: dict[str, Path], scale: Scale, stage: int, device: torch.device, **backbone: Any) -> AnyToAny:

@@ -28,7 +28,7 @@ PAGES = sorted(
     key=lambda page: page.as_posix(),
 )
 LONGEST = 120
-OWN_PARSERS = ("fit", "validate", "test", "cache", "rehearse", "evaluate")
+OWN_PARSERS = ("fit", "validate", "test", "cache", "rehearse", "plan", "evaluate")
 """Commands whose options are a config's, too many to be listed here; `-c` of theirs is checked."""
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -133,6 +133,7 @@ INSIDE = {
     "TableRows": "MediaFolder hands it a path",
     "TarRecords": "WebDataset hands it paths",
     "TarSamples": "WebDataset hands it paths",
+    "Planning": "its folder is a temporary one",
     "Rehearsal": "its folder is a temporary one",
     "BuiltDialogues": "read_templates reads them, which is below",
     "DiffusionGenerator": "generators are its subclasses",

@@ -45,6 +45,12 @@ def main(args: list[str] | None = None) -> None:
 
             rehearse(args[1:])
         return
+    if args[:1] == ["plan"]:
+        with user_errors():
+            from isthmus.cli.plan import run as plan
+
+            plan(args[1:])
+        return
     if args[:1] == ["evaluate"]:
         with user_errors():
             from isthmus.cli.evaluate import run as evaluate
@@ -67,6 +73,7 @@ def main(args: list[str] | None = None) -> None:
         commands.add_subcommand(name, Parser(), help=says)
     commands.add_subcommand("cache", Parser(), help="compute what stages need of frozen parts, ahead of fit")
     commands.add_subcommand("rehearse", Parser(), help="try every stage and an answer without weights or a GPU")
+    commands.add_subcommand("plan", Parser(), help="say what a cluster needs for every stage, and whether it fits")
     commands.add_subcommand("evaluate", Parser(), help="measure a saved model, or stored answers, on test sets")
     for name, command in COMMANDS.items():
         command.add_to(commands, name)

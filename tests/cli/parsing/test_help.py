@@ -10,7 +10,7 @@ import pytest
 from isthmus.cli import TRAINING, main
 from isthmus.cli.plain import COMMANDS, IMPORTS, Command
 
-LARGE = [*TRAINING, "cache", "rehearse"]
+LARGE = [*TRAINING, "cache", "rehearse", "plan"]
 """Commands whose options are a config's."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins import MixedPrecision
-from pytorch_lightning.plugins.environments import ClusterEnvironment
+from pytorch_lightning.plugins.environments import ClusterEnvironment  # type: ignore[attr-defined] # Fabric's
 from torch import Tensor, nn
 
 from isthmus.model import AnyToAny
