@@ -23,7 +23,10 @@ ENGINES: dict[str, dict[str, Any]] = {
     "2 of DDP, in parts, measured meanwhile": {"devices": 2, "micro_batches": 2} | WATCHED,
     "2 of FSDP2, in parts, measured meanwhile": {"devices": 2, "shares": {}, "micro_batches": 2} | WATCHED,
     "4 of DDP": {"devices": 4},
-    "4 of FSDP2, two by two": {"devices": 4, "shares": {"data_parallel_size": 2, "reshard_after_forward": False}},
+    "4 of FSDP2, two by two, recomputing": {
+        "devices": 4,
+        "shares": {"data_parallel_size": 2, "reshard_after_forward": False, "activation_checkpointing": True},
+    },
 }
 
 

@@ -131,7 +131,7 @@ def test_batches_of_words_alone_take_the_same_passes(experts: dict[str, Path]) -
     module, passes = TrainingModule(model), [0, 0]
     supervised.loss(model, LossWeights(), mixed())  # the first pass of all tries how rows are packed
     layer = model.backbone.language_model.layers()[0]
-    layer.register_forward_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
+    layer.register_forward_pre_hook(lambda *_: passes.__setitem__(0, passes[0] + 1))
     layer.register_full_backward_hook(lambda *_: passes.__setitem__(1, passes[1] + 1))
     for batch in ([talk(["hi"], ["hi"])] * 2 + [talk(["hi " * 40], ["hi"])], mixed()):
         set_trainable(model, ["input_projectors"], "stage")
