@@ -23,9 +23,9 @@ RUNS = Path(__file__).parents[1] / "training" / "runs.py"
 OPTIONS: dict[str, Any] = {"denoising": 0.0, "names": ["instruction_tuning"]}
 CHAIN: list[tuple[int, bool, dict[str, Any]]] = [
     (2, False, {"devices": 2}),
-    (3, True, {"devices": 4, "shares": True}),
+    (3, True, {"devices": 4, "shares": {"data_parallel_size": 2}}),
     (4, True, {"checkpoints": {"distributed": True}}),
-    (5, True, {"devices": 2, "shares": True, "checkpoints": {"asynchronous": True}}),
+    (5, True, {"devices": 2, "shares": {}, "checkpoints": {"asynchronous": True}}),
     (6, False, {}),
 ]
 """Up to which step a run goes, whether it writes folders, and how it runs: DDP, FSDP2 (``shares``) or one process.
