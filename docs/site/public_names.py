@@ -20,6 +20,7 @@ ROOMS = {
     "isthmus.data.formats": "Sets in the layouts that others publish.",
     "isthmus.data.formats.benchmarks": "Public benchmarks in their official layouts.",
     "isthmus.training": "Stages, objectives, and what a Trainer runs.",
+    "isthmus.training.engines": "How several processes hold one model.",
     "isthmus.evaluation": "Measurements of a model.",
     "isthmus.evaluation.metrics.distances": "Made media against real ones, as distributions.",
     "isthmus.evaluation.metrics.extractors": "Media to the features that distances compare.",
