@@ -7,15 +7,14 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.cluster.hosts import INTERFACE, Hosts, can_delay, unsupported
 from benchmarks.report import report
+from isthmus.training.planning.cluster import fit_links
 
 RATE, DELAY = "200mbit", "1ms"
 SIZES = {
@@ -24,30 +23,6 @@ SIZES = {
 }
 PORT = 29577
 PATIENCE = 300.0
-
-
-def steps(operation: str, ranks: int) -> int:
-    """Messages that follow one another in a ring of so many ranks."""
-    return (ranks - 1) * (2 if operation == "all_reduce" else 1)
-
-
-def traffic(operation: str, size: int, ranks: int) -> float:
-    """Bytes that each rank sends in a ring, of ``size`` bytes that all ranks share."""
-    return steps(operation, ranks) * size / ranks
-
-
-def fit(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Latency (s a message), bandwidth (bytes/s) and the median relative error of what they say of these rows.
-
-    Least squares of relative errors, so that short collectives count as much as long ones.
-    """
-    seconds = np.array([row["seconds"] for row in rows])
-    parts = np.array(
-        [[steps(row["operation"], row["ranks"]), traffic(row["operation"], row["bytes"], row["ranks"])] for row in rows]
-    )
-    (latency, inverse), *_ = np.linalg.lstsq(parts / seconds[:, None], np.ones(len(rows)), rcond=None)
-    errors = abs(parts @ [latency, inverse] / seconds - 1)
-    return float(latency), float(1 / inverse), float(np.median(errors))
 
 
 def measure(file: Path, sizes: Sequence[int], per_host: int, hosts: Hosts | None) -> list[dict[str, Any]]:
@@ -98,14 +73,14 @@ def run(folder: Path, form: str) -> Path:
             found = measure(folder / f"{per_host}.json", SIZES[form], per_host, hosts)
         rows += found
         for operation in sorted({row["operation"] for row in found}):
-            latency, bandwidth, error = fit([row for row in found if row["operation"] == operation])
+            fitted = fit_links([row for row in found if row["operation"] == operation])
             fits.append(
                 {
                     "operation": operation,
                     "ranks": 2 * per_host,
-                    "latency, us": latency * 1e6,
-                    "bandwidth, MB/s": bandwidth / 1e6,
-                    "median error": error,
+                    "latency, us": fitted.links[operation].latency * 1e6,
+                    "bandwidth, MB/s": fitted.links[operation].bandwidth / 1e6,
+                    "median error": fitted.error,
                 }
             )
     report("network_fit", fits, link=link)

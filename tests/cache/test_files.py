@@ -46,6 +46,14 @@ def test_a_file_that_has_just_changed_is_read_each_time(tmp_path: Path) -> None:
     assert digests.read == 2
 
 
+def test_a_file_whose_time_lies_ahead_is_read_each_time(tmp_path: Path) -> None:
+    """By a clock that runs ahead, every change within the hour would have a time of which nothing is known."""
+    digests = FileDigests(tmp_path)
+    for content in (b"one", b"two"):
+        assert digests.digest(aged(tmp_path / "a.png", content, -3600.0)) == plain(content)
+    assert digests.read == 2
+
+
 def test_a_damaged_index_costs_time_alone(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_bytes(b"no database" * 1000)
     path = aged(tmp_path / "a.png", b"one")

@@ -94,3 +94,9 @@ def test_a_file_that_says_nothing_is_refused(content: str, said: str, tmp_path: 
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"{said}.*expected.*Fix: "):
         read_links(file)
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 64])
+def test_a_reduction_is_scattered_and_gathered(ranks: int) -> None:
+    parts = [volume_of(group(kind, ranks)) for kind in ("reduce_scatter", "all_gather")]
+    assert sum(parts) == pytest.approx(volume_of(group("all_reduce", ranks)))
