@@ -18,12 +18,9 @@ def companions(trainer: Any) -> list[pl.Callback]:
     """What every run shows and logs, unless its config brings the like."""
     own = [callback for callback in trainer.callbacks or [] if isinstance(callback, pl.Callback)]
     added: list[pl.Callback] = [TokenRate(), RunRecord()]
-    if not any(isinstance(each, CollapseWatch) for each in own):
-        added.append(CollapseWatch())
-    if not any(isinstance(each, SkipNonFinite) for each in own):
-        added.append(SkipNonFinite())
-    if not any(isinstance(each, SlowRanks) for each in own):
-        added.append(SlowRanks())
+    for kind in (CollapseWatch, SkipNonFinite, SlowRanks):
+        if not any(isinstance(each, kind) for each in own):
+            added.append(kind())
     if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in own):
         added.append(StageProgressBar())
     if trainer.enable_model_summary is not False and not any(isinstance(each, ModelSummary) for each in own):

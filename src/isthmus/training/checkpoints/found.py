@@ -25,10 +25,9 @@ MANIFEST = "manifest.json"
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, those of most steps first; links that lead nowhere are left out.
 
-    Files' times don't count: clocks of machines differ.
+    Files' times count only among those of the same step: clocks of machines differ.
     """
-    found = [path for path in folder.glob(f"*{SUFFIX}") if path.is_file() or (path / MANIFEST).is_file()]
-    return sorted(found, key=lambda path: (step_of(path) or 0, path.stat().st_mtime_ns, path.name), reverse=True)
+    return sorted(_there(folder), key=_age, reverse=True)
 
 
 def latest(folders: Iterable[Path]) -> list[Path]:
@@ -36,9 +35,8 @@ def latest(folders: Iterable[Path]) -> list[Path]:
 
     Those that are called ``last`` come first, then the others; of both, those of most steps.
     """
-    found = [path for folder in folders for path in checkpoints(folder)]
-    found.sort(key=lambda path: (path.name.startswith(LAST), step_of(path) or 0), reverse=True)
-    return found
+    found = [path for folder in folders for path in _there(folder)]
+    return sorted(found, key=lambda path: (path.name.startswith(LAST), *_age(path)), reverse=True)
 
 
 def step_of(path: Path) -> int | None:
@@ -144,6 +142,15 @@ def discard(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _there(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(f"*{SUFFIX}") if path.is_file() or (path / MANIFEST).is_file()]
+
+
+def _age(path: Path) -> tuple[int, int, str]:
+    """By steps; times only tell apart those of the same step."""
+    return step_of(path) or 0, path.stat().st_mtime_ns, path.name
 
 
 def _call(path: Path, name: Path, copies: bool) -> None:
