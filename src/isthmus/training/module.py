@@ -115,7 +115,8 @@ class TrainingModule(pl.LightningModule):
         outcome = Supervised().step(learner, batch)
         if not learner.counts:
             outcome = Outcome(outcome.loss * 0, {name: value * 0 for name, value in outcome.shared.items()})
-        self._log(outcome, "validation", int(learner.over_processes([len(batch)])()))
+        size = len(batch) if learner.world == 1 else int(learner.over_processes([len(batch)])())
+        self._log(outcome, "validation", size)
         return outcome.loss
 
     def on_validation_end(self) -> None:

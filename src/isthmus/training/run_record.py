@@ -22,7 +22,7 @@ import torch.distributed as distributed
 from isthmus.data.module import ConversationDataModule
 from isthmus.training.faults.non_finite import SkipNonFinite
 from isthmus.training.provenance import provenance
-from isthmus.training.running.callbacks import callbacks_of
+from isthmus.training.running.callbacks import callbacks_of, is_trial
 from isthmus.training.stage_switch import StageSwitch
 from isthmus.writing import write_file
 
@@ -166,9 +166,8 @@ def _place(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
 
 def _file(trainer: pl.Trainer) -> Path | None:
     """Where this process writes; None where it doesn't."""
-    is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by a connector
     switches = callbacks_of(trainer, StageSwitch)
-    return switches[0].folder / RECORD if switches and trainer.is_global_zero and not is_trial else None
+    return switches[0].folder / RECORD if switches and trainer.is_global_zero and not is_trial(trainer) else None
 
 
 def _earlier(file: Path | None) -> list[dict[str, Any]]:

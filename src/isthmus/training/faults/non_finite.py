@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from isthmus.training.module import TrainingModule, training_module
-from isthmus.training.running.callbacks import callbacks_of
+from isthmus.training.running.callbacks import callbacks_of, is_trial
 from isthmus.training.stage_switch import StageSwitch
 from isthmus.types import Batch
 
@@ -243,7 +243,7 @@ def _told(stage: str, step: int, shares: Sequence[Share], parts: Sequence[str]) 
 def _record(trainer: pl.Trainer, step: Mapping[str, Any], shares: Sequence[Share]) -> None:
     """Adds a line to the run's record."""
     for switch in callbacks_of(trainer, StageSwitch):
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector
+        if not is_trial(trainer):
             line = json.dumps({**step, "processes": [asdict(share) for share in shares]}, ensure_ascii=False)
             with (switch.folder / RECORD).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")

@@ -90,7 +90,7 @@ def check(name: str, setting: Setting, cluster: Cluster, batch: int) -> None:
     if devices > per_machine and devices % per_machine:
         raise ValueError(
             f"plan: found {devices} devices on machines of {per_machine}; expected whole machines. Fix: --devices "
-            f"{devices // per_machine * per_machine} or --per_machine."
+            f"{devices // per_machine * per_machine}, or other --nodes."
         )
     if (setting.engine == "single") != (devices == 1):
         raise ValueError(
