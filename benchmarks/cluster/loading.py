@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.miniature import write_llm
 from benchmarks.report import report
+from isthmus.published import read_published
 
 LARGEST = 1 << 30
 """Bytes of a file of weights, at most."""
@@ -37,7 +38,8 @@ def write_shards(folder: Path, width: int, layers: int, words: int) -> int:
     settings |= {"head_dim": width // max(width // 128, 2), "dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     with torch.device("meta"):
-        llm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.bfloat16)
+        config = read_published(AutoConfig, folder)
+        llm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     drawn = torch.empty(1 << 22).normal_(0, 0.02, generator=torch.Generator().manual_seed(0)).bfloat16()
     held: dict[str, torch.Tensor] = {}
     files = total = 0

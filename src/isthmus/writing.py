@@ -22,13 +22,13 @@ PREVIOUS = ".previous"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def write_file(path: Path, content: bytes | memoryview, place: Callable[[Path, Path], object] = os.replace) -> None:
+def write_file(path: Path, content: bytes | memoryview, place: Callable[[Path, Path], object] | None = None) -> None:
     """Puts a file in the place of whatever has its name, whole or not at all.
 
     Args:
         path: of the file.
         content: of the file.
-        place: renames the written file to its name.
+        place: renames the written file to its name; by default ``os.replace``.
 
     Raises:
         ValueError: it can't be written; the earlier file is as it was.
@@ -38,7 +38,7 @@ def write_file(path: Path, content: bytes | memoryview, place: Callable[[Path, P
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(partial, content)
-            place(partial, path)
+            (place or os.replace)(partial, path)
             sync_folder(path.parent)
         except OSError:
             with suppress(OSError):

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSeq2SeqLM
 
-from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone, encoder_decoder
+from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
 from isthmus.backbones.answer_spans import AnswerSpans
+from isthmus.backbones.attention.length_groups import LAUNCH
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.types import IGNORED, Batch, Modality, SignalBatch
 
@@ -207,7 +208,7 @@ def test_answers_of_like_length_run_together_and_that_changes_nothing(
     monkeypatch.setattr(backbone, "_encode", lambda *given: computed.append(given[0][..., 0].numel()) or plain(*given))
     found: list[list[torch.Tensor]] = []
     for launch in (10**6, 0):
-        monkeypatch.setitem(encoder_decoder.LAUNCH, "cpu", launch)
+        monkeypatch.setitem(LAUNCH, "cpu", launch)
         outputs = [backbone(batch, media), backbone(words, {})]
         signals = [states for modality in batch.signals for states in outputs[0].signals[modality]]
         total = outputs[0].text_loss + outputs[1].text_loss + torch.stack([states.sum() for states in signals]).sum()

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.backbones import CausalBackbone, causal
-from isthmus.backbones.attention.length_groups import length_groups
+from isthmus.backbones import CausalBackbone
+from isthmus.backbones.attention.length_groups import LAUNCH, length_groups
 
 Build = Callable[..., CausalBackbone]
 
@@ -65,7 +65,7 @@ def test_grouped_rows_give_the_same_loss_states_and_gradients(
     passes: list[int] = []
 
     def run(launch: int) -> tuple[torch.Tensor, dict[Any, torch.Tensor], list[torch.Tensor]]:
-        monkeypatch.setitem(causal.LAUNCH, "cpu", launch)
+        monkeypatch.setitem(LAUNCH, "cpu", launch)
         torch.manual_seed(3)
         backbone = kit["awaken"](build(lora=kit["lora"](), packing=False))
         backbone.skip_prefix_gradients = skips

@@ -1,4 +1,4 @@
-"""Published checkpoints that the shipped configs name, and that are fetched by hand: size, licence and command."""
+"""Published checkpoints that configs name, and that are fetched by hand: size, licence and command."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ KNOWN = {
     ),
     "wan2.1-t2v-1.3b": Known("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "Apache-2.0", 7.23),
     "audioldm2": Known("cvssp/audioldm2", "CC-BY-NC-SA 4.0", 1.1),
+    "Llama-3.3-70B-Instruct": Known("meta-llama/Llama-3.3-70B-Instruct", "Llama 3.3", 70.55, " --exclude 'original/*'"),
+    "Qwen2.5-7B-Instruct": Known("Qwen/Qwen2.5-7B-Instruct", "Apache-2.0", 7.62),
 }
 """By the folder under ``checkpoints/`` that holds it."""
 
