@@ -65,8 +65,14 @@ def goes_on(experts: dict[str, Path], folder: Path, whole: Whole, steps: int) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [3, 5, 9, 14])  # within a stage, at the last batch of two, and within the last
-@pytest.mark.parametrize("end", ["max_steps", "max_time", "stop", "SIGINT", "SIGTERM"])
+# Within a stage, at the last batch of two, and within the last: all by one end, and each other end at one of them.
+@pytest.mark.parametrize(
+    ("end", "steps"),
+    [
+        *(("SIGTERM", steps) for steps in (3, 5, 9, 14)),
+        *(("max_steps", 5), ("max_steps", 14), ("max_time", 9), ("stop", 3), ("SIGINT", 5), ("SIGINT", 14)),
+    ],
+)
 def test_a_run_that_ends_before_its_time_goes_on(
     end: str, steps: int, experts: dict[str, Path], whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
