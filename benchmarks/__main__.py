@@ -12,7 +12,7 @@ from benchmarks.report import quieten
 
 NAMES = (
     *("proportions", "stages", "lightning", "data", "generation", "growth", "serving", "serving_load", "evaluation"),
-    *("network", "balance", "sharded_loading", "planning"),
+    *("network", "balance", "scaling", "sharded_loading", "planning"),
 )
 
 
@@ -82,6 +82,10 @@ def _run(name: str, folder: Path, repetitions: int, form: str) -> None:
             from benchmarks.cluster import balance
 
             balance.run(folder)
+        case "scaling":
+            from benchmarks.cluster import scaling
+
+            scaling.run(folder, repetitions)
         case "network":
             from benchmarks.cluster import network
 

@@ -72,7 +72,11 @@ class Hosts:
 
     def enter(self, host: int) -> list[str]:
         """What stands before a command so that it runs on a host."""
-        return ["nsenter", f"--net=/proc/{self._holders[host + 1].pid}/ns/net"]
+        return ["nsenter", f"--net={self.namespace(host)}"]
+
+    def namespace(self, host: int) -> str:
+        """The file that stands for a host's namespace."""
+        return f"/proc/{self._holders[host + 1].pid}/ns/net"
 
     def cut(self, host: int) -> None:
         """Takes a host off the switch: what it sends is lost, and nothing reaches it."""
