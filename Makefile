@@ -22,6 +22,10 @@ TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# Compiled modules are kept, also where the environment says otherwise, as containers' does: each process would compile
+# torch and all others anew, which takes longer than a test.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup quickstart talk talk-train test test-fast test-timm test-gpu lint docs docs-serve format benchmarks pocket clean

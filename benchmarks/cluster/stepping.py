@@ -2,8 +2,8 @@
 
     python -m benchmarks.cluster.stepping EXPERTS SIZE ENGINE FILE STEPS
 
-FILE gets the wall seconds of each step, and the bytes that left this host meanwhile. The engine ``alone`` is one process
-by itself; others take their rank from the environment, as torchrun sets it.
+FILE gets the wall seconds of each step, and the bytes that left this host meanwhile. The engine ``alone`` is one
+process by itself; others take their rank from the environment, as torchrun sets it.
 """
 
 from __future__ import annotations
