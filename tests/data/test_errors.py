@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+import resource
 import struct
 import zlib
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from isthmus.data.errors import LONGEST_REASON, DataError, Fault, data_faults
+from isthmus.data.media.files import read_media, save_media
+from isthmus.types import Media, Modality
 
 OF_THE_DATA = [
     ValueError("bad"), TypeError("bad"), KeyError("bad"), IndexError("bad"), AttributeError("bad"), RuntimeError("bad"),
@@ -41,12 +49,15 @@ def test_an_error_of_this_package_keeps_its_words() -> None:
     assert caught.value.fault is Fault.OTHER
 
 
-@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+STATES = [MemoryError(), *(OSError(code, os.strerror(code)) for code in (errno.EMFILE, errno.ENOSPC, errno.ENOMEM))]
+
+
+@pytest.mark.parametrize("error", [*STATES, KeyboardInterrupt(), SystemExit(3), GeneratorExit()], ids=repr)
 def test_the_machines_state_and_the_users_wish_pass(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, data_faults("x"):
         raise error
     assert caught.value is error
-    if isinstance(error, MemoryError):
+    if isinstance(error, Exception):
         assert error.__notes__ == ["It was raised while x was read."]
 
 
@@ -74,3 +85,27 @@ def test_ffmpegs_lack_of_memory_is_the_files_and_pythons_the_machines() -> None:
     assert refused.fault is Fault.CORRUPT and "a.m4a: found no readable audio" in str(refused)
     with pytest.raises(MemoryError):
         corrupt("a.m4a", "audio", MemoryError(), "replace it")
+
+
+def test_files_that_no_descriptor_is_left_for_are_not_at_fault(tmp_path: Path) -> None:
+    """Else every sample would be skipped, one after another."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    save_media(Media(Modality.AUDIO, np.zeros(400, np.float32), rate=8000.0), tmp_path / "a.wav")
+    np.save(tmp_path / "a.npy", np.zeros((4, 3), np.float32))
+    read = {"a.png": Modality.IMAGE, "a.wav": Modality.AUDIO, "a.npy": Modality.POINTS}
+    for name, modality in read.items():
+        read_media(tmp_path / name, modality)
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = {}
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, allowed[1]))
+        for name, modality in read.items():
+            try:
+                read_media(tmp_path / name, modality)
+            except Exception as error:
+                found[name] = error
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+    assert {name: (type(error), getattr(error, "errno", None)) for name, error in found.items()} == dict.fromkeys(
+        read, (OSError, errno.EMFILE)
+    )

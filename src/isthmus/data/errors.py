@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 
 LONGEST_REASON = 400
 """Characters of another library's message that are repeated."""
+
+SPENT = {getattr(errno, name) for name in ("EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT") if hasattr(errno, name)}
+"""The system's words for what a machine has no more of: open files, memory, room on a disk."""
 
 WORDED = "; expected "
 """Stands in every error of this package: it says by itself what is wrong."""
@@ -52,13 +56,21 @@ def fault(where: object, found: str, expected: str, fix: str, kind: Fault = Faul
     return DataError(kind, f"{where}: {found}; expected {expected}. Fix: {fix}.")
 
 
+def is_machines(error: object) -> bool:
+    """Whether an error tells of the machine, not of the file: the next sample would meet it too.
+
+    Python's own types alone count. FFmpeg's classes have the same codes for a header that declares absurd sizes.
+    """
+    return type(error) is MemoryError or (type(error) is OSError and error.errno in SPENT)
+
+
 @contextmanager
 def data_faults(where: str) -> Iterator[None]:
     """Turns whatever a block raises into a fault of the data that it reads.
 
     Decoders, tokenizers and preprocessing of other libraries raise what they like, and none of it says which file it
-    was. A :class:`DataError` passes as it is. So does a ``MemoryError``: it is the machine's state, and the next sample
-    would meet it too. ``KeyboardInterrupt`` and ``SystemExit`` are no ``Exception``.
+    was. A :class:`DataError` passes as it is. So does what tells of the machine: see :func:`is_machines`.
+    ``KeyboardInterrupt`` and ``SystemExit`` are no ``Exception``.
 
     Args:
         where: the file, or the record's place, that an error is to name.
@@ -70,10 +82,10 @@ def data_faults(where: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except MemoryError as error:
-        error.add_note(f"It was raised while {where} was read.")
-        raise
     except Exception as error:
+        if isinstance(error, MemoryError) or is_machines(error):
+            error.add_note(f"It was raised while {where} was read.")
+            raise
         kind = Fault.PATH if isinstance(error, OSError) else Fault.OTHER
         reason = " ".join(str(error).split())[:LONGEST_REASON]
         if type(error) is ValueError and WORDED in reason:

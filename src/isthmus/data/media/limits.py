@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, is_machines
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def corrupt(path: Path | str, kind: str, reason: object, fix: str) -> DataError:
     """The error of a file that can't be decoded.
 
     Raises:
-        MemoryError: the reason is Python's own, which concerns the machine and not the file. (FFmpeg's subclass is
-            raised for a header that declares absurd sizes.)
+        MemoryError, OSError: the reason, where it tells of the machine and not of the file; see
+            :func:`isthmus.data.errors.is_machines`.
     """
-    if type(reason) is MemoryError:
+    if isinstance(reason, Exception) and is_machines(reason):
         raise reason
     return DataError(
         Fault.CORRUPT, f"{path}: found no readable {kind} ({reason}); expected an intact file. Fix: {fix}."
