@@ -44,7 +44,7 @@ def eager_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("family", "options", "backend"),
     [
-        pytest.param("llama", {"checkpointed_layers": 1}, "inductor", marks=pytest.mark.slow),
+        pytest.param("llama", {}, "inductor", marks=pytest.mark.slow),
         ("gemma2", {"packing": False, "skip_prefix_gradients": False}, "aot_eager"),
     ],
 )

@@ -30,6 +30,7 @@ def test_each_stage_and_generator_has_its_figures(tmp_path: Path, monkeypatch: p
         return tmp_path / name
 
     monkeypatch.setattr(full_size, "report", report)
+    monkeypatch.setattr(full_size, "BATCH", {1: 4, 2: 2, 3: 2})
     full_size.run(tmp_path, repetitions=1, scale="small", device="cpu", peak=0.5)
     by_place = {(row["stage"], row["encoder"]): row for row in found["full_size"]}
     assert set(by_place) == {(1, "-"), (1, "runs"), (2, "-"), (3, "-"), (3, "runs")}
