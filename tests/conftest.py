@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import random
 import sys
@@ -28,6 +29,10 @@ from hypothesis import settings
 # Drawn cases are the same in every run; how long one takes says nothing about it on a busy machine.
 settings.register_profile("isthmus", derandomize=True, deadline=None, database=None)
 settings.load_profile("isthmus")
+
+# A process has one fork server, and it loads what was asked for before its first use. That may be a data loader's; a
+# server's decoders need these libraries in it.
+multiprocessing.get_context("forkserver").set_forkserver_preload(["isthmus.serving.guard.decoding"])
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
