@@ -14,12 +14,12 @@ from typing import Any
 
 from benchmarks.cluster.hosts import INTERFACE, Hosts, unsupported
 from benchmarks.cluster.planning import SIZES, planned
-from benchmarks.cluster.stepping import STAGE
+from benchmarks.cluster.stepping import ROWS, STAGE
 from benchmarks.miniature import write_experts
 from benchmarks.report import quieten, report
 from isthmus.training.planning.cluster import volume_of
 
-STEPS = 12
+STEPS = 6
 GOAL = 0.95
 PORT = 29_633
 
@@ -66,7 +66,7 @@ def expected(folder: Path, size: str, engine: str) -> float:
     )
 
 
-def run(folder: Path, repetitions: int = 5) -> Path:
+def run(folder: Path, repetitions: int = 3) -> Path:
     """Both engines and neither, in turns; the batch of a rank is the same in each."""
     quieten()
     size = "wide"
@@ -77,6 +77,7 @@ def run(folder: Path, repetitions: int = 5) -> Path:
         for engine, found in rates.items():
             last[engine] = side_by_side(folder, size, engine)
             found.append(rate(last[engine]))
+            print(f"{engine}: {found[-1]:.3g} steps a second", flush=True)
     rows = []
     for engine in ("ddp", "fsdp2"):
         first = last[engine][0]
@@ -91,4 +92,4 @@ def run(folder: Path, repetitions: int = 5) -> Path:
                 "formula, MB": formula / 1e6,
             }
         )
-    return report("scaling", rows, repetitions=repetitions, steps=STEPS, goal=GOAL)
+    return report("scaling", rows, repetitions=repetitions, steps=STEPS, rows_a_rank=ROWS, goal=GOAL)

@@ -23,7 +23,7 @@ from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.utils.data import DataLoader
 
 from benchmarks.cluster.hosts import INTERFACE
-from benchmarks.cluster.planning import ROWS, SIZES, STAGES, WORDS, model_of
+from benchmarks.cluster.planning import SIZES, STAGES, WORDS, model_of
 from benchmarks.report import quieten
 from isthmus.training import StageSwitch, TrainingModule
 from isthmus.training.engines import Sharded
@@ -31,7 +31,9 @@ from isthmus.training.planning.rehearsing import RankData
 from isthmus.training.rehearsal.conversations import conversations_of
 
 STAGE = "instruction_tuning"
-SETTLES = 3
+ROWS = 16
+"""Conversations of a rank in a step."""
+SETTLES = 2
 """Steps that don't count."""
 
 
