@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -28,7 +29,7 @@ from isthmus.data.media.limits import MediaLimits
 from isthmus.types import Media, Modality
 
 CASES = 10_000
-SECONDS_EACH = 20.0
+SECONDS_EACH = 2.0
 MEMORY = 256 << 20
 
 HUMAN, GPT = {"from": "human", "value": "<image>é?"}, {"from": "gpt", "value": 'a "cat"'}
@@ -156,10 +157,12 @@ def test_damaged_input_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.Mo
     readers = [*sets, *files]
     outcomes = {name: [0, 0] for name in readers}
     slowest = (0.0, "")
+    gc.collect()
+    gc.freeze()  # the collector needn't pass through what other tests have left
     warm = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for case in range(CASES):
         name = readers[case % len(readers)]
-        before = time.process_time()
+        before = time.thread_time()  # other tests' servers have threads of their own
         try:
             if name in sets:
                 form, content = sets[name]
@@ -180,7 +183,7 @@ def test_damaged_input_is_read_or_refused(tmp_path: Path, monkeypatch: pytest.Mo
         except ValueError as error:
             outcomes[name][1] += 1
             assert "Fix: " in str(error) or "expected" in str(error), str(error)
-        slowest = max(slowest, (time.process_time() - before, f"{name}, case {case}"))
+        slowest = max(slowest, (time.thread_time() - before, f"{name}, case {case}"))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - warm) * 1024
         assert grown < MEMORY, (name, case, grown)
     assert slowest[0] < SECONDS_EACH, slowest
