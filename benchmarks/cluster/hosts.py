@@ -66,7 +66,8 @@ class Hosts:
 
     def start(self, host: int, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """A command on a host; ``options`` are those of ``subprocess.Popen``."""
-        process = subprocess.Popen([*self.enter(host), *command], start_new_session=True, **options)
+        dies_too = ["setpriv", "--pdeathsig", "KILL"]  # with this process, which may be killed itself
+        process = subprocess.Popen([*dies_too, *self.enter(host), *command], start_new_session=True, **options)
         self._running.append(process)
         return process
 
@@ -122,7 +123,7 @@ class Hosts:
 
 def unsupported() -> str | None:
     """Why there can be no hosts here; None where there can."""
-    for program in ("unshare", "nsenter", "ip", "tc"):
+    for program in ("unshare", "nsenter", "setpriv", "ip", "tc"):
         if shutil.which(program) is None:
             return f"no {program}"
     for command in (["true"], "ip link add probe type veth peer name other".split()):

@@ -14,15 +14,17 @@ from benchmarks.savings import Savings
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Row by contender over a batch of each modality, in the stage in which all parts learn."""
-    rows = stages.measure(3, tmp_path_factory.mktemp("experts"), repetitions=0, each=stages.BATCH[3], size=NARROW)
-    return {row["against ours"]: row for row in rows}
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Row by contender of one stage, over a batch of each modality."""
+    folder = tmp_path_factory.mktemp("experts")
+    rows = stages.measure(request.param, folder, repetitions=0, each=stages.BATCH[request.param], size=NARROW)
+    return {row["against ours"]: row for row in rows} | {"stage": request.param}
 
 
 def test_ours_takes_less_work_and_memory_than_v1(found: dict[str, Any]) -> None:
-    assert found["v1"]["limit by FLOPs"] >= 1.6
+    least = {1: 2.8, 2: 1.6, 3: 1.6}[found["stage"]]
+    assert found["v1"]["limit by FLOPs"] >= least
     assert found["v1"]["beyond weights"] < 1
 
 
@@ -31,7 +33,8 @@ def test_every_saving_saves(found: dict[str, Any]) -> None:
     assert {"without target_logits", "without packing", "without rows_only"} <= switched_off
     for name in switched_off:
         assert found[name]["limit by FLOPs"] > 1, name
-        assert found[name]["beyond weights"] <= 1, name
+        # Batches of one modality, as stage 2 has them, hardly pad: there packing's copies cost a little memory.
+        assert found[name]["beyond weights"] <= (1.1 if name == "without packing" else 1), name
 
 
 def test_checkpointing_trades_work_for_memory(found: dict[str, Any]) -> None:
@@ -42,7 +45,7 @@ def test_checkpointing_trades_work_for_memory(found: dict[str, Any]) -> None:
 
 
 def test_parts_spare_memory_for_no_more_work(found: dict[str, Any]) -> None:
-    """What a part holds goes before the next comes: less than half of v1's memory beyond weights."""
+    """What a part holds goes before the next comes: in every stage less than half of v1's memory beyond weights."""
     two, three = found["in 2 parts"], found["in 3 parts"]
     for parts in (two, three):
         assert parts["limit by FLOPs"] == pytest.approx(1, abs=0.1)  # rows meet in other packs, with other prefixes
@@ -51,6 +54,8 @@ def test_parts_spare_memory_for_no_more_work(found: dict[str, Any]) -> None:
 
 
 def test_cached_features_spare_the_encoder(found: dict[str, Any]) -> None:
+    if found["stage"] == 2:
+        pytest.skip("stage 2 takes text alone")
     spared = found["without cached_features"]["GFLOP a sample"] - found["ours"]["GFLOP a sample"]
     encoder = 2 * proportions.miniature(NARROW)["encoder"] / 1e9
     assert spared == pytest.approx(encoder, rel=0.02)

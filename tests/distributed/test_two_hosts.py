@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from benchmarks.cluster.hosts import INTERFACE, Hosts, unsupported
@@ -71,3 +74,13 @@ def test_hosts_that_are_cut_off_go_on(tmp_path: Path) -> None:
         assert found["losses"] == pytest.approx(alone["losses"][-len(found["losses"]) :], abs=1e-4)
         for path, own in alone["weights"].items():
             torch.testing.assert_close(found["weights"][path], own, rtol=0, atol=5e-3, msg=path)
+
+
+def test_nothing_runs_on_where_the_maker_of_hosts_is_killed() -> None:
+    program = "from benchmarks.cluster.hosts import Hosts; import time\n"
+    program += "with Hosts(1) as hosts: print(hosts.start(0, ['sleep', '600']).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as maker:
+        assert maker.stdout is not None
+        runs = psutil.Process(int(maker.stdout.readline()))
+        maker.terminate()
+    runs.wait(30)
