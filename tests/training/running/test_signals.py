@@ -43,21 +43,22 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return asked
 
 
-@pytest.mark.parametrize("array", [None, "3"])
+@pytest.mark.parametrize(("array", "again"), [(None, signal.SIGUSR1), ("3", signal.SIGTERM)])
 def test_slurms_warning_saves_and_requeues(
     array: str | None,
+    again: signal.Signals,
     slurm: Path,
     experts: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """SIGTERM that follows, as SLURM sends it at the limit, doesn't disturb the writing."""
+    """SIGTERM that follows, as SLURM sends it at the limit, disturbs neither the writing nor the queueing."""
     if array is not None:
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", array)
     caplog.set_level(logging.INFO, "isthmus")
-    extra, plugins = [Signalled(signal.SIGUSR1, signal.SIGUSR1)], [SLURMEnvironment()]
+    extra, plugins = [Signalled(signal.SIGUSR1, again)], [SLURMEnvironment()]
     with pytest.raises(SIGTERMException):
         fit(experts, tmp_path / "run", ["encoder_alignment"], extra=extra, plugins=plugins)
     assert slurm.read_text() == ("requeue 7\n" if array is None else "requeue 5_3\n")

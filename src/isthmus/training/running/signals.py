@@ -21,7 +21,11 @@ from isthmus.training.running.ending import learnt_batches
 log = logging.getLogger(__name__)
 
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C, the end of a machine's time, and SLURM's warning before the end of a job's."""
+"""Ctrl-C, the end of a machine's time, and SLURM's warning before the end of a job's.
+
+A later one tells more of why the run ends, and counts where several came: a launcher passes on Ctrl-C as SIGTERM, and
+SLURM sends SIGTERM when the time is over of which SIGUSR1 has warned.
+"""
 NAMES = {signal.SIGINT: "Ctrl-C"}
 """What a signal is called where it isn't called by its own name."""
 
@@ -45,7 +49,7 @@ class Signals:
     def __init__(self) -> None:
         self.number: int | None = None
         self.group: Any = None
-        self._own = 0
+        self._own = 0  # the place in HEARD of what came to this process, counted from 1; 0: none
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
         self._trainer: pl.Trainer | None = None
@@ -99,9 +103,9 @@ class Signals:
         if os.getpid() != self._process or self._trainer is None:
             return  # workers inherit this, and go on until they are no longer needed
         is_alone = self.group is None
-        first, self._own = not self._own, max(self._own, number)
+        first, self._own = not self._own, max(self._own, HEARD.index(signal.Signals(number)) + 1)
         if is_alone:
-            self.number = self._own
+            self.number = HEARD[self._own - 1]
             if number == signal.SIGINT:
                 signal.signal(signal.SIGINT, self._before.pop(signal.SIGINT, signal.default_int_handler))
             else:  # so that its loops end, a validation in progress too
@@ -123,7 +127,7 @@ class Signals:
             work, found = asked
             work.wait()
             if int(found) and learnt_batches(self._trainer):
-                self.number = int(found)
+                self.number = HEARD[int(found) - 1]
                 raise SIGTERMException
         own = torch.tensor(self._own)
         self._asked = (distributed.all_reduce(own, distributed.ReduceOp.MAX, group=self.group, async_op=True), own)
