@@ -73,7 +73,7 @@ def run(folder: Path, repetitions: int = 3) -> Path | None:
 def metrics() -> dict[str, Any]:
     """Of every medium Frechet and kernel distances, precision, recall, density, coverage, diversity; nothing cached."""
     media = ["image", "video", "audio"]
-    encoders = {medium: ImageBind(EXPERTS / "imagebind", [medium]) for medium in media}
+    encoders: dict[str, Any] = {medium: ImageBind(EXPERTS / "imagebind", [medium]) for medium in media}
     encoders["points"] = PointBert(EXPERTS / "point_bert")
     return {
         medium: Distances(medium, EncoderFeatures(encoder), reference=References(size=REFERENCES, modalities=[medium]))

@@ -213,7 +213,7 @@ def run(
     sizes, where = SCALES[scale], torch.device(device)
     known = peak_tflops(where) if peak is None else peak
     paths = write_experts(folder, sizes, where)
-    facts = {"scale": scale, "device": device, "peak TFLOP/s": known, "repetitions": repetitions}
+    facts: dict[str, Any] = {"scale": scale, "device": device, "peak TFLOP/s": known, "repetitions": repetitions}
     stages = report("full_size", stage_rows(paths, sizes, where, repetitions, known, variants), **facts)
     return [stages, report("full_size_generators", generator_rows(paths, sizes, where, repetitions), **facts)]
 

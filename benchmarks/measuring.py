@@ -58,7 +58,7 @@ class FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.total = 0
 
     def __torch_dispatch__(
@@ -79,7 +79,7 @@ def flops(work: Work) -> int:
     """
     with FlopCounter() as counter, sdpa_kernel(SDPBackend.MATH):
         work()
-    return counter.total
+    return int(counter.total)
 
 
 class PeakMemory(TorchDispatchMode):
@@ -90,7 +90,7 @@ class PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
         self.now = 0
         self.peak = 0
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -126,4 +126,4 @@ def peak_bytes(work: Work) -> int:
     gc.collect()
     with PeakMemory() as memory:
         work()
-    return memory.peak
+    return int(memory.peak)

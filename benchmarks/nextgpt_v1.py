@@ -65,7 +65,8 @@ class NextGPTStep(nn.Module):
         self.conditions = conditions
         width = llm.config.hidden_size
         self.project_in = nn.Linear(encoder.width(encoder.modalities[0]), width).requires_grad_(stage != 2)
-        self.bridges = nn.ModuleDict(bridges).requires_grad_(stage != 1)
+        named = {str(modality): own for modality, own in bridges.items()}
+        self.bridges = nn.ModuleDict(named).requires_grad_(stage != 1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, float]:
         """A batch of media as preprocessed -> its loss () and the share of targets that were the likeliest token."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,14 @@ def rates(folder: Path, repetitions: int, batches: int = 40, size: int = 16) -> 
     model = build(paths)
     source = JsonLines(write_records(folder / "rates.jsonl", 2000))
     schedule = Mixture("it", {"it": len(source)}, {"it": 1.0}, size, steps=batches)
+    with source.path.open("rb") as lines:
+        offsets = [0, *accumulate(map(len, lines))]
 
     def bare() -> None:
         for step in range(batches):
             for reference in schedule.batch(step):
                 with source.path.open("rb") as file:
-                    file.seek(source._offsets[reference.index])
+                    file.seek(offsets[reference.index])
                     json.loads(file.readline())
 
     def ours() -> None:

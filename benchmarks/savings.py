@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones import CausalBackbone
+from isthmus.backbones.adapters.gated_fusion import FusedMedia
+from isthmus.backbones.attention.length_groups import launch_cost, length_groups
 from isthmus.backbones.base import BackboneOutput
 from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.layout import Layout
 from isthmus.types import IGNORED, Batch, Features, Modality
 
 
@@ -75,11 +78,19 @@ class SavingsBackbone(CausalBackbone):
         self._last = None
         return output
 
-    def _launch(self) -> int:
-        return super()._launch() if self.savings.packing else 1 << 40
-
-    def _states(self, *of: Any) -> Tensor:
-        self._last = super()._states(*of)
+    def _states(
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        layout: Layout,
+        firsts: list[int],
+        fused_media: FusedMedia | None,
+    ) -> Tensor:
+        if self.savings.packing:
+            self._last = super()._states(embeddings, mask, layout, firsts, fused_media)
+        else:  # all rows in one pass, as long as the longest
+            one = length_groups(layout.lengths, firsts, launch_cost(mask.device, uniform=True))
+            self._last = self._grouped(embeddings, mask, one)
         return self._last
 
 

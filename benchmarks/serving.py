@@ -177,9 +177,8 @@ def turned(name: str, repetitions: int) -> dict[str, Any]:
         for round_ in range(repetitions + 1):
             for way, server in (("with", reusing), ("without", fresh)):
                 for turn in (0, 1):
-                    load = loaded(
-                        *server, 1, lambda _, at=2 * round_ + turn: second_turn(at), lambda asked, _: not asked
-                    )
+                    body = second_turn(2 * round_ + turn)
+                    load = loaded(*server, 1, lambda _, body=body: body, lambda asked, _: not asked)  # type: ignore[misc]
                 if round_:
                     found[way].append(load.seconds)
     return {

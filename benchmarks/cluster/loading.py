@@ -8,10 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +22,8 @@ LARGEST = 1 << 30
 """Bytes of a file of weights, at most."""
 SIZES = {"short": (1024, 16, 4_000), "long": (4096, 32, 31_990)}
 """Width, layers and words: some hundred million parameters, or the shape of Llama 2 7B."""
+RANKS = (2, 8)
+"""Processes that build it, one number after another."""
 
 
 def write_shards(folder: Path, width: int, layers: int, words: int) -> int:
@@ -116,15 +117,18 @@ def measure(folder: Path, ranks: int) -> list[dict[str, int]]:
     return [json.loads((folder / f"taken.{rank}").read_text()) for rank in range(ranks)]
 
 
-def run(folder: Path, form: str, ranks: int = 2) -> None:
+def run(folder: Path, form: str, ranks: Sequence[int] = RANKS) -> None:
     """Writes an LLM, lets ranks build it in shards, and reports the memory that they take together."""
-    weights = write_shards(folder / "llm", *SIZES[form])
-    taken = measure(folder / "llm", ranks)
-    before, peak, after = (sum(own[name] for own in taken) for name in ("before", "peak", "after"))
-    gib: Any = 2**30
-    row = {"ranks": ranks, "weights (GiB)": weights / gib, "before (GiB)": before / gib, "peak (GiB)": peak / gib}
-    row |= {"after (GiB)": after / gib, "rise / weights": (peak - before) / weights, "peak / weights": peak / weights}
-    report("sharded_loading", [{name: round(value, 3) for name, value in row.items()}], form=form)
+    weights, gib = write_shards(folder / "llm", *SIZES[form]), 2**30
+    rows = []
+    for count in ranks:
+        taken = measure(folder / "llm", count)
+        before, peak, after = (sum(own[name] for own in taken) for name in ("before", "peak", "after"))
+        row = {"ranks": count, "weights (GiB)": weights / gib, "before (GiB)": before / gib, "peak (GiB)": peak / gib}
+        row["after (GiB)"] = after / gib
+        row |= {"rise / weights": (peak - before) / weights, "peak / weights": peak / weights}
+        rows.append({name: round(value, 3) for name, value in row.items()})
+    report("sharded_loading", rows, form=form)
 
 
 if __name__ == "__main__":

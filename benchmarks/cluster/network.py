@@ -51,8 +51,8 @@ def measure(file: Path, sizes: Sequence[int], per_host: int, hosts: Hosts | None
     try:
         codes = [rank.wait(timeout=PATIENCE) for rank in ranks]
     finally:
-        for rank in ranks:
-            rank.kill()
+        for process in ranks:
+            process.kill()
     if any(codes):
         raise RuntimeError(f"network: found the exit codes {codes}; expected 0 of each rank. Fix: see their errors.")
     rows = json.loads(file.read_text(encoding="utf-8"))

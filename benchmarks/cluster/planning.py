@@ -116,8 +116,8 @@ def main() -> None:
 def run(folder: Path) -> Path:
     """Both, and how far they are apart."""
     quieten()  # Lightning sets the level of its messages when it is imported
-    for name, size in SIZES.items():
-        write_experts(folder / name, size)
+    for name, widths in SIZES.items():
+        write_experts(folder / name, widths)
     _start(folder)
     rows = []
     for case, real in zip(cases(), json.loads((folder / "measured.json").read_text(encoding="utf-8")), strict=True):

@@ -52,7 +52,7 @@ def side_by_side(folder: Path, size: str, engine: str, steps: int = STEPS) -> li
 
 def rate(ranks: Sequence[dict[str, Any]]) -> float:
     """Steps a second, of both together."""
-    return sum(1 / statistics.median(rank["seconds"]) for rank in ranks)
+    return float(sum(1 / statistics.median(rank["seconds"]) for rank in ranks))
 
 
 def expected(folder: Path, size: str, engine: str) -> float:

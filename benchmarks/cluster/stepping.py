@@ -2,8 +2,8 @@
 
     python -m benchmarks.cluster.stepping EXPERTS SIZE ENGINE FILE STEPS
 
-FILE gets the wall seconds of each step, and the bytes that left this host meanwhile. The engine ``alone`` is one
-process by itself; others take their rank from the environment, as torchrun sets it.
+FILE gets the wall seconds and the CPU seconds of each step, and the bytes that left this host meanwhile. The engine
+``alone`` is one process by itself; others take their rank from the environment, as torchrun sets it.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def _unchanged(batch: Any) -> Any:
 
 
 class Watch(pl.Callback):
-    """When each step was over, and what had been sent by then."""
+    """When each step was over, what CPU time this process had taken by then, and what had been sent."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[float, int]] = []
+        self.seen: list[tuple[float, float, int]] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Notes both."""
-        self.seen.append((time.perf_counter(), sent()))
+        """Notes all three."""
+        self.seen.append((time.perf_counter(), time.process_time(), sent()))
 
 
 def main() -> None:
@@ -108,7 +108,8 @@ def main() -> None:
     counted = watch.seen[SETTLES - 1 :]
     found = {
         "seconds": [after[0] - before[0] for before, after in pairwise(counted)],
-        "sent": (counted[-1][1] - counted[0][1]) / (len(counted) - 1),
+        "cpu_seconds": [after[1] - before[1] for before, after in pairwise(counted)],
+        "sent": (counted[-1][2] - counted[0][2]) / (len(counted) - 1),
     }
     file.write_text(json.dumps(found), encoding="utf-8")
 

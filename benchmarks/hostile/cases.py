@@ -262,7 +262,7 @@ class Cases:
         return Case("slow", [head + b"\r\n{"], says="a body that doesn't come")
 
     def _one(self, choices: Sequence[Any]) -> Any:
-        return choices[self.random.integers(len(choices))]
+        return choices[int(self.random.integers(len(choices)))]
 
     def _chat(self, kind: str, content: Any, says: str) -> Case:
         case = self._post(kind, json.dumps(self._chat_of(content)).encode())
