@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 
 from isthmus.cache.frozen import FrozenCache
 from isthmus.data.batching.collate import Collator
+from isthmus.layout import on_device
 from isthmus.model import AnyToAny, Reply
 from isthmus.training.averaging import KEY as AVERAGE
 from isthmus.training.engines import Sharded
 from isthmus.training.engines.units import gathered, reshard
-from isthmus.training.objectives.base import Learner, Objective, Outcome
+from isthmus.training.objectives.base import Counted, Learner, Objective, Outcome, mean_of
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.objectives.terms import LossWeights
@@ -61,6 +62,7 @@ class TrainingModule(pl.LightningModule):
         self.before_waiting: Callable[[], None] | None = None
         self._cache: FrozenCache | None = None
         self._is_built = False
+        self._counted: dict[str, Counted] = {}
         self._tested = ExitStack()
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
         self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
@@ -208,26 +210,55 @@ class TrainingModule(pl.LightningModule):
         self.model.check_loaded(state_dict, True, "model.")
         return super().load_state_dict(state_dict, strict, assign)
 
+    def on_validation_epoch_start(self) -> None:
+        """Counts anew."""
+        self._counted = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs what was counted, over all processes and batches; of what none has met, nothing."""
+        for name, own in self._over_processes(Supervised().counts(self.model), self._counted).items():
+            if own[1] > 0:
+                self.log(f"validation/{name}", mean_of(own))
+
     def _log(self, outcome: Outcome, split: str, size: int) -> None:
-        """Logs a step's figures; those that every process has are averaged over them."""
+        """Logs a step's figures, over all processes in training; those that are counted, if this one has them."""
+        trains, world = split == "train", self.trainer.world_size
         figures = {name: value.detach().float() for name, value in (outcome.shared | outcome.own).items()}
-        world = self.trainer.world_size
-        # Not every process meets every modality in a step. Sorted, since processes may have found them otherwise.
-        together = sorted(outcome.shared) if world > 1 and split == "train" else []
-        if together:  # at once: Lightning's own reduction takes a barrier for each
-            sums = torch.stack([figures[name] for name in together])
-            distributed.all_reduce(sums)
-            figures |= dict(zip(together, sums / world, strict=True))
+        counted: dict[str, Counted] = {name: (own.detach().float(), n) for name, (own, n) in outcome.counted.items()}
+        if trains:
+            means: dict[str, Counted] = {name: (figures[name], 1) for name in sorted(outcome.shared)}
+            found = self._over_processes([*means, *self.objective.counts(self.model)], means | counted)
+            figures |= {name: mean_of(found[name]) for name in (*means, *counted)}
+        else:
+            for name, (total, count) in counted.items():
+                before = self._counted.get(name, (0, 0))
+                self._counted[name] = (total + before[0], count + before[1])
         for name, value in figures.items():
             self.log(
                 f"{split}/{name}",
                 value,
                 batch_size=size,
                 prog_bar=name in SHOWN,
-                sync_dist=world > 1 and split != "train" and name in outcome.shared,
-                on_step=split == "train",
-                on_epoch=split != "train",
+                sync_dist=world > 1 and not trains and name in outcome.shared,
+                on_step=trains,
+                on_epoch=not trains,
             )
+
+    def _over_processes(self, names: Sequence[str], counted: dict[str, Counted]) -> dict[str, Counted]:
+        """Adds up over processes, all at once: Lightning's own reductions take a barrier each.
+
+        Args:
+            names: the same, in the same order, in every process.
+            counted: of this process, by name; it may lack some.
+        """
+        if self.trainer.world_size == 1:
+            return counted
+        pairs = [own for name in names for own in counted.get(name, (0, 0))]
+        numbers = on_device([own for own in pairs if isinstance(own, int)], self.device, torch.float32)
+        moved = iter(numbers.unbind())  # in one copy
+        sums = torch.stack([next(moved) if isinstance(own, int) else own.to(numbers) for own in pairs])
+        distributed.all_reduce(sums)
+        return {name: (own[0], own[1]) for name, own in zip(names, sums.view(-1, 2), strict=True)}
 
 
 def training_module(module: nn.Module) -> TrainingModule:

@@ -43,7 +43,7 @@ def learn(model: AnyToAny, weights: LossWeights, batch: Batch) -> tuple[Tensor, 
     found: list[Terms] = []
     learner = Learner(model, weights, len(batch.pieces))
     loss, _ = learner.in_turn(part_losses(learner, batch.pieces, found)[0])
-    return loss, together(found, batch.pieces)
+    return loss, together(found)
 
 
 def backward(model: AnyToAny, loss: Tensor) -> dict[str, Tensor | None]:

@@ -43,7 +43,7 @@ def entered(experts: dict[str, Path], objective: Objective, trains: list[str] = 
 def test_pairs_are_undecided_at_first(experts: dict[str, Path], dtype: str, autocast: bool) -> None:
     model = entered(experts, Preference(), dtypes={"llm": dtype})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        shared = step(model, model.collator("train")(text_pairs())).shared
+        shared = step(model, model.collator("train")(text_pairs())).figures()
     assert shared["chosen_ratio"] == shared["rejected_ratio"] == shared["reward_margin"] == 0
 
 
@@ -52,14 +52,14 @@ def test_pairs_are_undecided_at_first(experts: dict[str, Path], dtype: str, auto
 def test_answers_have_no_divergence_at_first(experts: dict[str, Path], dtype: str, autocast: bool) -> None:
     model = entered(experts, policy(kl=0.5, mixed=0.5), dtypes={"llm": dtype})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        assert step(model, model.collator("train")(prompts())).shared["kl"] == 0
+        assert step(model, model.collator("train")(prompts())).figures()["kl"] == 0
 
 
 @pytest.mark.parametrize("objective", [Preference(dropout=True), policy(dropout=True)], ids=["pairs", "answers"])
 def test_dropout_stays_where_it_is_asked_for(experts: dict[str, Path], objective: Objective) -> None:
     is_policy = isinstance(objective, GroupPolicy)
     model = entered(experts, objective)
-    shared = step(model, model.collator("train")(prompts() if is_policy else text_pairs())).shared
+    shared = step(model, model.collator("train")(prompts() if is_policy else text_pairs())).figures()
     assert shared["kl" if is_policy else "chosen_ratio"].abs() > 1e-4
 
 
@@ -73,7 +73,7 @@ def test_under_autocast_the_reference_isnt_the_policy(experts: dict[str, Path]) 
     ratios = []
     for keeps in (True, False):
         with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=keeps):
-            ratios.append(step(model, batch).shared["chosen_ratio"])
+            ratios.append(step(model, batch).figures()["chosen_ratio"])
     assert torch.equal(*ratios) and ratios[0].abs() > 0.1
 
 

@@ -60,7 +60,7 @@ def test_both_answers_policy_and_reference_share_what_is_encoded(experts: dict[s
     assert sum(passes) == 4 + 8
     outcome.loss.backward()
     gradients = {name: own.grad for name, own in model.named_owned() if own.grad is not None}
-    figures = {name: float(value) for name, value in (outcome.shared | outcome.own).items()}
+    figures = {name: float(value) for name, value in outcome.figures().items()}
     assert_equal((figures, gradients), once)
     assert any("input_projectors" in name and own.any() for name, own in gradients.items())
 

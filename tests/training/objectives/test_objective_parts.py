@@ -30,7 +30,7 @@ def learnt(module: TrainingModule, conversations: list[Any], parts: int) -> tupl
     module.zero_grad(set_to_none=True)
     outcome.loss.backward()
     gradients = {name: own.grad.clone() for name, own in module.model.named_owned() if own.grad is not None}
-    figures = {name: float(value) for name, value in (outcome.shared | outcome.own).items() if name != "sampling_share"}
+    figures = {name: float(value) for name, value in outcome.figures().items() if name != "sampling_share"}
     return (figures, gradients), batch
 
 

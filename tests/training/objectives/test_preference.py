@@ -160,7 +160,7 @@ def test_the_alignment_term_is_that_of_the_chosen_runs_and_reaches_the_bridges(e
     chosen = torch.cat([distances[m][runs.rows < len(batch) // 2] for m, runs in batch.signals.items()])
     assert 0 < len(chosen) < sum(map(len, distances.values()))
     torch.testing.assert_close(outcome.loss, plain.loss + 2.0 * chosen.mean())
-    assert outcome.own["alignment_image"] > 0
+    assert outcome.figures()["alignment_image"] > 0
     outcome.loss.backward()
     moved = {name.split(":")[0] for name, own in gradients(model).items() if own.abs().max() > 0}
     assert {"lora", "signal_rows", "output_projectors.image", "output_projectors.audio"} <= moved
@@ -174,7 +174,7 @@ def test_contents_without_a_counterpart_count_for_nothing(experts: dict[str, Pat
     module = ready(experts, Preference(media=1.0))
     first, *others = media_pairs()
     whole, alone = others, [replace(first, rejected=without_media(first.rejected)), *others]
-    media = [step(module, batch_of(module, pairs)).own["media_loss"] for pairs in (whole, alone)]
+    media = [step(module, batch_of(module, pairs)).figures()["media_loss"] for pairs in (whole, alone)]
     torch.testing.assert_close(media[0], media[1])
     layout = batch_of(module, [alone[0]]).layout
     assert layout is not None and content_pairs(layout.runs["image"], 1) == ([], [])
@@ -193,9 +193,9 @@ def test_training_prefers_the_chosen_answers(experts: dict[str, Path]) -> None:
         optimizer.step()
         outcomes.append(outcome)
     assert outcomes[-1].loss < outcomes[0].loss
-    assert outcomes[-1].shared["reward_margin"] > outcomes[0].shared["reward_margin"] + 0.5
-    assert outcomes[-1].own["media_accuracy"] == 1
-    assert outcomes[-1].shared["chosen_loss"] < outcomes[0].shared["chosen_loss"]
+    assert outcomes[-1].figures()["reward_margin"] > outcomes[0].figures()["reward_margin"] + 0.5
+    assert outcomes[-1].figures()["media_accuracy"] == 1
+    assert outcomes[-1].figures()["chosen_loss"] < outcomes[0].figures()["chosen_loss"]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,23 @@ def test_what_sums_are_divided_by_is_counted_before_anything_is_computed(model: 
     assert computed[:3] == [PFormer, AnyToAny, PFormer] and outcome.loss.isfinite()
 
 
+def test_a_batch_in_parts_has_the_whole_batchs_figures(model: AnyToAny) -> None:
+    """But for the contrastive one, which tells a part's own texts apart."""
+    weights = LossWeights(teaching=1.0, imitation=1.0)
+    source = tasks.Describe(split="train", size=4, modalities=("image",))
+    talks = [*(source[i] for i in range(4)), talk("words alone")]
+    batches = model.collator()(talks), model.collator(micro_batches=3)(talks)
+    whole, divided = (
+        Supervised().step(Learner(model, weights, parts), b) for parts, b in zip((1, 3), batches, strict=True)
+    )
+    assert divided.shared.keys() == whole.shared.keys() and divided.counted.keys() == whole.counted.keys()
+    for name in ("text_loss", "text_accuracy", "teaching_text", "teaching_vocabulary"):
+        torch.testing.assert_close(divided.shared[name], whole.shared[name], rtol=1e-4, atol=1e-5)
+    (gap, media), (own, own_media) = whole.counted["imitation_image"], divided.counted["imitation_image"]
+    assert own_media == media == 4
+    torch.testing.assert_close(own, gap, rtol=1e-4, atol=1e-5)
+
+
 def test_faults_are_clear(experts: dict[str, Path], bert: Path) -> None:
     source = tasks.Describe(split="train", size=2, modalities=("image",))
     other = taught(experts, bert, partial(MLP, positions_per_token=2))

@@ -96,19 +96,36 @@ class Learner:
         return in_turn(self.model, trained, losses, divided)
 
 
+Counted = tuple[Tensor, Tensor | int]
+"""A sum () and what it counts: the figure is their ratio, over all processes."""
+
+
 @dataclass
 class Outcome:
     """What a step gives.
 
     Attributes:
         loss: () over the global batch, times the number of processes.
-        shared: what is logged, by name; every process has all of these.
-        own: what is logged and not every process has, such as figures of a modality.
+        shared: what is logged, by name: the mean over processes; every process has all of these.
+        counted: what is logged, by name, and not every process has in a step, such as figures of a modality. Names are
+            among :meth:`Objective.counts`.
+        own: what is logged, by name, of this process alone.
     """
 
     loss: Tensor
     shared: dict[str, Tensor] = field(default_factory=dict)
+    counted: dict[str, Counted] = field(default_factory=dict)
     own: dict[str, Tensor] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, Tensor]:
+        """All that is logged, by name, where this is the only process."""
+        return self.shared | {name: mean_of(own) for name, own in self.counted.items()} | self.own
+
+
+def mean_of(counted: Counted) -> Tensor:
+    """The figure () of a sum and what it counts; 0 of nothing."""
+    total, count = counted
+    return total / (max(count, 1) if isinstance(count, int) else count.clamp(min=1))
 
 
 class Objective(ABC):
@@ -132,6 +149,10 @@ class Objective(ABC):
     def makes(self, weights: LossWeights) -> bool:
         """Whether it needs generators, if only to make media."""
         return False
+
+    def counts(self, model: AnyToAny) -> list[str]:
+        """Names of all figures that a step may count; the same in every process."""
+        return []
 
     @property
     def collator(self) -> Callable[..., Collator]:

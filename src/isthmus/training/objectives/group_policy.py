@@ -170,7 +170,7 @@ class GroupPolicy(Objective):
             shared["policy_loss"] = sum(values[: len(policies)], zero)
             shared["mixed_loss"] = sum(values[len(policies) :], zero) / self.mixed
         own = {} if answers is None else self._sampling_share(begun, answers.drawn, loss)
-        return Outcome(loss, {"loss": loss, **shared}, own)
+        return Outcome(loss, {"loss": loss, **shared}, own=own)
 
     def _answers(self, model: AnyToAny, batch: Batch) -> _Answers:
         """Draws an answer to every row, and judges them. The prompts' media are encoded here, and nowhere else."""

@@ -18,12 +18,23 @@ from isthmus.layout import Runs, on_device
 from isthmus.losses import PreferenceForm, diffusion_preference_loss, preference_loss
 from isthmus.model import AnyToAny
 from isthmus.model.output import Scores
-from isthmus.training.objectives.base import Learner, Objective, Outcome
-from isthmus.training.objectives.terms import LossWeights, called_shares, detached
+from isthmus.training.objectives.base import Counted, Learner, Objective, Outcome
+from isthmus.training.objectives.terms import LossWeights, called_runs, detached
 from isthmus.types import Batch, Modality
 
 Contents = dict[Modality, tuple[list[int], list[int]]]
 """By modality, which contents of chosen answers stand against which of rejected ones."""
+OF_PAIRS = (
+    "preference_accuracy",
+    "reward_margin",
+    "chosen_ratio",
+    "rejected_ratio",
+    "chosen_length",
+    "rejected_length",
+)
+"""Means over pairs that are logged."""
+OF_MEDIA = ("media_loss", "media_accuracy")
+"""Means over pairs of contents that are logged."""
 
 
 @takes_present_names
@@ -92,6 +103,10 @@ class Preference(Objective):
     def makes(self, weights: LossWeights) -> bool:
         return self.media + self.alignment > 0
 
+    def counts(self, model: AnyToAny) -> list[str]:
+        drawn = [f"{figure}_{modality}" for modality in model.outputs for figure in ("signal_called", "alignment")]
+        return [*OF_PAIRS, *OF_MEDIA, *drawn]
+
     @property
     def collator(self) -> Callable[..., Collator]:
         return partial(PairCollator, targets="last")
@@ -115,23 +130,19 @@ class Preference(Objective):
         shared = {
             "loss": loss,
             "preference_loss": whole.losses.sum() / divisors[0] * world,
-            "preference_accuracy": (whole.margins > 0).float().mean(),
-            "reward_margin": whole.margins.mean(),
-            "chosen_ratio": whole.ratios[0].mean(),
-            "rejected_ratio": whole.ratios[1].mean(),
             "chosen_loss": whole.likelihood / divisors[2] * world,
-            "chosen_length": whole.tokens[0].float().mean(),
-            "rejected_length": whole.tokens[1].float().mean(),
         }
-        own: dict[str, Tensor] = {}
+        values = (whole.margins > 0, whole.margins, *whole.ratios, *whole.tokens)
+        figures: dict[str, Counted] = {n: (own.sum(), len(own)) for n, own in zip(OF_PAIRS, values, strict=True)}
         if whole.correct is not None:
             for part, _ in parts:  # by modality, over all parts
-                called = called_shares(model.backbone.language_model.vocabulary, part, whole.labels, whole.correct)
-                own |= {f"signal_called_{modality}": share for modality, share in called.items()}
-        own |= {f"alignment_{modality}": values.mean() for modality, values in whole.alignment.items()}
-        if len(whole.media):
-            own |= {"media_loss": whole.media.mean(), "media_accuracy": (whole.media_margins > 0).float().mean()}
-        return Outcome(loss, shared, own)
+                called = called_runs(model.backbone.language_model.vocabulary, part, whole.labels, whole.correct)
+                figures.update({f"signal_called_{modality}": (hits, runs) for modality, (hits, runs) in called.items()})
+        figures.update({f"alignment_{modality}": (own.sum(), len(own)) for modality, own in whole.alignment.items()})
+        if media := len(whole.media):
+            sums = (whole.media.sum(), (whole.media_margins > 0).sum())
+            figures.update({name: (own, media) for name, own in zip(OF_MEDIA, sums, strict=True)})
+        return Outcome(loss, shared, figures)
 
     def _contents(self, model: AnyToAny, batch: Batch) -> Contents:
         """By modality, which contents stand against which: see :func:`content_pairs`."""

@@ -10,10 +10,13 @@ from torch import Tensor
 from isthmus.batch_layout import known_layout, target_labels
 from isthmus.model import AnyToAny
 from isthmus.model.output import Output
-from isthmus.training.objectives.base import Learner, Objective, Outcome
+from isthmus.training.objectives.base import Counted, Learner, Objective, Outcome
 from isthmus.training.objectives.teaching import Lesson, imitate, imitating, lesson_of, teach, teacher_of
-from isthmus.training.objectives.terms import LossWeights, Terms, called_shares, together
+from isthmus.training.objectives.terms import LossWeights, Terms, called_runs, together
 from isthmus.types import Batch
+
+DRAWN = ("signal_called", "alignment", "signal_cosine", "denoising")
+"""Figures of a modality that is made."""
 
 
 class Supervised(Objective):
@@ -28,11 +31,15 @@ class Supervised(Objective):
     def makes(self, weights: LossWeights) -> bool:
         return weights.alignment + weights.denoising > 0
 
+    def counts(self, model: AnyToAny) -> list[str]:
+        drawn = [f"{figure}_{modality}" for modality in model.outputs for figure in DRAWN]
+        return [*drawn, *[f"imitation_{modality}" for modality in model.inputs]]
+
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
-        losses, counted = part_losses(learner, batch.pieces, found)
+        losses, sizes = part_losses(learner, batch.pieces, found)
         loss, _ = learner.in_turn(learner.together(losses))
-        terms, counts, world = together(found, batch.pieces), counted(), learner.world
+        terms, counts, world = together(found), sizes(), learner.world
         tokens = counts[0].clamp(min=1)
         shared = {"loss": loss, "text_loss": terms.text * world / tokens}
         if terms.correct is not None:
@@ -40,15 +47,15 @@ class Supervised(Objective):
         if terms.teaching is not None:
             for name, count in (("contrastive", counts[3]), ("vocabulary", counts[3]), ("text", counts[4])):
                 shared[f"teaching_{name}"] = getattr(terms.teaching, name) * world / count.clamp(min=1)
-        own = {f"signal_called_{modality}": share for modality, share in terms.called.items()}
-        for modality, runs in terms.alignment.items():
-            own[f"alignment_{modality}"] = runs.mean()
-            own[f"signal_cosine_{modality}"] = terms.cosine[modality] / max(len(runs), 1)
-        own |= {f"denoising_{modality}": contents.mean() for modality, contents in terms.denoising.items()}
+        counted: dict[str, Counted] = {f"signal_called_{m}": (hits, runs) for m, (hits, runs) in terms.called.items()}
+        for modality, distances in terms.alignment.items():
+            counted[f"alignment_{modality}"] = (distances.sum(), len(distances))
+            counted[f"signal_cosine_{modality}"] = (terms.cosine[modality], len(distances))
+        counted.update({f"denoising_{modality}": (own.sum(), len(own)) for modality, own in terms.denoising.items()})
         if terms.imitation is not None:
-            media = max(terms.imitation.media, 1)
-            own |= {f"imitation_{modality}": gap / media for modality, gap in terms.imitation.distances.items()}
-        return Outcome(loss, shared, own)
+            media, distances_of = terms.imitation.media, terms.imitation.distances
+            counted.update({f"imitation_{modality}": (gap, media) for modality, gap in distances_of.items()})
+        return Outcome(loss, shared, counted)
 
 
 def part_losses(
@@ -118,7 +125,7 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
     if output.correct is not None:
         terms.correct = output.correct.sum()
         labels = target_labels(output.batch)
-        terms.called = called_shares(language_model.vocabulary, output.batch, labels, output.correct)
+        terms.called = called_runs(language_model.vocabulary, output.batch, labels, output.correct)
     for modality, condition in output.conditions.items():
         assert side is not None, "conditions come of an output side"
         runs = batch.signals[modality]

@@ -58,6 +58,9 @@ class Teaching:
     texts: int
     tokens: int
 
+    def __add__(self, other: Teaching) -> Teaching:
+        return Teaching(*(own + more for own, more in zip(vars(self).values(), vars(other).values(), strict=True)))
+
 
 @dataclass
 class Imitation:
@@ -65,6 +68,12 @@ class Imitation:
 
     distances: dict[Modality, Tensor]
     media: int
+
+    def __add__(self, other: Imitation) -> Imitation:
+        distances = dict(self.distances)
+        for modality, own in other.distances.items():
+            distances[modality] = distances[modality] + own if modality in distances else own
+        return Imitation(distances, self.media + other.media)
 
 
 def teacher_of(side: InputSide | None) -> PFormer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -72,13 +74,13 @@ class LossWeights:
         return self.modalities.get(modality, 1.0)
 
 
-def called_shares(vocabulary: Vocabulary, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
-    """By modality, the share of runs whose first signal token was the likeliest, of labels (P,) and hits (P,)."""
-    shares = {}
+def called_runs(vocabulary: Vocabulary, batch: Batch, labels: Tensor, correct: Tensor) -> dict[Modality, Tensor]:
+    """By modality (2,): runs whose first signal token was the likeliest, and all runs, of labels (P,) and hits (P,)."""
+    found = {}
     for modality in batch.signals:
         first = labels == vocabulary.signal_ids(modality)[0]
-        shares[modality] = (correct & first).sum() / first.sum().clamp(min=1)
-    return shares
+        found[modality] = torch.stack([(correct & first).sum(), first.sum()])
+    return found
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Terms:
         alignment: by modality (r,), one a run.
         denoising: by modality (c,), one a content.
         cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
-        called: by modality (), the share of runs whose first signal token was the likeliest: the medium was called for.
+        called: by modality (2,), runs whose first signal token was the likeliest (the medium was called for), and all.
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
     """
@@ -145,7 +147,7 @@ def detached(value: Any) -> Any:
     return replace(value, **detached(vars(value))) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def together(found: Sequence[Terms], parts: Sequence[Batch]) -> Terms:
+def together(found: Sequence[Terms]) -> Terms:
     """The terms of a batch, of those of its parts."""
     if len(found) == 1:
         return found[0]
@@ -157,11 +159,6 @@ def together(found: Sequence[Terms], parts: Sequence[Batch]) -> Terms:
                 own.setdefault(modality, []).append(values)
         return own
 
-    # A share counts as often as its part has runs.
-    runs = {m: [len(part.signals[m].captions) for part in parts if m in part.signals] for m in of("called")}
-    called = {
-        m: sum(s * n for s, n in zip(own, runs[m], strict=True)) / sum(runs[m]) for m, own in of("called").items()
-    }
     correct = [terms.correct for terms in found if terms.correct is not None]
     return Terms(
         torch.stack([terms.text for terms in found]).sum(),
@@ -170,5 +167,7 @@ def together(found: Sequence[Terms], parts: Sequence[Batch]) -> Terms:
         {modality: torch.cat(values) for modality, values in of("alignment").items()},
         {modality: torch.cat(values) for modality, values in of("denoising").items()},
         {modality: torch.stack(values).sum() for modality, values in of("cosine").items()},
-        {modality: torch.as_tensor(share) for modality, share in called.items()},
+        {modality: torch.stack(values).sum(0) for modality, values in of("called").items()},
+        reduce(add, taught) if (taught := [own.teaching for own in found if own.teaching is not None]) else None,
+        reduce(add, imitated) if (imitated := [own.imitation for own in found if own.imitation is not None]) else None,
     )
