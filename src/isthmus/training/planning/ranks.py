@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._C._distributed_c10d import _DEFAULT_FIRST_BUCKET_BYTES, _compute_bucket_assignment_by_size
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp._fully_shard import _fsdp_param
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from isthmus.model import AnyToAny
@@ -95,10 +96,29 @@ class FakeSharded(_Fake, Sharded):
         """Shards a model that is built of fake tensors already."""
         with unset_fake_temporarily():
             mesh: DeviceMesh = self.mesh
-        if self.sharding.frozen_sharding != "replicate":
-            per_layer = self.sharding.frozen_sharding == "per_layer"
-            shard_experts(model, self.sharding.arguments(mesh), per_layer, place=(0, 1))
-        shard(model, mesh, self.sharding)
+        with _first_chunks():
+            if self.sharding.frozen_sharding != "replicate":
+                per_layer = self.sharding.frozen_sharding == "per_layer"
+                shard_experts(model, self.sharding.arguments(mesh), per_layer, place=(0, 1))
+            shard(model, mesh, self.sharding)
+
+
+@contextmanager
+def _first_chunks() -> Iterator[None]:
+    """Within the block FSDP2 cuts off rank 0's chunk of a parameter alone, which is all that rank 0 keeps.
+
+    Otherwise it makes as many fake tensors of each as there are ranks: minutes for a thousand.
+    """
+    own = _fsdp_param._chunk_with_empty
+
+    def first(tensor: Tensor, num_chunks: int, dim: int) -> list[Tensor]:
+        return [tensor.narrow(dim, 0, -(-tensor.size(dim) // num_chunks))]
+
+    _fsdp_param._chunk_with_empty = first
+    try:
+        yield
+    finally:
+        _fsdp_param._chunk_with_empty = own
 
 
 def strategy_of(setting: Setting) -> DDPStrategy | Sharded:
