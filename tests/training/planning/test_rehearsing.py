@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import torch.distributed as distributed
 from forked import run
 from tiny_world import tiny_experts
-from training.planning.planned_steps import STAGE, counted_on, model_of, planner, without_weights
+from torch.distributed.fsdp._fully_shard import _fsdp_param
+from training.planning.planned_steps import (
+    BATCH,
+    STAGE,
+    WORDS,
+    configured,
+    counted_on,
+    model_of,
+    planner,
+    without_weights,
+)
 
+from isthmus.training import Stage
 from isthmus.training.engines.units import FrozenSharding
-from isthmus.training.planning import Cluster, Link, Setting, StagePlan
-from isthmus.training.planning.fitting import fitted
+from isthmus.training.planning import Cluster, Link, Planner, Setting, StagePlan, ranks
+from isthmus.training.planning.fitting import candidates, fitted
 from isthmus.training.planning.plan import Engine
 from isthmus.training.planning.rehearsing import check
 from isthmus.training.trainable import set_trainable
@@ -79,6 +93,17 @@ def test_shares_shrink_with_ranks(planned: Planned) -> None:
     assert many["gathered layers"] == pytest.approx(few["gathered layers"], rel=0.1)  # a layer whole, however many
 
 
+@pytest.mark.parametrize("size", [1, 3, 64, 100])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_rank_0_has_fsdp2s_own_chunk(size: int, dim: int) -> None:
+    tensor = torch.arange(2.0 * size).view((size, 2) if dim == 0 else (2, size))
+    for devices in (2, 3, 64, 1024):
+        expected, *_ = _fsdp_param._chunk_with_empty(tensor, devices, dim)
+        with ranks.first_chunks():
+            (found,) = _fsdp_param._chunk_with_empty(tensor, devices, dim)
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.slow
 def test_ddp_sends_what_trains_once(planned: Planned, paths: dict[str, Path]) -> None:
     (_, size), *others = sent(planned("ddp", 2)).values()
@@ -110,16 +135,47 @@ def test_two_processes_measure_what_is_planned(
         assert plan["memory"][kind] == pytest.approx(real["memory"][kind], rel=0.01), kind
 
 
+class Once(Planner):
+    """Rehearses each setting once on each number of devices, whatever their memory."""
+
+    def plan(self, name: str, stage: Stage, setting: Setting, cluster: Cluster) -> StagePlan:
+        kept: dict[Any, StagePlan | ValueError] = self.__dict__.setdefault("kept", {})
+        key = setting, cluster.devices
+        if key not in kept:
+            try:
+                kept[key] = super().plan(name, stage, setting, cluster)
+            except ValueError as error:
+                kept[key] = error
+        found = kept[key]
+        if isinstance(found, ValueError):
+            raise found
+        return replace(found, cluster=cluster)
+
+
 @pytest.mark.slow
-def test_what_doesnt_fit_names_what_does(planned: Planned, tmp_path: Path) -> None:
-    """Activations are most of a tiny model's step, so that smaller micro-batches are enough."""
+def test_what_doesnt_fit_names_the_first_that_does(tmp_path: Path) -> None:
+    """Of every kind of change: to each candidate that needs less than all before it, room for just that is given."""
     bare = without_weights(tiny_experts(tmp_path))
-    own = planned("ddp", 2).counted
-    room = own.peak - 0.4 * own.memory["activations"]
-    plan = fitted(planner(bare), "stage", STAGE, Setting("ddp"), cluster(2, room))
-    assert not plan.fits and plan.nearest is not None
-    assert plan.nearest.fits and (plan.nearest.setting.micro_batches or 1) > 1
-    assert plan.nearest.counted.peak <= room < plan.counted.peak
+    once = Once(lambda: model_of(bare), configured(), BATCH, WORDS)
+    plenty, setting = cluster(2), Setting("ddp")
+    plan = once.plan("stage", STAGE, setting, plenty)
+    tried = list(candidates(plan, setting, plenty, BATCH))
+    least, kinds = plan.counted.peak, set()
+    for candidate, own in tried:
+        needed = once.plan("stage", STAGE, candidate, own)
+        peak = needed.counted.peak
+        if peak >= least:
+            continue
+        least = peak
+        fits = fitted(once, "stage", STAGE, setting, cluster(2, peak))
+        assert not fits.fits and fits.nearest is not None and fits.nearest.fits
+        assert fits.nearest.setting == needed.setting and fits.nearest.cluster.devices == own.devices
+        kinds |= {"parts"} if (candidate.micro_batches or 1) > 1 else set()
+        kinds |= {name for name in ("recompute", "offload") if getattr(candidate, name)}
+        kinds |= {candidate.engine, own.devices}
+    assert kinds == {"parts", "recompute", "offload", "ddp", "fsdp2", 2, 8}  # 4 devices need more than 2 that offload
+    nothing = fitted(once, "stage", STAGE, setting, cluster(2, 1))
+    assert nothing.nearest is None and not nothing.fits
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class FakeSharded(_Fake, Sharded):
         """Shards a model that is built of fake tensors already."""
         with unset_fake_temporarily():
             mesh: DeviceMesh = self.mesh
-        with _first_chunks():
+        with first_chunks():
             if self.sharding.frozen_sharding != "replicate":
                 per_layer = self.sharding.frozen_sharding == "per_layer"
                 shard_experts(model, self.sharding.arguments(mesh), per_layer, place=(0, 1))
@@ -104,21 +104,22 @@ class FakeSharded(_Fake, Sharded):
 
 
 @contextmanager
-def _first_chunks() -> Iterator[None]:
+def first_chunks() -> Iterator[None]:
     """Within the block FSDP2 cuts off rank 0's chunk of a parameter alone, which is all that rank 0 keeps.
 
     Otherwise it makes as many fake tensors of each as there are ranks: minutes for a thousand.
     """
-    own = _fsdp_param._chunk_with_empty
+    module: Any = _fsdp_param
+    own = module._chunk_with_empty
 
     def first(tensor: Tensor, num_chunks: int, dim: int) -> list[Tensor]:
         return [tensor.narrow(dim, 0, -(-tensor.size(dim) // num_chunks))]
 
-    _fsdp_param._chunk_with_empty = first
+    module._chunk_with_empty = first
     try:
         yield
     finally:
-        _fsdp_param._chunk_with_empty = own
+        module._chunk_with_empty = own
 
 
 def strategy_of(setting: Setting) -> DDPStrategy | Sharded:
