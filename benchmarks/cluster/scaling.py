@@ -1,4 +1,7 @@
-"""Weak scaling: two ranks against two processes that have nothing to do with each other, side by side."""
+"""Weak scaling: two ranks against two processes that have nothing to do with each other, side by side.
+
+A third pair has nothing to do with each other either, but begins each step together: what waiting alone costs.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from typing import Any
 
 from benchmarks.cluster.hosts import INTERFACE, Hosts, unsupported
 from benchmarks.cluster.planning import SIZES, planned
-from benchmarks.cluster.stepping import ROWS, STAGE
+from benchmarks.cluster.stepping import ALONE, IN_STEP, ROWS, STAGE
 from benchmarks.miniature import write_experts
 from benchmarks.report import quieten, report
 from isthmus.training.planning.cluster import volume_of
 
-STEPS = 6
+STEPS = 8
 GOAL = 0.95
 PORT = 29_633
 
@@ -31,7 +34,7 @@ def side_by_side(folder: Path, size: str, engine: str, steps: int = STEPS) -> li
         processes = []
         for rank in range(2):
             told = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": INTERFACE if hosts is not None else "lo"}
-            if engine != "alone":
+            if engine != ALONE:
                 address = "127.0.0.1" if hosts is None else hosts.addresses[0]
                 told |= {"MASTER_ADDR": address, "MASTER_PORT": str(PORT), "WORLD_SIZE": "2"}
                 told |= {"NODE_RANK": "0", "LOCAL_RANK": str(rank)}
@@ -52,7 +55,7 @@ def side_by_side(folder: Path, size: str, engine: str, steps: int = STEPS) -> li
 
 def rate(ranks: Sequence[dict[str, Any]]) -> float:
     """Steps a second, of both together."""
-    return float(sum(1 / statistics.median(rank["seconds"]) for rank in ranks))
+    return float(sum(len(rank["seconds"]) / sum(rank["seconds"]) for rank in ranks))
 
 
 def expected(folder: Path, size: str, engine: str) -> float:
@@ -67,11 +70,11 @@ def expected(folder: Path, size: str, engine: str) -> float:
 
 
 def run(folder: Path, repetitions: int = 3) -> Path:
-    """Both engines and neither, in turns; the batch of a rank is the same in each."""
+    """Pairs without an engine and with each, in turns; the batch of a process is the same in all."""
     quieten()
     size = "wide"
     write_experts(folder, SIZES[size])
-    rates: dict[str, list[float]] = {"alone": [], "ddp": [], "fsdp2": []}
+    rates: dict[str, list[float]] = {ALONE: [], IN_STEP: [], "ddp": [], "fsdp2": []}
     last: dict[str, list[dict[str, Any]]] = {}
     for _ in range(repetitions):
         for engine, found in rates.items():
@@ -79,17 +82,13 @@ def run(folder: Path, repetitions: int = 3) -> Path:
             found.append(rate(last[engine]))
             print(f"{engine}: {found[-1]:.3g} steps a second", flush=True)
     rows = []
-    for engine in ("ddp", "fsdp2"):
-        first = last[engine][0]
-        ratios = [ours / theirs for ours, theirs in zip(rates[engine], rates["alone"], strict=True)]
-        formula = expected(folder, size, engine)
-        rows.append(
-            {
-                "engine": engine,
-                "samples a second / two processes": statistics.median(ratios),
-                "lowest": min(ratios),
-                "sent a step, MB": first["sent"] / 1e6,
-                "formula, MB": formula / 1e6,
-            }
-        )
+    for engine in (IN_STEP, "ddp", "fsdp2"):
+        ratios = [ours / theirs for ours, theirs in zip(rates[engine], rates[ALONE], strict=True)]
+        waited = [1 - sum(rank["cpu_seconds"]) / sum(rank["seconds"]) for rank in last[engine]]
+        row = {"engine": engine, "samples a second / two processes": statistics.median(ratios)}
+        row |= {"lowest": min(ratios), "highest": max(ratios), "waits": statistics.mean(waited)}
+        if engine != IN_STEP:
+            row |= {"sent a step, MB": last[engine][0]["sent"] / 1e6}
+            row |= {"formula, MB": expected(folder, size, engine) / 1e6}
+        rows.append(row)
     return report("scaling", rows, repetitions=repetitions, steps=STEPS, rows_a_rank=ROWS, goal=GOAL)

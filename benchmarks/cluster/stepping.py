@@ -2,13 +2,14 @@
 
     python -m benchmarks.cluster.stepping EXPERTS SIZE ENGINE FILE STEPS
 
-FILE gets the wall seconds and the CPU seconds of each step, and the bytes that left this host meanwhile. The engine
-``alone`` is one process by itself; others take their rank from the environment, as torchrun sets it.
+FILE gets the wall and CPU seconds of each step, and the bytes that left this host meanwhile. ENGINE is ``ddp``,
+``fsdp2``, ``alone`` or ``in step``; all but ``alone`` take their rank from the environment, as torchrun sets it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as distributed
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.utils.data import DataLoader
 
@@ -30,6 +32,8 @@ from isthmus.training.engines import Sharded
 from isthmus.training.planning.rehearsing import RankData
 from isthmus.training.rehearsal.conversations import conversations_of
 
+ALONE, IN_STEP = "alone", "in step"
+"""Without an engine: a process by itself, and one that begins each step together with the other."""
 STAGE = "instruction_tuning"
 ROWS = 16
 """Conversations of a rank in a step."""
@@ -39,7 +43,7 @@ SETTLES = 2
 
 def strategy(engine: str) -> Strategy | str:
     """Of this name."""
-    if engine == "alone":
+    if engine in (ALONE, IN_STEP):
         return "auto"
     return (DDPStrategy if engine == "ddp" else Sharded)(process_group_backend="gloo")
 
@@ -68,10 +72,20 @@ def _unchanged(batch: Any) -> Any:
 
 
 class Watch(pl.Callback):
-    """When each step was over, what CPU time this process had taken by then, and what had been sent."""
+    """When each step was over, what CPU time this process had taken by then, and what had been sent.
 
-    def __init__(self) -> None:
+    Args:
+        waits: whether each step begins in all processes together.
+    """
+
+    def __init__(self, waits: bool) -> None:
         self.seen: list[tuple[float, float, int]] = []
+        self.waits = waits
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Waits for the others."""
+        if self.waits:
+            distributed.barrier()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Notes all three."""
@@ -85,10 +99,12 @@ def main() -> None:
     quieten()
     warnings.simplefilter("ignore")
     model = model_of({name: experts / name for name in ("llama", "imagebind")}, SIZES[size])
-    ranks = 1 if engine == "alone" else 2
+    ranks = 1 if engine in (ALONE, IN_STEP) else 2
+    if engine == IN_STEP:
+        distributed.init_process_group("gloo", rank=int(os.environ["LOCAL_RANK"]))
     data = Repeated({STAGE: conversations_of(model, STAGES[STAGE], WORDS)}, batch_size=ranks * ROWS)
     data.rows, data.steps = ROWS, SETTLES + steps
-    watch, module = Watch(), TrainingModule(model)
+    watch, module = Watch(engine == IN_STEP), TrainingModule(model)
     stage = replace(STAGES[STAGE], data={STAGE: 1.0}, steps=SETTLES + steps)
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -21,11 +21,21 @@ OPTIONS = {"names": STAGES, "denoising": 0.0, "saves": False}
 WATCHED = {"watched": True, "validates": True, "val_check_interval": 3, "num_sanity_val_steps": 0}
 ENGINES: dict[str, dict[str, Any]] = {
     "2 of DDP, in parts, measured meanwhile": {"devices": 2, "micro_batches": 2} | WATCHED,
-    "2 of FSDP2, in parts, measured meanwhile": {"devices": 2, "shares": {}, "micro_batches": 2} | WATCHED,
+    "2 of FSDP2, offloaded, in parts, measured meanwhile": {
+        "devices": 2,
+        "shares": {"offload": True},
+        "micro_batches": 2,
+    }
+    | WATCHED,
     "4 of DDP": {"devices": 4},
-    "4 of FSDP2, two by two, recomputing": {
+    "4 of FSDP2, two by two, with sharded experts, recomputing": {
         "devices": 4,
-        "shares": {"data_parallel_size": 2, "reshard_after_forward": False, "activation_checkpointing": True},
+        "shares": {
+            "data_parallel_size": 2,
+            "frozen_sharding": "root",
+            "reshard_after_forward": False,
+            "activation_checkpointing": True,
+        },
     },
 }
 
