@@ -48,7 +48,7 @@ def test_without_a_model_and_anybody_to_ask_it_says_what_to_run(
         cli.main(["demo"])
     said = capsys.readouterr().err
     assert ended.value.code == 2 and "found no runs/curriculum/instruction_tuning" in said
-    assert "isthmus fit -c curriculum.yaml (some five minutes" in said and "isthmus demo --yes" in said
+    assert "isthmus fit -c curriculum.yaml (some seven minutes" in said and "isthmus demo --yes" in said
     broken_off = here / "runs/curriculum/checkpoints/last.ckpt"
     broken_off.parent.mkdir(parents=True)
     broken_off.touch()

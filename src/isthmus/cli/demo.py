@@ -81,12 +81,12 @@ def _train(yes: bool) -> None:
         if not sys.stdin.isatty():
             raise ValueError(
                 f"demo: found no {MODEL}, and nobody to ask; expected a trained model, since none is shipped. Fix: "
-                f"{command} (some five minutes on two CPU cores), isthmus demo --yes, or name a --model."
+                f"{command} (some seven minutes on two CPU cores), isthmus demo --yes, or name a --model."
             )
         begun = "a broken-off training" if goes_on else "no trained model"
         print(
             f"Found {begun} in {RUN}. The package ships experts, but no trained bridges between them: training these "
-            "takes some five minutes on two CPU cores."
+            "takes some seven minutes on two CPU cores."
         )
         if input(f"Run `{command}` now? [Y/n] ").strip().lower() not in ("", "y", "yes"):
             raise SystemExit(0)
