@@ -226,7 +226,7 @@ class TrainingModule(pl.LightningModule):
         figures = {name: value.detach().float() for name, value in (outcome.shared | outcome.own).items()}
         counted: dict[str, Counted] = {name: (own.detach().float(), n) for name, (own, n) in outcome.counted.items()}
         if trains:
-            means: dict[str, Counted] = {name: (figures[name], 1) for name in sorted(outcome.shared)}
+            means: dict[str, Counted] = {name: (figures[name], 1) for name in sorted(outcome.shared) if world > 1}
             found = self._over_processes([*means, *self.objective.counts(self.model)], means | counted)
             figures |= {name: mean_of(found[name]) for name in (*means, *counted)}
         else:
