@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones import CausalBackbone
-from isthmus.backbones.adapters.gated_fusion import FusedMedia
 from isthmus.backbones.attention.length_groups import launch_cost, length_groups
 from isthmus.backbones.base import BackboneOutput
 from isthmus.encoders.imagebind.encoder import ImageBind
-from isthmus.layout import Layout
 from isthmus.types import IGNORED, Batch, Features, Modality
 
 
@@ -78,17 +76,11 @@ class SavingsBackbone(CausalBackbone):
         self._last = None
         return output
 
-    def _states(
-        self,
-        embeddings: Tensor,
-        mask: Tensor,
-        layout: Layout,
-        firsts: list[int],
-        fused_media: FusedMedia | None,
-    ) -> Tensor:
+    def _states(self, *of: Any) -> Tensor:
         if self.savings.packing:
-            self._last = super()._states(embeddings, mask, layout, firsts, fused_media)
+            self._last = super()._states(*of)
         else:  # all rows in one pass, as long as the longest
+            embeddings, mask, layout, firsts, _ = of
             one = length_groups(layout.lengths, firsts, launch_cost(mask.device, uniform=True))
             self._last = self._grouped(embeddings, mask, one)
         return self._last

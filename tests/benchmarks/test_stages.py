@@ -34,7 +34,8 @@ def test_every_saving_saves(found: dict[str, Any]) -> None:
     for name in switched_off:
         assert found[name]["limit by FLOPs"] > 1, name
         # Batches of one modality, as stage 2 has them, hardly pad: there packing's copies cost a little memory.
-        assert found[name]["beyond weights"] <= (1.1 if name == "without packing" else 1), name
+        copies = name == "without packing" and found["stage"] == 2
+        assert found[name]["beyond weights"] <= (1.1 if copies else 1), name
 
 
 def test_checkpointing_trades_work_for_memory(found: dict[str, Any]) -> None:
