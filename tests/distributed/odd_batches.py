@@ -37,8 +37,17 @@ CONVERSATIONS = [
     talk([("audio", 4)], ["look: ", ("image", 2), ("image", 9)], with_content=False),
     talk([LONG + LONG], ["no"]),
 ]
+DESCRIBED = [
+    talk(["say hi"], ["hi"]),
+    talk([("image", 3)], ["cab"]),
+    talk(["draw"], [("image", 7)]),
+    talk([("audio", 4)], ["abc"]),
+    talk([("image", 2)], ["bca"]),
+]
+"""Tokens are told from those of a process's own texts, so that these have the same ones."""
 LENGTH: dict[str, Any] = {"steps": 5, "batch_size": 2, "optimizer": partial(torch.optim.SGD, lr=0.05)}
 STAGES = {
+    "spelling": Stage(["input_projectors"], LossWeights(text=0.0, spelling=1.0), **LENGTH),
     "encoder_alignment": Stage(["input_projectors", "media_tags"], LossWeights(), **LENGTH),
     "decoder_alignment": Stage(
         ["output_projectors", "signal_rows"], LossWeights(alignment=1.0, denoising=0.5), **LENGTH
@@ -111,9 +120,10 @@ def learn(experts: dict[str, Path], folder: Path, engine: str, devices: int, nam
         default_root_dir=folder,
         callbacks=[StageSwitch({name: STAGES[name]}, None, folder), diary, watch],
     )
-    said = Said(CONVERSATIONS)
+    conversations = DESCRIBED if name == "spelling" else CONVERSATIONS
+    said = Said(conversations)
     data = ConversationDataModule(
-        {"said": said}, {"said": Said(CONVERSATIONS[:3])}, {"said": said}, batch_size=2, seed=3
+        {"said": said}, {"said": Said(conversations[:3])}, {"said": said}, batch_size=2, seed=3
     )
     module = TrainingModule(model)
     trainer.fit(module, datamodule=data)

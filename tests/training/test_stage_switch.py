@@ -222,8 +222,8 @@ def test_no_last_step_has_a_rate_of_zero(decay: Any, length: int) -> None:
 
 def test_parts_of_a_batch_are_refused_where_they_cant_be_learnt() -> None:
     stage = {"steps": 1, "trains": ["lora"], "micro_batches": 2}
-    with pytest.raises(ValueError, match=r"losses.imitation.*Fix: set micro_batches to 1"):
-        Stage(**stage, losses=LossWeights(imitation=1.0))
+    with pytest.raises(ValueError, match=r"losses.teaching.*Fix: set micro_batches to 1"):
+        Stage(**stage, losses=LossWeights(teaching=1.0))
     with pytest.raises(ValueError, match="found micro_batches 0; expected at least 1"):
         Stage(["lora"], steps=1, micro_batches=0)
     trainer, stage = pl.Trainer(accelerator="cpu", logger=False), Stage(["lora"], steps=1, micro_batches=2)

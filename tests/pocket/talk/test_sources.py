@@ -12,7 +12,7 @@ import pytest
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
 from isthmus.pocket.dialogues import Dialogue, Shown
-from isthmus.pocket.talk import AnyToAny, Arithmetic, Chat, Describe, Draw, MatrixCells
+from isthmus.pocket.talk import AnyToAny, Arithmetic, Captions, Chat, Describe, Draw, MatrixCells
 from isthmus.pocket.talk.exchanges.answers import HERE
 from isthmus.pocket.tasks import PocketSource
 from isthmus.pocket.wording.grammar import Choices, expand, put
@@ -44,6 +44,14 @@ def test_an_item_is_a_function_of_the_settings_and_its_number(build: Callable[..
     assert [flat(source[i]) for i in (5, 0, 7)] == [flat(again[i]) for i in (5, 0, 7)]
     for other in (build(seed=4), build(split="test", seed=3)):
         assert [flat(source[i]) for i in range(6)] != [flat(other[i]) for i in range(6)]
+
+
+def test_captions_are_what_an_answer_calls_a_medium() -> None:
+    for index, dialogue in enumerate(dialogues(Captions(), 40)):
+        (exchange,) = dialogue
+        (shown,) = exchange.user
+        assert isinstance(shown, Shown) and shown.modality is MEDIA[index % 4]
+        assert exchange.assistant == (told(shown.known, shown.modality),)
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

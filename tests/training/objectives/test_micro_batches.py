@@ -132,7 +132,7 @@ def test_under_autocast_gradients_keep_their_type(tuned: AnyToAny) -> None:
     assert norms[0] == pytest.approx(norms[1], rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["teaching", "imitation"])
+@pytest.mark.parametrize("name", ["teaching", "spelling"])
 def test_losses_that_compare_a_whole_batch_are_refused(name: str) -> None:
     with pytest.raises(
         ValueError, match=rf"micro_batches: found a weight on losses.{name}.*Fix: set micro_batches to 1"

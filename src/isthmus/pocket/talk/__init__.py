@@ -2,6 +2,6 @@
 
 from isthmus.pocket.talk.cells import MatrixCells
 from isthmus.pocket.talk.natural import NaturalRequests
-from isthmus.pocket.talk.sources import AnyToAny, Arithmetic, Chat, Describe, Draw
+from isthmus.pocket.talk.sources import AnyToAny, Arithmetic, Captions, Chat, Describe, Draw
 
-__all__ = ["AnyToAny", "Arithmetic", "Chat", "Describe", "Draw", "MatrixCells", "NaturalRequests"]
+__all__ = ["AnyToAny", "Arithmetic", "Captions", "Chat", "Describe", "Draw", "MatrixCells", "NaturalRequests"]

@@ -16,7 +16,7 @@ from isthmus.pocket.talk.exchanges.asking import ask_back
 from isthmus.pocket.talk.exchanges.declining import decline
 from isthmus.pocket.talk.exchanges.words_only import in_words
 from isthmus.pocket.tasks import SUMS, GivenAndAsked, PocketSource
-from isthmus.pocket.wording.things import named
+from isthmus.pocket.wording.things import named, told
 from isthmus.pocket.wording.typed import typed
 from isthmus.pocket.world import Split
 from isthmus.types import Modality
@@ -51,6 +51,20 @@ class Describe(tasks.Describe):
         shown = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
         asked = questions.describe if random.random() < 0.6 else questions.ask
         return as_typed(random, (asked(random, shown, self.split),))
+
+
+class Captions(tasks.Describe):
+    """A medium -> what an answer calls it, and nothing else, for stages that weigh ``spelling``. Modalities alternate.
+
+    Arguments are those of :class:`isthmus.pocket.tasks.Describe`.
+    """
+
+    name = "talk_captions"
+
+    def dialogue(self, index: int, random: Random) -> Dialogue:
+        modality = self.modalities[index % len(self.modalities)]
+        shown = Shown(modality, self.world.concept(random))
+        return (Exchange((shown,), (told(shown.known, modality),)),)
 
 
 class Draw(tasks.Draw):

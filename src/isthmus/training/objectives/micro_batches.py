@@ -20,13 +20,13 @@ def check_micro_batches(weights: LossWeights) -> None:
     """Says whether these losses can be learnt in parts.
 
     Raises:
-        ValueError: a term's counts are only known when it has been computed.
+        ValueError: a term tells the texts of a batch from each other.
     """
-    for name in ("teaching", "imitation"):
+    for name in ("teaching", "spelling"):
         if getattr(weights, name):
             raise ValueError(
-                f"micro_batches: found a weight on losses.{name}, which compares texts or media of the whole batch; "
-                "expected text, alignment and denoising alone. Fix: set micro_batches to 1."
+                f"micro_batches: found a weight on losses.{name}, which tells all texts of a batch from each other; "
+                "expected other terms alone. Fix: set micro_batches to 1."
             )
 
 

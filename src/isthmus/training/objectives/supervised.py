@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from isthmus.batch_layout import known_layout, target_labels
 from isthmus.model import AnyToAny
 from isthmus.model.output import Output
 from isthmus.training.objectives.base import Counted, Learner, Objective, Outcome
-from isthmus.training.objectives.teaching import Lesson, imitate, imitating, lesson_of, teach, teacher_of
+from isthmus.training.objectives.spelling import spell
+from isthmus.training.objectives.teaching import Lesson, imitate, is_described, lesson_of, teach, teacher_of
 from isthmus.training.objectives.terms import LossWeights, Terms, called_runs, together
-from isthmus.types import Batch
+from isthmus.types import Batch, Modality
 
 DRAWN = ("signal_called", "alignment", "signal_cosine", "denoising")
 """Figures of a modality that is made."""
+
+DESCRIBED = ("imitation", "spelling")
+"""Figures of a modality that is given."""
 
 
 class Supervised(Objective):
@@ -33,7 +39,7 @@ class Supervised(Objective):
 
     def counts(self, model: AnyToAny) -> list[str]:
         drawn = [f"{figure}_{modality}" for modality in model.outputs for figure in DRAWN]
-        return [*drawn, *[f"imitation_{modality}" for modality in model.inputs]]
+        return [*drawn, *[f"{figure}_{modality}" for modality in model.inputs for figure in DESCRIBED]]
 
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
@@ -41,7 +47,9 @@ class Supervised(Objective):
         loss, _ = learner.in_turn(learner.together(losses))
         terms, counts, world = together(found), sizes(), learner.world
         tokens = counts[0].clamp(min=1)
-        shared = {"loss": loss, "text_loss": terms.text * world / tokens}
+        shared = {"loss": loss}
+        if not learner.weights.is_projection_alone:
+            shared["text_loss"] = terms.text * world / tokens
         if terms.correct is not None:
             shared["text_accuracy"] = terms.correct * world / tokens
         if terms.teaching is not None:
@@ -52,9 +60,10 @@ class Supervised(Objective):
             counted[f"alignment_{modality}"] = (distances.sum(), len(distances))
             counted[f"signal_cosine_{modality}"] = (terms.cosine[modality], len(distances))
         counted.update({f"denoising_{modality}": (own.sum(), len(own)) for modality, own in terms.denoising.items()})
-        if terms.imitation is not None:
-            media, distances_of = terms.imitation.media, terms.imitation.distances
-            counted.update({f"imitation_{modality}": (gap, media) for modality, gap in distances_of.items()})
+        for figure in DESCRIBED:
+            if (described := getattr(terms, figure)) is not None:
+                gaps = described.distances.items()
+                counted.update({f"{figure}_{modality}": (gap, described.media) for modality, gap in gaps})
         return Outcome(loss, shared, counted)
 
 
@@ -90,13 +99,14 @@ def counts_of(
     model: AnyToAny, weights: LossWeights, parts: Sequence[Batch], lessons: Sequence[Lesson | None]
 ) -> list[int]:
     """What the terms of a batch's parts count, as :data:`~isthmus.training.objectives.terms.COUNTS` names it."""
-    tokens = 0 if weights.is_text_alone else sum(part.target_count for part in parts)
+    is_llm_run = not (weights.is_text_alone or weights.is_projection_alone)
+    tokens = sum(part.target_count for part in parts) if is_llm_run else 0
     signals = [pair for part in parts for pair in part.signals.items()] if model.output_side is not None else []
     weighed = [own for modality, own in signals if weights.factor(modality)]
     runs = sum(len(own.captions) for own in weighed) if weights.alignment else 0
     contents = sum(len(own.content_runs) for own in weighed) if weights.denoising else 0
     taught = [lesson.counts for lesson in lessons if lesson is not None]
-    media = sum(sum(imitating(part)) for part in parts) if weights.imitation else 0
+    media = sum(sum(is_described(part)) for part in parts) if weights.imitation + weights.spelling else 0
     return [tokens, runs, contents, sum(texts for texts, _ in taught), sum(words for _, words in taught), media]
 
 
@@ -116,12 +126,16 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
         teaching = teach(teacher, language_model, lesson or lesson_of(teacher, language_model, batch.texts))
     if weights.is_text_alone and teaching is not None:
         return Terms(teaching.text.new_zeros(()), None, 0, teaching=teaching)
+    # Sharded layers are gathered by all processes together, so that each takes the same passes whatever it holds.
+    if weights.is_projection_alone and not isinstance(model, FSDPModule):
+        projected = {} if model.input_side is None else model.input_side(batch.media)
+        terms = Terms(torch.zeros((), device=batch.ids.device), None, 0, teaching=teaching)
+        return described(terms, model, weights, batch, projected)
     draws = [m for m in model.outputs if weights.factor(m)] if weights.alignment + weights.denoising else []
     output: Output = model(batch, draws)
     layout = known_layout(output.batch)
     terms = Terms(output.text_loss, None, layout.target_count, teaching=teaching)
-    if weights.imitation:
-        terms.imitation = imitate(teacher_of(model.input_side), batch, output.projected)
+    described(terms, model, weights, batch, output.projected)
     if output.correct is not None:
         terms.correct = output.correct.sum()
         labels = target_labels(output.batch)
@@ -135,4 +149,19 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
         if weights.denoising and runs.contents:
             of = layout.runs[modality].contents
             terms.denoising[modality] = side.denoising(modality, condition, runs, of)
+    return terms
+
+
+def described(
+    terms: Terms,
+    model: AnyToAny,
+    weights: LossWeights,
+    batch: Batch,
+    projected: Mapping[Modality, tuple[Tensor, Tensor]],
+) -> Terms:
+    """The terms, and in them how far P is from what is said of its medium, where that weighs anything."""
+    if weights.imitation:
+        terms.imitation = imitate(teacher_of(model.input_side), batch, projected)
+    if weights.spelling:
+        terms.spelling = spell(model.backbone.language_model, batch, projected)
     return terms

@@ -63,17 +63,17 @@ class Teaching:
 
 
 @dataclass
-class Imitation:
-    """By modality the summed distance () of P to the teacher's prompts, and how many media count in all."""
+class Described:
+    """By modality how far () P is from what is said of its media, summed over them, and how many media count in all."""
 
     distances: dict[Modality, Tensor]
     media: int
 
-    def __add__(self, other: Imitation) -> Imitation:
+    def __add__(self, other: Described) -> Described:
         distances = dict(self.distances)
         for modality, own in other.distances.items():
             distances[modality] = distances[modality] + own if modality in distances else own
-        return Imitation(distances, self.media + other.media)
+        return Described(distances, self.media + other.media)
 
 
 def teacher_of(side: InputSide | None) -> PFormer:
@@ -119,24 +119,23 @@ def teach(teacher: PFormer, language_model: LanguageModel, lesson: Lesson | None
     )
 
 
-def imitating(batch: Batch) -> list[bool]:
-    """Of each row, whether its medium imitates: it is the conversation's only one, and there is a text.
+def media_rows(batch: Batch) -> dict[Modality, list[int]]:
+    """By modality the row of each of its media. Without a layout the batch's device is asked."""
+    if batch.layout is None:
+        return {modality: own.rows.tolist() for modality, own in batch.media.items()}
+    return {modality: places.rows for modality, places in batch.layout.media.items()}
 
-    So the text is about the medium. Without a layout the batch's device is asked.
-    """
-    rows = (
-        {m: own.rows.tolist() for m, own in batch.media.items()}
-        if batch.layout is None
-        else {m: places.rows for m, places in batch.layout.media.items()}
-    )
-    media = Counter(row for own in rows.values() for row in own)
+
+def is_described(batch: Batch) -> list[bool]:
+    """Of each row, whether its text is about a medium: there is a text, and the conversation has one medium alone."""
+    media = Counter(row for own in media_rows(batch).values() for row in own)
     return [media[row] == 1 and bool(text.strip()) for row, text in enumerate(batch.texts)]
 
 
-def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Imitation:
+def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[Tensor, Tensor]]) -> Described:
     """The mean square distance of each medium's P to the teacher's prompt for what the conversation says of it.
 
-    Which media count says :func:`imitating`. No gradient reaches the teacher, and nothing is hidden from it.
+    Which media count says :func:`is_described`. No gradient reaches the teacher, and nothing is hidden from it.
 
     Args:
         teacher: of as many positions as the projectors' M.
@@ -150,7 +149,7 @@ def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[T
     with torch.no_grad():
         prompts, _ = teacher.eval()(*(on_device(own, device) for own in teacher.tokenize(batch.texts)))
     teacher.train(was_training)
-    rows_that_count = imitating(batch)
+    rows_that_count = is_described(batch)
     counts = on_device(rows_that_count, device)
     distances = {}
     for modality, (states, _) in projected.items():
@@ -163,7 +162,7 @@ def imitate(teacher: PFormer, batch: Batch, projected: Mapping[Modality, tuple[T
         rows = batch.media[modality].rows
         gaps = (states.float() - prompts[rows].float()).square().mean((1, 2))
         distances[modality] = (gaps * counts[rows]).sum()
-    return Imitation(distances, sum(rows_that_count))
+    return Described(distances, sum(rows_that_count))
 
 
 def _after_prompts(language_model: LanguageModel, texts: Sequence[str], positions: int, longest: int) -> Batch:

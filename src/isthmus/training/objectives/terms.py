@@ -14,14 +14,14 @@ from torch import Tensor
 from isthmus.layout import on_device
 from isthmus.losses import AlignmentForm
 from isthmus.modalities import is_medium, known_media
-from isthmus.training.objectives.teaching import Imitation, Teaching
+from isthmus.training.objectives.teaching import Described, Teaching
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
 
-TERMS = ("text", "alignment", "denoising", "teaching", "imitation")
+TERMS = ("text", "alignment", "denoising", "teaching", "imitation", "spelling")
 """The terms of the supervised loss."""
 
-COUNTS = ("targets", "aligned runs", "denoised contents", "taught texts", "their tokens", "imitating media")
+COUNTS = ("targets", "aligned runs", "denoised contents", "taught texts", "their tokens", "described media")
 """What the terms' sums are divided by, in the order in which they are counted."""
 
 
@@ -39,6 +39,9 @@ class LossWeights:
         teaching: of the P-Former's own objective, from text alone (BLIText, arXiv 2307.07063): contrastive, vocabulary
             and text terms in equal parts.
         imitation: of the distance from P to the P-Former's prompt (BLIText: 100 beside the text loss).
+        spelling: of how ill P says what is said of a medium, in the LLM's own embeddings of it, token by token
+            (:mod:`isthmus.training.objectives.spelling`). Where nothing but this or ``imitation`` weighs anything, the
+            LLM isn't run.
     """
 
     text: float = 1.0
@@ -48,6 +51,7 @@ class LossWeights:
     modalities: Mapping[str, float] = field(default_factory=dict)
     teaching: float = 0.0
     imitation: float = 0.0
+    spelling: float = 0.0
 
     def __post_init__(self) -> None:
         for name in TERMS:
@@ -67,7 +71,12 @@ class LossWeights:
     @property
     def is_text_alone(self) -> bool:
         """Whether media have no part in the objective: only the teacher learns."""
-        return self.text == self.alignment == self.denoising == self.imitation == 0
+        return self.text == self.alignment == self.denoising == self.imitation == self.spelling == 0
+
+    @property
+    def is_projection_alone(self) -> bool:
+        """Whether the objective is about P: the LLM isn't run, and nothing is made."""
+        return self.text == self.alignment == self.denoising == 0 and self.imitation + self.spelling > 0
 
     def factor(self, modality: Modality) -> float:
         """The factor on this modality's alignment and denoising terms."""
@@ -97,6 +106,7 @@ class Terms:
         called: by modality (2,), runs whose first signal token was the likeliest (the medium was called for), and all.
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
+        spelling: how ill P says the texts, likewise.
     """
 
     text: Tensor
@@ -107,7 +117,8 @@ class Terms:
     cosine: dict[Modality, Tensor] = field(default_factory=dict)
     called: dict[Modality, Tensor] = field(default_factory=dict)
     teaching: Teaching | None = None
-    imitation: Imitation | None = None
+    imitation: Described | None = None
+    spelling: Described | None = None
 
     def detach(self) -> Terms:
         """The same without gradient."""
@@ -118,7 +129,8 @@ class Terms:
         runs = sum(len(values) for values in self.alignment.values())
         contents = sum(len(values) for values in self.denoising.values())
         taught = (0, 0) if self.teaching is None else (self.teaching.texts, self.teaching.tokens)
-        media = 0 if self.imitation is None else self.imitation.media
+        described = self.imitation or self.spelling
+        media = 0 if described is None else described.media
         return on_device([self.tokens, runs, contents, *taught, media], self.text.device, torch.float64)
 
     def total(self, weights: LossWeights, counts: Tensor) -> Tensor:
@@ -132,9 +144,9 @@ class Terms:
         if self.teaching is not None:
             terms = (self.teaching.contrastive + self.teaching.vocabulary) / counts[3]
             loss = loss + weights.teaching * (terms + self.teaching.text / counts[4])
-        if self.imitation is not None:
-            for distance in self.imitation.distances.values():
-                loss = loss + weights.imitation * distance / counts[5]
+        for weight, described in ((weights.imitation, self.imitation), (weights.spelling, self.spelling)):
+            for distance in {} if described is None else described.distances.values():
+                loss = loss + weight * distance / counts[5]
         return loss
 
 
@@ -159,6 +171,10 @@ def together(found: Sequence[Terms]) -> Terms:
                 own.setdefault(modality, []).append(values)
         return own
 
+    def sum_of(name: str) -> Any:
+        own = [getattr(terms, name) for terms in found if getattr(terms, name) is not None]
+        return reduce(add, own) if own else None
+
     correct = [terms.correct for terms in found if terms.correct is not None]
     return Terms(
         torch.stack([terms.text for terms in found]).sum(),
@@ -168,6 +184,5 @@ def together(found: Sequence[Terms]) -> Terms:
         {modality: torch.cat(values) for modality, values in of("denoising").items()},
         {modality: torch.stack(values).sum() for modality, values in of("cosine").items()},
         {modality: torch.stack(values).sum(0) for modality, values in of("called").items()},
-        reduce(add, taught) if (taught := [own.teaching for own in found if own.teaching is not None]) else None,
-        reduce(add, imitated) if (imitated := [own.imitation for own in found if own.imitation is not None]) else None,
+        *map(sum_of, ("teaching", "imitation", "spelling")),
     )

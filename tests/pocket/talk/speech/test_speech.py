@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
-from isthmus.pocket.talk.speech import SpokenDigits, SpokenRequests
+from isthmus.pocket.talk.speech import Dictation, SpokenDigits, SpokenRequests
 from isthmus.pocket.talk.speech.espeak import PROGRAM, spoken
+from isthmus.pocket.talk.speech.sources import FIGURE
 from isthmus.pocket.talk.speech.voices import ACCENTS, PITCHES, SPEEDS, VARIANTS, Voice, draw_voice
 from isthmus.pocket.world import DIGITS
 from isthmus.types import Media, Modality
@@ -68,6 +70,38 @@ def test_requests_ask_for_each_medium_in_turn() -> None:
         assert DIGITS[conversation.details["expect"][0]["digit"]] in made.caption
     assert seen[:4] == [Modality.IMAGE, Modality.VIDEO, Modality.AUDIO, Modality.POINTS] and seen[4:8] == seen[:4]
     assert [SpokenRequests("test", 4, modalities=["audio"])[1].details["media"]] == [["audio"]]
+
+
+def test_dictation_writes_down_what_other_sources_say() -> None:
+    source, digits, requests = (
+        Dictation("validation", 40),
+        SpokenDigits("validation", 40),
+        SpokenRequests("validation", 40),
+    )
+
+    def content(conversation: Conversation) -> str:
+        item = conversation.messages[0].content[0]
+        assert isinstance(item, MediumItem)
+        return item.media.content  # type: ignore[union-attr]  # a deferred one's, which doesn't make it
+
+    written = []
+    for index in range(40):
+        conversation = source[index]
+        assert len(conversation.messages[0].content) == 1
+        (said,) = conversation.messages[1].content
+        assert isinstance(said, TextItem) and not re.search(r"\b[0-9]\b", said.text)
+        written.append(said.text)
+    for index in range(5):
+        assert content(source[8 * index]) == content(digits[index])
+        assert [content(source[8 * index + place]) for place in (1, 3, 4, 6, 7)] == [
+            content(requests[5 * index + place]) for place in range(5)
+        ]
+    words, *_ = requests.turn(0, requests.random(0))
+    assert written[1] == FIGURE.sub(lambda found: DIGITS[int(found[0])], words)
+    assert len({written[8 * index + place] for index in range(5) for place in (2, 5)}) == 10, "plain prompts"
+    assert FIGURE.sub("x", "1, 22, 3.5 and 4? a5") == "x, 22, 3.5 and x? a5"
+    with pytest.raises(IndexError):
+        source[40]
 
 
 @needs_espeak

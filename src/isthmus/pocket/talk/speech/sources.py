@@ -1,7 +1,8 @@
-"""Conversations with speech: a spoken digit to be told in words, and a spoken request for a medium."""
+"""Conversations with speech: a spoken digit to be told in words, a spoken request for a medium, and dictation."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from numpy.random import Generator as Random
 
 from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
+from isthmus.data.plain import built_in_prompts
+from isthmus.data.sampling.seeds import derive_seed
 from isthmus.paths import user_path
 from isthmus.pocket.conversations import checked
 from isthmus.pocket.dialogues import Exchange, Shown, with_articles
@@ -22,6 +25,12 @@ from isthmus.types import Modality
 
 FOLDER = "data/speech"
 """Where recordings are kept, unless a source says otherwise."""
+
+DICTATED = ("digit", "request", "plain", "request", "request", "plain", "request", "request")
+"""What is dictated, in turn."""
+
+FIGURE = re.compile(r"(?<![\w.,])[0-9](?![\w.,]\w|\w)")
+"""A digit that stands by itself."""
 
 SAID = Choices(
     "{} / {} / {} / number {} / the number {} / the digit {} / it's {} / it is a {}",
@@ -116,6 +125,42 @@ class SpokenRequests(Speech):
             "expect": [_attributes(shown.known) for shown in media],
         }
         return "".join(map(str, asked.user)), "", asked.assistant, details
+
+
+class Dictation(Speech):
+    """Speech -> its words, for stages that weigh ``spelling``: requests, plain prompts and, every eighth, a digit.
+
+    Recordings of requests and digits are those of :class:`SpokenRequests` and :class:`SpokenDigits`, one after another.
+    Plain prompts are the built-in set's (:func:`isthmus.data.plain.built_in_prompts`). Digits are written in letters:
+    they sound alike however they were written.
+    """
+
+    name = "dictation"
+
+    def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0, folder: str | Path = FOLDER) -> None:
+        super().__init__(split, size, seed, folder)
+        rounds = -(-size // len(DICTATED))
+        self.said: dict[str, Speech] = {
+            "digit": SpokenDigits(split, rounds * DICTATED.count("digit"), seed, folder),
+            "request": SpokenRequests(split, rounds * DICTATED.count("request"), seed, folder),
+        }
+        self.plain = built_in_prompts(rounds * DICTATED.count("plain"), derive_seed(self.name, split, seed))
+
+    def __getitem__(self, index: int) -> Conversation:
+        random = self.random(index)
+        turn, place = divmod(index, len(DICTATED))
+        kind = DICTATED[place]
+        own = turn * DICTATED.count(kind) + DICTATED[:place].count(kind)
+        recording: ContentItem
+        if kind == "plain":
+            words = self.plain[own].text
+            recording = MediumItem(Modality.AUDIO, spoken(words, draw_voice(self.split, random), self.folder))
+        else:
+            source = self.said[kind]
+            words, *_ = source.turn(own, source.random(own))
+            (recording, *_) = source[own].messages[0].content
+        words = FIGURE.sub(lambda found: DIGITS[int(found[0])], words)
+        return Conversation((Message("user", (recording,)), Message("assistant", (TextItem(words),))))
 
 
 def _attributes(concept: Concept) -> dict[str, Any]:
