@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,36 @@ def test_fewer_seconds_are_the_same_encoder_with_fewer_positions(
     )
     torch.testing.assert_close(tokens, expected)
     assert encoder.request(Modality.AUDIO).seconds == 0.5
-    for seconds, said in ((1.5, "expected at most 1, the length"), (0.001, "one token's worth")):
+    wrong = ((1.5, "expected at most 1, the length"), (0.001, "one token's worth"), ([0.5, 0.001], "one token's worth"))
+    for seconds, said in (*wrong, ([], "found no length")):
         with pytest.raises(ValueError, match=said):
             Whisper(checkpoint, seconds=seconds)
+
+
+def test_of_several_lengths_each_recording_is_read_at_the_shortest_that_holds_it(checkpoint: Path) -> None:
+    encoder = Whisper(checkpoint, seconds=[1, 0.2, 0.5])
+    media = [recording(length, seed=at) for at, length in enumerate((0.5, 0.19, 0.9, 0.51, 0.2, 0.05))]
+    features = encoder(Modality.AUDIO, stacked(encoder, media))
+    for row, (medium, length) in enumerate(zip(media, (0.5, 0.2, 1.0, 1.0, 0.2, 0.2), strict=True)):
+        alone = Whisper(checkpoint, seconds=length)
+        expected = alone(Modality.AUDIO, stacked(alone, [medium])).tokens[0]
+        assert (
+            features.mask[row].sum() == len(expected) == encoder.token_count(Modality.AUDIO, encoder.preprocess(medium))
+        )
+        # The log-mel image is that of the longest length, cut: its last column looks beyond the recording otherwise.
+        torch.testing.assert_close(features.tokens[row, : len(expected)], expected, rtol=1e-3, atol=1e-4)
+    held = {id(own): own.numel() for own in encoder.parameters()}
+    longest = {id(own) for own in encoder.model.parameters()}
+    assert sum(held[own] for own in held.keys() - longest) == (10 + 25) * encoder.width(Modality.AUDIO), "positions"
+    copied = deepcopy(encoder)
+    with torch.no_grad():
+        for own in copied.model.layers.parameters():
+            own.zero_()
+    again = encoder(Modality.AUDIO, stacked(encoder, media)).tokens
+    torch.testing.assert_close(again, features.tokens, rtol=0, atol=0)
+    assert not torch.equal(copied(Modality.AUDIO, stacked(copied, media)).tokens[1], features.tokens[1]), (
+        "its own layers"
+    )
+    encoder.release()
+    assert not list(encoder.parameters())
+    torch.testing.assert_close(encoder(Modality.AUDIO, stacked(encoder, media)).tokens, features.tokens)
