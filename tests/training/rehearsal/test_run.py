@@ -38,6 +38,7 @@ def stage(trains: list[str], **options: Any) -> Stage:
 
 STAGES = {
     "reads": stage(["input_projectors", "media_tags"]),
+    "says": stage(["input_projectors"], losses=LossWeights(text=0.0, spelling=1.0)),
     "makes": stage(["output_projectors", "signal_rows"], losses=LossWeights(alignment=1.0)),
     "both": stage(BOTH, losses=LossWeights(alignment=1.0), micro_batches=2),
     "denoises": stage(["output_projectors"], losses=LossWeights(denoising=1.0)),
@@ -75,10 +76,11 @@ def test_every_kind_of_stage_and_an_answer_in_half_precision(bare: dict[str, Pat
     half = dict.fromkeys(("llm", "encoders", "generators"), "bfloat16")
     model = tiny_model(bare, ("image", "audio", "points"), ("image",), dtypes=half)
     report = rehearsed(model, *STAGES, precision="bf16-mixed")
-    assert list(report.stages) == ["reads", "makes", "both", "denoises", "pairs"] and report.answer is not None
+    assert list(report.stages) == ["reads", "says", "makes", "both", "denoises", "pairs"] and report.answer is not None
     assert any("drawn" in note for note in report.notes)
-    reads, makes, both, denoises, pairs = report.stages.values()
-    assert [step.rows for step in (reads, makes, both, denoises, pairs)] == [*[ROWS] * 4, 2 * ROWS]
+    reads, says, makes, both, denoises, pairs = report.stages.values()
+    assert [step.rows for step in (reads, says, makes, both, denoises, pairs)] == [*[ROWS] * 5, 2 * ROWS]
+    assert "LLM" not in says.flops and "encoder ImageBind" in says.flops
     assert {"encoder ImageBind", "encoder PointBert", "LLM"} <= set(reads.flops)
     assert "encoder ImageBind" not in makes.flops
     assert "StableDiffusion.text_encoder" in makes.flops and "StableDiffusion.unet" not in both.flops
@@ -107,7 +109,7 @@ class Real(pl.Callback):
         self._open.close()
 
 
-@pytest.mark.parametrize("name", ["reads", pytest.param("both", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["reads", "says", pytest.param("both", marks=pytest.mark.slow)])
 def test_it_costs_what_a_real_step_costs(name: str, paths: dict[str, Path], bare: dict[str, Path]) -> None:
     """Parameters exactly, and peak memory within 3 %: kernels differ in what they keep for themselves."""
     media = ("image", "points"), ("image", "audio")

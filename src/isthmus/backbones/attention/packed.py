@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,7 +57,7 @@ class PackedPass:
             RowBlock(starts[first:last], ends[first:last], device, block, keeps)
             for (first, last), block in zip(pairwise([0, *cuts, len(starts)]), earlier, strict=True)
         ]
-        self.slices = list(pairwise(accumulate((block.count for block in self.blocks), initial=0)))
+        self.counts = [block.count for block in self.blocks]
         self.rows = torch.cat([block.rows + first for block, first in zip(self.blocks, [0, *cuts], strict=True)])
         self.positions = torch.cat([block.positions for block in self.blocks])
         self.handle = opaque.handle_of(self)
@@ -69,15 +69,17 @@ class PackedPass:
 
         heads: Any = SimpleNamespace(num_key_value_groups=states[0].shape[1] // states[1].shape[1])
         found = []
-        for block, (first, last) in zip(self.blocks, self.slices, strict=True):
-            if first == last and block.before is None and not block.keeps:
+        # Split at once: the gradient of one slice of many is as large as the whole, zeros but for the slice.
+        parts = zip(*(state.split(self.counts, 2) for state in states), strict=True)
+        for block, part in zip(self.blocks, parts, strict=True):
+            if not block.count and block.before is None and not block.keeps:
                 continue
-            query, key, value = (state[:, :, first:last] for state in states)
+            query, key, value = part
             if block.is_full and len(self.blocks) > 1 and query.requires_grad:
                 # Views that are saved for a block's gradient would keep the other blocks' memory too.
                 query, key, value = query.clone(), key.clone(), value.clone()
             keys, values = (block.key_rows(layer, which, new) for which, new in enumerate((key, value)))
-            if first == last:
+            if not block.count:
                 continue
             mask = block.mask(window)
             rows = block.query_rows(query)

@@ -135,7 +135,7 @@ def _sources(places: Tensor, count: int) -> Tensor:
 
 def _flat(packed: Tensor) -> Tensor:
     """(1, H, N, D) -> (N, H * D)."""
-    return packed[0].transpose(0, 1).flatten(1)
+    return packed.squeeze(0).transpose(0, 1).flatten(1)
 
 
 def _rows(flat: Tensor, rows: int, heads: int) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from isthmus.backbones.base import LanguageModel
@@ -87,14 +86,10 @@ def costs(states: Tensor, mask: Tensor, embeddings: Tensor, texts: Sequence[Sequ
     spoken = torch.where(mask[..., None], read, nothing)
     sizes = [len(text) for text in texts]
     padded = [[*text, *[0] * (max(sizes) - len(text))] for text in texts]
-    lengths = torch.as_tensor(sizes)
-    likelihoods = F.ctc_loss(
-        spoken.transpose(0, 1),
-        on_device(padded, read.device),
-        torch.full_like(lengths, states.shape[1]),
-        lengths,
-        reduction="none",
-        zero_infinity=True,
+    # With lengths as numbers: those of tensors would be read from the device.
+    targets, lengths = on_device(padded, read.device), [states.shape[1]] * len(sizes)
+    likelihoods = torch.ctc_loss(
+        spoken.transpose(0, 1), targets, lengths, sizes, blank=0, reduction=0, zero_infinity=True
     )
     gaps = (states - read.detach().exp() @ embeddings).square().mean(2) / variance
     nearness = (gaps * mask).sum(1) / mask.sum(1).clamp(min=1)

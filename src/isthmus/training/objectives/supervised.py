@@ -50,8 +50,8 @@ class Supervised(Objective):
         shared = {"loss": loss}
         if not learner.weights.is_projection_alone:
             shared["text_loss"] = terms.text * world / tokens
-        if terms.correct is not None:
-            shared["text_accuracy"] = terms.correct * world / tokens
+            if terms.correct is not None:
+                shared["text_accuracy"] = terms.correct * world / tokens
         if terms.teaching is not None:
             for name, count in (("contrastive", counts[3]), ("vocabulary", counts[3]), ("text", counts[4])):
                 shared[f"teaching_{name}"] = getattr(terms.teaching, name) * world / count.clamp(min=1)
@@ -61,9 +61,8 @@ class Supervised(Objective):
             counted[f"signal_cosine_{modality}"] = (terms.cosine[modality], len(distances))
         counted.update({f"denoising_{modality}": (own.sum(), len(own)) for modality, own in terms.denoising.items()})
         for figure in DESCRIBED:
-            if (described := getattr(terms, figure)) is not None:
-                gaps = described.distances.items()
-                counted.update({f"{figure}_{modality}": (gap, described.media) for modality, gap in gaps})
+            if (own := getattr(terms, figure)) is not None:
+                counted.update({f"{figure}_{modality}": (gap, own.media) for modality, gap in own.distances.items()})
         return Outcome(loss, shared, counted)
 
 
@@ -130,12 +129,13 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
     if weights.is_projection_alone and not isinstance(model, FSDPModule):
         projected = {} if model.input_side is None else model.input_side(batch.media)
         terms = Terms(torch.zeros((), device=batch.ids.device), None, 0, teaching=teaching)
-        return described(terms, model, weights, batch, projected)
+        _describe(terms, model, weights, batch, projected)
+        return terms
     draws = [m for m in model.outputs if weights.factor(m)] if weights.alignment + weights.denoising else []
     output: Output = model(batch, draws)
     layout = known_layout(output.batch)
     terms = Terms(output.text_loss, None, layout.target_count, teaching=teaching)
-    described(terms, model, weights, batch, output.projected)
+    _describe(terms, model, weights, batch, output.projected)
     if output.correct is not None:
         terms.correct = output.correct.sum()
         labels = target_labels(output.batch)
@@ -152,16 +152,15 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
     return terms
 
 
-def described(
+def _describe(
     terms: Terms,
     model: AnyToAny,
     weights: LossWeights,
     batch: Batch,
     projected: Mapping[Modality, tuple[Tensor, Tensor]],
-) -> Terms:
-    """The terms, and in them how far P is from what is said of its medium, where that weighs anything."""
+) -> None:
+    """Adds to the terms how far P is from what is said of its medium, where that weighs anything."""
     if weights.imitation:
         terms.imitation = imitate(teacher_of(model.input_side), batch, projected)
     if weights.spelling:
         terms.spelling = spell(model.backbone.language_model, batch, projected)
-    return terms

@@ -30,6 +30,10 @@ class _Mode(FakeTensorMode):
             return func(*args, **(kwargs or {}))
         if func.overloadpacket in PRODUCTS and len(found := {own.dtype for own in tensors}) > 1:
             raise RuntimeError(f"{func.overloadpacket.__name__} of tensors of dtype {', '.join(map(str, found))}")
+        if func is aten._ctc_loss.default:  # torch has no rule for it; with lengths as numbers its sizes are known
+            steps, texts, _ = args[0].shape
+            with self:
+                return args[0].new_empty(texts), args[0].new_empty(texts, steps, 2 * max(args[3]) + 1)
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
