@@ -20,9 +20,9 @@ REPLAY := data/talk/replay.jsonl
 TALK := runs/talk/speech_tuning
 TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 # Without bfloat16 in hardware (a GPU's, or a processor's avx512_bf16, amx_bf16 or bf16) float32 is several times as fast.
-BF16 := $(shell command -v nvidia-smi || grep -m1 -owE 'avx512_bf16|amx_bf16|bf16' /proc/cpuinfo 2>/dev/null)
-TALK_DTYPE := $(if $(BF16),bfloat16,float32)
-TALK_OPTIONS := --model.backbone.language_model.dtype $(TALK_DTYPE) $(if $(BF16),,--trainer.precision 32-true)
+BF16 = $(shell command -v nvidia-smi || grep -m1 -owE 'avx512_bf16|amx_bf16|bf16' /proc/cpuinfo 2>/dev/null)
+TALK_DTYPE = $(if $(BF16),bfloat16,float32)
+TALK_OPTIONS = --model.backbone.language_model.dtype $(TALK_DTYPE) $(if $(BF16),,--trainer.precision 32-true)
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

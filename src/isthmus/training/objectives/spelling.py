@@ -53,12 +53,12 @@ def spell(
         states, mask = projected[modality]
         room = mask.sum(1).tolist() if batch.layout is None else batch.layout.media[modality].lengths
         written = [[classes[token] for token in texts[row] if token != blank] for row in rows]
-        own = costs(states.float(), mask, embeddings, [_fitting(*each) for each in zip(written, room, strict=True)])
+        own = costs(states.float(), mask, embeddings, [fitting(*each) for each in zip(written, room, strict=True)])
         distances[modality] = (own * on_device([float(counts[row]) for row in rows], own.device)).sum()
     return Described(distances, sum(counts))
 
 
-def _fitting(text: Sequence[int], positions: int) -> list[int]:
+def fitting(text: Sequence[int], positions: int) -> list[int]:
     """As much of a text as so many positions can say: between two equal tokens there has to be a blank."""
     needed, fitting = 0, []
     for place, token in enumerate(text):
@@ -78,6 +78,7 @@ def costs(states: Tensor, mask: Tensor, embeddings: Tensor, texts: Sequence[Sequ
         embeddings: (C, E) of the blank, then of other tokens.
         texts: of each medium the rows of its tokens in ``embeddings``.
     """
+    states = states.masked_fill(~mask[..., None], 0)  # what isn't taken may hold anything
     variance = embeddings.var().clamp(min=1e-12)
     # -|P - e|^2 / 2, without |P|^2, which is the same for all: by the square root of E, as attention's scores are.
     scores = states @ embeddings.T - embeddings.square().sum(1) / 2

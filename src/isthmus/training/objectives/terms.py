@@ -39,7 +39,7 @@ class LossWeights:
         teaching: of the P-Former's own objective, from text alone (BLIText, arXiv 2307.07063): contrastive, vocabulary
             and text terms in equal parts.
         imitation: of the distance from P to the P-Former's prompt (BLIText: 100 beside the text loss).
-        spelling: of how ill P says what is said of a medium, in the LLM's own embeddings of it, token by token
+        spelling: of how far P is from saying, in the LLM's own embeddings, what is said of a medium
             (:mod:`isthmus.training.objectives.spelling`). Where nothing but this or ``imitation`` weighs anything, the
             LLM isn't run.
     """
@@ -106,7 +106,7 @@ class Terms:
         called: by modality (2,), runs whose first signal token was the likeliest (the medium was called for), and all.
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
-        spelling: how ill P says the texts, likewise.
+        spelling: how far P is from saying the texts, likewise.
     """
 
     text: Tensor

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
+from isthmus.data.media.deferred import DeferredMedia
 from isthmus.pocket.talk.speech import Dictation, SpokenDigits, SpokenRequests
 from isthmus.pocket.talk.speech.espeak import PROGRAM, spoken
 from isthmus.pocket.talk.speech.sources import FIGURE
@@ -81,8 +82,8 @@ def test_dictation_writes_down_what_other_sources_say() -> None:
 
     def content(conversation: Conversation) -> str:
         item = conversation.messages[0].content[0]
-        assert isinstance(item, MediumItem)
-        return item.media.content  # type: ignore[union-attr]  # a deferred one's, which doesn't make it
+        assert isinstance(item, MediumItem) and isinstance(item.media, DeferredMedia)
+        return item.media.content
 
     written = []
     for index in range(40):

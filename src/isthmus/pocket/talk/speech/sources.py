@@ -65,12 +65,17 @@ class Speech(PocketSource):
         Raises:
             IndexError: outside the source.
         """
-        random = self.random(index)
-        words, rest, answer, details = self.turn(index, random)
-        recording = MediumItem(Modality.AUDIO, spoken(words, draw_voice(self.split, random), self.folder))
+        _, recording, (rest, answer, details) = self.said(index)
         user: tuple[ContentItem, ...] = (recording, *((TextItem(rest),) if rest else ()))
         said = tuple(TextItem(p) if isinstance(p, str) else MediumItem(p.modality, None, p.caption) for p in answer)
         return Conversation((Message("user", user), Message("assistant", said)), details)
+
+    def said(self, index: int) -> tuple[str, MediumItem, tuple[str, Sequence[str | Shown], dict[str, Any]]]:
+        """Of item ``index`` the spoken words, their recording, and the rest of :meth:`turn`."""
+        random = self.random(index)
+        words, question, answer, details = self.turn(index, random)
+        recording = MediumItem(Modality.AUDIO, spoken(words, draw_voice(self.split, random), self.folder))
+        return words, recording, (question, answer, details)
 
     def turn(self, index: int, random: Random) -> tuple[str, str, Sequence[str | Shown], dict[str, Any]]:
         """Of item ``index`` the spoken words, those written after them, the answer, and what a test expects."""
@@ -127,38 +132,50 @@ class SpokenRequests(Speech):
         return "".join(map(str, asked.user)), "", asked.assistant, details
 
 
-class Dictation(Speech):
+class _SpokenPrompts(Speech):
+    """Speech -> nothing yet: plain prompts of the built-in set, one after another."""
+
+    name = "spoken_prompts"
+
+    def __init__(self, split: str, size: int, seed: int, folder: str | Path) -> None:
+        super().__init__(split, size, seed, folder)
+        self.prompts = built_in_prompts(size, derive_seed(self.name, split, seed))
+
+    def turn(self, index: int, random: Random) -> tuple[str, str, Sequence[str | Shown], dict[str, Any]]:
+        return self.prompts[index].text, "", (), {}
+
+
+class Dictation(PocketSource):
     """Speech -> its words, for stages that weigh ``spelling``: requests, plain prompts and, every eighth, a digit.
 
     Recordings of requests and digits are those of :class:`SpokenRequests` and :class:`SpokenDigits`, one after another.
     Plain prompts are the built-in set's (:func:`isthmus.data.plain.built_in_prompts`). Digits are written in letters:
     they sound alike however they were written.
+
+    Arguments are those of :class:`Speech`.
     """
 
     name = "dictation"
 
     def __init__(self, split: str = "train", size: int = 10_000, seed: int = 0, folder: str | Path = FOLDER) -> None:
-        super().__init__(split, size, seed, folder)
+        super().__init__(split, size, seed)
+        self.folder = user_path(folder)
         rounds = -(-size // len(DICTATED))
-        self.said: dict[str, Speech] = {
-            "digit": SpokenDigits(split, rounds * DICTATED.count("digit"), seed, folder),
-            "request": SpokenRequests(split, rounds * DICTATED.count("request"), seed, folder),
+        kinds: dict[str, type[Speech]] = {"digit": SpokenDigits, "request": SpokenRequests, "plain": _SpokenPrompts}
+        self.kinds = {
+            name: kind(split, rounds * DICTATED.count(name), seed, self.folder) for name, kind in kinds.items()
         }
-        self.plain = built_in_prompts(rounds * DICTATED.count("plain"), derive_seed(self.name, split, seed))
 
     def __getitem__(self, index: int) -> Conversation:
-        random = self.random(index)
+        """The conversation, whose recording is made on first use.
+
+        Raises:
+            IndexError: outside the source.
+        """
+        self.random(index)  # refuses an index outside
         turn, place = divmod(index, len(DICTATED))
         kind = DICTATED[place]
-        own = turn * DICTATED.count(kind) + DICTATED[:place].count(kind)
-        recording: ContentItem
-        if kind == "plain":
-            words = self.plain[own].text
-            recording = MediumItem(Modality.AUDIO, spoken(words, draw_voice(self.split, random), self.folder))
-        else:
-            source = self.said[kind]
-            words, *_ = source.turn(own, source.random(own))
-            (recording, *_) = source[own].messages[0].content
+        words, recording, _ = self.kinds[kind].said(turn * DICTATED.count(kind) + DICTATED[:place].count(kind))
         words = FIGURE.sub(lambda found: DIGITS[int(found[0])], words)
         return Conversation((Message("user", (recording,)), Message("assistant", (TextItem(words),))))
 
