@@ -18,7 +18,7 @@ BUILDS: dict[str, Callable[[int, int], InputProjector]] = {
     "cross_attention": partial(CrossAttention, queries=3, width=8, depth=2, heads=2),
     "q_former": partial(QFormer, queries=3, width=8, layers=2, heads=2, feed_forward=12),
     "token_merging": partial(TokenMerging, tokens_per_position=3),
-    "token_merging_deep": partial(TokenMerging, tokens_per_position=3, hidden=5),
+    "token_merging_deep": partial(TokenMerging, tokens_per_position=3, hidden_width=5),
 }
 every_kind = pytest.mark.parametrize("kind", BUILDS)
 

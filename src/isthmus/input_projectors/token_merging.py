@@ -23,8 +23,8 @@ class TokenMerging(InputProjector):
         in_width: D.
         out_width: E.
         tokens_per_position: tokens merged into one LLM position, 4 in MiniGPT-v2.
-        hidden: width between two layers with a GELU between them, as Qwen2-VL merges (arXiv 2409.12191); one layer if
-            None, as in MiniGPT-v2.
+        hidden_width: width between two layers with a GELU between them, as Qwen2-VL merges (arXiv 2409.12191); one
+            layer if None, as in MiniGPT-v2.
 
     Raises:
         ValueError: a size is below one.
@@ -32,17 +32,19 @@ class TokenMerging(InputProjector):
 
     card = PartCard(takes="F (B, N, D)", gives="P (B, N / 4, E)", widths="the encoder's D, the LLM's E")
 
-    def __init__(self, in_width: int, out_width: int, tokens_per_position: int = 4, hidden: int | None = None) -> None:
+    def __init__(
+        self, in_width: int, out_width: int, tokens_per_position: int = 4, hidden_width: int | None = None
+    ) -> None:
         super().__init__()
         require_positive(in_width=in_width, out_width=out_width, tokens_per_position=tokens_per_position)
         self.tokens_per_position = tokens_per_position
         merged = in_width * tokens_per_position
         self.layer: nn.Module
-        if hidden is None:
+        if hidden_width is None:
             self.layer = nn.Linear(merged, out_width)
         else:
-            require_positive(hidden=hidden)
-            self.layer = nn.Sequential(nn.Linear(merged, hidden), nn.GELU(), nn.Linear(hidden, out_width))
+            require_positive(hidden_width=hidden_width)
+            self.layer = nn.Sequential(nn.Linear(merged, hidden_width), nn.GELU(), nn.Linear(hidden_width, out_width))
 
     def positions(self, tokens: int) -> int:
         """M = N / tokens_per_position, rounded up."""

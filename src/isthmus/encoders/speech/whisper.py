@@ -167,5 +167,6 @@ def _cut(model: WhisperEncoder, places: int) -> WhisperEncoder:
     cut.config = copy(model.config)
     cut.config.max_source_positions = places
     cut._modules = dict(model._modules)
-    cut.embed_positions = nn.Embedding.from_pretrained(model.embed_positions.weight[:places].clone())
+    cut.embed_positions = nn.Embedding(places, model.config.d_model, device="meta")
+    cut.embed_positions.weight = nn.Parameter(model.embed_positions.weight[:places].clone(), requires_grad=False)
     return cut
