@@ -186,7 +186,7 @@ def test_a_set_of_ones_own_leaves_the_digits_out(clone: Path, tmp_path: Path) ->
     assert set(cli.datamodule.sources) == {"mine"} and not cli.datamodule.validation
     assert switch.names == ["encoder_alignment", "decoder_alignment", "instruction_tuning"], "the others' defaults stay"
     stages = read("stages.yaml")["training"]["stages"]
-    assert [switch.stages[name].steps for name in switch.names] == [120, 450, 7]
+    assert [switch.stages[name].steps for name in switch.names] == [120, 250, 7]
     assert switch.stages["instruction_tuning"].trains == stages["instruction_tuning"]["trains"]
     assert all(stage.data is None for stage in switch.stages.values())
     assert not any(isinstance(callback, MatrixEvaluation) for callback in cli.trainer.callbacks)

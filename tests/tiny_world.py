@@ -162,7 +162,9 @@ def tiny_model(
             options["video"] |= {"num_frames": 3}
         bridge_out = partial(TinyTransformer, width=16, encoder_layers=1, decoder_layers=1, heads=2, feed_forward=16)
         output_side = OutputSide(
-            [KINDS[kind](paths[kind], **options[kind]) for kind in outputs], dict.fromkeys(outputs, bridge_out)
+            [KINDS[kind](paths[kind], **options[kind]) for kind in outputs],
+            dict.fromkeys(outputs, bridge_out),
+            standardised=True,
         )
     return AnyToAny(Backbone(language_model, max_tokens), input_side, output_side, seed)
 

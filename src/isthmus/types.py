@@ -201,6 +201,8 @@ class Batch:
         mixed: conversations of another kind that are learnt in the same step, in their own way.
         rest: further parts of the same batch, which are learnt from one after another.
         left_out: of each prompt, how many of its conversation's messages it had no room for; empty if none was.
+        keys: of each conversation, what the states of its runs are kept under; empty where none are.
+        states: by modality S (r, S, E) of the runs, where all are known: the LLM isn't run then.
         layout: where everything stands, found and checked on the CPU, for the ids, labels and places that stand here:
             whoever changes these takes it out. None where nobody has looked yet; the forward does so then.
     """
@@ -215,6 +217,8 @@ class Batch:
     mixed: Batch | None = None
     rest: list[Batch] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    states: dict[Modality, Tensor] | None = None
     layout: Layout | None = None
 
     @property
@@ -258,6 +262,7 @@ class Batch:
             signals=moved_all(self.signals),
             mixed=None if self.mixed is None else self.mixed.apply(move),
             rest=[part.apply(move) for part in self.rest],
+            states=None if self.states is None else {modality: move(own) for modality, own in self.states.items()},
             layout=None if self.layout is None else self.layout.apply(move),
         )
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from isthmus.backbones.base import LanguageModel
 from isthmus.cache.files import FileDigests
 from isthmus.cache.identity import identity
 from isthmus.cache.media import MediumCache
+from isthmus.cache.states import StateCache, state_namespace
 from isthmus.cache.store import Tensors, TensorStore
 from isthmus.earlier.options import takes_present_names
 from isthmus.encoders.base import Encoder
@@ -93,6 +95,39 @@ class FrozenCache:
         if space in self._off:
             return None
         return MediumCache(self.store, self.files, space, partial(encoder.token_count, modality), positions)
+
+    def states(self, language_model: LanguageModel) -> StateCache | None:
+        """The lookup that a data worker uses for S, where the LLM doesn't learn; None if it was slower than the LLM."""
+        space = f"{state_namespace(language_model)}/signals/{self.precision}/{self.settings.dtype}"
+        return None if space in self._off else StateCache(self.store, space)
+
+    def keep_states(
+        self,
+        name: str,
+        keys: Sequence[str],
+        rows: Mapping[Modality, Sequence[int]],
+        signals: Mapping[Modality, Tensor],
+        seconds: float,
+    ) -> None:
+        """Keeps S of a batch's conversations.
+
+        Args:
+            name: of the LLM's class, for messages.
+            keys: one a conversation; an empty one isn't kept.
+            rows: by modality, the conversation of each run.
+            signals: by modality S (r, S, E).
+            seconds: that the batch's pass took.
+        """
+        held = {modality: own.detach().cpu() for modality, own in signals.items()}
+        values: dict[str, Tensors] = {key: {} for key in keys if key}
+        for modality, own in held.items():
+            for row, key in enumerate(keys):
+                if key and (runs := [run for run, of in enumerate(rows[modality]) if of == row]):
+                    values[key][str(modality)] = own[runs]
+        values = {key: own for key, own in values.items() if own}
+        if values:
+            self._keep(next(iter(values)).rpartition("/")[0], name, values, seconds, len(values))
+            self.misses += len(values)
 
     def namespace(self, part: FrozenExpert, modality: Modality) -> str:
         """The prefix of every key of an expert's values."""

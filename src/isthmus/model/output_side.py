@@ -17,6 +17,7 @@ from isthmus.generators.residency import Residency
 from isthmus.losses import AlignmentForm, alignment_loss
 from isthmus.output_projectors.base import OutputProjector
 from isthmus.output_projectors.pooled import WithPooled
+from isthmus.output_projectors.standardisation import Standardisation
 from isthmus.precision import lifted
 from isthmus.request import Request
 from isthmus.types import Condition, Media, Modality, SignalBatch
@@ -33,8 +34,12 @@ class OutputSide(pl.LightningModule):
         projectors: by modality; called with the LLM's width E, the signal tokens S and the generator's condition shape.
         compiled: modalities whose denoiser runs as ``torch.compile`` makes it: a minute at its first use, for faster
             steps where the denoiser is large. Media are the same to rounding.
+        standardised: whether projectors get S less what it is in every conversation, which they learn much faster from
+            (:mod:`isthmus.output_projectors.standardisation`). Training finds it out in its first steps. Models of
+            earlier versions were trained without.
 
     Attributes:
+        standards: by modality, what is taken from S; none where it isn't ``standardised``.
         residency: moves generators to the device when they are used; None leaves them where they are.
 
     Raises:
@@ -47,6 +52,7 @@ class OutputSide(pl.LightningModule):
         generators: Sequence[Generator],
         projectors: Mapping[str, ProjectorFactory],
         compiled: Sequence[str] = (),
+        standardised: bool = False,
     ) -> None:
         super().__init__()
         self.generators = nn.ModuleList(generators)
@@ -67,13 +73,18 @@ class OutputSide(pl.LightningModule):
             self.generator(Modality(modality)).compile_denoiser()
         self.factories = dict(projectors)
         self.projectors = nn.ModuleDict()
+        self.standardised = standardised
+        self.standards = nn.ModuleDict()
         self.cache: FrozenCache | None = None
         self.residency: Residency | None = None
         keep_to_owned(self)
 
     def owned(self) -> dict[str, dict[str, str]]:
         """By component, such as ``output_projectors.image``, where this module holds each of its tensors."""
-        return owned_by(self, {f"output_projectors.{name}": f"projectors.{name}" for name in self.projectors})
+        found = owned_by(self, {f"output_projectors.{name}": f"projectors.{name}" for name in self.projectors})
+        for modality, names in owned_by(self, {name: f"standards.{name}" for name in self.standards}).items():
+            found[f"output_projectors.{modality}"] |= {f"standard.{name}": path for name, path in names.items()}
+        return found
 
     def build(self, width: int, signals: Mapping[Modality, int]) -> None:
         """Makes the projectors, from the LLM's E and each modality's S to the generator's condition.
@@ -93,6 +104,8 @@ class OutputSide(pl.LightningModule):
             projector = self.factories[modality](width, signals[modality], generator.condition_shape)
             pooled = generator.pooled_width
             self.projectors[modality] = projector if pooled is None else WithPooled(projector, width, pooled)
+            if self.standardised:
+                self.standards[modality] = Standardisation(signals[modality], width)
 
     def generator(self, modality: Modality) -> Generator:
         """The generator of a modality."""
@@ -120,7 +133,10 @@ class OutputSide(pl.LightningModule):
         return {modality: self._project(modality, states) for modality, states in signals.items()}
 
     def _project(self, modality: Modality, states: Tensor) -> Condition:
-        projected = self.projectors[modality](lifted(states))
+        states = lifted(states)
+        if modality in self.standards:
+            states = self.standards[modality](states)
+        projected = self.projectors[modality](states)
         return Condition(projected) if isinstance(projected, Tensor) else Condition(projected[0], pooled=projected[1])
 
     def target(self, modality: Modality, captions: Sequence[str]) -> Condition:

@@ -13,9 +13,11 @@ from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 
 from isthmus.cache.frozen import FrozenCache
+from isthmus.cache.states import StateCache
 from isthmus.data.batching.collate import Collator
 from isthmus.layout import on_device
 from isthmus.model import AnyToAny, Reply
@@ -28,9 +30,10 @@ from isthmus.training.objectives.supervised import Supervised
 from isthmus.training.objectives.terms import LossWeights
 from isthmus.training.parameter_groups import grouped, plan_groups
 from isthmus.training.stage import Stage
+from isthmus.training.standardising import lacking
 from isthmus.training.touching import touched
 from isthmus.training.wrapping import hide_frozen
-from isthmus.types import Batch
+from isthmus.types import Batch, Modality
 
 SHOWN = ("loss", "text_accuracy", "preference_accuracy", "reward")
 """What a progress bar shows of a step's figures."""
@@ -62,6 +65,7 @@ class TrainingModule(pl.LightningModule):
         self.before_waiting: Callable[[], None] | None = None
         self._cache: FrozenCache | None = None
         self._is_built = False
+        self._lacking: list[Modality] | None = None
         self._counted: dict[str, Counted] = {}
         self._tested = ExitStack()
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
@@ -70,6 +74,7 @@ class TrainingModule(pl.LightningModule):
     def enter(self, stage: Stage, name: str, length: int) -> None:
         """The module at another stage. What trains is :func:`~isthmus.training.trainable.set_trainable`'s."""
         self.stage, self.name, self.length, self.reference = stage, name, length, None
+        self._lacking = None
 
     @property
     def objective(self) -> Objective:
@@ -102,7 +107,11 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch, with a gradient for all that trains."""
-        outcome = self.objective.step(self.learner(), batch)
+        if self._lacking is None or self._lacking:  # the device is asked in a stage's first steps alone
+            self._lacking = lacking(self.model.output_side)
+        learner = self.learner()
+        learner.lacking = self._lacking
+        outcome = self.objective.step(learner, batch)
         self._log(outcome, "train", sum(map(len, batch.pieces)))
         return touched(outcome.loss, [parameter for parameter in self.parameters() if parameter.requires_grad])
 
@@ -185,7 +194,20 @@ class TrainingModule(pl.LightningModule):
             objective.collator,
             cached=None if cache is None or side is None else side.cached(),
             micro_batches=self.learner(split == "train").micro_batches,
+            states=self._known_states() if split == "train" else None,
         )
+
+    def _known_states(self) -> StateCache | None:
+        """Where S is kept from epoch to epoch, in a stage that wants nothing else of the LLM and doesn't change it.
+
+        A sharded LLM is run by all processes together, whatever one of them knows.
+        """
+        language_model, cache = self.model.backbone.language_model, self.cache()
+        is_still = not any(own.requires_grad for own in self.model.backbone.parameters())
+        is_asked = isinstance(self.objective, Supervised) and self.weights.is_drawing_alone
+        if cache is None or not (is_still and is_asked) or isinstance(self.model, FSDPModule):
+            return None
+        return cache.states(language_model)
 
     def cache(self) -> FrozenCache | None:
         """What training keeps of frozen parts; its folder is made when it is first asked for."""

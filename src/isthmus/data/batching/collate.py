@@ -11,7 +11,7 @@ from time import perf_counter
 from torch import Tensor
 
 from isthmus.batch_layout import with_layouts
-from isthmus.data.batching.lookup import MediumLookup
+from isthmus.data.batching.lookup import MediumLookup, StateLookup
 from isthmus.data.batching.samples import Sample, SampleMedium, SampleRun, stack_pieces
 from isthmus.data.conversations.planning import Planner, Targets
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
@@ -45,6 +45,8 @@ class Collator:
         micro_batches: number of parts of a batch, of similar numbers of positions; fewer for fewer conversations.
         requests: the part of a file that ``preprocess`` reads, by modality; no more of it is decoded.
         prepare_requests: likewise for ``prepare``.
+        states: lookup of the states of conversations' runs, where the LLM doesn't learn; conversations without media,
+            whose states it knows, aren't read by the LLM.
         full_tokens: the oldest exchanges of a longer conversation are left out, until it has at most this length or a
             single exchange; None leaves nothing out.
     """
@@ -65,6 +67,7 @@ class Collator:
         full_tokens: int | None = None,
         requests: Mapping[Modality, Request | None] | None = None,
         prepare_requests: Mapping[Modality, Request | None] | None = None,
+        states: StateLookup | None = None,
     ) -> None:
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length: found {max_length}; expected at least 1. Fix: raise it.")
@@ -82,6 +85,7 @@ class Collator:
         self.full_tokens = full_tokens
         self.requests = dict(requests or {})
         self.prepare_requests = dict(prepare_requests or {})
+        self.states = states
 
     def __call__(self, conversations: Sequence[Conversation]) -> Batch:
         """Conversations -> a batch; the first fault is raised."""
@@ -112,6 +116,8 @@ class Collator:
             sample.left_out = len(conversation.messages) - len(shorter.messages)
         if self.max_length is not None and len(sample.ids) > self.max_length:
             raise DataError(Fault.TOO_LONG, self._too_long(sample, conversation))
+        if self.states is not None and sample.runs and not sample.media:
+            sample.key, sample.states = self.states.find(sample.ids)
         return sample
 
     def _too_long(self, sample: Sample, conversation: Conversation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
-from isthmus.types import Encoded, Media
+from isthmus.types import Encoded, Media, Modality
 
 
 class MediumLookup(Protocol):
@@ -26,3 +26,10 @@ class MediumLookup(Protocol):
     @property
     def positions(self) -> Callable[[int], int]:
         """Gives M for N."""
+
+
+class StateLookup(Protocol):
+    """Looks up the states of conversations' signal runs, before the LLM is run."""
+
+    def find(self, ids: Sequence[int]) -> tuple[str, dict[Modality, Tensor] | None]:
+        """A conversation's key, and by modality S (k, S, E) of its k runs; None if the LLM must be run."""

@@ -48,7 +48,8 @@ class SampleRun:
 class Sample:
     """A conversation as model inputs: ids and labels (T,), media, trained runs, and the text of trained turns.
 
-    ``left_out``: number of messages that were left out because of the sequence's limit.
+    ``left_out``: number of messages that were left out because of the sequence's limit. ``key`` and ``states``: under
+    which the states of its runs are kept, and these by modality, (k, S, E), if they are known.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -58,6 +59,8 @@ class Sample:
     details: dict[str, Any] = field(default_factory=dict)
     text: str = ""
     left_out: int = 0
+    key: str = ""
+    states: dict[Modality, Tensor] | None = None
 
 
 def stack(samples: Sequence[Sample]) -> Batch:
@@ -87,7 +90,17 @@ def stack(samples: Sequence[Sample]) -> Batch:
         [sample.details for sample in samples],
         [sample.text for sample in samples],
         left_out=[sample.left_out for sample in samples] if any(sample.left_out for sample in samples) else [],
+        keys=[sample.key for sample in samples] if any(sample.key for sample in samples) else [],
+        states=_states(samples),
     )
+
+
+def _states(samples: Sequence[Sample]) -> dict[Modality, Tensor] | None:
+    """By modality S (r, S, E) of a batch whose samples all have theirs."""
+    held = [sample.states for sample in samples if sample.states is not None]
+    if len(held) < len(samples):
+        return None
+    return {m: torch.cat([own[m] for own in held if m in own]) for m in known_media() if any(m in own for own in held)}
 
 
 def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
@@ -105,9 +118,16 @@ def split_evenly(lengths: Sequence[int], parts: int) -> list[list[int]]:
 
 
 def stack_pieces(samples: Sequence[Sample], parts: int) -> Batch:
-    """As :func:`stack`, in at most ``parts`` micro-batches, of which the first holds the others."""
-    groups = split_evenly([len(sample.ids) for sample in samples], parts)
-    first, *rest = [stack([samples[place] for place in part]) for part in groups]
+    """As :func:`stack`, in at most ``parts`` micro-batches, of which the first holds the others.
+
+    Samples whose states are known are apart from those that the LLM must read.
+    """
+    pieces = []
+    for is_known in (False, True):
+        own = [sample for sample in samples if (sample.states is not None) == is_known]
+        groups = split_evenly([len(sample.ids) for sample in own], parts)
+        pieces += [stack([own[place] for place in part]) for part in groups]
+    first, *rest = pieces
     return replace(first, rest=rest)
 
 

@@ -19,7 +19,7 @@ from isthmus.model import AnyToAny
 from isthmus.training.objectives.micro_batches import in_turn
 from isthmus.training.objectives.reference import Reference
 from isthmus.training.objectives.terms import LossWeights
-from isthmus.types import Batch
+from isthmus.types import Batch, Modality
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Learner:
         reference: the model as the stage began, where the objective compares with it.
         counts: whether what this process adds up counts; if not, its batch only keeps it in step with the others.
         before_waiting: called where this process is about to wait for others, if it is given.
+        lacking: modalities of which the step's runs go into what S is standardised by.
     """
 
     model: AnyToAny
@@ -43,6 +44,7 @@ class Learner:
     reference: Reference | None = None
     counts: bool = True
     before_waiting: Callable[[], None] | None = None
+    lacking: Sequence[Modality] = ()
 
     def over_processes(self, counts: Sequence[int]) -> Callable[[], Tensor]:
         """Begins to add up counts of all processes; what is returned gives the sums, float64.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch.distributed.fsdp import FSDPModule
 from isthmus.batch_layout import known_layout, target_labels
 from isthmus.model import AnyToAny
 from isthmus.model.output import Output
+from isthmus.model.output_side import OutputSide
 from isthmus.training.objectives.base import Counted, Learner, Objective, Outcome
 from isthmus.training.objectives.spelling import spell
 from isthmus.training.objectives.teaching import Lesson, imitate, is_described, lesson_of, teach, teacher_of
 from isthmus.training.objectives.terms import LossWeights, Terms, called_runs, together
-from isthmus.types import Batch, Modality
+from isthmus.training.standardising import see
+from isthmus.types import Batch, Condition, Modality
 
 DRAWN = ("signal_called", "alignment", "signal_cosine", "denoising")
 """Figures of a modality that is made."""
@@ -46,9 +49,12 @@ class Supervised(Objective):
         losses, sizes = part_losses(learner, batch.pieces, found)
         loss, _ = learner.in_turn(learner.together(losses))
         terms, counts, world = together(found), sizes(), learner.world
+        if learner.lacking:
+            assert learner.model.output_side is not None, "what is lacking is its"
+            see(learner.model.output_side, learner.lacking, terms.signals, world)
         tokens = counts[0].clamp(min=1)
         shared = {"loss": loss}
-        if not learner.weights.is_projection_alone:
+        if not (learner.weights.is_projection_alone or learner.weights.is_drawing_alone):
             shared["text_loss"] = terms.text * world / tokens
             if terms.correct is not None:
                 shared["text_accuracy"] = terms.correct * world / tokens
@@ -132,24 +138,43 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
         _describe(terms, model, weights, batch, projected)
         return terms
     draws = [m for m in model.outputs if weights.factor(m)] if weights.alignment + weights.denoising else []
+    if batch.states is not None:
+        assert side is not None, "runs are of an output side"
+        terms = Terms(torch.zeros((), device=batch.ids.device), None, 0)
+        terms.signals = {modality: states for modality, states in batch.states.items() if modality in draws}
+        _draw(terms, side, weights, batch, side(terms.signals))
+        return terms
+    began = perf_counter()
     output: Output = model(batch, draws)
     layout = known_layout(output.batch)
+    if batch.keys and side is not None and side.cache is not None:
+        rows = {modality: own.rows for modality, own in layout.runs.items()}
+        name = type(language_model).__name__
+        side.cache.keep_states(name, batch.keys, rows, output.signals, perf_counter() - began)
     terms = Terms(output.text_loss, None, layout.target_count, teaching=teaching)
     _describe(terms, model, weights, batch, output.projected)
-    if output.correct is not None:
+    if output.correct is not None and not weights.is_drawing_alone:
         terms.correct = output.correct.sum()
         labels = target_labels(output.batch)
         terms.called = called_runs(language_model.vocabulary, output.batch, labels, output.correct)
-    for modality, condition in output.conditions.items():
-        assert side is not None, "conditions come of an output side"
+    terms.signals = {modality: output.signals[modality] for modality in output.conditions}
+    if side is not None:
+        _draw(terms, side, weights, output.batch, output.conditions)
+    return terms
+
+
+def _draw(
+    terms: Terms, side: OutputSide, weights: LossWeights, batch: Batch, conditions: Mapping[Modality, Condition]
+) -> None:
+    """Adds to the terms how far H is from what was to be made, as far as that weighs anything."""
+    for modality, condition in conditions.items():
         runs = batch.signals[modality]
         if weights.alignment:
             found = side.distance(modality, runs.captions, condition, weights.alignment_form)
             terms.alignment[modality], terms.cosine[modality] = found
         if weights.denoising and runs.contents:
-            of = layout.runs[modality].contents
+            of = known_layout(batch).runs[modality].contents
             terms.denoising[modality] = side.denoising(modality, condition, runs, of)
-    return terms
 
 
 def _describe(

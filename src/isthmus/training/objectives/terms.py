@@ -78,6 +78,11 @@ class LossWeights:
         """Whether the objective is about P: the LLM isn't run, and nothing is made."""
         return self.text == self.alignment == self.denoising == 0 and self.imitation + self.spelling > 0
 
+    @property
+    def is_drawing_alone(self) -> bool:
+        """Whether the objective is about H: of the LLM nothing but S is wanted."""
+        return self.text == self.teaching == self.imitation == self.spelling == 0
+
     def factor(self, modality: Modality) -> float:
         """The factor on this modality's alignment and denoising terms."""
         return self.modalities.get(modality, 1.0)
@@ -104,6 +109,7 @@ class Terms:
         denoising: by modality (c,), one a content.
         cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
         called: by modality (2,), runs whose first signal token was the likeliest (the medium was called for), and all.
+        signals: by modality S (r, S, E) of the runs that were projected.
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
         spelling: how far P is from saying the texts, likewise.
@@ -116,6 +122,7 @@ class Terms:
     denoising: dict[Modality, Tensor] = field(default_factory=dict)
     cosine: dict[Modality, Tensor] = field(default_factory=dict)
     called: dict[Modality, Tensor] = field(default_factory=dict)
+    signals: dict[Modality, Tensor] = field(default_factory=dict)
     teaching: Teaching | None = None
     imitation: Described | None = None
     spelling: Described | None = None
@@ -184,5 +191,6 @@ def together(found: Sequence[Terms]) -> Terms:
         {modality: torch.cat(values) for modality, values in of("denoising").items()},
         {modality: torch.stack(values).sum() for modality, values in of("cosine").items()},
         {modality: torch.stack(values).sum(0) for modality, values in of("called").items()},
+        {modality: torch.cat(values) for modality, values in of("signals").items()},
         *map(sum_of, ("teaching", "imitation", "spelling")),
     )
