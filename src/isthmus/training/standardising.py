@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from isthmus.model.output_side import OutputSide
 from isthmus.output_projectors.standardisation import Standardisation
@@ -14,12 +15,16 @@ from isthmus.types import Modality
 
 
 def lacking(side: OutputSide | None) -> list[Modality]:
-    """Modalities whose projector trains, and of which too few runs have been seen to standardise S."""
+    """Modalities whose projector trains, and of which too few runs have been seen to standardise S.
+
+    A rehearsal, whose tensors have no values, stands where enough have been seen, as all but a run's first steps do.
+    """
     if side is None:
         return []
     found = [Modality(name) for name in side.standards]
     trains = [m for m in found if any(own.requires_grad for own in side.projectors[m].parameters())]
-    return [modality for modality in trains if standard_of(side, modality).lacks]
+    standards = {modality: standard_of(side, modality) for modality in trains}
+    return [modality for modality, own in standards.items() if not isinstance(own.seen, FakeTensor) and own.lacks]
 
 
 def see(side: OutputSide, modalities: Sequence[Modality], signals: Mapping[Modality, Tensor], world: int) -> None:
