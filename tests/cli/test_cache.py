@@ -15,7 +15,9 @@ from isthmus.pocket.tasks import Describe, Draw
 from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
 
 
-def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Path) -> TrainingModule:
+def filled(
+    experts: dict[str, Path], settings: CacheSettings | None, folder: Path, micro_batches: int = 1
+) -> TrainingModule:
     model = tiny_model(experts, max_tokens=1024)
     model.cache_settings = settings
     data = ConversationDataModule(
@@ -24,8 +26,8 @@ def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Pat
         batch_size=4,
     )
     stages = {
-        "one": Stage(["input_projectors"], LossWeights(), {"describe": 1.0}, steps=2),
-        "two": Stage(["output_projectors"], LossWeights(alignment=1.0), {"draw": 1.0}, steps=2),
+        "one": Stage(["input_projectors"], LossWeights(), {"describe": 1.0}, 2, micro_batches=micro_batches),
+        "two": Stage(["output_projectors"], LossWeights(alignment=1.0), {"draw": 1.0}, 2, micro_batches=micro_batches),
     }
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, default_root_dir=folder, enable_checkpointing=False
@@ -38,7 +40,7 @@ def filled(experts: dict[str, Path], settings: CacheSettings | None, folder: Pat
 def test_fills_what_the_stages_need_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experts = tiny_experts(tmp_path / "experts")
     settings = CacheSettings(tmp_path / "cache", trial=0)
-    first = filled(experts, settings, tmp_path).cache()
+    first = filled(experts, settings, tmp_path, micro_batches=2).cache()
     assert first is not None and first.misses == len(first.store) > 8
     module = filled(experts, settings, tmp_path)
     second, model = module.cache(), module.model

@@ -1,4 +1,4 @@
-"""Features of frozen encoders and conditions of frozen generators, kept on disk from run to run."""
+"""What frozen experts give, kept on disk from run to run: features, conditions, and S of an LLM that doesn't learn."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class Trial:
 
 
 class FrozenCache:
-    """Features by medium and conditions by caption, of one model's experts.
+    """Features by medium, conditions by caption and S by conversation, of one model's experts.
 
     Attributes:
         precision: the Trainer's precision, a part of every key, since values depend on it.
-        hits: how many features or conditions this process read from the cache.
+        hits: how many features, conditions or conversations' S this process had from the cache.
         misses: how many it computed.
     """
 

@@ -63,13 +63,14 @@ def _walk(module: TrainingModule, batches: Iterable[Batch], name: str, trainer: 
     for batch in tqdm(batches, desc=name, unit="batch"):
         own = batch.to(trainer.strategy.root_device)
         with trainer.precision_plugin.forward_context():
-            if model.input_side is not None and not weights.is_text_alone:
-                for modality, media in own.media.items():
-                    model.input_side.features(modality, media)
-            if model.output_side is not None and weights.alignment:
-                for modality, runs in own.signals.items():
-                    if weights.factor(modality):
-                        model.output_side.target(modality, runs.captions)
+            for piece in own.pieces:
+                if model.input_side is not None and not weights.is_text_alone:
+                    for modality, media in piece.media.items():
+                        model.input_side.features(modality, media)
+                if model.output_side is not None and weights.alignment:
+                    for modality, runs in piece.signals.items():
+                        if weights.factor(modality):
+                            model.output_side.target(modality, runs.captions)
 
 
 def fill(args: list[str]) -> None:

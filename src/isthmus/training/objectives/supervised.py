@@ -140,6 +140,8 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
     draws = [m for m in model.outputs if weights.factor(m)] if weights.alignment + weights.denoising else []
     if batch.states is not None:
         assert side is not None, "runs are of an output side"
+        if side.cache is not None:
+            side.cache.hits += len(batch)
         terms = Terms(torch.zeros((), device=batch.ids.device), None, 0)
         terms.signals = {modality: states for modality, states in batch.states.items() if modality in draws}
         _draw(terms, side, weights, batch, side(terms.signals))
