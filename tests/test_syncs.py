@@ -22,6 +22,8 @@ ALLOWED = {
     "tensor at published.py",
     # Noise is drawn on the CPU, from seeds that stay there.
     "tolist at diffusion.py",
+    # Whether S can be standardised is asked after one step, two, four: until enough runs have been seen.
+    "_local_scalar_dense at standardisation.py",
     # A library's text tower looks whether a caption is padded; each caption's condition is computed once.
     "_local_scalar_dense at audioldm.py",
 }

@@ -50,15 +50,15 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def take(self, sums: Tensor) -> None:
-        """Takes runs into mean and spread, given their :meth:`sums` over all processes."""
+        """Takes runs into mean and spread, given their :meth:`sums` over all processes, until there are enough."""
         count, *added = sums[0], *sums[1:].view(2, *self.mean.shape)
         mean, spread, seen = (own.to(sums) for own in (self.mean, self.spread, self.seen))
         total, squares = seen * mean + added[0], seen * (spread.square() + mean.square()) + added[1]
         together = (seen + count).clamp(min=1)
-        mean = total / together
-        self.mean.copy_(mean)
-        self.spread.copy_((squares / together - mean.square()).clamp(min=0).sqrt())
-        self.seen.copy_(seen + count)
+        found = total / together
+        spread = (squares / together - found.square()).clamp(min=0).sqrt()
+        for own, new in ((self.mean, found), (self.spread, spread), (self.seen, seen + count)):
+            own.copy_(torch.where(seen < ENOUGH, new, own))
 
     def sums(self, states: Tensor | None) -> Tensor:
         """(1 + 2 S E,) float64 of runs (r, S, E) or of none: their number, their sum, and that of their squares."""
