@@ -110,7 +110,7 @@ class Diary(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def data(validates: bool = False) -> ConversationDataModule:
+def data(validates: bool = False, workers: int = 0) -> ConversationDataModule:
     """The pocket world's tasks, with a few to validate on if asked for."""
     sources = {
         "describe": tasks.Describe(size=40),
@@ -120,7 +120,7 @@ def data(validates: bool = False) -> ConversationDataModule:
         "prompts": MatrixCells("train", per_cell=4, outputs=("text", *OUTPUTS)),
     }
     validation = {"describe": tasks.Describe(size=4)} if validates else None
-    return ConversationDataModule(sources, validation, batch_size=8, seed=5)
+    return ConversationDataModule(sources, validation, batch_size=8, seed=5, num_workers=workers)
 
 
 def fit(
@@ -139,6 +139,7 @@ def fit(
     ema: float | None = None,
     optimizer: OptimizerCallable | None = None,
     checkpoints: Mapping[str, Any] | None = None,
+    workers: int = 0,
     **trainer: Any,
 ) -> tuple[AnyToAny, Diary]:
     """Runs the stages; the model and what happened."""
@@ -176,7 +177,9 @@ def fit(
         "callbacks": [switch, diary, *([saver] if saves else []), *extra],
     }
     diary.module = TrainingModule(model)
-    pl.Trainer(**options | trainer).fit(diary.module, datamodule=data(validates), ckpt_path=resume, weights_only=True)
+    pl.Trainer(**options | trainer).fit(
+        diary.module, datamodule=data(validates, workers), ckpt_path=resume, weights_only=True
+    )
     return model, diary
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +77,31 @@ def test_a_second_ctrl_c_ends_at_once_and_a_second_sigterm_doesnt(experts: dict[
     with pytest.raises(SIGTERMException):
         fit(experts, tmp_path / "b", ["encoder_alignment"], extra=[Signalled(signal.SIGTERM, signal.SIGTERM)])
     assert torch.load(tmp_path / "b/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+
+
+class SignalledAll(pl.Callback):
+    """Sends SIGTERM to its own process and to all that it has started, in the second step."""
+
+    def __init__(self) -> None:
+        self.workers = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 1:
+            workers = multiprocessing.active_children()
+            for process in [*(worker.pid for worker in workers), os.getpid()]:
+                assert process is not None
+                os.kill(process, signal.SIGTERM)
+            time.sleep(0.5)
+            self.workers = sum(worker.is_alive() for worker in workers)
+
+
+def test_sigterm_to_all_processes_ends_a_run_whose_workers_still_serve(
+    experts: dict[str, Path], tmp_path: Path
+) -> None:
+    """As SLURM sends it when a job's time is over."""
+    signalled = SignalledAll()
+    with pytest.raises(SIGTERMException):
+        fit(experts, tmp_path, ["encoder_alignment"], extra=[signalled], workers=2)
+    assert signalled.workers == 2
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+    assert not multiprocessing.active_children()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 """Python's start methods of processes: a copy of this process, a new one, or a copy of a new one."""
+
+GRACE = 60
+"""Seconds that a worker goes on after SIGTERM. SLURM's own are 30, until it kills what is left of a job."""
 
 
 @takes_present_names
@@ -102,7 +106,7 @@ class ConversationLoader:
             sampler=range(begin, len(self)),
             num_workers=self.num_workers,
             collate_fn=_unchanged,
-            worker_init_fn=_leave_process_group,
+            worker_init_fn=_outlive_signals,
             generator=torch.Generator(),
             pin_memory=self.pin_memory,
             multiprocessing_context=self.multiprocessing_context if self.num_workers else None,
@@ -184,9 +188,14 @@ def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
             yield fetched
 
 
-def _leave_process_group(_: int) -> None:
-    """A signal to the run's process group then doesn't kill the worker, for whose batch the run may still wait."""
+def _outlive_signals(_: int) -> None:
+    """A signal to all of a run's processes leaves the worker time: the run may still wait for its batch.
+
+    The worker leaves the run's process group, which Ctrl-C reaches. SIGTERM, which SLURM sends to each process of a job
+    when its time is over, and a loader to a worker that doesn't end, ends it after :data:`GRACE`.
+    """
     os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def _unchanged(fetched: Any) -> Any:
