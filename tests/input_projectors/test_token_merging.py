@@ -31,14 +31,14 @@ def test_missing_tokens_of_the_last_position_are_zeros() -> None:
 
 def test_two_layers_with_a_hidden_width() -> None:
     torch.manual_seed(0)
-    bridge = TokenMerging(6, 10, tokens_per_position=2, hidden=7)
+    bridge = TokenMerging(6, 10, tokens_per_position=2, hidden_width=7)
     tokens = torch.randn(1, 4, 6)
     projected, _ = bridge(Features(tokens, torch.ones(1, 4, dtype=torch.bool)))
     first, _, second = bridge.layer
     inner = torch.nn.functional.gelu(tokens.reshape(1, 2, 12) @ first.weight.T + first.bias)
     torch.testing.assert_close(projected, inner @ second.weight.T + second.bias)
-    with pytest.raises(ValueError, match="found hidden 0; expected at least 1"):
-        TokenMerging(6, 10, hidden=0)
+    with pytest.raises(ValueError, match="found hidden_width 0; expected at least 1"):
+        TokenMerging(6, 10, hidden_width=0)
 
 
 def test_full_size_has_minigpt_v2s_parameters() -> None:

@@ -54,7 +54,7 @@ def test_each_part_has_its_own(model: AnyToAny) -> None:
     assert model.input_side is not None and model.output_side is not None
     model.input_side.encoders[0].load()  # type: ignore[operator]
     assert all(name.startswith("projectors.") for name in model.input_side.state_dict())
-    assert all(name.startswith("projectors.") for name in model.output_side.state_dict())
+    assert all(name.startswith(("projectors.", "standards.")) for name in model.output_side.state_dict())
     assert {name.split(".")[0] for name in model.backbone.language_model.state_dict()} == {"rows", "llm"}
     assert all("lora_" in name or "rows" in name for name in model.backbone.state_dict())
 

@@ -28,10 +28,8 @@ def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another bundle of the same experts, whose bridges and adapter say other things."""
     model = Pipeline.open(bundle, "cpu").model
     torch.manual_seed(7)
-    for names in model.owned().values():
-        for path in names.values():
-            weight = model.get_parameter(path)
-            weight.data += torch.randn_like(weight) * 0.3
+    for _, weight in model.named_owned():
+        weight.data += torch.randn_like(weight) * 0.3
     # Beside the first, whose experts are found from there.
     return model.save(bundle.parent / "second", "stage")
 

@@ -156,7 +156,8 @@ def _check_component(target: Mapping[str, Tensor], source: Mapping[str, Tensor],
         raise ValueError(
             f"saved state '{component}': {len(missing)} tensors are missing {missing[:3]} "
             f"and {len(unknown)} unknown {unknown[:3]}; expected exactly this model's. "
-            "Was it saved with another kind of projector, other lora settings or another LLM?"
+            "Was it saved with another kind of projector, another `output_side.standardised`, other lora settings or "
+            "another LLM?"
         )
     for name, tensor in source.items():
         if tensor.shape != target[name].shape:

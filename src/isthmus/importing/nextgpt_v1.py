@@ -145,6 +145,7 @@ def _configuration(source: Source, delta: Delta, checkpoint: str, outputs: list[
         ),
         "output_side": _part(
             "isthmus.model.OutputSide",
+            standardised=False,
             generators=[
                 _part(
                     GENERATORS[m][0],
