@@ -82,7 +82,8 @@ def test_failures_are_counted_and_nothing_is_removed(
         saving.remove_checkpoint(best)  # as ModelCheckpoint does, for the better one
         saving.finish()
         assert saving.failures == step - 1 and step_of(best) == 1
-    assert "failure 2 in a row of 2 that training.checkpoints.tolerated_failures allows" in caplog.messages[-1]
+    allowed = "failure 2 in a row of 2 that training.checkpoints.tolerated_failures allows"
+    assert any(allowed in said for said in caplog.messages)  # the thread that writes may say its own afterwards
     saving.save_checkpoint(state(4), tmp_path / "better.ckpt")
     saving.remove_checkpoint(best)
     saving.finish()
