@@ -58,7 +58,7 @@ class Standardisation(nn.Module):
         found = total / together
         spread = (squares / together - found.square()).clamp(min=0).sqrt()
         for own, new in ((self.mean, found), (self.spread, spread), (self.seen, seen + count)):
-            own.copy_(torch.where(seen < ENOUGH, new, own))
+            own.copy_(torch.where((seen < ENOUGH) & (count > 0), new, own))
 
     def sums(self, states: Tensor | None) -> Tensor:
         """(1 + 2 S E,) float64 of runs (r, S, E) or of none: their number, their sum, and that of their squares."""
