@@ -42,6 +42,14 @@ def test_processes_add_up_their_runs() -> None:
         torch.testing.assert_close(standard.state_dict()[name], own)
 
 
+def test_a_step_that_is_not_finite_is_not_seen() -> None:
+    broken = runs(4, seed=1)
+    broken[2, 1, 3] = float("nan")
+    standard = seen(runs(8), broken, broken.nan_to_num(float("inf")), runs(8, seed=2))
+    for name, own in seen(runs(8), runs(8, seed=2)).state_dict().items():
+        torch.testing.assert_close(standard.state_dict()[name], own)
+
+
 def test_states_are_standardised_once_enough_runs_were_seen() -> None:
     few, many = seen(runs(ENOUGH - 1)), seen(runs(ENOUGH))
     states = runs(400)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 ENOUGH = 16
-"""The mean and spread of so many runs serve as well as those of thousands."""
+"""The mean and spread of so many runs serve nearly as well as those of hundreds."""
 
 
 class Standardisation(nn.Module):
@@ -50,15 +50,19 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def take(self, sums: Tensor) -> None:
-        """Takes runs into mean and spread, given their :meth:`sums` over all processes, until there are enough."""
+        """Takes a step's runs into mean and spread, given their :meth:`sums` over all processes.
+
+        Nothing is taken once there are enough, nor of a step with a run that isn't finite: it would stay in the mean.
+        """
         count, *added = sums[0], *sums[1:].view(2, *self.mean.shape)
         mean, spread, seen = (own.to(sums) for own in (self.mean, self.spread, self.seen))
         total, squares = seen * mean + added[0], seen * (spread.square() + mean.square()) + added[1]
         together = (seen + count).clamp(min=1)
         found = total / together
         spread = (squares / together - found.square()).clamp(min=0).sqrt()
+        takes = (seen < ENOUGH) & (count > 0) & sums.isfinite().all()
         for own, new in ((self.mean, found), (self.spread, spread), (self.seen, seen + count)):
-            own.copy_(torch.where((seen < ENOUGH) & (count > 0), new, own))
+            own.copy_(torch.where(takes, new, own))
 
     def sums(self, states: Tensor | None) -> Tensor:
         """(1 + 2 S E,) float64 of runs (r, S, E) or of none: their number, their sum, and that of their squares."""
