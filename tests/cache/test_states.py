@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_world import tiny_experts, tiny_model
 
+from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.cache.frozen import CacheSettings
 from isthmus.cache.states import state_namespace
 from isthmus.data.conversations.schema import Conversation
@@ -124,3 +126,7 @@ def test_another_llm_has_other_states(experts: dict[str, Path]) -> None:
     half = tiny_model(experts, dtypes={"llm": "bfloat16"})
     half.configure_model()
     assert space != state_namespace(half.backbone.language_model)
+    language_model: Any = model.backbone.language_model
+    changed = state_namespace(language_model)
+    language_model.quantization = QuantizationSettings(bits=8)
+    assert changed != state_namespace(language_model)

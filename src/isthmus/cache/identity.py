@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from isthmus.cache.fingerprint import WEIGHTS, fingerprint
 from isthmus.frozen import FrozenExpert
@@ -25,13 +26,13 @@ OPAQUE = "opaque"
 """Stands for tokenizers and similar objects: they are built from the checkpoint's files, some only after loading."""
 
 
-def identity(part: FrozenExpert, without: Collection[str] = ()) -> str:
+def identity(part: nn.Module, without: Collection[str] = ()) -> str:
     """A digest that changes with the expert's class, weights, tokenizer and configuration files, and settings.
 
     Settings are its public attributes, and those of the experts that it contains.
 
     Args:
-        part: the expert.
+        part: the expert, or an LLM.
         without: names of settings that don't affect the cached values.
 
     Raises:
@@ -40,7 +41,7 @@ def identity(part: FrozenExpert, without: Collection[str] = ()) -> str:
     return sha256(json.dumps([VERSION, _described(part, without)], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _described(part: FrozenExpert, without: Collection[str] = ()) -> Any:
+def _described(part: nn.Module, without: Collection[str] = ()) -> Any:
     settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
     inner = {name: module for name, module in part._modules.items() if isinstance(module, FrozenExpert)}
     for name in ("training", "is_loaded", *without):

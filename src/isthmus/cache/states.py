@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, sha256
@@ -11,13 +10,9 @@ import torch
 from torch import Tensor
 
 from isthmus.backbones.base import LanguageModel
-from isthmus.backbones.owned_state import whole_of
-from isthmus.cache.fingerprint import fingerprint
+from isthmus.cache.identity import identity
 from isthmus.cache.store import TensorStore
 from isthmus.types import Modality
-
-VERSION = 1
-"""To be increased when the LLM's arithmetic changes, so that earlier entries aren't found."""
 
 
 @dataclass
@@ -40,14 +35,13 @@ class StateCache:
 
 
 def state_namespace(language_model: LanguageModel) -> str:
-    """A digest of the LLM, of its class and type, and of what was trained in it.
+    """A digest of the LLM with all its settings, such as its type and quantisation, and of what was trained in it.
 
     It is found out where none of that learns: while it does, S of a conversation is another after each step.
     """
-    digest = sha256(json.dumps([VERSION, type(language_model).__name__, str(language_model.dtype)]).encode())
-    digest.update(fingerprint(language_model.checkpoint).encode())
+    digest = sha256(identity(language_model).encode())
     for part, tensors in sorted(language_model.owned_state().items()):
         for name, tensor in sorted(tensors.items()):
             digest.update(f"{part} {name} ".encode())
-            digest.update(whole_of(tensor).cpu().float().contiguous().numpy().tobytes())
+            digest.update(tensor.cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]
