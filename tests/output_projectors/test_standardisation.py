@@ -19,7 +19,7 @@ def runs(count: int, seed: int = 0) -> torch.Tensor:
 def seen(*parts: torch.Tensor) -> Standardisation:
     standard = Standardisation(S, E)
     for part in parts:
-        standard.take(standard.sums(part))
+        standard.take(standard.sums([part]))
     return standard
 
 
@@ -36,7 +36,7 @@ def test_mean_and_spread_are_those_of_the_first_runs_whatever_their_parts(sizes:
 
 def test_processes_add_up_their_runs() -> None:
     whole, standard = runs(20), Standardisation(S, E)
-    standard.take(standard.sums(whole[:7]) + standard.sums(None) + standard.sums(whole[7:]))
+    standard.take(standard.sums([whole[:3], whole[3:7]]) + standard.sums([]) + standard.sums([whole[7:]]))
     alone = seen(whole)
     for name, own in alone.state_dict().items():
         torch.testing.assert_close(standard.state_dict()[name], own)

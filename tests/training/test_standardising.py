@@ -76,7 +76,7 @@ def test_what_was_found_is_saved_and_read(experts: dict[str, Path], tmp_path: Pa
     assert model.output_side is not None and other.output_side is not None
     for modality in model.outputs:
         standard = standard_of(model.output_side, modality)
-        standard.take(standard.sums(torch.randn(ENOUGH, *standard.mean.shape)))
+        standard.take(standard.sums([torch.randn(ENOUGH, *standard.mean.shape)]))
     other.load(model.save(tmp_path / "bundle", "test"))
     third = tiny_built(experts)
     third.load_state_dict(model.state_dict())
@@ -94,5 +94,5 @@ def test_runs_are_seen_only_where_a_projector_learns_of_them(experts: dict[str, 
     set_trainable(model, ["output_projectors.image"], "test")
     assert lacking(side) == ["image"]
     standard = standard_of(side, lacking(side)[0])
-    standard.take(standard.sums(torch.randn(ENOUGH, *standard.mean.shape)))
+    standard.take(standard.sums([torch.randn(ENOUGH, *standard.mean.shape)]))
     assert lacking(side) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -64,9 +66,7 @@ class Standardisation(nn.Module):
         for own, new in ((self.mean, found), (self.spread, spread), (self.seen, seen + count)):
             own.copy_(torch.where(takes, new, own))
 
-    def sums(self, states: Tensor | None) -> Tensor:
-        """(1 + 2 S E,) float64 of runs (r, S, E) or of none: their number, their sum, and that of their squares."""
-        if states is None:
-            return torch.zeros(1 + 2 * self.mean.numel(), dtype=torch.float64, device=self.mean.device)
-        own = states.detach().to(torch.float64)
+    def sums(self, parts: Sequence[Tensor]) -> Tensor:
+        """(1 + 2 S E,) float64 of runs, each part (r, S, E): their number, their sum, and that of their squares."""
+        own = torch.cat([self.mean.new_zeros(0, *self.mean.shape), *parts]).to(torch.float64)
         return torch.cat([own.new_full((1,), len(own)), own.sum(0).flatten(), own.square().sum(0).flatten()])

@@ -66,7 +66,6 @@ class TrainingModule(pl.LightningModule):
         self._cache: FrozenCache | None = None
         self._is_built = False
         self._lacking: list[Modality] | None = None
-        self._steps = 0
         self._counted: dict[str, Counted] = {}
         self._tested = ExitStack()
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
@@ -75,7 +74,7 @@ class TrainingModule(pl.LightningModule):
     def enter(self, stage: Stage, name: str, length: int) -> None:
         """The module at another stage. What trains is :func:`~isthmus.training.trainable.set_trainable`'s."""
         self.stage, self.name, self.length, self.reference = stage, name, length, None
-        self._lacking, self._steps = None, 0
+        self._lacking = None
 
     @property
     def objective(self) -> Objective:
@@ -108,10 +107,9 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The stage's loss over the global batch, with a gradient for all that trains."""
-        # Which is read from the device, ever more rarely where a modality never comes.
-        if self._lacking is None or (self._lacking and self._steps.bit_count() == 1):
+        # The device is asked ever more rarely, as a modality may never come.
+        if self._lacking is None or (self._lacking and batch_idx.bit_count() == 1):
             self._lacking = lacking(self.model.output_side)
-        self._steps += 1
         learner = self.learner()
         learner.lacking = self._lacking
         outcome = self.objective.step(learner, batch)

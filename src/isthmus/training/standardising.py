@@ -27,21 +27,26 @@ def lacking(side: OutputSide | None) -> list[Modality]:
     return [modality for modality, own in standards.items() if not isinstance(own.seen, FakeTensor) and own.lacks]
 
 
-def see(side: OutputSide, modalities: Sequence[Modality], signals: Mapping[Modality, Tensor], world: int) -> None:
+def see(
+    side: OutputSide, modalities: Sequence[Modality], parts: Sequence[Mapping[Modality, Tensor]], world: int
+) -> None:
     """Takes a step's runs of all processes into what S is standardised by.
 
     Args:
         side: of the model that learns.
         modalities: of which more runs are to be seen; the same in every process.
-        signals: by modality S (r, S, E) of this process; it may lack some.
+        parts: of each part of this process's batch, by modality S (r, S, E); it may lack some.
         world: how many processes there are.
     """
     standards = [standard_of(side, modality) for modality in modalities]
-    own = [standard.sums(signals.get(modality)) for standard, modality in zip(standards, modalities, strict=True)]
-    sums = torch.cat(own)
+    sums = [
+        standard.sums([part[m] for part in parts if m in part])
+        for standard, m in zip(standards, modalities, strict=True)
+    ]
+    together = torch.cat(sums)
     if world > 1:
-        distributed.all_reduce(sums)
-    for standard, added in zip(standards, sums.split([len(each) for each in own]), strict=True):
+        distributed.all_reduce(together)
+    for standard, added in zip(standards, together.split([len(each) for each in sums]), strict=True):
         standard.take(added)
 
 

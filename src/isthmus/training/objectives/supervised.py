@@ -51,7 +51,7 @@ class Supervised(Objective):
         terms, counts, world = together(found), sizes(), learner.world
         if learner.lacking:
             assert learner.model.output_side is not None, "what is lacking is its"
-            see(learner.model.output_side, learner.lacking, terms.signals, world)
+            see(learner.model.output_side, learner.lacking, [part.signals for part in found], world)
         tokens = counts[0].clamp(min=1)
         shared = {"loss": loss}
         if not (learner.weights.is_projection_alone or learner.weights.is_drawing_alone):

@@ -109,10 +109,10 @@ class Terms:
         denoising: by modality (c,), one a content.
         cosine: by modality (), the summed cosine of H and its target, without gradient: how well signals are heard.
         called: by modality (2,), runs whose first signal token was the likeliest (the medium was called for), and all.
-        signals: by modality S (r, S, E) of the runs that were projected.
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
         spelling: how far P is from saying the texts, likewise.
+        signals: by modality S (r, S, E) of the runs that were projected; of a part, not added up.
     """
 
     text: Tensor
@@ -122,10 +122,10 @@ class Terms:
     denoising: dict[Modality, Tensor] = field(default_factory=dict)
     cosine: dict[Modality, Tensor] = field(default_factory=dict)
     called: dict[Modality, Tensor] = field(default_factory=dict)
-    signals: dict[Modality, Tensor] = field(default_factory=dict)
     teaching: Teaching | None = None
     imitation: Described | None = None
     spelling: Described | None = None
+    signals: dict[Modality, Tensor] = field(default_factory=dict)
 
     def detach(self) -> Terms:
         """The same without gradient."""
@@ -191,6 +191,5 @@ def together(found: Sequence[Terms]) -> Terms:
         {modality: torch.cat(values) for modality, values in of("denoising").items()},
         {modality: torch.stack(values).sum() for modality, values in of("cosine").items()},
         {modality: torch.stack(values).sum(0) for modality, values in of("called").items()},
-        {modality: torch.cat(values) for modality, values in of("signals").items()},
         *map(sum_of, ("teaching", "imitation", "spelling")),
     )
