@@ -98,7 +98,7 @@ class SignalledAll(pl.Callback):
 def test_sigterm_to_all_processes_ends_a_run_whose_workers_still_serve(
     experts: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As SLURM sends it when a job's time is over."""
+    """As ``pkill`` sends it, and whoever ends a job by all of its processes."""
     signalled = SignalledAll()
     with pytest.raises(SIGTERMException):
         fit(experts, tmp_path, ["encoder_alignment"], extra=[signalled], workers=2)

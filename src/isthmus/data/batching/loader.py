@@ -28,7 +28,7 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 """Python's start methods of processes: a copy of this process, a new one, or a copy of a new one."""
 
 GRACE = 60
-"""Seconds that a worker goes on after SIGTERM. SLURM's own are 30, until it kills what is left of a job."""
+"""Seconds that a worker goes on after SIGTERM."""
 
 
 @takes_present_names
@@ -191,8 +191,8 @@ def _received(loader: DataLoader[Fetched]) -> Iterator[Fetched]:
 def _outlive_signals(_: int) -> None:
     """A signal to all of a run's processes leaves the worker time: the run may still wait for its batch.
 
-    The worker leaves the run's process group, which Ctrl-C reaches. SIGTERM, which SLURM sends to each process of a job
-    when its time is over, and a loader to a worker that doesn't end, ends it after :data:`GRACE`.
+    The worker leaves the run's process group, which Ctrl-C reaches. SIGTERM, which whoever ends a job may send to each
+    of its processes, and a loader to a worker that doesn't end, ends it after :data:`GRACE`.
     """
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
