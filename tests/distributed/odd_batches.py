@@ -20,6 +20,7 @@ from tiny_world import tiny_model
 
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.owned_state import whole_of
+from isthmus.cli.quiet import hush
 from isthmus.data.conversations.schema import Conversation
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
@@ -145,4 +146,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hush()  # as the command line does
     main()

@@ -37,6 +37,8 @@ def hush() -> None:
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     # A process may write or read a checkpoint's shards by itself.
     warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+    # The module adds up what it counts by itself, for all figures at once.
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\('validation/")
     for name in LOGGERS:
         logging.getLogger(name).addFilter(_concerns_a_user)
 

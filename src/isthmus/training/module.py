@@ -241,8 +241,7 @@ class TrainingModule(pl.LightningModule):
         """Logs what was counted, over all processes and batches; of what none has met, nothing."""
         for name, own in self._over_processes(Supervised().counts(self.model), self._counted).items():
             if own[1] > 0:
-                # The same in every process already; Lightning warns of figures that aren't reduced.
-                self.log(f"validation/{name}", mean_of(own), sync_dist=self.trainer.world_size > 1)
+                self.log(f"validation/{name}", mean_of(own))
 
     def _log(self, outcome: Outcome, split: str, size: int) -> None:
         """Logs a step's figures, over all processes in training; those that are counted, if this one has them."""
