@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.layout import Layout, Places, Runs, Spans
+from isthmus.layout import Layout, Places, Runs, Spans, on_device
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
@@ -158,6 +160,52 @@ def known_layout(batch: Batch) -> Layout:
 def target_labels(batch: Batch) -> Tensor:
     """(P,) the labels of a batch that has its layout."""
     return batch.labels.flatten()[known_layout(batch).targets]
+
+
+def target_places(layout: Layout, rows: Sequence[int], device: torch.device) -> Tensor:
+    """(p,) where the targets of these rows stand among the batch's P, row by row."""
+    ends = list(accumulate(layout.target_counts))
+    return on_device([at for row in rows for at in range(ends[row] - layout.target_counts[row], ends[row])], device)
+
+
+def rows_in_words(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Rows of a batch that has its layout, with their own; they hold neither media nor trained runs.
+
+    Nothing waits for the batch's device.
+    """
+    layout, device = known_layout(batch), batch.ids.device
+    lengths, counts = [layout.lengths[row] for row in rows], [layout.target_counts[row] for row in rows]
+    picked, longest = on_device(list(rows), device), max(lengths)
+    among = target_places(layout, rows, device)
+    # Of each target how far its position moves: its row's place changes, and so does the length of rows.
+    moved = [place * longest - row * layout.length for place, row in enumerate(rows)]
+    shifts = on_device([by for by, count in zip(moved, counts, strict=True) for _ in range(count)], device, torch.int64)
+    nothing = torch.zeros(0, dtype=torch.int64, device=device)
+    spans = layout.answers
+    answers = [
+        (place, start, length)
+        for place, row in enumerate(rows)
+        for own, start, length in zip(spans.rows, spans.starts, spans.lengths, strict=True)
+        if own == row
+    ]
+    none = [longest] * len(lengths)
+    own = Layout(
+        lengths=lengths,
+        first_media=none,
+        first_tag=none,
+        first_signal=none,
+        new=nothing,
+        new_rows=nothing,
+        targets=layout.targets[among] + shifts,
+        columns=layout.columns[among],
+        target_counts=counts,
+        media={},
+        runs={},
+        answers=Spans(*([span[part] for span in answers] for part in range(3))),
+        length=longest,
+    )
+    ids, mask, labels = (whole[picked, :longest] for whole in (batch.ids, batch.mask, batch.labels))
+    return Batch(ids, mask, labels, layout=own)
 
 
 def with_layouts(batch: Batch, vocabulary: Vocabulary) -> Batch:

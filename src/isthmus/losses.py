@@ -61,6 +61,42 @@ def token_losses(
     return torch.cat(losses), torch.cat(correct)
 
 
+def kept_divergence(
+    hidden: Tensor,
+    earlier: Tensor,
+    head: Callable[[Tensor], Tensor],
+    known: int,
+    chunk: int = 1024,
+) -> Tensor:
+    """How far predictions have moved from those before, summed over positions: sum_p KL(before_p || now_p), in nats.
+
+    What is predicted now and wasn't before (signal tokens) has no mass before: what it takes from the rest counts.
+
+    Args:
+        hidden: (P, E) final states now.
+        earlier: (P, E) final states before; no gradient flows into them.
+        head: (p, E) -> (p, vocabulary) logits.
+        known: the first so many columns are what was there to predict before.
+        chunk: positions whose logits exist together; of more, they are computed once more in the backward pass.
+
+    Returns:
+        () in float32; 0 without positions.
+    """
+
+    def piece(states: Tensor, before: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = head(before)[:, :known].float().log_softmax(-1)
+        found = head(states).float().log_softmax(-1)[:, :known]
+        return F.kl_div(found, wanted, reduction="sum", log_target=True)
+
+    if len(hidden) <= chunk:
+        return piece(hidden, earlier)
+    parts = zip(torch.split(hidden, chunk), torch.split(earlier, chunk), strict=True)
+    return torch.stack(
+        [checkpoint(piece, *each, use_reentrant=False, preserve_rng_state=False) for each in parts]
+    ).sum()
+
+
 def _pieces(
     hidden: Tensor,
     head: Callable[[Tensor], Tensor],

@@ -45,12 +45,15 @@ class BackboneOutput:
             highest probability; None if it would cost another pass.
         signals: by modality (r, S, E), the states of the trained runs, in the order of ``batch.signals[modality]``.
         token_losses: (P,) the cross-entropy of each labelled position, if requested.
+        divergence: () how far the predictions that were to be kept have moved from the published LLM's, summed over
+            their labelled positions; None if none was.
     """
 
     text_loss: Tensor
     correct: Tensor | None
     signals: dict[Modality, Tensor]
     token_losses: Tensor | None = None
+    divergence: Tensor | None = None
 
 
 @takes_present_names
@@ -162,10 +165,13 @@ class LanguageModel(nn.Module):
         media: Mapping[Modality, tuple[Tensor, Tensor]],
         by_token: bool = False,
         temperature: float = 1.0,
+        keeps: Sequence[int] | None = None,
     ) -> BackboneOutput:
         """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``.
 
         ``by_token``: whether to return the loss of each labelled position too. Logits are divided by ``temperature``.
+        ``keeps``: rows, in words alone, whose predictions are compared with those of the LLM without its adapters; None
+        where nothing is to be kept in any process.
         """
         raise NotImplementedError
 

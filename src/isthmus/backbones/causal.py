@@ -16,16 +16,14 @@ from isthmus.backbones.adapters.quantization import QuantizationSettings
 from isthmus.backbones.attention.grouped import grouped_states
 from isthmus.backbones.attention.length_groups import LengthGroup, launch_cost, length_groups
 from isthmus.backbones.attention.packing import Packer
-from isthmus.backbones.base import BackboneOutput
 from isthmus.backbones.cross_entropies import Library
 from isthmus.backbones.decoding.causal_decoder import CausalDecoder
 from isthmus.backbones.layer_checkpoints import checkpoint_layers, checkpointing
 from isthmus.backbones.splicing import first_trained, learning, splice_media
 from isthmus.compiling import compile_in_place
 from isthmus.layout import Layout
-from isthmus.losses import text_loss, token_losses
 from isthmus.part_card import PartCard
-from isthmus.precision import Dtype, in_own_precision, lifted
+from isthmus.precision import Dtype, lifted
 from isthmus.types import Batch, Modality
 
 SHORT_PREFIX = 32
@@ -132,30 +130,14 @@ class CausalBackbone(CausalDecoder):
         self._checkpointed = layers
         checkpoint_layers(layers)
 
-    @in_own_precision
-    def forward(
-        self,
-        batch: Batch,
-        media: Mapping[Modality, tuple[Tensor, Tensor]],
-        by_token: bool = False,
-        temperature: float = 1.0,
-    ) -> BackboneOutput:
-        """The text loss over the labelled positions, and the states of the trained runs.
+    def _predicting(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Layout, Tensor, dict[Modality, Tensor]]:
+        """See the base. The position before a label predicts it.
 
-        The position before a label predicts it. A run's states are the final hidden states at its own positions plus
-        its tokens' input embeddings (NExT-GPT, arXiv 2309.05519).
-
-        Args:
-            batch: ids (B, T), mask, labels, positions of media and runs.
-            media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
-            by_token: whether to return the loss of each labelled position too.
-            temperature: logits are divided by it.
-
-        Raises:
-            ValueError: the batch is inconsistent (:func:`isthmus.batch_layout.layout_of`) or doesn't fit ``media``
-                (:func:`isthmus.backbones.splicing.check_projected`).
+        A run's states are the final hidden states at its own positions plus its tokens' input embeddings (NExT-GPT,
+        arXiv 2309.05519).
         """
-        assert self.is_loaded, "materialize() comes first"
         batch, media, fused_media = self._separated(batch, media)
         layout = batch.layout
         assert layout is not None
@@ -169,16 +151,11 @@ class CausalBackbone(CausalDecoder):
         firsts = first_trained(layout, media, self.rows) if skips else [0] * len(batch)
         hidden = self._states(embeddings, batch.mask, layout, firsts, fused_media).flatten(0, 1)
         embeddings = embeddings.flatten(0, 1)
-
-        measured = token_losses if by_token else text_loss
-        head = self._head_at(temperature)
-        predicting = hidden.index_select(0, layout.targets - 1)
-        losses, correct = measured(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
         signals = {
             modality: lifted(hidden[own.positions]) + lifted(embeddings[own.positions])
             for modality, own in layout.runs.items()
         }
-        return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
+        return layout, hidden.index_select(0, layout.targets - 1), signals
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The owned parameters: ``media_tags``, ``signal_rows`` (with first signal tokens' output rows), and more.

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.attention.length_groups import launch_cost
-from isthmus.backbones.base import Answer, BackboneOutput, PromptLimits, Sampling
+from isthmus.backbones.base import Answer, PromptLimits, Sampling
 from isthmus.backbones.decoding.aligned import decode_aligned
 from isthmus.backbones.decoding.continuous import ContinuousDecoder
 from isthmus.backbones.decoding.kept_prefix import KeptPrefix
 from isthmus.backbones.decoding.limits import check_requests, context_of
 from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.backbones.splicing import check_projected, first_trained, learning, splice_media
-from isthmus.layout import on_device
-from isthmus.losses import text_loss, token_losses
+from isthmus.layout import Layout, on_device
 from isthmus.part_card import PartCard
 from isthmus.precision import in_own_precision, lifted
 from isthmus.types import Batch, Modality
@@ -61,32 +60,16 @@ class EncoderDecoderBackbone(ContinuousDecoder):
 
         return AutoModelForSeq2SeqLM
 
-    @in_own_precision
-    def forward(
-        self,
-        batch: Batch,
-        media: Mapping[Modality, tuple[Tensor, Tensor]],
-        by_token: bool = False,
-        temperature: float = 1.0,
-    ) -> BackboneOutput:
-        """The text loss over the labelled positions, and the states of the trained runs.
+    def _predicting(
+        self, batch: Batch, media: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Layout, Tensor, dict[Modality, Tensor]]:
+        """See the base.
 
         Projected positions are first scaled to the root mean square of the LLM's embedding, so that only their
         direction matters. A run's states are the decoder's final hidden states at its tokens plus their input
         embeddings (NExT-GPT, arXiv 2309.05519). If nothing before the answers is trained, the encoder runs without
         autograd.
-
-        Args:
-            batch: ids (B, T), mask, labels, positions of media and runs.
-            media: by modality P (n, M, E) and its mask (n, M), in the order of ``batch.media[modality]``.
-            by_token: whether to return the loss of each labelled position too.
-            temperature: logits are divided by it.
-
-        Raises:
-            ValueError: the batch is inconsistent (:func:`isthmus.batch_layout.layout_of`) or doesn't fit ``media``
-                (:func:`isthmus.backbones.splicing.check_projected`), or a trained run isn't in a trained answer.
         """
-        assert self.is_loaded, "materialize() comes first"
         batch = self.laid_out(batch)
         layout = batch.layout
         assert layout is not None
@@ -96,8 +79,7 @@ class EncoderDecoderBackbone(ContinuousDecoder):
             embeddings = learning(embeddings)
         spans = answer_spans(layout)
         if len(spans.rows) == 0:
-            none = torch.zeros(0, device=batch.labels.device)
-            return BackboneOutput(none.sum(), none.bool(), {}, none if by_token else None)
+            return layout, embeddings.new_zeros(0, self.width), {}
 
         firsts, device = np.asarray(first_trained(layout, media, self.rows)), batch.ids.device
         # before[p]: index of the state that predicts position p of an answer; the next state is that of p itself.
@@ -114,17 +96,12 @@ class EncoderDecoderBackbone(ContinuousDecoder):
             states.append(hidden.flatten(0, 1))
             count += order.size
         final, predicts = torch.cat(states), on_device(before, device)
-
-        measured = token_losses if by_token else text_loss
-        head = self._head_at(temperature)
-        predicting = final[predicts[layout.targets]]
-        losses, correct = measured(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
         embeddings = embeddings.flatten(0, 1)
         signals = {
             modality: lifted(final[predicts[runs.positions] + 1]) + lifted(embeddings[runs.positions])
             for modality, runs in layout.runs.items()
         }
-        return BackboneOutput(losses.sum(), correct, signals, losses if by_token else None)
+        return layout, final[predicts[layout.targets]], signals
 
     @torch.no_grad()
     @in_own_precision

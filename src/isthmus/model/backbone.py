@@ -50,6 +50,7 @@ class Backbone(pl.LightningModule):
         media: Mapping[Modality, tuple[Tensor, Tensor]],
         by_token: bool = False,
         temperature: float = 1.0,
+        keeps: Sequence[int] | None = None,
     ) -> BackboneOutput:
         """The summed text loss and the states S (r, S, E) of trained runs.
 
@@ -58,8 +59,9 @@ class Backbone(pl.LightningModule):
             media: by modality P and its mask.
             by_token: whether the loss of each target is wanted too.
             temperature: logits are divided by it.
+            keeps: rows, in words alone, whose predictions are compared with the published LLM's.
         """
-        output: BackboneOutput = self.language_model(batch, media, by_token, temperature)
+        output: BackboneOutput = self.language_model(batch, media, by_token, temperature, keeps)
         return output
 
     def generate(

@@ -58,6 +58,7 @@ def check_run(
         stage = stages[name]
         check_denoising(trainer, model, stage, name)
         check_divided(trainer, stage, name)
+        check_kept(data, stage, name)
         check_sharded(trainer, stage, name)
         plan_groups(model, stage.trains, stage.groups, name)
         lengths[name] = data.length(name, stage.data, stage.steps, stage.epochs, stage.batch_size)
@@ -116,6 +117,21 @@ def check_sharded(trainer: pl.Trainer, stage: Stage, name: str) -> None:
         raise ValueError(
             f"stage '{name}': found {wanted} under DeepSpeedStrategy, which holds what is learnt in buffers of its "
             "own; expected one device, DDP or FSDP2. Fix: -c engines/fsdp2.yaml, or take it out."
+        )
+
+
+def check_kept(data: ConversationDataModule, stage: Stage, name: str) -> None:
+    """Checks that there is something to keep, where a stage weighs ``keeping``.
+
+    Raises:
+        ValueError: none of the sources to keep is among the stage's.
+    """
+    found = list(data.sources if stage.data is None else stage.data)
+    if stage.losses.keeping and not set(stage.losses.kept_sources) & set(found):
+        raise ValueError(
+            f"stage '{name}': losses.kept_sources: found {', '.join(stage.losses.kept_sources) or 'none'}; expected "
+            f"one of the stage's sources: {', '.join(found)}. Fix: name those that hold the LLM's own answers, or set "
+            "losses.keeping to 0."
         )
 
 

@@ -23,7 +23,7 @@ from isthmus.backbones.decoding.limits import check_requests
 from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.backbones.decoding.slots import Slots
 from isthmus.backbones.decoding.step import decode_step
-from isthmus.backbones.pretrained import PretrainedLanguageModel
+from isthmus.backbones.measured import MeasuredLanguageModel
 from isthmus.precision import in_own_precision
 from isthmus.types import Batch, Modality
 
@@ -61,7 +61,7 @@ class OpenAnswer:
         return self.writer.is_finished and not self.writer.awaits_states
 
 
-class ContinuousDecoder(PretrainedLanguageModel):
+class ContinuousDecoder(MeasuredLanguageModel):
     """An LLM whose answers can be decoded together without beginning together."""
 
     @torch.no_grad()

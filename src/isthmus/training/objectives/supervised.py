@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from isthmus.batch_layout import known_layout, target_labels
+from isthmus.layout import Places, Runs
 from isthmus.model import AnyToAny
 from isthmus.model.output import Output
 from isthmus.model.output_side import OutputSide
@@ -47,7 +48,7 @@ class Supervised(Objective):
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
         losses, sizes = part_losses(learner, batch.pieces, found)
-        loss, _ = learner.in_turn(learner.together(losses))
+        loss, _ = learner.in_turn(learner.together(losses, keeps=bool(learner.weights.keeping)))
         terms, counts, world = together(found), sizes(), learner.world
         if learner.lacking:
             assert learner.model.output_side is not None, "what is lacking is its"
@@ -58,6 +59,9 @@ class Supervised(Objective):
             shared["text_loss"] = terms.text * world / tokens
             if terms.correct is not None:
                 shared["text_accuracy"] = terms.correct * world / tokens
+        if learner.weights.keeping:
+            own = terms.text.new_zeros(()) if terms.keeping is None else terms.keeping
+            shared["keeping"] = own * world / counts[6].clamp(min=1)
         if terms.teaching is not None:
             for name, count in (("contrastive", counts[3]), ("vocabulary", counts[3]), ("text", counts[4])):
                 shared[f"teaching_{name}"] = getattr(terms.teaching, name) * world / count.clamp(min=1)
@@ -75,7 +79,7 @@ class Supervised(Objective):
 def part_losses(
     learner: Learner, parts: Sequence[Batch], found: list[Terms]
 ) -> tuple[list[Callable[[], Tensor]], Callable[[], Tensor]]:
-    """What computes the loss () of each of a batch's parts, and what gives the global counts (6,).
+    """What computes the loss () of each of a batch's parts, and what gives the global counts (7,).
 
     The losses' sum is the loss over the global batch, times the processes: DDP averages gradients over them. What sums
     are divided by is known before the forward, and is added up over processes while the device works.
@@ -112,7 +116,19 @@ def counts_of(
     contents = sum(len(own.content_runs) for own in weighed) if weights.denoising else 0
     taught = [lesson.counts for lesson in lessons if lesson is not None]
     media = sum(sum(is_described(part)) for part in parts) if weights.imitation + weights.spelling else 0
-    return [tokens, runs, contents, sum(texts for texts, _ in taught), sum(words for _, words in taught), media]
+    kept = sum(known_layout(part).target_counts[row] for part in parts for row in kept_rows(part, weights) or ())
+    return [tokens, runs, contents, sum(texts for texts, _ in taught), sum(words for _, words in taught), media, kept]
+
+
+def kept_rows(batch: Batch, weights: LossWeights) -> list[int] | None:
+    """Rows in words alone of the sources whose predictions are to be kept; None where that weighs nothing."""
+    if not weights.keeping:
+        return None
+    layout = known_layout(batch)
+    places: list[Places | Runs] = [*layout.media.values(), *layout.runs.values()]
+    others = {row for own in places for row in own.rows}
+    sources = [details.get("source") for details in batch.details]
+    return [row for row, source in enumerate(sources) if source in weights.kept_sources and row not in others]
 
 
 def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson | None = None) -> Terms:
@@ -147,13 +163,16 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
         _draw(terms, side, weights, batch, side(terms.signals))
         return terms
     began = perf_counter()
-    output: Output = model(batch, draws)
+    keeps = kept_rows(batch, weights)
+    output: Output = model(batch, draws, keeps=keeps)
     layout = known_layout(output.batch)
     if batch.keys and side is not None and side.cache is not None:
         rows = {modality: own.rows for modality, own in layout.runs.items()}
         name = type(language_model).__name__
         side.cache.keep_states(name, batch.keys, rows, output.signals, perf_counter() - began)
     terms = Terms(output.text_loss, None, layout.target_count, teaching=teaching)
+    if output.divergence is not None:
+        terms.keeping, terms.kept = output.divergence, sum(layout.target_counts[row] for row in keeps or ())
     _describe(terms, model, weights, batch, output.projected)
     if output.correct is not None and not weights.is_drawing_alone:
         terms.correct = output.correct.sum()

@@ -18,10 +18,13 @@ from isthmus.training.objectives.teaching import Described, Teaching
 from isthmus.types import Batch, Modality
 from isthmus.vocabulary import Vocabulary
 
-TERMS = ("text", "alignment", "denoising", "teaching", "imitation", "spelling")
+TERMS = ("text", "alignment", "denoising", "teaching", "imitation", "spelling", "keeping")
 """The terms of the supervised loss."""
 
-COUNTS = ("targets", "aligned runs", "denoised contents", "taught texts", "their tokens", "described media")
+COUNTS = (
+    *("targets", "aligned runs", "denoised contents", "taught texts", "their tokens", "described media"),
+    "kept targets",
+)
 """What the terms' sums are divided by, in the order in which they are counted."""
 
 
@@ -42,6 +45,10 @@ class LossWeights:
         spelling: of how far P is from saying, in the LLM's own embeddings, what is said of a medium
             (:mod:`isthmus.training.objectives.spelling`). Where nothing but this or ``imitation`` weighs anything, the
             LLM isn't run.
+        keeping: of how far the LLM's predictions have moved from those of the LLM as it was published, without its
+            adapters: the Kullback-Leibler divergence, a target, of conversations of ``kept_sources`` that are in words
+            alone.
+        kept_sources: the training sources whose conversations ``keeping`` is about, such as the LLM's own answers.
     """
 
     text: float = 1.0
@@ -52,6 +59,8 @@ class LossWeights:
     teaching: float = 0.0
     imitation: float = 0.0
     spelling: float = 0.0
+    keeping: float = 0.0
+    kept_sources: Sequence[str] = ("replay",)
 
     def __post_init__(self) -> None:
         for name in TERMS:
@@ -71,17 +80,21 @@ class LossWeights:
     @property
     def is_text_alone(self) -> bool:
         """Whether media have no part in the objective: only the teacher learns."""
-        return self.text == self.alignment == self.denoising == self.imitation == self.spelling == 0
+        return not self._beside("teaching")
 
     @property
     def is_projection_alone(self) -> bool:
         """Whether the objective is about P: the LLM isn't run, and nothing is made."""
-        return self.text == self.alignment == self.denoising == 0 and self.imitation + self.spelling > 0
+        return self.imitation + self.spelling > 0 and not self._beside("imitation", "spelling", "teaching")
 
     @property
     def is_drawing_alone(self) -> bool:
         """Whether the objective is about H: of the LLM nothing but S is wanted."""
-        return self.text == self.teaching == self.imitation == self.spelling == 0
+        return not self._beside("alignment", "denoising")
+
+    def _beside(self, *names: str) -> bool:
+        """Whether a term other than these weighs anything."""
+        return any(getattr(self, name) for name in TERMS if name not in names)
 
     def factor(self, modality: Modality) -> float:
         """The factor on this modality's alignment and denoising terms."""
@@ -112,6 +125,8 @@ class Terms:
         teaching: the teacher's own terms, where they weigh anything.
         imitation: distances to the teacher's prompts, where they weigh anything.
         spelling: how far P is from saying the texts, likewise.
+        keeping: () summed divergence from the published LLM's predictions, likewise.
+        kept: the targets that it is summed over.
         signals: by modality S (r, S, E) of the runs that were projected; of a part, not added up.
     """
 
@@ -125,6 +140,8 @@ class Terms:
     teaching: Teaching | None = None
     imitation: Described | None = None
     spelling: Described | None = None
+    keeping: Tensor | None = None
+    kept: int = 0
     signals: dict[Modality, Tensor] = field(default_factory=dict)
 
     def detach(self) -> Terms:
@@ -132,16 +149,16 @@ class Terms:
         return Terms(**{name: detached(value) for name, value in vars(self).items()})
 
     def counts(self) -> Tensor:
-        """(6,) float64, as :data:`COUNTS` names them, of this process."""
+        """(7,) float64, as :data:`COUNTS` names them, of this process."""
         runs = sum(len(values) for values in self.alignment.values())
         contents = sum(len(values) for values in self.denoising.values())
         taught = (0, 0) if self.teaching is None else (self.teaching.texts, self.teaching.tokens)
         described = self.imitation or self.spelling
         media = 0 if described is None else described.media
-        return on_device([self.tokens, runs, contents, *taught, media], self.text.device, torch.float64)
+        return on_device([self.tokens, runs, contents, *taught, media, self.kept], self.text.device, torch.float64)
 
     def total(self, weights: LossWeights, counts: Tensor) -> Tensor:
-        """() the weighed loss, each sum divided by its global count (6,): the same whatever number of processes."""
+        """() the weighed loss, each sum divided by its global count (7,): the same whatever number of processes."""
         counts = counts.clamp(min=1).to(self.text.dtype)
         loss = weights.text * self.text / counts[0]
         for modality, values in self.alignment.items():
@@ -154,6 +171,8 @@ class Terms:
         for weight, described in ((weights.imitation, self.imitation), (weights.spelling, self.spelling)):
             for distance in {} if described is None else described.distances.values():
                 loss = loss + weight * distance / counts[5]
+        if self.keeping is not None:
+            loss = loss + weights.keeping * self.keeping / counts[6]
         return loss
 
 
@@ -191,5 +210,6 @@ def together(found: Sequence[Terms]) -> Terms:
         {modality: torch.cat(values) for modality, values in of("denoising").items()},
         {modality: torch.stack(values).sum() for modality, values in of("cosine").items()},
         {modality: torch.stack(values).sum(0) for modality, values in of("called").items()},
-        *map(sum_of, ("teaching", "imitation", "spelling")),
+        **{name: sum_of(name) for name in ("teaching", "imitation", "spelling", "keeping")},
+        kept=sum(terms.kept for terms in found),
     )
