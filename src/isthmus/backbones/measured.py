@@ -30,6 +30,7 @@ class MeasuredLanguageModel(PretrainedLanguageModel):
         by_token: bool = False,
         temperature: float = 1.0,
         keeps: Sequence[int] | None = None,
+        measured: bool = True,
     ) -> BackboneOutput:
         """The text loss over the labelled positions, and the states of the trained runs.
 
@@ -39,6 +40,7 @@ class MeasuredLanguageModel(PretrainedLanguageModel):
             by_token: whether to return the loss of each labelled position too.
             temperature: logits are divided by it.
             keeps: rows, in words alone, whose predictions are compared with those of the LLM without its adapters.
+            measured: whether the text loss is wanted; S alone isn't worth the logits.
 
         Raises:
             ValueError: the batch is inconsistent (:func:`isthmus.batch_layout.layout_of`) or doesn't fit ``media``
@@ -47,9 +49,11 @@ class MeasuredLanguageModel(PretrainedLanguageModel):
         assert self.is_loaded, "materialize() comes first"
         published = self._published(batch, keeps)
         layout, predicting, signals = self._predicting(batch, media)
-        measured = token_losses if by_token else text_loss
+        if not measured:
+            return BackboneOutput(predicting.new_zeros((), dtype=torch.float32), None, signals)
+        measure = token_losses if by_token else text_loss
         head = self._head_at(temperature)
-        losses, correct = measured(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
+        losses, correct = measure(predicting, head, layout.columns, cross_entropy=self.cross_entropy)
         divergence = None
         if keeps and published is not None:
             now = predicting[target_places(layout, keeps, predicting.device)]

@@ -51,6 +51,7 @@ class Backbone(pl.LightningModule):
         by_token: bool = False,
         temperature: float = 1.0,
         keeps: Sequence[int] | None = None,
+        measured: bool = True,
     ) -> BackboneOutput:
         """The summed text loss and the states S (r, S, E) of trained runs.
 
@@ -60,8 +61,9 @@ class Backbone(pl.LightningModule):
             by_token: whether the loss of each target is wanted too.
             temperature: logits are divided by it.
             keeps: rows, in words alone, whose predictions are compared with the published LLM's.
+            measured: whether the text loss is wanted, which is 0 otherwise.
         """
-        output: BackboneOutput = self.language_model(batch, media, by_token, temperature, keeps)
+        output: BackboneOutput = self.language_model(batch, media, by_token, temperature, keeps, measured)
         return output
 
     def generate(

@@ -164,7 +164,7 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
         return terms
     began = perf_counter()
     keeps = kept_rows(batch, weights)
-    output: Output = model(batch, draws, keeps=keeps)
+    output: Output = model(batch, draws, keeps=keeps, measured=not weights.is_drawing_alone)
     layout = known_layout(output.batch)
     if batch.keys and side is not None and side.cache is not None:
         rows = {modality: own.rows for modality, own in layout.runs.items()}
@@ -174,7 +174,7 @@ def terms_of(model: AnyToAny, weights: LossWeights, batch: Batch, lesson: Lesson
     if output.divergence is not None:
         terms.keeping, terms.kept = output.divergence, sum(layout.target_counts[row] for row in keeps or ())
     _describe(terms, model, weights, batch, output.projected)
-    if output.correct is not None and not weights.is_drawing_alone:
+    if output.correct is not None:
         terms.correct = output.correct.sum()
         labels = target_labels(output.batch)
         terms.called = called_runs(language_model.vocabulary, output.batch, labels, output.correct)
