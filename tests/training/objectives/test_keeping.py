@@ -178,3 +178,20 @@ def test_a_stage_without_such_a_source_is_refused() -> None:
         check_kept(data, stage, "tuning")
     check_kept(data, replace(stage, losses=LossWeights(keeping=1.0, kept_sources=("chat",))), "tuning")
     check_kept(data, replace(stage, losses=LossWeights()), "tuning")
+
+
+def test_no_logits_are_computed_where_s_alone_is_wanted(
+    build: Callable[..., AnyToAny], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(max_tokens=1024)
+    set_trainable(model, ["output_projectors"], "decoder_alignment")
+    both, alone = LossWeights(alignment=1.0), LossWeights(text=0.0, alignment=1.0)
+    expected = supervised.terms(model, both, mixed())
+    monkeypatch.setattr(type(model.backbone.language_model), "logits", None)
+    found = supervised.terms(model, alone, mixed())
+    assert found.alignment.keys() == expected.alignment.keys() and not found.called and found.correct is None
+    for modality, distances in expected.alignment.items():
+        torch.testing.assert_close(found.alignment[modality], distances)
+    torch.testing.assert_close(
+        found.total(alone, found.counts()), expected.total(both, expected.counts()) - (expected.text / expected.tokens)
+    )

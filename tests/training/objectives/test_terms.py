@@ -43,7 +43,7 @@ def test_processes_totals_sum_to_the_whole_batchs_objective(
     tokens = sum(part.tokens for part in parts)
     aligned = [(m, v) for part in parts for m, values in part.alignment.items() for v in values.tolist()]
     noised = [(m, v) for part in parts for m, values in part.denoising.items() for v in values.tolist()]
-    assert counts.tolist() == [tokens, len(aligned), len(noised), 0, 0, 0] and counts.dtype == torch.float64
+    assert counts.tolist() == [tokens, len(aligned), len(noised), 0, 0, 0, 0] and counts.dtype == torch.float64
 
     def mean(values: list[tuple[Modality, float]]) -> float:
         return sum((image if m is IMAGE else 1.0) * v for m, v in values) / max(len(values), 1)
