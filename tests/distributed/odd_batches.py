@@ -55,7 +55,8 @@ STAGES = {
     ),
     "instruction_tuning": Stage(
         ["input_projectors", "output_projectors", "media_tags", "signal_rows", "lora"],
-        LossWeights(alignment=1.0),
+        # Two of the five are in words alone: some ranks have nothing to keep, and take the published LLM's pass too.
+        LossWeights(alignment=1.0, keeping=2.0, kept_sources=("said",)),
         **LENGTH,
     ),
 }

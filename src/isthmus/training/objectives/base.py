@@ -64,9 +64,7 @@ class Learner:
 
         return waited
 
-    def together(
-        self, losses: Sequence[Callable[[], Tensor]], compares: bool = False, keeps: bool = False
-    ) -> list[Callable[[], Tensor]]:
+    def together(self, losses: Sequence[Callable[[], Tensor]], compares: bool = False) -> list[Callable[[], Tensor]]:
         """These losses, and of a sharded model as many that learn nothing as the process with most losses has more.
 
         Each layer is gathered by all processes together, so that all have to take the same passes: where one has no
@@ -74,16 +72,15 @@ class Learner:
 
         Args:
             losses: of this process; each takes one pass.
-            compares: whether each takes a pass of the reference before.
-            keeps: whether each takes one of the LLM without its adapters before.
+            compares: whether each takes a pass of the reference before; if not, it is a supervised one.
         """
         if not isinstance(self.model, FSDPModule):
             return list(losses)
         most = on_device([len(losses)], self.model.device, torch.int64)
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
-        return [*losses, *[partial(self._nothing, compares, keeps)] * (int(most) - len(losses))]
+        return [*losses, *[partial(self._nothing, compares)] * (int(most) - len(losses))]
 
-    def _nothing(self, compares: bool, keeps: bool) -> Tensor:
+    def _nothing(self, compares: bool) -> Tensor:
         """A loss () of 0, with a forward and a backward pass through all layers."""
         words = tuple(Message(role, (TextItem("a"),)) for role in ("user", "assistant"))
         batch = self.model.collator()([Conversation(words)]).to(self.model.device)
@@ -91,7 +88,8 @@ class Learner:
             assert self.reference is not None, "the stage switch takes the reference"
             with self.reference(self.model):
                 self.model(batch)
-        loss: Tensor = self.model(batch, keeps=[] if keeps else None).text_loss * 0
+        keeps = [] if self.weights.keeping and not compares else None
+        loss: Tensor = self.model(batch, keeps=keeps).text_loss * 0
         return loss
 
     def in_turn(self, losses: Sequence[Callable[[], Tensor]]) -> tuple[Tensor, list[Tensor]]:

@@ -48,7 +48,7 @@ class Supervised(Objective):
     def step(self, learner: Learner, batch: Batch) -> Outcome:
         found: list[Terms] = []
         losses, sizes = part_losses(learner, batch.pieces, found)
-        loss, _ = learner.in_turn(learner.together(losses, keeps=bool(learner.weights.keeping)))
+        loss, _ = learner.in_turn(learner.together(losses))
         terms, counts, world = together(found), sizes(), learner.world
         if learner.lacking:
             assert learner.model.output_side is not None, "what is lacking is its"
