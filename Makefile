@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 VENV_TIMM := .venv-timm
 REPLAY := data/talk/replay.jsonl
-TALK := runs/talk/speech_tuning
+TALK := checkpoints/talk
 TALK_EXPERTS := smollm2-135m-instruct whisper-tiny.en
 # Without bfloat16 in hardware (a GPU's, or a processor's avx512_bf16, amx_bf16 or bf16) float32 is several times as fast.
 BF16 = $(shell command -v nvidia-smi || grep -m1 -owE 'avx512_bf16|amx_bf16|bf16' /proc/cpuinfo 2>/dev/null)
@@ -45,25 +45,25 @@ quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, an
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
 	$(BIN)/python train.py test -c curriculum.yaml
 
-talk: $(VENV)/.installed-talk  ## talk to what talk-train has left: plain English in, any medium out
-	@test -e $(TALK)/manifest.json || { echo "$(TALK) isn't there: run 'make talk-train' first" >&2; exit 1; }
+talk: $(VENV)/.installed-talk  ## talk in plain English to a published LLM with the bridges that come with it; any medium out
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	$(BIN)/isthmus chat --model $(TALK)
 
-# Each step goes on where it was broken off. The LLM's layers are compiled where there is a C++ compiler.
+# Each step goes on where it was broken off. FIT takes options of the training, such as
+# FIT="--trainer.devices 2 --trainer.strategy ddp". The LLM's layers are compiled where there is a C++ compiler.
 # Speech needs espeak-ng (apt-get install espeak-ng).
 talk-train: export OMP_NUM_THREADS ?= $(THREADS)
-talk-train: $(VENV)/.installed-talk  ## train bridges for a published LLM and Whisper: plain English in, any medium out (hours)
+talk-train: $(VENV)/.installed-talk  ## train these bridges anew, in two to three hours
 	@command -v espeak-ng > /dev/null || { echo "espeak-ng isn't there: run 'apt-get install espeak-ng'" >&2; exit 1; }
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	test -s $(REPLAY) || $(BIN)/isthmus data replay $(REPLAY) --checkpoint checkpoints/published/smollm2-135m-instruct \
-	  --chat_template chatml --dtype $(TALK_DTYPE) --count 2600 --batch_size 64
-	$(BIN)/python train.py fit -c talk.yaml $(TALK_OPTIONS) \
+	  --chat_template chatml --dtype $(TALK_DTYPE) --count 3000 --batch_size 64
+	$(BIN)/python train.py fit -c talk.yaml $(TALK_OPTIONS) $(FIT) \
 	  $$(command -v $${CXX:-g++} > /dev/null && echo --model.backbone.language_model.compiled true) \
 	  $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)
 	$(BIN)/python train.py test -c talk.yaml $(TALK_OPTIONS)
 	@echo
-	@echo "Talk to it:  make talk"
+	@echo "Talk to it:  make talk TALK=runs/talk/instruction_tuning"
 
 test: $(VENV)/.installed-test  ## run every test
 	$(PYTEST)

@@ -107,26 +107,26 @@ class AnyToAny(GivenAndAsked):
 
     def _from_words(self, output: Modality, random: Random) -> Dialogue:
         style = random.random()
-        if style < 0.1 and len(self.outputs) == len(OUTPUTS):
+        if style < 0.16 and len(self.outputs) == len(OUTPUTS):
             concept = turns.drawn(random, Modality.IMAGE)
             words = named(random, concept, Modality.IMAGE, self.split)
             return (turns.two_media(random, concept, words, self.split),)
-        if style < 0.18 and len(self.outputs) == len(OUTPUTS):
+        if style < 0.28 and len(self.outputs) == len(OUTPUTS):
             return (turns.two_concepts(random, self.split),)
-        if style < 0.2:
+        if style < 0.3:
             return (numbers.counted(random, output, self.split),)
-        if style < 0.27:
+        if style < 0.36:
             return (numbers.sum_made(random, output, self.split),)
         first = turns.order(random, output, self.split)
         (last,) = (part for part in first.assistant if isinstance(part, Shown))
-        return self._followed(first, last, random) if style > 0.65 else (first,)
+        return self._followed(first, last, random) if style > 0.68 else (first,)
 
     def _from_medium(self, shown: Shown, output: Modality, style: float, random: Random) -> tuple[Exchange, Shown]:
         if style < 0.2 and output is not Modality.AUDIO and self.world.has_attributes:
             first = turns.changed(random, shown, output, self.split)
         elif style < 0.3 and shown.concept.digit < 9:
             first = turns.successor(random, shown, output, self.split)
-        elif style < 0.38 and len(self.outputs) == len(OUTPUTS):
+        elif style < 0.45 and len(self.outputs) == len(OUTPUTS):
             first = turns.two_media(random, shown.known, "it", self.split, shown)
         else:
             first = turns.converted(random, shown, output, self.split)

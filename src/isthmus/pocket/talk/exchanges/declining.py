@@ -97,6 +97,8 @@ KINDS_OF_DECLINES = (
     unknown_thing,
     unknown_thing,
     unknown_number,
+    unknown_number,
+    unknown_colour,
     unknown_colour,
     unknown_work,
     unknown_kind,

@@ -24,7 +24,10 @@ GENERAL = Choices(
     about this <noun> / can you [describe|tell me about] this <noun>? / what do you make of this? / [please|can
     you] describe what you <perceive> / what do you <perceive>? / what am I [looking at|showing you|giving you]?
     / write [a|one] sentence about [it|this <noun>] / [caption|put a caption to] this / don't draw anything,
-    just tell me what this is / what is the <noun> about? [just|only] words, please / in words: what is this?""",
+    just tell me what this is / what is the <noun> about? [just|only] words, please / in words: what is this?
+    / what [have I given|did I give|did I show|have I shown] you? / do you know what [this|it|this <noun>] is? / what
+    might this be? / say what [you <perceive>|it is] / what can you tell me about [this|the <noun>]? / have a [look|go]:
+    what is it?""",
     "say what this <noun> is / explain this <noun> to me / what have we here? / give me a description of it",
     """could you tell me what I sent you? / do you recognize this? / any idea what this <noun> is? / summarize the
     <noun> in words / I can't make it out, what is it? / put this <noun> into words""",
@@ -34,7 +37,8 @@ ASPECTS: dict[str, Choices] = {
         """[which|what] [digit|number|figure] is [this|it|that]? / what [number|digit] [is|do you see] in
         [this|the] <noun>? / [which|what] [digit|number] does the <noun> show? / tell me the [number|digit] /
         can you read the [number|digit]? / which number from zero to nine is this? / read [it|this|the number]
-        for me / can you tell me [which|what] [number|digit] this is?""",
+        for me / can you tell me [which|what] [number|digit] this is? / [which|what] [number|digit] has it got? /
+        which [number|digit] do you <perceive>? / [say|type|give me] the [number|digit] in [words|letters]""",
         "name the digit / which numeral is that?",
         """what would you say the number is? / I'd like to know which digit this is / the digit, please? / so which
         number is it?""",

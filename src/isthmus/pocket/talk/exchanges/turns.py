@@ -44,6 +44,13 @@ MOVING_SO = Choices(
     "{} as it goes {m}",
     "{} on its way {m} / {} while it floats {m}",
 )
+TAILS: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("and show it to me", "so that I can see it"),
+    Modality.VIDEO: ("and let me watch it", "so that I can watch it"),
+    Modality.AUDIO: ("and let me hear it", "so that I can hear it"),
+    Modality.POINTS: ("and let me look at it", "so that I can turn it"),
+}
+"""What may stand after a request, and asks for nothing more."""
 NEXT = (
     "its successor",
     "the next [digit|number]",
@@ -66,11 +73,23 @@ def _as(random: Random, output: Modality, split: Split) -> str:
 
 def converted(random: Random, shown: Shown, output: Modality, split: Split) -> Exchange:
     """Asks for what a medium shows in another, or in the same anew."""
-    if random.random() < 0.3:
+    style = random.random()
+    if style < 0.25:
         words = _as(random, output, split)
+    elif style < 0.33 and split == "train":
+        words = _wondered(random, output, split, pick(random, ("it", "this", "this [digit|number]")))
+    elif style < 0.41:
+        question = questions.question(random, questions.ASPECTS["digit"], shown.modality, split)
+        words = f"{question}{'' if question.endswith('?') else ','} {put(action(random, output, split), 'it')}"
     else:
         words = put(request(random, output, split), _referred(random, shown, split))
     return Exchange(questions.beside(random, shown, words), given(random, shown.known, output))
+
+
+def _wondered(random: Random, output: Modality, split: Split, thing: str) -> str:
+    """A question that is answered by a medium, since an order follows it."""
+    asked = expand(random, f"what does {thing} {'sound' if output is Modality.AUDIO else 'look'} like?")
+    return f"{asked} {put(action(random, output, split), 'it')}"
 
 
 def changed(random: Random, shown: Shown, output: Modality, split: Split) -> Exchange:
@@ -109,7 +128,12 @@ def two_media(random: Random, concept: Concept, first: str, split: Split, shown:
     outputs = [MADE[place] for place in random.permutation(len(MADE))[:count]]
     if random.random() < 0.4:
         nouns = [pick(random, A_NOUN[output]) for output in outputs]
-        thing = f"{', '.join(nouns[:-1])} and {nouns[-1]} of {first}"
+        if random.random() < 0.3:
+            nouns = [noun.split(" ", 1)[-1] for noun in nouns]
+        joined = f"{', '.join(nouns[:-1])} {pick(random, ('and', 'and', 'plus', 'as well as'))} {nouns[-1]}"
+        thing = f"{joined} of {first}"
+        if len(nouns) == 2 and random.random() < 0.3:
+            thing = f"{nouns[0]} of {first} {pick(random, ('and', 'with', 'plus'))} its {nouns[1].split(' ', 1)[-1]}"
         words = put(WISHES.own(random, split), thing)
         if random.random() < 0.5:
             words = put(ORDERS.own(random, split), f"{pick(random, ('make', 'give me', 'create', 'show me'))} {thing}")
@@ -138,7 +162,17 @@ def order(random: Random, output: Modality, split: Split, digit: int | None = No
     """A request in words for one medium of a digit that it names; the digit may be given."""
     concept = drawn(random, output)
     concept = concept if digit is None else replace(concept, digit=digit)
-    words = put(request(random, output, split), named(random, concept, output, split))
+    thing = named(random, concept, output, split)
+    # What isn't held apart by template is asked in training alone.
+    style = random.random() if split == "train" else 1.0
+    if style < 0.04:
+        words = _wondered(random, output, split, thing)
+    elif style < 0.08:
+        words = put(
+            ORDERS.own(random, split), f"{put(action(random, output, split), thing)} {pick(random, TAILS[output])}"
+        )
+    else:
+        words = put(request(random, output, split), thing)
     return Exchange((words,), given(random, concept, output))
 
 

@@ -39,7 +39,10 @@ SAID = Choices(
 )
 ASKED = Choices(
     """which digit did I say? / what digit did I say? / which number do you hear? / what number is spoken? / which
-    digit is spoken here? / what did I say? / what number did you hear?""",
+    digit is spoken here? / what did I say? / what number did you hear? / tell me [which|what] [digit|number] it
+    [is|was] / [say|type|give me|name|repeat] the [digit|number][ in words| in letters|, please|] / put what I said
+    into words / [transcribe|spell out] what I [said|say] / in words: what [did I say|was said]? / just the
+    [digit|number], no sound / type what you [hear|heard]""",
     "which number was that? / tell me the digit that I said",
     "what's the number I just said? / which number is being spoken? / write down the digit you heard",
 )
