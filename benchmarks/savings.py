@@ -62,11 +62,11 @@ class SavingsBackbone(CausalBackbone):
         self,
         batch: Batch,
         media: Mapping[Modality, tuple[Tensor, Tensor]],
-        by_token: bool = False,
-        temperature: float = 1.0,
+        *options: Any,
+        **named: Any,
     ) -> BackboneOutput:
         """The backbone's own; without ``target_logits`` all other positions meet the head too, and its backward."""
-        output = super().forward(batch, media, by_token, temperature)
+        output: BackboneOutput = super().forward(batch, media, *options, **named)
         if not self.savings.target_logits:
             assert self._last is not None
             targets = batch.labels[:, 1:] != IGNORED

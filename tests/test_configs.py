@@ -93,7 +93,7 @@ def write_published(folder: Path) -> None:
     published = folder / "checkpoints" / "published"
     published.mkdir()
     (published / "smollm2-135m-instruct").symlink_to(folder / "checkpoints" / "pocket" / "llama")
-    write_whisper(published / "whisper-tiny.en")
+    write_whisper(published / "whisper-tiny.en", seconds=30)
     (folder / "data" / "talk").mkdir(parents=True)
     turns = [{"role": role, "content": "two"} for role in ("user", "assistant")]
     (folder / "data" / "talk" / "replay.jsonl").write_text(json.dumps({"messages": turns}) + "\n")

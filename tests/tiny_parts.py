@@ -72,17 +72,17 @@ def write_beats(folder: Path) -> None:
     save_checkpoint(folder, "beats", config, BeatsModel(config).state_dict())
 
 
-def write_whisper(folder: Path) -> None:
+def write_whisper(folder: Path, seconds: int = SPEECH_SECONDS) -> None:
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
     config = WhisperConfig(
         d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_layers=1,
         decoder_attention_heads=2, decoder_ffn_dim=24, num_mel_bins=8, vocab_size=20,
-        max_source_positions=50 * SPEECH_SECONDS, max_target_positions=4, pad_token_id=1, bos_token_id=1,
+        max_source_positions=50 * seconds, max_target_positions=4, pad_token_id=1, bos_token_id=1,
         eos_token_id=1, decoder_start_token_id=1,
     )  # fmt: skip
     stirred(WhisperModel(config)).save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=8, chunk_length=SPEECH_SECONDS).save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=8, chunk_length=seconds).save_pretrained(folder)
 
 
 def write_hubert(folder: Path) -> None:

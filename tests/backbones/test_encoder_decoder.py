@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForSeq2SeqLM
 
 from isthmus.backbones import CausalBackbone, EncoderDecoderBackbone
-from isthmus.backbones.answer_spans import AnswerSpans
+from isthmus.backbones.attention.answer_spans import AnswerSpans
 from isthmus.backbones.attention.length_groups import LAUNCH
 from isthmus.backbones.base import Answer, Sampling, SignalRun
 from isthmus.types import IGNORED, Batch, Modality, SignalBatch

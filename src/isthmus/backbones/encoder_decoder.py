@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.backbones.answer_spans import AnswerSpans, Integers, answer_spans
+from isthmus.backbones.attention.answer_spans import AnswerSpans, Integers, answer_spans
 from isthmus.backbones.attention.length_groups import launch_cost
 from isthmus.backbones.base import Answer, PromptLimits, Sampling
 from isthmus.backbones.decoding.aligned import decode_aligned

@@ -53,10 +53,7 @@ class AnyToAny(Composed):
         draws: Collection[Modality] = (),
         features: Mapping[Modality, Features] | None = None,
         projected: Projected | None = None,
-        by_token: bool = False,
-        temperature: float = 1.0,
-        keeps: Sequence[int] | None = None,
-        measured: bool = True,
+        **options: Any,
     ) -> Output:
         """A batch of conversations -> the text loss, S and H.
 
@@ -65,17 +62,14 @@ class AnyToAny(Composed):
             draws: modalities whose runs' S are projected to H.
             features: F by modality, where they are known; or
             projected: P and its mask by modality. Without either, the batch's media are encoded.
-            by_token: whether the loss of each target is wanted too.
-            temperature: logits are divided by it.
-            keeps: rows, in words alone, whose predictions are compared with the published LLM's.
-            measured: whether the text loss is wanted, which is 0 otherwise.
+            **options: of what is wanted of the text, as :meth:`isthmus.model.Backbone.forward` takes them.
         """
         side = self.input_side
         if projected is None:
             projected = {} if side is None else side(batch.media, features)  # F, P
         batch = batch if side is None else side.packed(batch, projected)
         batch = self.backbone.language_model.laid_out(batch)
-        output = self.backbone(batch, projected, by_token, temperature, keeps, measured)  # text, S
+        output = self.backbone(batch, projected, **options)  # text, S
         signals = {modality: states for modality, states in output.signals.items() if modality in draws}
         conditions = {} if self.output_side is None else self.output_side(signals)  # H
         return Output(**vars(output), batch=batch, projected=dict(projected), conditions=conditions)

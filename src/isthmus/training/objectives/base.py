@@ -88,7 +88,7 @@ class Learner:
             assert self.reference is not None, "the stage switch takes the reference"
             with self.reference(self.model):
                 self.model(batch)
-        keeps = [] if self.weights.keeping and not compares else None
+        keeps: list[int] | None = [] if self.weights.keeping and not compares else None
         loss: Tensor = self.model(batch, keeps=keeps).text_loss * 0
         return loss
 
