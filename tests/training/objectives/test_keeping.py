@@ -63,19 +63,17 @@ def tuned(build: Callable[..., AnyToAny], request: pytest.FixtureRequest, tmp_pa
 
 
 def scored(model: AnyToAny, batch: Batch, row: int) -> torch.Tensor:
-    """(p, base vocabulary) log-probabilities of a row's targets, one token of the base vocabulary after another."""
+    """(p, base vocabulary) log-probabilities of a row's targets: losses of all tokens as its labels."""
     language_model = model.backbone.language_model
     places = [place for place, label in enumerate(batch.labels[row].tolist()) if label != IGNORED]
+    tokens = torch.arange(language_model.vocabulary.base_size)
+    ids, mask = (whole[[row]].expand(len(tokens), -1) for whole in (batch.ids, batch.mask))
     found = []
     for target, place in enumerate(places):
-        columns = []
-        for token in range(language_model.vocabulary.base_size):
-            labels = batch.labels[[row]].clone()
-            labels[0, place] = token
-            one = language_model.laid_out(Batch(batch.ids[[row]], batch.mask[[row]], labels))
-            losses = language_model(one, {}, by_token=True).token_losses
-            columns.append(-losses[target])
-        found.append(torch.stack(columns))
+        labels = batch.labels[[row]].repeat(len(tokens), 1)
+        labels[:, place] = tokens
+        output = language_model(language_model.laid_out(Batch(ids, mask, labels)), {}, by_token=True)
+        found.append(-output.token_losses.view(len(tokens), len(places))[:, target])
     return torch.stack(found)
 
 
