@@ -66,7 +66,9 @@ class Hosts:
 
     def start(self, host: int, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """A command on a host; ``options`` are those of ``subprocess.Popen``."""
-        dies_too = ["setpriv", "--pdeathsig", "KILL"]  # with this process, which may be killed itself
+        # It dies with this process, which may be killed itself, and doesn't begin where that has happened already.
+        lives = ["sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(os.getpid())]
+        dies_too = ["setpriv", "--pdeathsig", "KILL", *lives]
         process = subprocess.Popen([*dies_too, *self.enter(host), *command], start_new_session=True, **options)
         self._running.append(process)
         return process

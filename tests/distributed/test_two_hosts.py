@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -76,11 +78,20 @@ def test_hosts_that_are_cut_off_go_on(tmp_path: Path) -> None:
             torch.testing.assert_close(found["weights"][path], own, rtol=0, atol=5e-3, msg=path)
 
 
-def test_nothing_runs_on_where_the_maker_of_hosts_is_killed() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_nothing_runs_on_where_the_maker_of_hosts_is_killed(
+    late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is killed (late) before the process that it started has asked to die with it."""
+    if late:
+        for name, lines in {"setpriv": 'sleep 1\nexec {} "$@"', "cat": "{}\nsleep 4"}.items():  # cat holds the host
+            (tmp_path / name).write_text("#!/bin/sh\n" + lines.format(shutil.which(name)))
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     program = "from benchmarks.cluster.hosts import Hosts; import time\n"
     program += "with Hosts(1) as hosts: print(hosts.start(0, ['sleep', '600']).pid, flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
         runs = psutil.Process(int(maker.stdout.readline()))
-        maker.terminate()
+        maker.kill()
     runs.wait(30)
