@@ -10,6 +10,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 THREADS := $(shell expr $(CORES) - 1 \| 1)
+PROCESSES := $(shell expr $(CORES) \& $(CORES) \< 4 \| 4)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,11 +40,13 @@ help:  ## list the targets
 
 setup: $(VENV)/.installed-test  ## make .venv and install the package with its test requirements
 
-# One core is left to the process that prepares media: threads that wait for a busy core cost more than they bring.
+# One core is left to the process that prepares media: threads that wait for a busy core cost more than they bring. Nothing
+# is prepared for measuring, which is shared out over processes instead, unless there is a GPU.
+SHARED_OUT = $(if $(shell command -v nvidia-smi),,--trainer.accelerator cpu --trainer.devices $(PROCESSES) --trainer.strategy ddp)
 quickstart: export OMP_NUM_THREADS ?= $(THREADS)
 quickstart: $(VENV)/.installed  ## train the embedded curriculum, measure it, and say where matrix and gallery are
 	$(BIN)/python train.py fit -c curriculum.yaml --overwrite
-	$(BIN)/python train.py test -c curriculum.yaml
+	OMP_NUM_THREADS=$(shell expr $(CORES) / $(PROCESSES)) $(BIN)/python train.py test -c curriculum.yaml $(SHARED_OUT)
 
 talk: $(VENV)/.installed-talk  ## talk in plain English to a published LLM with the bridges that come with it; any medium out
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)

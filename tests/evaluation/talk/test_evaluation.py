@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,24 @@ def test_one_run_measures_talk_and_matrix(
     assert "plain questions: answered without a medium" in told and "perplexity of our own prose" in told
 
 
-def test_a_run_without_prompts_of_its_own_is_refused(experts: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("mine", ["talk.json", "matrix.json"])
+def test_without_prompts_of_its_own_an_evaluation_leaves_the_others_figures(
+    mine: str, experts: dict[str, Path], natural: JsonLines, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cells = MatrixCells(per_cell=1, inputs=["text"], outputs=["text"], arithmetic=False)
-    with pytest.raises(ValueError, match="found no natural request and no plain question"):
-        run(experts, {"cells": cells}, TalkEvaluation(JUDGES, tmp_path))
+    talk = TalkEvaluation(JUDGES, tmp_path, perplexity=False)
+    matrix = MatrixEvaluation(JUDGES, {"digit": 10, "colour": 6, "motion": 4}, tmp_path, samples=0)
+    only: ConversationSource = natural if mine == "talk.json" else cells
+    with caplog.at_level(logging.WARNING, "isthmus"):
+        run(experts, {"only": only}, talk, matrix)
+    assert [path.name for path in tmp_path.glob("*.json")] == [mine]
+    missing, reason = {
+        "talk.json": ("MatrixEvaluation", "no prompt of a matrix"),
+        "matrix.json": ("TalkEvaluation", "no natural request and no plain question"),
+    }[mine]
+    (told,) = [message for message in caplog.messages if "measured nothing" in message]
+    assert told.startswith(f"{missing} measured nothing: found {reason}")
+    assert (talk.report is None) == (missing == "TalkEvaluation") == (matrix.report is not None)
 
 
 def test_perplexity_before_is_the_librarys_and_after_has_the_adapters(repository: Path) -> None:

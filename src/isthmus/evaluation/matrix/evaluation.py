@@ -68,7 +68,8 @@ class MatrixEvaluation(pl.Callback):
         self.report: dict[str, Any] | None = None
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Resets the counts, on the model's device."""
+        """Resets the counts, on the model's device, and the figures."""
+        self.report = None
         self.measurement = Measurement(self.judges, self.values, self.samples if trainer.is_global_zero else 0)
         self.measurement.tally.to(pl_module.device)
 
@@ -87,7 +88,16 @@ class MatrixEvaluation(pl.Callback):
         self.measurement.add(model, batch, replies, batch_messages(trainer, batch_idx))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Sums over processes, measures the ceilings, prints the matrix and writes it."""
+        """Sums over processes, measures the ceilings, prints the matrix and writes it.
+
+        Without any prompt of its own it says so and leaves the run to other evaluations.
+        """
+        if not self.measurement.tally.cells():
+            log.warning(
+                "MatrixEvaluation measured nothing: found no prompt of a matrix; expected some. Fix: give data.test "
+                "isthmus.pocket.MatrixCells or a source like it, or remove it."
+            )
+            return
         model = training_module(pl_module).model
         ceilings = {}
         is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by a connector
