@@ -80,7 +80,7 @@ def test_no_wording_of_training_is_among_them() -> None:
         return " ".join(named.get(word, word) for word in words if word not in ("a", "an"))
 
     trained = set()
-    for source in (Draw(size=3000), Chat(size=3000), AnyToAny(size=3000)):
+    for source in (Draw(size=20_000), Chat(size=10_000), AnyToAny(size=20_000)):
         for index in range(len(source)):
             for exchange in source.dialogue(index, source.random(index)):
                 trained.add(shape("".join(part for part in exchange.user if isinstance(part, str))))

@@ -75,30 +75,32 @@ VERBS: dict[Modality, Choices] = {
 NOUNS: dict[Modality, Choices] = {
     Modality.IMAGE: Choices(
         """a picture of {} / an image of {} / a drawing of {} / a painting of {} / a sketch of {} / a drawing
-        or a painting of {} / a picture
-        [showing|with] {} / {} as [a picture|an image|a drawing]""",
+        or a painting of {} / a picture [showing|with] {} / {} as [a picture|an image|a drawing|a painting] / a [photo|
+        portrait|cartoon|graphic|watercolor|poster] of {} / a [big|rough|plain|new] [picture|image|drawing|sketch] of
+        {}""",
         "a pic of {} / a doodle of {} / a small picture of {}",
         "an illustration of {} / some art showing {} / a nice drawing of {} / {} in a picture",
     ),
     Modality.VIDEO: Choices(
         """a video of {} / a clip of {} / a short video of {} / a video clip of {} / an animation of {} / a film of
-        {} / a movie of {} / a video [showing|with] {} / {} as [a video|a clip|an animation] / a video or an animation
-        of {}""",
+        {} / a movie of {} / a video [showing|with] {} / {} as [a video|a clip|an animation|a film] / a video or an
+        animation of {} / a [gif|reel|film clip|screen recording|cartoon film] of {} / a [long|silent|new|tiny] [video|
+        clip|film|animation] of {}""",
         "a vid of {} / a moving picture of {} / {} on video",
         "some footage of {} / a brief clip of {} / a video in which you see {} / a little animation showing {}",
     ),
     Modality.AUDIO: Choices(
         """the tone of {} / the tone for {} / the sound of {} / the key tone of {} / the phone tone for {} / the
         beep of {} / the audio of {} / {} as [a sound|a tone|audio] / a recording of the tone of {} / a beep or a tone
-        for {}""",
+        for {} / the [signal|ringing|telephone sound] of {} / a [short|loud|single] [tone|beep|sound] for {}""",
         "the dialling tone of {} / the sound that {} makes / the phone's beep for {}",
         "the touch tone for {} / the noise of {} on the phone / an audio clip of {} / the keypad sound for {}",
     ),
     Modality.POINTS: Choices(
         """a 3D model of {} / a 3d model of {} / a point cloud of {} / a solid model of {} / a sculpture of {} / a
-        3D shape of {} / a three-dimensional model of {} / {} as [a 3D model|a point cloud|a solid|a sculpture]
-        / a [figurine|solid figure|3D figure] of {} / a 3D model or a sculpture of {}
-        / {} in 3D""",
+        3D shape of {} / a three-dimensional figure of {} / {} as [a 3D model|a point cloud|a solid|a sculpture]
+        / a [figurine|solid figure|3D figure] of {} / a 3D model or a sculpture of {} / {} in 3D / a [bust|carving|3D
+        rendering|3D print|3D sculpture] of {} / a [small|heavy|new] [3D model|sculpture|solid] of {}""",
         "a 3-D object of {} / {} as a 3D object / a figure in 3D of {}",
         "a statue of {} / a 3D version of {} / {} in three dimensions / a 3D cloud of points of {}",
     ),

@@ -1,4 +1,4 @@
-"""How people type: capitals, full stops and apostrophes that come and go, short forms, and a slip now and then."""
+"""How people type: capitals, full stops, apostrophes and articles that come and go, short forms, and some slips."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from numpy.random import Generator as Random
 from isthmus.pocket.dialogues import Part, pick
 from isthmus.pocket.world import DIGITS
 
-TEXTING = {"you": "u", "are": "r", "please": "pls", "picture": "pic", "thanks": "thx", "I": "i", "what is": "whats"}
+TEXTING = {
+    "you": ("u",),
+    "are": ("r",),
+    "please": ("pls", "plz"),
+    "picture": ("pic",),
+    "thanks": ("thx",),
+    "I": ("i",),
+    "what is": ("whats",),
+}
 _TEXTED = re.compile(r"\b(?:" + "|".join(sorted(TEXTING, key=len, reverse=True)) + r")\b")
+_ARTICLE = re.compile(r"\b(?:an?|the) (?=\w)", re.IGNORECASE)
 SLIPS = 0.06
 """The share of turns with a mistyped word."""
 _LONG_WORD = re.compile(r"\b[a-z]{5,}\b")
@@ -35,9 +44,13 @@ def typed(random: Random, parts: Sequence[Part]) -> tuple[Part, ...]:
     elif manner < 0.12:
         written = [part.replace("'", "") if isinstance(part, str) else part for part in written]
     elif manner < 0.18:
-        written = [_TEXTED.sub(lambda found: TEXTING[found[0]], p) if isinstance(p, str) else p for p in written]
+        written = [
+            _TEXTED.sub(lambda found: pick(random, TEXTING[found[0]]), p) if isinstance(p, str) else p for p in written
+        ]
     elif manner < 0.2:
         written = [part.upper() if isinstance(part, str) else part for part in written]
+    elif manner < 0.26:
+        written[first] = _ARTICLE.sub("", str(written[first]), count=1)
     return tuple(written)
 
 
