@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +122,20 @@ def test_another_rank_of_lora_is_refused(build: Any) -> None:
     state = build(lora=LoraSettings(r=3, lora_alpha=4, lora_dropout=0.0)).owned_state()
     with pytest.raises(ValueError, match=r"'lora\..*': found shape .*3.*; expected .*2.*another LoRA rank"):
         build().load_owned_state(state)
+
+
+def test_a_rank_may_be_chosen_after_stages_without_lora(build: Any, tmp_path: Path) -> None:
+    ranks = [LoraSettings(r=r, lora_alpha=4, lora_dropout=0.0) for r in (2, 3)]
+    aligned, other = build(seed=1, lora=ranks[0]), build(seed=2, lora=ranks[1])
+    before = {name: tensor.clone() for name, tensor in other.owned_state()["lora"].items()}
+    folder = aligned.save(tmp_path / "aligned", "decoder_alignment")
+    with pytest.raises(ValueError, match="its LoRA was trained as method lora, r 2"):
+        other.load(folder)
+    manifest = other.load(folder, strict=False)
+    assert "lora" not in manifest["components"] and len(manifest["components"]) == len(other.owned_state()) - 1
+    for part, tensors in other.owned_state().items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, before[name] if part == "lora" else aligned.owned_state()[part][name]), name
+    next(tensor for name, tensor in aligned.owned_state()["lora"].items() if "lora_B" in name)[0] = 1e-3
+    with pytest.raises(ValueError, match="its LoRA was trained as method lora, r 2"):
+        other.load(aligned.save(tmp_path / "tuned", "instruction_tuning"), strict=False)

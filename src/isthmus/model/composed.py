@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from isthmus.backbones.adapters.lora import changes_nothing
 from isthmus.backbones.base import Sampling
 from isthmus.backbones.named_rows import joined, named
 from isthmus.backbones.owned_state import State, check_state, copy_state, state_of, whole_of
@@ -182,15 +183,18 @@ class Composed(pl.LightningModule):
 
         Args:
             folder: a trained stage's.
-            strict: as in :meth:`load_owned_state`.
+            strict: as in :meth:`load_owned_state`. Otherwise LoRA that no stage has trained yet is left out: the LLM
+                may have adapters of another kind from here on.
 
         Raises:
             ValueError: it was trained beside other experts, or doesn't fit.
         """
-        manifest = read_manifest(folder)
+        manifest, state = read_manifest(folder), read_components(folder)
+        if not strict and changes_nothing(state.get("lora", {})):
+            del state["lora"], manifest["components"]["lora"]
         check_fits(folder, manifest, self.experts(), getattr(self.backbone.language_model, "lora", None))
         try:
-            self.load_owned_state(read_components(folder), strict)
+            self.load_owned_state(state, strict)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from error
         return manifest

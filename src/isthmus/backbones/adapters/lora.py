@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isthmus.earlier.options import takes_present_names
 from isthmus.part_card import PartCard
@@ -78,6 +78,12 @@ class LoraSettings:
                 return self.lora_alpha / math.sqrt(self.r)
             case _:
                 return self.lora_alpha / self.r
+
+
+def changes_nothing(state: Mapping[str, Tensor]) -> bool:
+    """Whether LoRA's tensors are as training finds them: the second factors, which begin at zero, still are."""
+    second = [tensor for name, tensor in state.items() if "lora_B" in name]
+    return bool(second) and not any(tensor.any() for tensor in second)
 
 
 def inject_lora(llm: nn.Module, settings: LoraSettings) -> None:
