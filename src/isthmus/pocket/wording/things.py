@@ -11,7 +11,8 @@ from isthmus.types import Modality
 
 NUMBER = Choices(
     """a {} / a {} / a {} / a {} / a {} / the number {} / the digit {} / number {} / the figure {} / {} /
-    one {} / a simple {} / a single {} / a nice {}""",
+    one {} / a simple {} / a single {} / a nice {} / a [little|large|huge|beautiful|funny|happy|old|fat|tall|neat|
+    printed] {}""",
     "one single {} / the numeral {}",
     "a big {} / a handwritten {} / just the number {}",
 )
@@ -19,7 +20,8 @@ COLOURED = Choices(
     """a {c} {n} / a {c} {n} / a {c} {n} / a {c} {n} / a {c} {n} / {c} {n} / a {n} in {c} / the number {n} in {c} /
     the digit {n} in {c} / number {n} in {c} / a {c} number {n} / a {c} digit {n} / a {n} that is {c} / a {n}
     [colored|coloured] {c} / a {n}, in {c} / {n} in {c} / {n}, {c} / a {n} using {c} / a {n} in {c} [ink|paint]
-    / the digit {n}, color {c} / a single {c} {n} / one {c} {n} / a simple {c} {n} / the {c} [digit|number] {n}""",
+    / the digit {n}, color {c} / a single {c} {n} / one {c} {n} / a simple {c} {n} / the {c} [digit|number] {n} / a
+    [little|large|huge|beautiful|funny|happy|old|fat|tall|neat|printed] {c} {n}""",
     "a {n} written in {c} / the {c} numeral {n}",
     "a {c}-[colored|coloured] {n} / a {n} of {c} [color|colour] / a bright {c} {n} / the digit {n} painted {c}",
 )

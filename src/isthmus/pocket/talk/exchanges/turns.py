@@ -148,13 +148,17 @@ def two_media(random: Random, concept: Concept, first: str, split: Split, shown:
 
 def two_concepts(random: Random, split: Split) -> Exchange:
     """Asks for two digits at once, in one medium or in two."""
-    outputs = [MADE[place] for place in random.integers(len(MADE), size=2)]
-    media = [Shown(output, drawn(random, output)) for output in outputs]
-    verbs = [
-        put(action(random, shown.modality, split), named(random, shown.concept, shown.modality, split))
-        for shown in media
-    ]
-    words = put(ORDERS.own(random, split), f"{verbs[0]}{pick(random, (' and ', ', then ', ' and also '))}{verbs[1]}")
+    first, second = (MADE[place] for place in random.integers(len(MADE), size=2))
+    media = [Shown(output, drawn(random, output)) for output in (first, first if random.random() < 0.3 else second)]
+    things = [named(random, shown.concept, shown.modality, split) for shown in media]
+    joint = pick(random, (" and ", ", then ", " and also "))
+    if media[0].modality is media[1].modality and random.random() < 0.5:  # "draw a three and a four"
+        asked = put(action(random, first, split), joint.join(things))
+    else:
+        asked = joint.join(
+            put(action(random, shown.modality, split), thing) for shown, thing in zip(media, things, strict=True)
+        )
+    words = put(ORDERS.own(random, split), asked)
     return Exchange((words,), given_each(random, media))
 
 
