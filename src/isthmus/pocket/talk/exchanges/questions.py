@@ -27,6 +27,9 @@ GENERAL = Choices(
     just tell me what this is / what is the <noun> about? [just|only] words, please / in words: what is this?
     / what [have I given|did I give|did I show|have I shown] you? / do you know what [this|it|this <noun>] is? / what
     might this be? / say what [you <perceive>|it is] / what can you tell me about [this|the <noun>]? / have a [look|go]:
+    what is it? / let me know what this is / would you say what [this|that] is? / identify [it|this|the <noun>] / can
+    you work out what [this|it] is? / guess what I brought you / what did you get? / sum up the <noun> / I don't know
+    what this <noun> is, do you? / help me: what is this? / give me your view of the <noun> / this <noun>:
     what is it?""",
     "say what this <noun> is / explain this <noun> to me / what have we here? / give me a description of it",
     """could you tell me what I sent you? / do you recognize this? / any idea what this <noun> is? / summarize the
