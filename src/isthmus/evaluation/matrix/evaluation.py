@@ -95,7 +95,7 @@ class MatrixEvaluation(pl.Callback):
         if not self.measurement.tally.cells():
             log.warning(
                 "MatrixEvaluation measured nothing: found no prompt of a matrix; expected some. Fix: give data.test "
-                "isthmus.pocket.MatrixCells or a source like it, or remove it."
+                "isthmus.pocket.cells.MatrixCells or a source like it, or remove it."
             )
             return
         model = training_module(pl_module).model
