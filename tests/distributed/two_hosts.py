@@ -64,6 +64,8 @@ def main() -> None:
     with open(json.loads(namespaces)[host]) as namespace:
         assert library.setns(namespace.fileno(), NETWORK) == 0, os.strerror(ctypes.get_errno())
     os.environ["GLOO_SOCKET_IFNAME"] = interface
+    # A host that begins again because the other one did doesn't count that, so that counts can't tell where to meet.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     config = LaunchConfig(
         min_nodes=2,
         max_nodes=2,

@@ -20,7 +20,10 @@ def meet_anew() -> None:
     """Lets processes that torchrun has started again meet at a port of their own: the next one for each start.
 
     torch 2.13 keeps the store of addresses from start to start without telling starts apart, so that a process may
-    read the address of one that is dead: "Gloo connectFullMesh failed ... Connection refused".
+    read the address of one that is dead: "Gloo connectFullMesh failed ... Connection refused". This is for torchrun's
+    static rendezvous, where all hosts count the same starts. Under ``--rdzv-backend c10d`` they don't: a host that
+    begins again because another one did doesn't count it. There torchrun itself finds a new port for each start, if
+    its environment has ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``.
     """
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
     if restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
