@@ -6,25 +6,32 @@ import re
 
 from numpy.random import Generator as Random
 
-from isthmus.pocket.dialogues import pick
+from isthmus.pocket.dialogues import pick, with_articles
 from isthmus.pocket.world import Split
 
 PRONOUNS = ("it", "this", "that")
+ADJECTIVES = (
+    "large|huge|giant|tiny|wide|narrow|tall|short|long|thin|thick|fat|round|square|curly|crooked|tilted|wobbly|plain|"
+    "fancy|pretty|lovely|beautiful|cute|cool|great|perfect|neat|tidy|clean|messy|modern|antique|old|new|young|elegant|"
+    "serious|sad|angry|happy|funny|sleepy|friendly|lonely|proud|shiny|glossy|bold|smooth|rough|fresh|classic|typical|"
+    "ordinary|normal|regular|random|standard|unusual|strange|mysterious|famous|favorite|lucky|magic|festive|printed"
+)
+"""What anything may be called: it decides neither which medium is asked for nor whether that can be made."""
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
 
 
 def expand(random: Random, template: str) -> str:
-    """The template with one alternative of each ``[a|b|]`` chosen, innermost groups first."""
+    """The template with one alternative of each ``[a|b|]`` chosen, innermost groups first, and its articles right."""
     while match := _GROUP.search(template):
         choice = pick(random, tuple(match[1].split("|")))
         template = template[: match.start()] + choice + template[match.end() :]
-    return " ".join(template.split())
+    return with_articles(" ".join(template.split()))
 
 
 class Choices:
     """The templates that can stand in one place of a sentence, written one after the other: "draw {} / paint {}".
 
-    One that is written twice is chosen twice as often.
+    One that is written twice is chosen twice as often. ``<adjective>`` stands for any of :data:`ADJECTIVES`.
 
     Args:
         train: those that training draws from.
@@ -50,7 +57,8 @@ class Choices:
 
 
 def _listed(templates: str) -> tuple[str, ...]:
-    return tuple(words for template in " ".join(templates.split()).split(" / ") if (words := template.strip()))
+    templates = " ".join(templates.split()).replace("<adjective>", f"[{ADJECTIVES}]")
+    return tuple(words for template in templates.split(" / ") if (words := template.strip()))
 
 
 def put(template: str, words: str) -> str:

@@ -30,13 +30,11 @@ THINGS = Choices(
 """What one may ask to have drawn, filmed or modelled."""
 
 SCENES = Choices(
-    """[a|a|my|the|our|one] [big|little|old|happy|funny|beautiful|red|blue|green|yellow|wooden|]
-    [kitten|parrot|goat|camel|
-    crab|whale|turtle|squirrel|donkey|dolphin|barn|palace|cottage|temple|island|lake|farm|park|bus|rocket|motorbike|balloon|
-    kite|doll|violin|trumpet|bowl of
-    fruit|candle|mirror|vase|sword|crown|ring|necklace|policeman|farmer|nurse|singer|clown|
-    ghost|angel|knight|family|girl|boy|couple|grandfather] [in the rain|on a table|under a tree|in space|at
-    night|with a hat| in the snow|by the sea|on a hill||||||]""",
+    """[a|a|my|the|our|one] [little|red|blue|green|yellow|wooden|<adjective>|<adjective>|<adjective>|]
+    [kitten|parrot|goat|camel|crab|whale|turtle|squirrel|donkey|dolphin|barn|palace|cottage|temple|island|lake|farm|
+    park|bus|rocket|motorbike|balloon|kite|doll|violin|trumpet|bowl of fruit|candle|mirror|vase|sword|crown|ring|
+    necklace|policeman|farmer|nurse|singer|clown|ghost|angel|knight|family|girl|boy|couple|grandfather]
+    [in the rain|on a table|under a tree|in space|at night|with a hat|in the snow|by the sea|on a hill||||||]""",
     "[a|the] [panda|camp|palm tree|submarine] [at sunset|]",
     "[a|the|his] [zebra|cello|barber|fountain|wheelchair|jellyfish] [full of people|behind a fence|made of glass|]",
 )

@@ -11,17 +11,18 @@ from isthmus.types import Modality
 
 NUMBER = Choices(
     """a {} / a {} / a {} / a {} / a {} / the number {} / the digit {} / number {} / the figure {} / {} /
-    one {} / a simple {} / a single {} / a nice {} / a [little|large|huge|beautiful|funny|happy|old|fat|tall|neat|
-    printed] {}""",
+    one {} / a simple {} / a single {} / a nice {} / a little {} / a <adjective> {} / a <adjective> {} / a
+    <adjective> and <adjective> {} / a <adjective> [number|digit] {} / the <adjective> {}""",
     "one single {} / the numeral {}",
     "a big {} / a handwritten {} / just the number {}",
 )
 COLOURED = Choices(
     """a {c} {n} / a {c} {n} / a {c} {n} / a {c} {n} / a {c} {n} / {c} {n} / a {n} in {c} / the number {n} in {c} /
     the digit {n} in {c} / number {n} in {c} / a {c} number {n} / a {c} digit {n} / a {n} that is {c} / a {n}
-    [colored|coloured] {c} / a {n}, in {c} / {n} in {c} / {n}, {c} / a {n} using {c} / a {n} in {c} [ink|paint]
-    / the digit {n}, color {c} / a single {c} {n} / one {c} {n} / a simple {c} {n} / the {c} [digit|number] {n} / a
-    [little|large|huge|beautiful|funny|happy|old|fat|tall|neat|printed] {c} {n}""",
+    [colored|coloured] {c} / a {n}, in {c} / {n} in {c} / {n}, {c} / a {n} using {c} / a {n} in {c} [ink|paint] /
+    the digit {n}, color {c} / a single {c} {n} / one {c} {n} / a simple {c} {n} / the {c} [digit|number] {n} / a
+    little {c} {n} / a <adjective> {c} {n} / a <adjective> {c} {n} / a {c} <adjective> {n} / a <adjective> {n} in
+    {c} / a <adjective> {c} [number|digit] {n}""",
     "a {n} written in {c} / the {c} numeral {n}",
     "a {c}-[colored|coloured] {n} / a {n} of {c} [color|colour] / a bright {c} {n} / the digit {n} painted {c}",
 )
