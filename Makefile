@@ -60,7 +60,7 @@ talk-train: $(VENV)/.installed-talk  ## train these bridges anew, in two to thre
 	@command -v espeak-ng > /dev/null || { echo "espeak-ng isn't there: run 'apt-get install espeak-ng'" >&2; exit 1; }
 	$(BIN)/isthmus experts --fetch $(TALK_EXPERTS)
 	test -s $(REPLAY) || $(BIN)/isthmus data replay $(REPLAY) --checkpoint checkpoints/published/smollm2-135m-instruct \
-	  --chat_template chatml --dtype $(TALK_DTYPE) --count 3000 --batch_size 64
+	  --chat_template chatml --dtype $(TALK_DTYPE) --count 3800 --batch_size 64
 	$(BIN)/python train.py fit -c talk.yaml $(TALK_OPTIONS) $(FIT) \
 	  $$(command -v $${CXX:-g++} > /dev/null && echo --model.backbone.language_model.compiled true) \
 	  $$(test -e runs/talk/checkpoints/last.ckpt && echo --ckpt_path last)

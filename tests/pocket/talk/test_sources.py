@@ -15,8 +15,9 @@ from isthmus.pocket.dialogues import Dialogue, Shown
 from isthmus.pocket.talk import AnyToAny, Arithmetic, Captions, Chat, Describe, Draw, MatrixCells
 from isthmus.pocket.talk.exchanges.answers import HERE
 from isthmus.pocket.tasks import PocketSource
-from isthmus.pocket.wording.grammar import Choices, expand, put
-from isthmus.pocket.wording.things import told
+from isthmus.pocket.wording.grammar import ADJECTIVES, Choices, expand, put
+from isthmus.pocket.wording.subjects import SCENES
+from isthmus.pocket.wording.things import NUMBER, told
 from isthmus.pocket.wording.typed import typed
 from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
 from isthmus.types import MEDIA, Modality
@@ -143,7 +144,13 @@ def test_sums_are_right() -> None:
 
 def test_the_grammar_chooses_one_alternative_of_each_group_and_keeps_splits_apart() -> None:
     random = np.random.default_rng(0)
-    assert {expand(random, "[a|b [c|d]|]!") for _ in range(200)} == {"a!", "b c!", "b d!", "!"}
+    assert {expand(random, "[e|b [c|d]|]!") for _ in range(200)} == {"e!", "b c!", "b d!", "!"}
+    assert {expand(random, "a [{}|eight|two|orange {}]") for _ in range(200)} == {
+        "a {}",
+        "an eight",
+        "a two",
+        "an orange {}",
+    }
     choices = Choices("one / two / two", "three", "four")
     drawn = Counter(choices.own(random, "train") for _ in range(3000))
     assert set(drawn) == {"one", "two"} and 1.7 < drawn["two"] / drawn["one"] < 2.4
@@ -151,6 +158,19 @@ def test_the_grammar_chooses_one_alternative_of_each_group_and_keeps_splits_apar
     assert {choices.any(random, "validation") for _ in range(200)} == {"one", "two", "three"}
     assert put("draw me {}", "it") == "draw it" and put("draw me {}", "a two") == "draw me a two"
     assert told(Concept(8), Modality.POINTS) == "an eight" and told(Concept(8, "red"), Modality.POINTS) == "a red eight"
+
+
+def test_an_adjective_decides_nothing() -> None:
+    random, known = np.random.default_rng(0), set(ADJECTIVES.split("|"))
+    of_digits, of_other_things = (
+        {word for _ in range(3000) for word in choices.own(random, "train").split()} & known
+        for choices in (NUMBER, SCENES)
+    )
+    assert of_digits == of_other_things == known
+    held_out = {
+        word for split in ("validation", "test") for template in NUMBER.reserved[split] for word in template.split()
+    }
+    assert {"big", "handwritten"} <= held_out and not held_out & known
 
 
 def test_typing_keeps_media_and_their_order() -> None:
