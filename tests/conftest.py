@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# A shell without job control starts what it runs in the background with this signal ignored, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Drawn cases are the same in every run; how long one takes says nothing about it on a busy machine.
 settings.register_profile("isthmus", derandomize=True, deadline=None, database=None)
