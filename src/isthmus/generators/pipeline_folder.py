@@ -134,4 +134,4 @@ def _configured(folder: Path, kind: Any, options: Mapping[str, Any]) -> nn.Modul
         else:
             made = kind(read_published(kind.config_class, folder))
     # Not diffusers' own `to`, which warns about parts that some models keep in float32.
-    return nn.Module.to(made, torch.get_default_device(), options.get("torch_dtype", options.get("dtype")))
+    return nn.Module.to(made, torch.get_default_device(), options.get("dtype"))

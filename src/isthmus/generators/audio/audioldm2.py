@@ -123,7 +123,7 @@ class AudioLDM2(MelAudio):
         self.caption_ids = CaptionIds(self.tokenizer_2, self.caption_tokens, str(self.checkpoint))
         self.text_encoder = self.folder.read("text_encoder", ClapModel, dtype=self.dtype)
         self.text_encoder_2 = self.folder.read("text_encoder_2", T5EncoderModel, dtype=self.dtype)
-        self.projection_model = self.folder.read("projection_model", AudioLDM2ProjectionModel, torch_dtype=self.dtype)
+        self.projection_model = self.folder.read("projection_model", AudioLDM2ProjectionModel, dtype=self.dtype)
         self.language_model = self.folder.read("language_model", GPT2LMHeadModel, dtype=self.dtype)
 
     def _unet_class(self) -> Any:

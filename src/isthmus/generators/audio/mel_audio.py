@@ -82,9 +82,9 @@ class MelAudio(DiffusionGenerator):
         from diffusers import AutoencoderKL
         from transformers import SpeechT5HifiGan
 
-        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderKL, dtype=self.dtype)
         self.vocoder = self.folder.read("vocoder", SpeechT5HifiGan, dtype=self.dtype)
-        self.unet = self.folder.read("unet", self._unet_class(), torch_dtype=self.dtype)
+        self.unet = self.folder.read("unet", self._unet_class(), dtype=self.dtype)
 
     @abstractmethod
     def _unet_class(self) -> Any:

@@ -109,9 +109,9 @@ class StableAudio(DiffusionGenerator):
         from diffusers import AutoencoderOobleck, StableAudioDiTModel
         from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 
-        self.vae = self.folder.read("vae", AutoencoderOobleck, torch_dtype=self.dtype)
-        self.projection_model = self.folder.read("projection_model", StableAudioProjectionModel, torch_dtype=self.dtype)
-        self.transformer = self.folder.read("transformer", StableAudioDiTModel, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderOobleck, dtype=self.dtype)
+        self.projection_model = self.folder.read("projection_model", StableAudioProjectionModel, dtype=self.dtype)
+        self.transformer = self.folder.read("transformer", StableAudioDiTModel, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         inputs = self.caption_ids(captions).to(self.device, non_blocking=True)

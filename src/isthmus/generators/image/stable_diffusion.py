@@ -44,8 +44,8 @@ class StableDiffusion(ClipConditioned):
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
-        self.unet = self.folder.read("unet", UNet2DConditionModel, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderKL, dtype=self.dtype)
+        self.unet = self.folder.read("unet", UNet2DConditionModel, dtype=self.dtype)
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``pixels`` (3, height, width) float32 in [-1, 1]."""

@@ -115,8 +115,8 @@ class StableDiffusion3(StableDiffusion):
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKL, SD3Transformer2DModel
 
-        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
-        self.transformer = self.folder.read("transformer", SD3Transformer2DModel, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderKL, dtype=self.dtype)
+        self.transformer = self.folder.read("transformer", SD3Transformer2DModel, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         towers = ((self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2))

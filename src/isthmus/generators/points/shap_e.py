@@ -124,8 +124,8 @@ class ShapE(PipelineExpert):
         from diffusers import PriorTransformer
         from diffusers.pipelines.shap_e.renderer import ShapERenderer
 
-        self.shap_e_renderer = self.folder.read("shap_e_renderer", ShapERenderer, torch_dtype=self.dtype)
-        self.prior = self.folder.read("prior", PriorTransformer, torch_dtype=self.dtype)
+        self.shap_e_renderer = self.folder.read("shap_e_renderer", ShapERenderer, dtype=self.dtype)
+        self.prior = self.folder.read("prior", PriorTransformer, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         embeddings = self.text_encoder(

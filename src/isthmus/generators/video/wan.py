@@ -120,8 +120,8 @@ class Wan(DiffusionGenerator):
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKLWan, WanTransformer3DModel
 
-        self.vae = self.folder.read("vae", AutoencoderKLWan, torch_dtype=torch.float32)
-        self.transformer = self.folder.read("transformer", WanTransformer3DModel, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderKLWan, dtype=torch.float32)
+        self.transformer = self.folder.read("transformer", WanTransformer3DModel, dtype=self.dtype)
 
     def _encode_text(self, captions: list[str]) -> Tensor:
         from diffusers.pipelines.wan.pipeline_wan import prompt_clean

@@ -77,8 +77,8 @@ class ZeroScope(ClipConditioned):
     def _materialize_denoiser(self) -> None:
         from diffusers import AutoencoderKL, UNet3DConditionModel
 
-        self.vae = self.folder.read("vae", AutoencoderKL, torch_dtype=self.dtype)
-        self.unet = self.folder.read("unet", UNet3DConditionModel, torch_dtype=self.dtype)
+        self.vae = self.folder.read("vae", AutoencoderKL, dtype=self.dtype)
+        self.unet = self.folder.read("unet", UNet3DConditionModel, dtype=self.dtype)
 
     def prepare(self, medium: Media) -> dict[str, Tensor]:
         """``clip`` (F, 3, height, width) float32 in [-1, 1]: evenly spaced over the video, repeated if too few."""
