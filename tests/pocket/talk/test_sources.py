@@ -19,7 +19,7 @@ from isthmus.pocket.wording.grammar import ADJECTIVES, Choices, expand, put
 from isthmus.pocket.wording.subjects import SCENES
 from isthmus.pocket.wording.things import NUMBER, told
 from isthmus.pocket.wording.typed import typed
-from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept
+from isthmus.pocket.world import COLOURS, DIGITS, MOTIONS, Concept, Split
 from isthmus.types import MEDIA, Modality
 
 SOURCES: list[Callable[..., PocketSource]] = [Describe, Draw, AnyToAny, Chat, Arithmetic]
@@ -176,11 +176,19 @@ def test_an_adjective_decides_nothing() -> None:
 def test_typing_keeps_media_and_their_order() -> None:
     random = np.random.default_rng(0)
     shown = Shown(Modality.IMAGE, Concept(3))
-    turns = [typed(random, (shown, " draw the number")) for _ in range(300)]
+    turns = [typed(random, (shown, " draw the number"), "test") for _ in range(300)]
     assert all(turn[0] is shown and len(turn) == 2 for turn in turns)
     endings = Counter(str(turn[1])[-1] for turn in turns)
     assert endings["."] > endings["!"] > 0
     assert any(str(turn[1]).isupper() for turn in turns)
+
+
+@pytest.mark.parametrize(("split", "share"), [("train", 0.15), ("validation", 0.06), ("test", 0.06)])
+def test_training_mistypes_more_than_it_is_measured_on(split: Split, share: float) -> None:
+    random = np.random.default_rng(0)
+    turns = [str(typed(random, ("sculpt something lovely",), split)[0]) for _ in range(2000)]
+    slipped = [turn for turn in turns if turn.lower().rstrip(".!") != "sculpt something lovely"]
+    assert len(slipped) / len(turns) == pytest.approx(share, abs=0.02)
 
 
 def test_matrix_cells_ask_in_the_splits_words_and_expect_what_both_modalities_show() -> None:

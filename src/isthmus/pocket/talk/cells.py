@@ -53,18 +53,18 @@ class MatrixCells(cells.MatrixCells):
         if given is Modality.TEXT:
             if output is Modality.TEXT:
                 exchange, concept = imagined(random, self.split, digit)
-                return as_typed(random, (exchange,)), concept
+                return as_typed(random, (exchange,), self.split), concept
             exchange = turns.order(random, output, self.split, digit)
             (shown,) = (part for part in exchange.assistant if isinstance(part, Shown))
-            return as_typed(random, (exchange,)), shown.known
+            return as_typed(random, (exchange,), self.split), shown.known
         shown = Shown(given, replace(self.world.concept(random), digit=digit))
         if output is Modality.TEXT:
-            return as_typed(random, (questions.describe(random, shown, self.split),)), shown.known
+            return as_typed(random, (questions.describe(random, shown, self.split),), self.split), shown.known
         exchange = turns.converted(random, shown, output, self.split)
-        return as_typed(random, (exchange,)), shown.known.restricted(output)
+        return as_typed(random, (exchange,), self.split), shown.known.restricted(output)
 
     def summed(self, output: Modality, total: int, random: Random) -> Dialogue:
         first = int(random.integers(total + 1))
         image = Shown(Modality.IMAGE, replace(self.world.concept(random), digit=first))
         audio = Shown(Modality.AUDIO, replace(self.world.concept(random), digit=total - first))
-        return as_typed(random, (numbers.add(random, image, audio, output, self.split),))
+        return as_typed(random, (numbers.add(random, image, audio, output, self.split),), self.split)

@@ -22,9 +22,9 @@ from isthmus.pocket.world import Split
 from isthmus.types import Modality
 
 
-def as_typed(random: Random, dialogue: Dialogue) -> Dialogue:
+def as_typed(random: Random, dialogue: Dialogue, split: Split) -> Dialogue:
     """The dialogue with the user's turns as someone may type them."""
-    return tuple(Exchange(typed(random, exchange.user), exchange.assistant) for exchange in dialogue)
+    return tuple(Exchange(typed(random, exchange.user, split), exchange.assistant) for exchange in dialogue)
 
 
 def words_about(random: Random, split: Split) -> Dialogue:
@@ -50,7 +50,7 @@ class Describe(tasks.Describe):
     def dialogue(self, index: int, random: Random) -> Dialogue:
         shown = Shown(self.modalities[index % len(self.modalities)], self.world.concept(random))
         asked = questions.describe if random.random() < 0.6 else questions.ask
-        return as_typed(random, (asked(random, shown, self.split),))
+        return as_typed(random, (asked(random, shown, self.split),), self.split)
 
 
 class Captions(tasks.Describe):
@@ -76,7 +76,8 @@ class Draw(tasks.Draw):
     name = "talk_draw"
 
     def dialogue(self, index: int, random: Random) -> Dialogue:
-        return as_typed(random, (turns.order(random, self.modalities[index % len(self.modalities)], self.split),))
+        asked = turns.order(random, self.modalities[index % len(self.modalities)], self.split)
+        return as_typed(random, (asked,), self.split)
 
 
 class AnyToAny(GivenAndAsked):
@@ -90,7 +91,7 @@ class AnyToAny(GivenAndAsked):
     def dialogue(self, index: int, random: Random) -> Dialogue:
         place = index % (len(self.inputs) * len(self.outputs))
         asked, output = self.inputs[place % len(self.inputs)], self.outputs[place // len(self.inputs)]
-        return as_typed(random, self._drawn(asked, output, random))
+        return as_typed(random, self._drawn(asked, output, random), self.split)
 
     def _drawn(self, asked: Modality, output: Modality, random: Random) -> Dialogue:
         if asked is Modality.TEXT:
@@ -160,7 +161,7 @@ class Arithmetic(GivenAndAsked):
             kinds = [Modality.IMAGE, Modality.AUDIO]
         one = draw_shown(random, first, kinds[0], self.world)
         other = draw_shown(random, second, kinds[1], self.world)
-        return as_typed(random, (numbers.add(random, one, other, output, self.split),))
+        return as_typed(random, (numbers.add(random, one, other, output, self.split),), self.split)
 
 
 class Chat(PocketSource):
@@ -179,4 +180,4 @@ class Chat(PocketSource):
             wants_words = random.random() < 0.6
             last = words_about(random, self.split) if wants_words else (turns.order(random, output, self.split),)
             dialogue = (*dialogue, *last)
-        return as_typed(random, dialogue[:4])
+        return as_typed(random, dialogue[:4], self.split)

@@ -58,7 +58,7 @@ WISHES = Choices(
 VERBS: dict[Modality, Choices] = {
     Modality.IMAGE: Choices(
         """draw {} / draw {} / draw me {} / paint {} / paint me {} / sketch {} / draw a picture of {} / use your pen to
-        draw {} / design {} / trace {} / pencil {} / outline {} / depict {} / visualize {} / draft {} /
+        draw {} / trace {} / pencil {} / outline {} / depict {} / visualize {} /
         portray {} / ink {} / brush {} onto canvas / color {} in / chalk {} / draw {} by hand / draw {} with
         [a pencil|crayons|chalk|a brush] / paint {} in oil / [make|do] a <adjective> sketch of {}""",
         "doodle {} / put {} on paper",
@@ -73,7 +73,7 @@ VERBS: dict[Modality, Choices] = {
     ),
     Modality.AUDIO: Choices(
         """play {} / play me {} / dial {} / press {} / beep {} / let me hear {} / let me hear what {} sounds like /
-        tap {} / type {} on the [phone|keypad] / hit {} / buzz {} / chime {} / key in {} / make {} audible / let's hear
+        tap {} / type {} on the [phone|keypad] / buzz {} / chime {} / make {} audible / let's hear
         {} / give {} a sound / turn {} into sound / play {} out loud / play {} on the phone / play the <adjective> tone
         of {}""",
         "sound {} / let me listen to {}",

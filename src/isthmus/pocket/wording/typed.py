@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from numpy.random import Generator as Random
 
 from isthmus.pocket.dialogues import Part, pick
-from isthmus.pocket.world import DIGITS
+from isthmus.pocket.world import DIGITS, Split
 
 TEXTING = {
     "you": ("u",),
@@ -21,12 +21,12 @@ TEXTING = {
 }
 _TEXTED = re.compile(r"\b(?:" + "|".join(sorted(TEXTING, key=len, reverse=True)) + r")\b")
 _ARTICLE = re.compile(r"\b(?:an?|the) (?=\w)", re.IGNORECASE)
-SLIPS = 0.06
-"""The share of turns with a mistyped word."""
+SLIPS: dict[Split, float] = {"train": 0.15, "validation": 0.06, "test": 0.06}
+"""The share of turns with a mistyped word. Training has more: a slip in the one word that names a medium decides."""
 _LONG_WORD = re.compile(r"\b[a-z]{5,}\b")
 
 
-def typed(random: Random, parts: Sequence[Part]) -> tuple[Part, ...]:
+def typed(random: Random, parts: Sequence[Part], split: Split) -> tuple[Part, ...]:
     """A turn as someone may type it. Media stay where they are; what they and the words say stays the same."""
     texts = [place for place, part in enumerate(parts) if isinstance(part, str) and part.strip()]
     written: list[Part] = list(parts)
@@ -37,19 +37,19 @@ def typed(random: Random, parts: Sequence[Part]) -> tuple[Part, ...]:
     # Words before a medium at the end of a turn end as they are: "what is this? <image>".
     if last == len(parts) - 1:
         written[last] = _ended(random, str(written[last]))
-    manner = random.random()
-    if manner < SLIPS:
+    manner = random.random() - SLIPS[split]
+    if manner < 0.0:
         place = texts[random.integers(len(texts))]
         written[place] = _slipped(random, str(written[place]))
-    elif manner < 0.12:
+    elif manner < 0.06:
         written = [part.replace("'", "") if isinstance(part, str) else part for part in written]
-    elif manner < 0.18:
+    elif manner < 0.12:
         written = [
             _TEXTED.sub(lambda found: pick(random, TEXTING[found[0]]), p) if isinstance(p, str) else p for p in written
         ]
-    elif manner < 0.2:
+    elif manner < 0.14:
         written = [part.upper() if isinstance(part, str) else part for part in written]
-    elif manner < 0.26:
+    elif manner < 0.2:
         written[first] = _ARTICLE.sub("", str(written[first]), count=1)
     return tuple(written)
 
