@@ -23,6 +23,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src"
 LONGEST_FILE = 350
 FULLEST_FOLDER = 16
 LONGEST_MEDIAN = 150
+HEAVIEST_CHECKOUT = 40_000_000
+"""Bytes of weights that a clone brings; each version of them stays in the history as well."""
 
 # Floor by floor: a room may import from the floors below it and from itself, never from its neighbours.
 FLOORS: list[set[str]] = [
@@ -157,6 +159,12 @@ def test_folders_hold_few_files() -> None:
     counts = Counter(path.parent for path in files().values() if path.parent.name != "formats")
     full = {str(folder.relative_to(SOURCE)): count for folder, count in counts.items() if count > FULLEST_FOLDER}
     assert not full, f"over {FULLEST_FOLDER} files, split by idea: {full}"
+
+
+def test_shipped_weights_stay_small() -> None:
+    folders = (SOURCE.parent / "checkpoints" / name for name in ("pocket", "talk"))
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in {".safetensors", ".pt"}]
+    assert 0 < sum(file.stat().st_size for file in files) <= HEAVIEST_CHECKOUT
 
 
 def test_no_modules_forward_is_replaced() -> None:

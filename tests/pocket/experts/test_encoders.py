@@ -241,6 +241,8 @@ def test_layouts(trained: Path, tokenizer: CLIPTokenizer) -> None:
     assert expert.encode_text(expert.tokenize(texts)).isfinite().all()
     stored = torch.load(trained / "point_bert" / "point_bert.pt", weights_only=True)
     assert set(stored) == {"state_dict"} and all(key.startswith("module.") for key in stored["state_dict"])
+    floats = [value for value in stored["state_dict"].values() if value.is_floating_point()]
+    assert floats and all(value.dtype == torch.float16 for value in floats)
     points = PointBert(trained / "point_bert")
     points.load()
     assert points.config == point_bert.CONFIG

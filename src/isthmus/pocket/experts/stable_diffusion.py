@@ -192,7 +192,7 @@ def train(
 
     first: Any = None
     if start is not None:
-        first = read_published(StableDiffusionPipeline, start, use_safetensors=True)
+        first = read_published(StableDiffusionPipeline, start, use_safetensors=True, dtype=torch.float32)
     tokenizer = build_tokenizer() if first is None else first.tokenizer
     encoder = train_text_encoder(tokenizer, scaled(300), seed) if first is None else first.text_encoder
     kept = scratch / "image_autoencoder.pt" if scratch else None
@@ -210,7 +210,7 @@ def train(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.save_pretrained(out)
+    pipeline.to(torch.float16).save_pretrained(out)  # to be loaded as float32
     save_tokenizer(tokenizer, out / "tokenizer")
 
 

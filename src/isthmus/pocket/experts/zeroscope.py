@@ -160,22 +160,21 @@ def train(
 
     from isthmus.generators.pipeline_classes import pipeline_class
 
-    vae = read_published(AutoencoderKL, images, subfolder="vae").eval().requires_grad_(False)
-    encoder = read_published(CLIPTextModel, images / "text_encoder").eval().requires_grad_(False)
+    vae = read_published(AutoencoderKL, images, subfolder="vae", dtype=torch.float32).eval().requires_grad_(False)
+    encoder = read_published(CLIPTextModel, images / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
     tokenizer = read_published(CLIPTokenizer, images / "tokenizer")
     if start is None:
-        image_unet = read_published(UNet2DConditionModel, images, subfolder="unet")
+        image_unet = read_published(UNet2DConditionModel, images, subfolder="unet", dtype=torch.float32)
         torch.manual_seed(seed)
         unet = inflate(image_unet)
     else:
-        unet = read_published(UNet3DConditionModel, start, subfolder="unet", torch_dtype=torch.float32)
+        unet = read_published(UNet3DConditionModel, start, subfolder="unet", dtype=torch.float32)
     snapshot = scratch / "video_denoiser.pt" if scratch else None
     steps, pool = max(int(2500 * effort), 2), max(int(6000 * min(effort, 1)), 100)
     unet = train_denoiser(unet, vae, encoder, tokenizer, steps, seed, snapshot, pool, world)
-    # Saved in float16 like the published checkpoint, and loaded as float32.
-    unet.to(torch.float16)
     parts = {"vae": vae, "text_encoder": encoder, "tokenizer": tokenizer, "unet": unet, "scheduler": scheduler()}
-    pipeline_class("TextToVideoSDPipeline")(**parts).save_pretrained(out)
+    # In float16 like the published checkpoint, to be loaded as float32.
+    pipeline_class("TextToVideoSDPipeline")(**parts).to(torch.float16).save_pretrained(out)
     save_tokenizer(tokenizer, out / "tokenizer")
 
 

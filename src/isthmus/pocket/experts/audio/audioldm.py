@@ -161,21 +161,22 @@ def train(
     )
     unet = train_denoiser(vae, mels, digits, conditions, scaled(2500), seed, snapshot("denoiser"), first and first.unet)
     with deprecation_silenced():
-        pipeline_class("AudioLDMPipeline")(
+        pipeline = pipeline_class("AudioLDMPipeline")(
             vae=vae,
             text_encoder=encoder,
             tokenizer=tokenizer,
             unet=unet,
             scheduler=scheduler(),
             vocoder=vocoder,
-        ).save_pretrained(out)
+        )
+        pipeline.to(torch.float16).save_pretrained(out)  # to be loaded as float32
     return measure(out, count=max(int(500 * min(effort, 1)), 10), world=world, judge=judge)
 
 
 def loaded(folder: Path) -> Any:
     """The parts of a trained pipeline, by their names there."""
     with deprecation_silenced():
-        return read_published(pipeline_class("AudioLDMPipeline"), folder)
+        return read_published(pipeline_class("AudioLDMPipeline"), folder, dtype=torch.float32)
 
 
 def measure(

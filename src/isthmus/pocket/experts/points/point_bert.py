@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from isthmus.encoders.checkpoint import halved
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.encoders.point_bert.model import PointBertConfig, PointBertModel
@@ -75,7 +76,7 @@ def save(folder: Path, model: PointBertModel) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"point_bert": asdict(model.config)}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    weights = {f"module.{key}": value.detach().clone() for key, value in model.state_dict().items()}
+    weights = {f"module.{key}": value for key, value in halved(model.state_dict()).items()}
     torch.save({"state_dict": weights}, folder / "point_bert.pt")
 
 
