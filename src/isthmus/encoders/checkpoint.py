@@ -171,19 +171,8 @@ def load_weights(
 
 
 def save_checkpoint(folder: Path, section: str, config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Writes ``config.json`` and ``model.safetensors``, which :func:`read_config` and :func:`read_weights` read.
-
-    Weights are written in float16: :func:`load_weights` makes them what the expert computes in.
-    """
+    """Writes ``config.json`` and ``model.safetensors``, which :func:`read_config` and :func:`read_weights` read."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({section: dataclasses.asdict(config)}, indent=2)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    save_file(halved(weights), folder / "model.safetensors")
-
-
-def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of the weights as files store them: on the CPU, and float16 where they are floats."""
-    return {
-        key: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype).contiguous()
-        for key, value in weights.items()
-    }
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / "model.safetensors")

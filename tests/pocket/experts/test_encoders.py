@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
+from isthmus.encoders.checkpoint import read_weights
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.cloud import prepared_points
 from isthmus.encoders.point_bert.encoder import PointBert
@@ -241,8 +242,8 @@ def test_layouts(trained: Path, tokenizer: CLIPTokenizer) -> None:
     assert expert.encode_text(expert.tokenize(texts)).isfinite().all()
     stored = torch.load(trained / "point_bert" / "point_bert.pt", weights_only=True)
     assert set(stored) == {"state_dict"} and all(key.startswith("module.") for key in stored["state_dict"])
-    floats = [value for value in stored["state_dict"].values() if value.is_floating_point()]
-    assert floats and all(value.dtype == torch.float16 for value in floats)
+    towers = read_weights(trained / "imagebind" / "model.safetensors")
+    assert {value.dtype for value in (*towers.values(), *stored["state_dict"].values())} <= {torch.float16, torch.int64}
     points = PointBert(trained / "point_bert")
     points.load()
     assert points.config == point_bert.CONFIG

@@ -1,10 +1,10 @@
-"""The loop that trains every embedded expert: warm-up and cosine, clipping, averaged weights, a progress bar."""
+"""How embedded experts are trained: warm-up and cosine, clipping, averaged weights, a progress bar; and stored."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -135,3 +135,14 @@ def _keep(
 def parameter_count(modules: Iterable[nn.Module]) -> int:
     """The total number of the modules' weights."""
     return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as the embedded experts' files store them: on the CPU, and float16 where they are floats.
+
+    Experts load them as what they compute in.
+    """
+    return {
+        key: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype)
+        for key, value in weights.items()
+    }

@@ -25,7 +25,7 @@ from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import clip_frames
 from isthmus.pocket.experts import handwriting as hand
 from isthmus.pocket.experts.command import run
-from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.fitting import fit, halved, parameter_count
 from isthmus.pocket.experts.probing import probe_modality
 from isthmus.pocket.experts.tokenizers import clip_tokenizer, save_tokenizer
 from isthmus.pocket.world import COLOURS, DIGITS, FRAMES, FRAMES_PER_SECOND, MOTIONS, SIZE, Concept, draw_audio
@@ -222,7 +222,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
     )
     # Only weights are averaged: the average of the text tower's mask, which has infinite entries, would be NaN.
     averaged.load_state_dict(dict(model.named_buffers()), strict=False)
-    save_checkpoint(out, "imagebind", config, averaged.state_dict())
+    save_checkpoint(out, "imagebind", config, halved(averaged.state_dict()))
     save_tokenizer(tokenizer, out / "tokenizer")
     log.info("imagebind: %d weights, %.0f s", parameter_count([model]), time.monotonic() - started)
     return measure(out, max(int(2000 * min(effort, 1.0)), 100))

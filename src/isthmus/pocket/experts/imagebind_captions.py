@@ -19,7 +19,7 @@ from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import video_views
 from isthmus.pocket.experts.contrastive import caption_rows, caption_tokenizer, contrastive_loss, moved, recalls
-from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.fitting import fit, halved, parameter_count
 from isthmus.pocket.experts.imagebind import enliven
 from isthmus.pocket.experts.tokenizers import save_tokenizer
 from isthmus.pocket.own.captioned import CaptionedSet
@@ -100,7 +100,7 @@ def tune(
     )
     # Of the text tower's mask, which has infinite entries, the average would be NaN.
     averaged.load_state_dict(dict(model.named_buffers()), strict=False)
-    save_checkpoint(out, "imagebind", config, averaged.state_dict())
+    save_checkpoint(out, "imagebind", config, halved(averaged.state_dict()))
     save_tokenizer(tokenizer, out / "tokenizer")
     log.info("imagebind: %d weights, %.0f s", parameter_count([model]), time.monotonic() - started)
     return measure(out, captioned)

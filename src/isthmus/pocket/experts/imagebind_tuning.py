@@ -21,7 +21,7 @@ from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.imagebind.model import ImageBindModel
 from isthmus.encoders.imagebind.video_frames import clip_frames
 from isthmus.pocket.experts.augmenting import shifted_sounds, warped
-from isthmus.pocket.experts.fitting import fit
+from isthmus.pocket.experts.fitting import fit, halved
 from isthmus.pocket.experts.imagebind import BATCH, measure
 from isthmus.pocket.manifest_world import ManifestWorld, Pool
 from isthmus.pocket.world import FRAMES, FRAMES_PER_SECOND, Concept
@@ -102,7 +102,7 @@ def tune(
         )
         averaged |= {name: weight for name, weight in own.named_parameters() if f".{tower}." in name}
     # Text tower and buffers are kept: the average of the mask, which has infinite entries, would be NaN.
-    save_checkpoint(out, "imagebind", config, model.state_dict() | averaged)
+    save_checkpoint(out, "imagebind", config, halved(model.state_dict() | averaged))
     shutil.copytree(start / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
     log.info("imagebind on top of %s: %.0f s", start, time.monotonic() - started)
     return measure(out, max(int(1000 * min(effort, 1.0)), 100), world)

@@ -18,7 +18,7 @@ from isthmus.encoders.c_former.losses import speech_losses
 from isthmus.encoders.c_former.model import CFormerConfig, CFormerModel
 from isthmus.encoders.checkpoint import save_checkpoint
 from isthmus.pocket.experts.command import run
-from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.fitting import fit, halved, parameter_count
 from isthmus.pocket.world import DIGITS, SAMPLE_RATE, SAMPLES, Concept, Split, draw_audio
 from isthmus.types import Media, Modality
 
@@ -115,7 +115,7 @@ def train(out: Path, effort: float = 1.0, seed: int = 0, scratch: Path | None = 
 
     snapshot = scratch / "c_former.pt" if scratch else None
     averaged = fit("c_former", model, loss, steps, LEARNING_RATE, average=0.995, snapshot=snapshot, seed=seed)
-    save_checkpoint(out, "c_former", config, averaged.state_dict())
+    save_checkpoint(out, "c_former", config, halved(averaged.state_dict()))
     log.info("c_former: %d weights, %.0f s", parameter_count([model]), time.monotonic() - started)
     return measure(out, max(int(1000 * min(effort, 1.0)), 50))
 

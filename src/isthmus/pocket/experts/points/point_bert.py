@@ -13,13 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from isthmus.encoders.checkpoint import halved
 from isthmus.encoders.imagebind.encoder import ImageBind
 from isthmus.encoders.point_bert.encoder import PointBert
 from isthmus.encoders.point_bert.model import PointBertConfig, PointBertModel
 from isthmus.pocket.experts import handwriting as hand
 from isthmus.pocket.experts.command import run
-from isthmus.pocket.experts.fitting import fit, parameter_count
+from isthmus.pocket.experts.fitting import fit, halved, parameter_count
 from isthmus.pocket.experts.imagebind import Captions
 from isthmus.pocket.experts.probing import probe_modality
 from isthmus.pocket.world import COLOURS, POINTS, Concept

@@ -78,7 +78,7 @@ def converted(random: Random, shown: Shown, output: Modality, split: Split) -> E
         words = _as(random, output, split)
     elif style < 0.33 and split == "train":
         words = _wondered(random, output, split, pick(random, ("it", "this", "this number")))
-    elif style < (0.47 if split == "train" else 0.41):
+    elif style < (0.47 if split == "train" else 0.41):  # more in training: they are easily answered in words alone
         question = questions.question(random, questions.ASPECTS["digit"], shown.modality, split)
         words = f"{question}{'' if question.endswith('?') else ','} {put(action(random, output, split), 'it')}"
     else:
