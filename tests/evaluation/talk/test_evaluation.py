@@ -75,6 +75,7 @@ def test_one_run_measures_talk_and_matrix(
     assert "plain questions: answered without a medium" in told and "perplexity of our own prose" in told
 
 
+@pytest.mark.filterwarnings("error:.*was called before the")
 @pytest.mark.parametrize("mine", ["talk.json", "matrix.json"])
 def test_without_prompts_of_its_own_an_evaluation_leaves_the_others_figures(
     mine: str, experts: dict[str, Path], natural: JsonLines, tmp_path: Path, caplog: pytest.LogCaptureFixture

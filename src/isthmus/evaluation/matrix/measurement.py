@@ -99,6 +99,7 @@ class Measurement:
         assert len(replies) == len(batch.details), "one reply for each prompt"
         rows = [row for row, details in enumerate(batch.details) if self._counts_in(details)]
         if not rows:
+            self.tally.update([])  # torchmetrics warns of a metric that is computed and never had an update
             return []
         expectations = [Expectation.of(batch.details[row]) for row in rows]
         verdicts = judge_replies(expectations, [replies[row] for row in rows], self.judges)
