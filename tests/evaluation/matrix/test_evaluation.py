@@ -56,7 +56,13 @@ def test_the_table_is_written_and_the_grid_is_printed_with_each_attributes_lowes
         entries = [entry for part in ("cells", "arithmetic") for entry in run.report[part].values()]
         lowest = min(entry[name] for entry in entries if entry and entry[name] is not None)
         assert line.startswith(f"{name}: {lowest:.3f} to ")
-    assert len(lines) < 16
+    for told, name, worst in (
+        ("the medium asked for: at least", "emitted", min),
+        ("another medium: at most", "unrequested", max),
+    ):
+        (line,) = (line for line in lines if line.startswith(f"replies with {told} "))
+        assert line.removeprefix(f"replies with {told} ").startswith(f"{worst(entry[name] for entry in entries):.3f} (")
+    assert len(lines) < 17
 
 
 def test_the_replies_are_the_models_own(run: MatrixEvaluation) -> None:

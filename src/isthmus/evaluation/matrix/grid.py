@@ -12,7 +12,7 @@ SUM = "image + audio, the sum"
 
 
 def matrix_grid(report: Mapping[str, Any]) -> str:
-    """The report as a grid of its first attribute's accuracy, and a line for each attribute with its lowest cell.
+    """The report as a grid of its first attribute's accuracy, with the lowest cell of each attribute and of the media.
 
     :func:`~isthmus.evaluation.matrix.table.matrix_table` has every figure.
 
@@ -34,6 +34,8 @@ def matrix_grid(report: Mapping[str, Any]) -> str:
         lines += [_lowest(name, pairs, report["confidence"]) for name in names]
         emitted = min((entry["emitted"], *place) for place, entry in pairs.items() if entry)
         lines.append(f"replies with the medium asked for: at least {emitted[0]:.3f} ({emitted[1]} -> {emitted[2]})")
+        others = max((entry["unrequested"], *place) for place, entry in pairs.items() if entry)
+        lines.append(f"replies with another medium: at most {others[0]:.3f} ({others[1]} -> {others[2]})")
     text_only = report["text_only"]
     told = []
     for name in (each for each in (BEFORE, AFTER) if each in text_only):

@@ -84,7 +84,12 @@ SELF: tuple[tuple[Choices, str], ...] = (
 IMAGINED = Choices(
     """don't [draw|film|play] it, just tell me: what would {} look like? / describe {} in words, no picture /
     describe in words what {} looks like / in words only: {} / don't draw {}, describe it / just write it, don't
-    draw it: {} / no images please. Describe {} / describe a [picture|video] of {} in words""",
+    draw it: {} / no images please. Describe {} / describe a [picture|video] of {} in words / tell me about {} but
+    don't show it / just text, please: {} / a description of {}, no image / say what {} looks like, no need to make it
+    / I only want to read about {} / write one sentence about {}, nothing else / please don't make {}, only describe it
+    / {}, but only as a sentence / never mind a picture, tell me what {} looks like / I can't open [images|videos|files]
+    here, describe {} / leave the [picture|video|drawing] out and describe {} / rather than a [picture|video] I want a
+    sentence about {} / how would you describe {} to someone who can't see it?""",
     "I don't want to see {}, just tell me about it",
     "without drawing it, describe {} / use words and no pictures for {} / put {} into words instead of drawing it",
 )
@@ -130,7 +135,7 @@ def colours_known(random: Random, split: Split) -> Exchange:
 
 def in_words(random: Random, split: Split) -> Exchange:
     """One of these."""
-    if random.random() < 0.15:
+    if random.random() < 0.5:  # orders to draw are far more frequent, and these look like them
         return imagined(random, split)[0]
     kinds = (meaning, asked, about_itself, colours_known)
     return kinds[random.choice(len(kinds), p=(0.24, 0.4, 0.3, 0.06))](random, split)
