@@ -8,11 +8,12 @@ is 1.35 tokens of Llama's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from isthmus.data.conversations.schema import Conversation, MediumItem, Message, TextItem
+from isthmus.data.conversations.schema import ContentItem, Conversation, MediumItem, Message, TextItem
 from isthmus.types import Media, Modality
 
 WORDS = {Modality.IMAGE: 10.3, Modality.VIDEO: 12.0, Modality.AUDIO: 9.0}
@@ -20,6 +21,14 @@ DEVIATION = 4.5 / 10.3
 TOKENS_A_WORD = 1.35
 SENTENCES = 3
 MODALITIES = tuple(WORDS)
+SETS: dict[str, tuple[Modality | None, Modality | None]] = {
+    "audio_instruction": (None, Modality.AUDIO),
+    "video_instruction": (None, Modality.VIDEO),
+    "image_instruction": (None, Modality.IMAGE),
+    "llava_instruction": (Modality.IMAGE, None),
+    "alpaca_instruction": (None, None),
+}
+"""The sets of NExT-GPT v1's own third stage (``code/config/stage_3.yaml``) -> the media that they take and make."""
 
 
 def words(count: int, generator: np.random.Generator, known: int) -> str:
@@ -53,20 +62,48 @@ def conversation(stage: int, modality: Modality, generator: np.random.Generator,
     """
     text = words(caption_tokens(modality, generator), generator, known)
     seed = int(generator.integers(1 << 31))
+    asked: tuple[ContentItem, ...]
+    said: tuple[ContentItem, ...]
     match stage:
         case 1:
             asked = (MediumItem(modality, medium(modality, generator, side)), TextItem(" w1 w2 w3 w4"))
-            said: tuple[TextItem | MediumItem, ...] = (TextItem(text),)
+            said = (TextItem(text),)
         case 2:
-            asked = (TextItem(text),)  # type: ignore[assignment]
+            asked = (TextItem(text),)
             said = (TextItem(text), MediumItem(modality, None, text))
         case _:
-            question = words(caption_tokens(modality, generator), generator, known)
-            answer = [words(caption_tokens(modality, generator), generator, known) for _ in range(SENTENCES)]
-            asked = (MediumItem(modality, medium(modality, generator, side)), TextItem(f" {question}"))
-            makes = (MediumItem(modality, None, text),) if generator.random() < 0.5 else ()
-            said = (TextItem(" ".join(answer)), *makes)
+            asked, said = _instruction(text, modality, modality, 0.5, generator, side, known)
     return Conversation((Message("user", asked), Message("assistant", said)), {"seed": seed})
+
+
+def _instruction(
+    text: str,
+    takes: Modality | None,
+    makes: Modality | None,
+    share: float,
+    generator: np.random.Generator,
+    side: int,
+    known: int,
+) -> tuple[tuple[ContentItem, ...], tuple[ContentItem, ...]]:
+    """A medium, if one is taken, and a question; an answer of three sentences, with a medium of ``text`` in a share."""
+    about = takes or makes or Modality.IMAGE
+    question = words(caption_tokens(about, generator), generator, known)
+    answer = [words(caption_tokens(about, generator), generator, known) for _ in range(SENTENCES)]
+    taken = () if takes is None else (MediumItem(takes, medium(takes, generator, side)),)
+    made = () if makes is None or generator.random() >= share else (MediumItem(makes, None, text),)
+    return (*taken, TextItem(f" {question}")), (TextItem(" ".join(answer)), *made)
+
+
+def instructions(each: int, side: int, known: int, seed: int = 0) -> dict[str, list[Conversation]]:
+    """``each`` samples of each of ``SETS``: v1 draws them equally often, whatever their sizes."""
+    generator = np.random.default_rng([seed, len(SETS)])
+    found: dict[str, list[Conversation]] = {name: [] for name in SETS}
+    for name, (takes, makes) in SETS.items():
+        for number in range(each):
+            text = words(caption_tokens(makes or Modality.IMAGE, generator), generator, known)
+            asked, said = _instruction(text, takes, makes, 1.0, generator, side, known)
+            found[name].append(Conversation((Message("user", asked), Message("assistant", said)), {"seed": number}))
+    return found
 
 
 def conversations(stage: int, each: int, side: int, known: int, seed: int = 0) -> dict[Modality, list[Conversation]]:
@@ -75,15 +112,15 @@ def conversations(stage: int, each: int, side: int, known: int, seed: int = 0) -
     return {m: [conversation(stage, m, generator, side, known) for _ in range(each)] for m in MODALITIES}
 
 
-def mixed(by_modality: dict[Modality, list[Conversation]], size: int) -> Iterator[list[Conversation]]:
-    """The same samples in batches of ``size`` that hold every modality in equal parts."""
-    rows = [row for triple in zip(*by_modality.values(), strict=True) for row in triple]
+def mixed(by_kind: Mapping[Any, list[Conversation]], size: int) -> Iterator[list[Conversation]]:
+    """The same samples in batches of ``size`` that hold every modality, or set, in equal parts."""
+    rows = [row for one_each in zip(*by_kind.values(), strict=True) for row in one_each]
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
-def alone(by_modality: dict[Modality, list[Conversation]], size: int) -> Iterator[list[Conversation]]:
-    """The same samples in batches of ``size`` that hold one modality each."""
-    for rows in by_modality.values():
+def alone(by_kind: Mapping[Any, list[Conversation]], size: int) -> Iterator[list[Conversation]]:
+    """The same samples in batches of ``size`` that hold one modality, or set, each."""
+    for rows in by_kind.values():
         for start in range(0, len(rows), size):
             yield rows[start : start + size]

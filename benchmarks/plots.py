@@ -33,7 +33,7 @@ def _stages(rows: list[dict[str, Any]]) -> Any:
     """Per stage a bar for each contender, and beside it what counting FLOPs allows."""
     from matplotlib.figure import Figure
 
-    stages = sorted({row["stage"] for row in rows})
+    stages = sorted({row["stage"] for row in rows if isinstance(row["stage"], int)})
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, stage in zip(figure.subplots(1, len(stages), sharex=True), stages, strict=True):
         own = [row for row in rows if row["stage"] == stage and row["against ours"] != "ours"][::-1]

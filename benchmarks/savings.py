@@ -14,6 +14,7 @@ from isthmus.backbones import CausalBackbone
 from isthmus.backbones.attention.length_groups import launch_cost, length_groups
 from isthmus.backbones.base import BackboneOutput
 from isthmus.encoders.imagebind.encoder import ImageBind
+from isthmus.layout import Beginnings
 from isthmus.types import IGNORED, Batch, Features, Modality
 
 
@@ -26,6 +27,7 @@ class Savings:
         target_logits: only positions before a target meet the output head.
         prefix_without_gradients: positions before anything that trains run without autograd.
         packing: no position is padding.
+        shared_beginnings: what several rows begin with runs once.
         rows_only: of embedding and head, the new tokens' rows alone train.
     """
 
@@ -33,6 +35,7 @@ class Savings:
     target_logits: bool = True
     prefix_without_gradients: bool = True
     packing: bool = True
+    shared_beginnings: bool = True
     rows_only: bool = True
 
     @classmethod
@@ -78,7 +81,11 @@ class SavingsBackbone(CausalBackbone):
 
     def _states(self, *of: Any) -> Tensor:
         if self.savings.packing:
-            self._last = super()._states(*of)
+            embeddings, mask, layout, *others = of
+            if not self.savings.shared_beginnings:
+                rows = list(range(len(layout.lengths)))
+                layout = replace(layout, beginnings=Beginnings(rows, [0] * len(rows)))
+            self._last = super()._states(embeddings, mask, layout, *others)
         else:  # all rows in one pass, as long as the longest
             embeddings, mask, layout, firsts, _ = of
             one = length_groups(layout.lengths, firsts, launch_cost(mask.device, uniform=True))

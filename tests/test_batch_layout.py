@@ -108,6 +108,34 @@ def laid_out(batch: Batch) -> None:
     layout_of(replace(batch, layout=None), PLANNER.vocabulary)
 
 
+@given(conversations=st.lists(talks, min_size=1, max_size=4))
+def test_rows_that_begin_alike_are_neighbours(conversations: list[Conversation]) -> None:
+    """A medium is like itself alone, wherever in the batch it stands."""
+    batch = make_collator(PLANNER)([*conversations, conversations[0]])
+    assert batch.layout is not None
+    of: dict[tuple[int, int], object] = {}
+    for modality, media in batch.media.items():
+        index = range(len(media.rows)) if media.index is None else media.index.tolist()
+        for which, row, start, length in zip(
+            index, *(t.tolist() for t in (media.rows, media.starts, media.lengths)), strict=True
+        ):
+            of |= {(row, start + rank): (modality, which, rank) for rank in range(length)}
+    rows = [
+        [of.get((row, place), token) for place, token in enumerate(ids[:length])]
+        for row, (ids, length) in enumerate(zip(batch.ids.tolist(), batch.layout.lengths, strict=True))
+    ]
+    order, common = batch.layout.beginnings.order, batch.layout.beginnings.common
+    assert sorted(order) == list(range(len(rows))) and common[0] == 0
+    # Two rows have in common what all between them share with their neighbours, and no more.
+    for first in range(len(rows)):
+        for last in range(first + 1, len(rows)):
+            one, other = rows[order[first]], rows[order[last]]
+            same = next(
+                (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+            )
+            assert same == min(common[first + 1 : last + 1])
+
+
 def test_a_layout_moves_with_its_batch() -> None:
     batch = make_collator(PLANNER)([talk("yes")])
     moved = batch.to("meta")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from isthmus.layout import Layout, Places, Runs, Spans, on_device
+from isthmus.layout import Beginnings, Layout, Places, Runs, Spans, on_device
 from isthmus.types import IGNORED, Batch, MediaBatch, Modality, SignalBatch
 from isthmus.vocabulary import MEDIA_POSITION, Vocabulary
 
@@ -41,8 +41,9 @@ def layout_of(batch: Batch, vocabulary: Vocabulary) -> Layout:
     is_tag = is_new & (ids < vocabulary.base_size + vocabulary.tag_rows)
     new = np.flatnonzero(is_new)
     targets = np.flatnonzero(labelled)
+    lengths: list[int] = mask.sum(1).tolist()
     return Layout(
-        lengths=mask.sum(1).tolist(),
+        lengths=lengths,
         first_media=_firsts(ids == MEDIA_POSITION),
         first_tag=_firsts(is_tag),
         first_signal=_firsts(is_new & ~is_tag),
@@ -55,7 +56,33 @@ def layout_of(batch: Batch, vocabulary: Vocabulary) -> Layout:
         runs=runs,
         answers=_chunks(inside),
         length=length,
+        beginnings=_beginnings(_told_apart(ids, batch.media, media), lengths),
     )
+
+
+def _told_apart(ids: Integers, media: Mapping[Modality, MediaBatch], places: Mapping[Modality, Places]) -> Integers:
+    """(B, T), the ids, with a number of its own for each position of each distinct medium."""
+    found, largest = ids.copy().ravel(), MEDIA_POSITION
+    for modality, own in places.items():
+        index = media[modality].index
+        medium, ranks = own.media.numpy(), own.ranks.numpy()
+        distinct = medium if index is None else _read(index)[medium]
+        if len(ranks):
+            numbers = distinct * (ranks.max() + 1) + ranks
+            found[own.positions.numpy()] = largest - 1 - numbers
+            largest -= 1 + int(numbers.max())
+    return found.reshape(ids.shape)
+
+
+def _beginnings(rows: Integers, lengths: Sequence[int]) -> Beginnings:
+    """Sorted as texts are, rows that begin alike are neighbours."""
+    order = sorted(range(len(rows)), key=lambda row: rows[row].tobytes())
+    common = [0]
+    for one, other in pairwise(order):
+        shorter = min(lengths[one], lengths[other])
+        differs = rows[one, :shorter] != rows[other, :shorter]
+        common.append(int(differs.argmax()) if differs.any() else shorter)
+    return Beginnings(order, common)
 
 
 def _check_rows(ids: Integers, mask: Flags, labelled: Flags, columns: Integers, vocabulary: Vocabulary) -> None:
@@ -203,6 +230,7 @@ def rows_in_words(batch: Batch, rows: Sequence[int]) -> Batch:
         runs={},
         answers=Spans(*([span[part] for span in answers] for part in range(3))),
         length=longest,
+        beginnings=layout.beginnings.of(rows),
     )
     ids, mask, labels = (whole[picked, :longest] for whole in (batch.ids, batch.mask, batch.labels))
     return Batch(ids, mask, labels, layout=own)

@@ -5,7 +5,8 @@ A step that finds out on a device how many positions predict, or where a medium 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,34 @@ class Spans:
 
 
 @dataclass(frozen=True)
+class Beginnings:
+    """Which rows of a batch begin alike: by the same tokens and media.
+
+    Attributes:
+        order: the rows, such that rows that begin alike are neighbours.
+        common: of each row in this order, how many first positions it has in common with the one before it; 0 for the
+            first.
+    """
+
+    order: list[int]
+    common: list[int]
+
+    def of(self, rows: Sequence[int]) -> Beginnings:
+        """Those of some rows, which are numbered as they come."""
+        place = {row: at for at, row in enumerate(rows)}
+        order: list[int] = []
+        found: list[int] = []
+        least = 0
+        for row, common in zip(self.order, self.common, strict=True):
+            least = min(least, common)
+            if row in place:
+                found.append(least if order else 0)
+                order.append(place[row])
+                least = sys.maxsize
+        return Beginnings(order, found)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where everything stands in a batch (B, T) that has been checked: see :func:`isthmus.batch_layout.layout_of`.
 
@@ -80,6 +109,7 @@ class Layout:
         runs: by modality, the trained runs.
         answers: the trained answers.
         length: T.
+        beginnings: which rows begin alike.
     """
 
     lengths: list[int]
@@ -95,6 +125,7 @@ class Layout:
     runs: Mapping[Any, Runs]
     answers: Spans
     length: int
+    beginnings: Beginnings
 
     @property
     def target_count(self) -> int:

@@ -11,6 +11,8 @@ from benchmarks import proportions, stages
 from benchmarks.miniature import NARROW, WIDE, Size
 from benchmarks.savings import Savings
 
+from isthmus.types import Modality
+
 pytestmark = pytest.mark.slow
 
 
@@ -60,6 +62,20 @@ def test_cached_features_spare_the_encoder(found: dict[str, Any]) -> None:
     spared = found["without cached_features"]["GFLOP a sample"] - found["ours"]["GFLOP a sample"]
     encoder = 2 * proportions.miniature(NARROW)["encoder"] / 1e9
     assert spared == pytest.approx(encoder, rel=0.02)
+
+
+def test_v1s_own_sets_and_a_first_epoch(found: dict[str, Any], tmp_path: Path) -> None:
+    """Of v1's five sets one has pictures to encode, and three ask for a medium of a kind of their own."""
+    if found["stage"] != 3:
+        pytest.skip("the sets are those of stage 3")
+    rows = stages.measure(3, tmp_path, repetitions=0, each=4, size=NARROW, sets=True)
+    own = {row["against ours"]: row for row in rows}
+    assert list(own) == ["v1", "ours", "without cached_features"]
+    spared = own["without cached_features"]["GFLOP a sample"] - own["ours"]["GFLOP a sample"]
+    assert 0 < spared < 0.1 * (found["without cached_features"]["GFLOP a sample"] - found["ours"]["GFLOP a sample"])
+    assert 1.1 < own["v1"]["limit of first epoch"] < own["v1"]["limit by FLOPs"] < found["v1"]["limit by FLOPs"]
+    made = [set(batch.signals) for batch in stages.contenders(3, tmp_path, 4, NARROW, sets=True)["v1"].batches]
+    assert made == [{Modality.AUDIO}, {Modality.VIDEO}, {Modality.IMAGE}, set(), set()]
 
 
 def test_a_saving_changes_no_loss(tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ class CausalBackbone(CausalDecoder):
         dtype: likewise.
         skip_prefix_gradients: if no LoRA trains, positions before the first trainable input run without autograd, and
             their keys and values are reused. Loss and gradients are the same; the switch is there to measure the gain.
-        packing: rows are packed without padding if the LLM supports it (:mod:`isthmus.backbones.attention.packing`);
-            otherwise rows of similar length run together. Loss and gradients are the same.
+        packing: rows are packed without padding if the LLM supports it (:mod:`isthmus.backbones.attention.packing`),
+            and what several rows begin with, such as a system message or a prompt, runs once; otherwise rows of similar
+            length run together. Loss and gradients are the same.
         fusion: media that new layers attend to, instead of taking positions; none if None.
         checkpointed_layers: number of first layers that keep only their inputs and recompute the rest in the backward
             pass: all of them need the least memory, for a third more compute. If rows aren't packed, passes that
@@ -188,7 +189,7 @@ class CausalBackbone(CausalDecoder):
                 return self._grouped(embeddings, mask, groups)
         if self.packer is not None:
             with checkpointing(self._checkpointed):
-                return self.packer.run(self.llm, embeddings, layout.lengths, firsts, SHORT_PREFIX)
+                return self.packer.run(self.llm, embeddings, layout.lengths, firsts, SHORT_PREFIX, layout.beginnings)
         launch = launch_cost(mask.device, self.uniform_passes)
         return self._grouped(embeddings, mask, length_groups(layout.lengths, firsts, launch))
 

@@ -2,13 +2,14 @@
 
 Linear layers and norms, which are nearly all of the cost, process one row of all valid positions (packing; Krell et
 al., arXiv 2107.02027). For attention, queries, keys and values are arranged in rows again, in blocks of similar length.
+Rows that begin alike, with a template's system message or with one prompt, share these positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from isthmus.backbones.attention import opaque
 from isthmus.backbones.attention.row_block import RowBlock
 from isthmus.backbones.attention.slot_pass import SlotPass
+from isthmus.layout import on_device
 
 IMPLEMENTATION = "isthmus_packed"
 """Under this name ``transformers`` finds :func:`packed_attention`."""
@@ -33,10 +35,12 @@ class PackedPass:
         device: of the pass.
         before: the pass over the rows' prefixes, in the same blocks, made with ``keeps``.
         keeps: whether the next pass needs this one's keys and values.
+        common: how many first positions each row has in common with the row before it, of the same block; none if None.
 
     Attributes:
         rows: (N,), the row of each packed position.
         positions: (N,), its position in this row.
+        copies: (3, c), of each further place where a packed position stands: row, position, and which of the N it is.
         handle: by which compiled layers refer to it.
         is_compiled: whether any has, so that their backward pass needs it too.
     """
@@ -49,17 +53,23 @@ class PackedPass:
         device: torch.device,
         before: PackedPass | None = None,
         keeps: bool = False,
+        common: Sequence[int] | None = None,
     ) -> None:
         earlier: list[RowBlock | None] = [None] * (len(cuts) + 1)
         if before is not None:
             earlier = list(before.blocks)
+        alike = common or [0] * len(starts)
         self.blocks: list[RowBlock] = [
-            RowBlock(starts[first:last], ends[first:last], device, block, keeps)
+            RowBlock(starts[first:last], ends[first:last], device, block, keeps, alike[first:last])
             for (first, last), block in zip(pairwise([0, *cuts, len(starts)]), earlier, strict=True)
         ]
         self.counts = [block.count for block in self.blocks]
-        self.rows = torch.cat([block.rows + first for block, first in zip(self.blocks, [0, *cuts], strict=True)])
+        firsts = list(zip(self.blocks, [0, *cuts], accumulate(self.counts, initial=0), strict=False))
+        self.rows = torch.cat([block.rows + row for block, row, _ in firsts])
         self.positions = torch.cat([block.positions for block in self.blocks])
+        self.copies = torch.cat(
+            [block.copies + on_device([[row], [0], [packed]], device) for block, row, packed in firsts], 1
+        )
         self.handle = opaque.handle_of(self)
         self.is_compiled = False
 

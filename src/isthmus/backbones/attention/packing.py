@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from isthmus.backbones.attention.opaque import number_layers
 from isthmus.backbones.attention.packed import IMPLEMENTATION, PackedPass, register
 from isthmus.backbones.attention.slot_pass import SlotPass
 from isthmus.frozen import is_shapes_only
+from isthmus.layout import Beginnings
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Packer:
         lengths: Sequence[int],
         firsts: Sequence[int],
         short_prefix: int = 0,
+        beginnings: Beginnings | None = None,
     ) -> Tensor:
         """Final, normalised states (B, T, E), zero beyond a row's length.
 
@@ -73,28 +76,38 @@ class Packer:
             lengths: of each row.
             firsts: first position of each row that needs a gradient: earlier ones run without autograd.
             short_prefix: if fewer positions than this would run without autograd, all run with it.
+            beginnings: which rows begin alike. What they have in common runs once for those of a block. A dropout
+                draws for it once, too.
         """
         rows, total, width = embeddings.shape
         order, cuts = blocks(lengths)
+        common = [0] * rows
+        if beginnings is not None:
+            order, common = _neighbours(order, cuts, beginnings)
         ends = [lengths[row] for row in order]
         prefixes = [min(firsts[row], lengths[row]) for row in order]
-        if sum(prefixes) < short_prefix:
+        if sum(max(prefix - alike, 0) for prefix, alike in zip(prefixes, common, strict=True)) < short_prefix:
             prefixes = [0] * rows
         flat = embeddings.reshape(rows * total, width)
         before, states, places = None, [], []
         passes: list[PackedPass] = []
         starts = torch.tensor(order).to(flat.device, non_blocking=True) * total
+
+        def run(packed: PackedPass) -> None:
+            passes.append(packed)
+            places.append(starts[packed.rows] + packed.positions)
+            states.append(transform(llm, flat[places[-1]], packed))
+            if packed.copies.shape[1]:
+                of, positions, copied = packed.copies
+                places.append(starts[of] + positions)
+                states.append(states[-1].index_select(0, copied))
+
         if any(prefixes):
-            before = PackedPass([0] * rows, prefixes, cuts, flat.device, keeps=True)
-            passes.append(before)
-            places.append(starts[before.rows] + before.positions)
+            before = PackedPass([0] * rows, prefixes, cuts, flat.device, keeps=True, common=common)
             with torch.no_grad():
-                states.append(transform(llm, flat[places[0]], before))
+                run(before)
         if prefixes != ends:
-            after = PackedPass(prefixes, ends, cuts, flat.device, before)
-            passes.append(after)
-            places.append(starts[after.rows] + after.positions)
-            states.append(transform(llm, flat[places[-1]], after))
+            run(PackedPass(prefixes, ends, cuts, flat.device, before, common=common))
         found = torch.cat(states)
         empty = found.new_zeros(rows * total, found.shape[1])
         whole = empty.index_copy(0, torch.cat(places), found)
@@ -117,6 +130,16 @@ def blocks(lengths: Sequence[int]) -> tuple[list[int], list[int]]:
             cuts.append(place)
             longest = lengths[row]
     return order, cuts
+
+
+def _neighbours(order: Sequence[int], cuts: Sequence[int], beginnings: Beginnings) -> tuple[list[int], list[int]]:
+    """The rows, in each block those that begin alike side by side, and how much each shares with the one before it."""
+    rows, common = [], []
+    for first, last in pairwise([0, *cuts, len(order)]):
+        own = beginnings.of(order[first:last])
+        rows += [order[first + place] for place in own.order]
+        common += own.common
+    return rows, common
 
 
 def transform(llm: Any, embeddings: Tensor, packed: PackedPass | SlotPass) -> Tensor:

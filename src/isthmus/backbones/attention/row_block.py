@@ -1,4 +1,8 @@
-"""A block of rows of a packed pass: moves queries, keys and values from packed positions to padded rows, and back."""
+"""A block of rows of a packed pass: moves queries, keys and values from packed positions to padded rows, and back.
+
+Positions at which rows begin alike are packed once: the first of these rows owns them, and the others get copies of
+their keys and values. A position's state depends on what stands before it alone, so that it is the same in all of them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 class RowBlock:
-    """Positions ``starts[r]`` to ``ends[r]`` of R rows, N positions in all.
+    """Positions ``starts[r]`` to ``ends[r]`` of R rows, N distinct ones in all.
 
     Args:
         starts: first position of each row in this pass.
@@ -19,10 +24,12 @@ class RowBlock:
         device: of the pass.
         before: the same rows' block of the earlier pass, made with ``keeps``.
         keeps: whether the next pass needs this block's keys and values.
+        common: how many first positions each row has in common with the row before it; none if None.
 
     Attributes:
-        rows: (N,), the row of each position.
+        rows: (N,), the row of each packed position.
         positions: (N,), its position in this row.
+        copies: (3, c), of each further place where a packed position stands: row, position, and which of the N it is.
         count: N.
         queries: the largest number of queries in a row.
         slots: the largest number of keys in a row, including those of ``before``.
@@ -35,19 +42,37 @@ class RowBlock:
         device: torch.device,
         before: RowBlock | None = None,
         keeps: bool = False,
+        common: Sequence[int] | None = None,
     ) -> None:
-        counts = [end - start for start, end in zip(starts, ends, strict=True)]
         self.before, self.keeps = before, keeps
         self.kept: dict[tuple[int, int], Tensor] = {}
-        self.size, self.count, self.queries, self.slots = len(counts), sum(counts), max(counts), max(ends)
-        self.is_full = self.count == self.size * self.queries
+        owned = [
+            min(max(start, alike), end)
+            for start, end, alike in zip(starts, ends, common or [0] * len(ends), strict=True)
+        ]
+        counts = [end - own for own, end in zip(owned, ends, strict=True)]
         self.is_causal = not any(starts)
-        firsts, lengths = torch.tensor(starts), torch.tensor(counts)
-        rows = torch.arange(self.size).repeat_interleave(lengths)
-        offsets = torch.arange(self.count) - (lengths.cumsum(0) - lengths)[rows]
-        indices = torch.stack([rows, offsets, firsts[rows] + offsets]).to(device, non_blocking=True)
-        self.rows, self._offsets, self.positions = indices
-        self._firsts = firsts.to(device, non_blocking=True)
+        # Where attention is plainly causal, kernels without a mask are faster, though copies are queries then, too.
+        firsts = starts if self.is_causal else owned
+        self.size, self.count, self.slots = len(counts), sum(counts), max(ends)
+        self.queries = max(end - first for first, end in zip(firsts, ends, strict=True))
+        self.is_full = self.count == self.size * self.queries
+        # Which of the earlier pass's packed positions, followed by this one's, stands in each row's slot.
+        earlier = 0 if before is None else before.count
+        self.slot_sources = np.zeros((self.size, self.slots), dtype=np.int64)
+        if before is not None:
+            self.slot_sources[:, : before.slots] = before.slot_sources
+        own, copies, packed = [], [], earlier
+        for row, (start, first, end) in enumerate(zip(starts, owned, ends, strict=True)):
+            sources = self.slot_sources[row]
+            sources[start:first] = self.slot_sources[row - 1, start:first]
+            sources[first:end] = np.arange(packed, packed + end - first)
+            packed += end - first
+            own += [(row, position, position - firsts[row]) for position in range(first, end)]
+            copies += [(row, position, sources[position] - earlier) for position in range(start, first)]
+        self.rows, self.positions, self._offsets = _on(device, np.array(own, dtype=np.int64).reshape(-1, 3).T)
+        self.copies = _on(device, np.array(copies, dtype=np.int64).reshape(-1, 3).T)
+        self._firsts = _on(device, np.array(firsts))
         self._masks: dict[int | None, Tensor] = {}
 
     def mask(self, window: int | None) -> Tensor | None:
@@ -98,39 +123,54 @@ class RowBlock:
     @cached_property
     def _query_places(self) -> tuple[Tensor, Tensor]:
         own = self.rows * self.queries + self._offsets
-        return _sources(own, self.size * self.queries), own
+        if self.is_causal:  # queries stand where keys do
+            return self._sources, own
+        among = torch.arange(self.count, device=own.device)
+        return own.new_zeros(self.size * self.queries).index_copy(0, own, among), own
 
     @cached_property
-    def _key_places(self) -> tuple[Tensor, Tensor]:
-        own = every = self.rows * self.slots + self.positions
-        if self.before is not None:
-            every = torch.cat([self.before.rows * self.slots + self.before.positions, own])
-        return _sources(every, self.size * self.slots), own
+    def _key_places(self) -> tuple[Tensor, ...]:
+        own = self.rows * self.slots + self.positions
+        if not self.copies.shape[1]:
+            return self._sources, own
+        rows, positions, copied = self.copies
+        return self._sources, own, rows * self.slots + positions, copied
+
+    @cached_property
+    def _sources(self) -> Tensor:
+        return _on(self.rows.device, self.slot_sources.ravel())
 
 
 class _PadRows(torch.autograd.Function):
-    """Packed positions -> padded rows; forward and backward are each one gather.
+    """Packed positions -> padded rows; forward and backward are each one gather, and one more for copies.
 
     Padding holds copies of some other position. Nothing attends to it or uses its output, so its gradient is zero and
     needn't be accumulated.
     """
 
     @staticmethod
-    def forward(ctx: Any, new: Tensor, kept: Tensor | None, sources: Tensor, places: Tensor) -> Tensor:
-        """(N, E), and (K, E) of the earlier pass -> (R * L, E)."""
-        ctx.save_for_backward(places)
+    def forward(ctx: Any, new: Tensor, kept: Tensor | None, sources: Tensor, *places: Tensor) -> Tensor:
+        """(N, E), and (K, E) of the earlier pass -> (R * L, E).
+
+        ``places`` are where the N stand, and for copies with gradients of their own where these stand and which of the
+        N they are.
+        """
+        ctx.save_for_backward(*places)
         return (new if kept is None else torch.cat([kept, new])).index_select(0, sources)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """(R * L, E) -> (N, E)."""
-        (places,) = ctx.saved_tensors
-        return gradients[0].index_select(0, places), None, None, None
+        places, *copies = ctx.saved_tensors
+        found = gradients[0].index_select(0, places)
+        if copies:
+            stand, copied = copies
+            found.index_add_(0, copied, gradients[0].index_select(0, stand))
+        return found, *[None] * (3 + len(copies))
 
 
-def _sources(places: Tensor, count: int) -> Tensor:
-    """(count,): the inverse of ``places``, 0 for indices that aren't among them."""
-    return places.new_zeros(count).index_copy(0, places, torch.arange(len(places), device=places.device))
+def _on(device: torch.device, indices: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(indices)).to(device, non_blocking=True)
 
 
 def _flat(packed: Tensor) -> Tensor:
