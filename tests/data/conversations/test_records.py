@@ -67,6 +67,8 @@ def test_lines_and_arrays_name_their_lines(tmp_path: Path) -> None:
         (' {"a": 2}]', 3, "between two records"),
         (", nonsense]", 3, "no JSON"),
         (', {"a": "' + "x" * 50, 3, "no JSON"),
+        ('] [{"a": 2}]', 3, r"after the array's '\]'"),
+        ("]" + "\n" * (1 << 21) + "nonsense", 3 + (1 << 21), r"after the array's '\]'"),
     ],
 )
 def test_a_broken_array_is_good_up_to_where_it_breaks(tmp_path: Path, tail: str, line: int, says: str) -> None:

@@ -125,7 +125,8 @@ def _opened(kind: type[Records], args: tuple[Any, ...], kwargs: dict[str, Any], 
 class JsonRecords(Records):
     """A JSON array, or one JSON value a line: told apart by the first character.
 
-    An array that breaks off has one more record, the broken place, which is a :class:`DataError` when it is read.
+    An array that breaks off, or that anything follows, has one more record: that place, which is a :class:`DataError`
+    when it is read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -153,7 +154,7 @@ class JsonRecords(Records):
             self._is_array = data[lead : lead + 1] == b"["
             if not self._is_array:
                 return indexed_lines(self._data, None)
-            kept = KeptIndex.of(self._data, "array")
+            kept = KeptIndex.of(self._data, "whole array")
             lines = kept.read()
             if lines is None:
                 offset, line = offset + lead + 1, line + data[:lead].count(b"\n")
@@ -168,7 +169,7 @@ class JsonRecords(Records):
         # What isn't UTF-8 is passed over here, byte for byte, and told when its record is read.
         incremental = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         decode = json.JSONDecoder().raw_decode
-        text, at, comma = "", 0, False
+        text, at, comma, closed = "", 0, False, False
 
         def forward(to: int) -> None:
             nonlocal offset, line, at
@@ -192,9 +193,16 @@ class JsonRecords(Records):
             if at == len(text):
                 if more():
                     continue
+                if closed:
+                    return found
                 return self._break(found, offset, line, "found the file's end before the array's ']'")
+            if closed:
+                # Several arrays in a row, say: what follows would be lost without a word.
+                return self._break(found, offset, line, f"found {text[at]!r} after the array's ']', not the file's end")
             if text[at] == "]":
-                return found
+                forward(at + 1)
+                closed = True
+                continue
             if comma:
                 if text[at] != ",":
                     return self._break(found, offset, line, f"found {text[at]!r} between two records, not ','")
