@@ -87,6 +87,17 @@ def test_our_own_lines_hold_text_and_media_on_both_sides(tmp_path: Path) -> None
             ["2+2?", "4"],
         ),
         (
+            "PromptedPairs",
+            {
+                "prompt": "2+2?",
+                **{
+                    side: [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": said}]
+                    for side, said in (("chosen", "4"), ("rejected", "5"))
+                },
+            },
+            ["2+2?", "4"],
+        ),
+        (
             "Transcripts",
             {
                 side: f"\n\nHuman: hi\n\nAssistant: hello\n\nHuman: 2+2?\n\nAssistant: {said}"

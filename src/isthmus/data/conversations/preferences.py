@@ -100,13 +100,15 @@ class PreferenceLines(ConversationSource):
 class PromptedPairs(PreferenceLines):
     """The forms that ``trl`` reads: ``prompt``, ``chosen`` and ``rejected``, each a string or a list of turns.
 
-    Without a prompt, it is the turns that both answers begin with.
+    Without a prompt, or where the prompt is a string that both answers' turns begin with once more, it is the turns
+    that both answers begin with.
     """
 
     def read(self, raw: Mapping[str, Any], where: str) -> tuple[Turns, dict[str, Any], dict[str, Any]]:
         sides = {side: wanted(raw, side, where) for side in SIDES}
-        if "prompt" in raw:
-            prompt = raw["prompt"]
+        prompt = raw.get("prompt")
+        repeated = isinstance(prompt, str) and all(_begins_with(prompt, side) for side in sides.values())
+        if "prompt" in raw and not repeated:
             turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt or [])
         else:
             turns = _common(sides["chosen"], sides["rejected"], where)
@@ -202,6 +204,13 @@ def _common(chosen: Any, rejected: Any, where: str) -> Turns:
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
     return chosen[:shared]
+
+
+def _begins_with(prompt: str, side: Any) -> bool:
+    """Whether the first turn of the user's in an answer's turns is the prompt."""
+    turns = [turn for turn in side if isinstance(turn, Mapping)] if isinstance(side, list) else []
+    first = next((turn.get("content") for turn in turns if turn.get("role") == "user"), None)
+    return isinstance(first, str) and first.strip() == prompt.strip()
 
 
 def _one_answer(value: Any, where: str) -> Any:
