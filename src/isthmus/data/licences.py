@@ -18,7 +18,7 @@ def stated_licences(folder: Path) -> list[str]:
     found: list[Any] = []
     for card in CARDS:
         try:
-            told = (folder / card).read_text(encoding="utf-8")
+            told = (folder / card).read_text(encoding="utf-8-sig")
             begun, _, rest = told.partition("---\n")
             plain = json.loads(told) if card.endswith(".json") else yaml.safe_load(rest.partition("\n---")[0])
         except (OSError, ValueError, yaml.YAMLError):

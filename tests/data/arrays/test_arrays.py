@@ -54,6 +54,16 @@ def test_a_recordings_rate_comes_from_its_file_or_from_the_conversation(tmp_path
         read_media(tmp_path / "b.npy", IMU)
 
 
+@pytest.mark.parametrize("head", ["# rate: 100\n", "time,"])
+def test_tables_of_spreadsheets_begin_with_a_byte_order_mark(head: str, tmp_path: Path) -> None:
+    rows = "\n".join(f"{'' if '#' in head else f'{n / 100},'}{n},0,0,0,0,0" for n in range(5))
+    (tmp_path / "a.csv").write_text(f"\ufeff{head}ax,ay,az,gx,gy,gz\n{rows}\n", encoding="utf-8")
+    found = read_media(tmp_path / "a.csv", IMU)
+    assert found.rate == pytest.approx(100) and found.array[0].tolist() == [0, 1, 2, 3, 4]
+    (tmp_path / "b.csv").write_text("\ufeff1.5,2\n3,4\n", encoding="utf-8")
+    assert read_media(tmp_path / "b.csv", DEPTH).array.ravel().tolist() == [1.5, 2, 3, 4]
+
+
 def test_uneven_times_become_even(tmp_path: Path) -> None:
     times = np.array([0.0, 0.1, 0.4, 0.5])
     np.savetxt(

@@ -128,6 +128,12 @@ def test_a_bad_row_is_that_rows_fault(tmp_path: Path) -> None:
         records.raw(3)
 
 
+def test_a_long_field_is_one_field(tmp_path: Path) -> None:
+    long = "x" * 140_000 + "\nsecond line, and more\nthird"
+    records = CsvRecords(written(tmp_path, f'a,b\na.png,"{long}"\nb.png,short\n'))
+    assert [records.raw(i)[0] for i in range(len(records))] == [{"a": "a.png", "b": long}, {"a": "b.png", "b": "short"}]
+
+
 def test_an_open_quote_is_told(tmp_path: Path) -> None:
     records = CsvRecords(written(tmp_path, 'a,b\n1,2\n"1,2\n3,4\n'))
     assert len(records) == 2

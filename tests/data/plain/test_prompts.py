@@ -51,7 +51,7 @@ def test_a_fact_is_read_in_whole_words() -> None:
 
 def test_a_users_file(tmp_path: Path) -> None:
     lines = tmp_path / "mine.txt"
-    lines.write_text("Say hi.\n\n  Name a cat. \nSay hi.\nIs Paris in France?\n")
+    lines.write_text("\ufeffSay hi.\n\n  Name a cat. \nSay hi.\nIs Paris in France?\n", encoding="utf-8")
     assert [(prompt.text, prompt.kind) for prompt in read_prompts(lines)] == [
         ("Say hi.", "own"),
         ("Name a cat.", "own"),

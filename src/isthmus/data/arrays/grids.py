@@ -36,7 +36,7 @@ def read_grid(path: Path, limits: MediaLimits, unit: float | None = 1.0) -> Arra
         if ending == ".npy":
             values = read_npy(path, lambda shape, size: _check(path, limits, shape, size))
         elif ending == ".csv":
-            values = np.atleast_2d(np.loadtxt(path, delimiter=",", dtype=np.float64))
+            values = np.atleast_2d(np.loadtxt(path, delimiter=",", dtype=np.float64, encoding="utf-8-sig"))
         elif ending in PICTURES or (ending in GREY and unit in (None, 1.0)):
             values = _picture(path, limits, unit is None)
         else:

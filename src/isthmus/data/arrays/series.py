@@ -69,7 +69,7 @@ def read_series(path: Path, limits: MediaLimits, rate: float | None = None) -> t
 
 def _table(path: Path, rate: float | None) -> tuple[Array, float | None]:
     """(channels, samples), and the rate where the table tells it."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin files with a byte order mark
         head = file.readline()
         if head.startswith("#"):
             said, _, value = head[1:].partition(":")

@@ -30,6 +30,9 @@ _CHUNK = 1 << 20
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BOM = codecs.BOM_UTF8
 
+# By default a field ends after 131,072 characters, and what is left of it would be read as rows of their own.
+csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
+
 
 class Records:
     """The records of a text file, by number. One that gzip or zstd packed is unpacked first.
@@ -289,7 +292,7 @@ class CsvRecords(Records):
     def _index(self) -> Lines:
         if not self._quoted:
             return indexed_lines(self._data, b"\r\n")
-        kept = KeptIndex.of(self._data, f"rows by {self._dialect}")
+        kept = KeptIndex.of(self._data, f"whole rows by {self._dialect}")
         lines = kept.read()
         if lines is None:
             lines = self._rows()

@@ -80,7 +80,7 @@ def read_prompts(path: str | Path) -> list[PlainPrompt]:
 
 def _of_lines(file: Path) -> Iterator[PlainPrompt]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: isn't UTF-8 ({error}); expected text. Fix: save it as UTF-8.") from error
     return (PlainPrompt(line.strip(), OWN) for line in lines if line.strip())

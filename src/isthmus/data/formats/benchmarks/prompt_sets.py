@@ -130,7 +130,7 @@ def _words(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: found no file; expected prompts, one a line. Fix: correct the path.")
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: isn't UTF-8 ({error}); expected text. Fix: save it as UTF-8.") from error
 
