@@ -15,8 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from isthmus.data.conversations.sources import JsonLines
-from isthmus.data.errors import DataError
+from isthmus.data.errors import DataError, data_faults
 from isthmus.data.media.files import read_media
+from isthmus.data.media.locations import resolve_path
 from isthmus.data.retries import DISK, WAITS, Retries, is_disks, is_stores
 from isthmus.data.streaming.storage import Storage
 from isthmus.types import Modality
@@ -73,6 +74,15 @@ def test_a_wrong_request_is_told_at_once(storage: Storage, error: Exception) -> 
     assert len(Flaky.failures) == 1
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.ENOMEM])
+def test_what_this_machine_has_no_more_of_is_no_fault_of_a_sample(storage: Storage, code: int) -> None:
+    """The next sample would meet it too; nor is it the store's, which isn't asked again."""
+    Flaky.failures = [OSError(code, "no more"), OSError(code, "no more")]
+    with pytest.raises(OSError, match="no more"), data_faults("set/0"):
+        storage.read("a")
+    assert len(Flaky.failures) == 1
+
+
 def test_a_dead_store_is_waited_for_once(storage: Storage) -> None:
     Flaky.failures = [Answer(500) for _ in range(len(WAITS) + 3)]
     for _ in range(3):
@@ -108,6 +118,16 @@ def test_network_disks_are_read_again_and_damage_is_not(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "open", lambda *given, **named: _fails(failures) or path_open(*given, **named))
     assert source[0].messages[0].role == "user" and not failures
     assert not is_disks(OSError("image file is truncated")) and not is_disks(FileNotFoundError(errno.ENOENT, "x"))
+
+
+def test_a_file_that_is_looked_for_while_its_disk_is_gone_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").touch()
+    monkeypatch.setattr(DISK, "waits", (0.0, 0.0))
+    failures, is_file = [OSError(errno.ESTALE, "stale handle"), OSError(errno.ETIMEDOUT, "timed out")], Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: _fails(failures) or is_file(path))
+    assert resolve_path("a.png", tmp_path, "here") == tmp_path / "a.png" and not failures
 
 
 def _fails(failures: list[OSError]) -> None:

@@ -9,6 +9,8 @@ from random import SystemRandom
 from time import sleep
 from typing import TypeVar
 
+from isthmus.data.errors import is_machines
+
 _log = logging.getLogger(__name__)
 
 WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -43,7 +45,12 @@ def is_disks(error: BaseException) -> bool:
 
 
 def is_stores(error: BaseException) -> bool:
-    """Whether an object store may answer the same request in a moment: all that isn't known to be wrong in itself."""
+    """Whether an object store may answer the same request in a moment: all that isn't known to be wrong in itself.
+
+    A disk of this machine that is full, or too many open files, is nothing of the store's.
+    """
+    if is_machines(error):
+        return False
     status = next((own for name in ("status", "code") if isinstance(own := getattr(error, name, None), int)), None)
     return status in BUSY if status is not None else is_disks(error) or not isinstance(error, LASTING)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from isthmus.data.derived import derived_file
-from isthmus.data.errors import fault
+from isthmus.data.errors import fault, is_machines
 from isthmus.data.packed import unpacked
 from isthmus.data.streaming.members import files_in
 
@@ -75,6 +75,8 @@ class TarSamples:
                     file.seek(at)
                     files |= files_in(file.read(end - at), where)
         except OSError as error:
+            if is_machines(error):
+                raise
             raise fault(where, f"it can't be read ({error})", "an archive", "look to its rights") from error
         keys = [split_name(name, "last" if self._is_last(number) else "first") for name in files]
         return keys[0][0], {ending: data for (_, ending), data in zip(keys, files.values(), strict=True)}

@@ -6,7 +6,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from isthmus.data.errors import Fault, fault
+from isthmus.data.errors import Fault, fault, is_machines
+from isthmus.data.retries import DISK
 from isthmus.paths import user_path
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
@@ -36,12 +37,18 @@ def resolve_path(name: str | Path, root: Path | None, where: str) -> Path:
         )
     if not text or "\0" in text:
         raise _fault(where, f"found {text[:80]!r}", "a path", "give the file's path")
-    try:
+
+    def look() -> tuple[Path, bool, bool]:
         # "~" means the home folder only where the caller is trusted.
         path = (user_path(text) if root is None else root / text).resolve()
         is_inside = root is None or path.is_relative_to(root.resolve())
-        is_file = is_inside and path.is_file()
+        return path, is_inside, is_inside and path.is_file()
+
+    try:
+        path, is_inside, is_file = DISK.run(text, look)
     except (OSError, RuntimeError, UnicodeError) as error:
+        if is_machines(error):
+            raise
         # For instance a name that is too long, circular links, missing permissions, or a lone surrogate.
         raise _fault(where, f"{text[:80]!r} can't be read ({error})", "a path", "give the file's path") from error
     if not is_inside:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.conversations.schema import Conversation, MediumItem, TextItem
-from isthmus.data.errors import DataError, Fault, fault
+from isthmus.data.errors import DataError, Fault, fault, is_machines
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.stored import StoredFile
+from isthmus.data.retries import DISK
 from isthmus.types import Media, Modality
 
 
@@ -106,9 +107,11 @@ def _bytes(medium: Media | Path | StoredFile, where: str, limits: MediaLimits) -
     if isinstance(medium, Media):
         return _written(medium)
     try:
-        limits.check(medium, bytes=medium.stat().st_size)
-        return _ending(medium.suffix), medium.read_bytes()
+        limits.check(medium, bytes=DISK.run(str(medium), medium.stat).st_size)
+        return _ending(medium.suffix), DISK.run(str(medium), medium.read_bytes)
     except OSError as error:
+        if is_machines(error):
+            raise
         raise DataError(
             Fault.PATH, f"{where}: {medium} can't be read ({error}); expected a file. Fix: check its permissions."
         ) from error

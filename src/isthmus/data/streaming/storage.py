@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from isthmus.data.errors import DataError, Fault
+from isthmus.data.errors import DataError, Fault, is_machines
 from isthmus.data.retries import Retries, is_disks, is_stores
 from isthmus.paths import user_path
 
@@ -108,18 +108,27 @@ class Storage:
             if self.is_local:
                 os.replace(part, path)
 
-        self._try(name, put)
+        try:
+            self._try(name, put)
+        except OSError as error:  # a full disk, say, of which the name tells more
+            raise self._fault(name, error) from error
 
     def _try(self, name: str, do: Callable[[AbstractFileSystem, str], Found]) -> Found:
+        """What ``do`` gives; a :class:`DataError` where it fails, but for what tells of this machine."""
         system, folder = self._open()
         try:
             return self.retries.run(self.where(name), lambda: do(system, f"{folder}/{name}"))
         except Exception as error:  # exceptions differ between stores
-            raise DataError(
-                Fault.PATH,
-                f"{self.where(name)}: it can't be read or written ({type(error).__name__}: {error}); expected a file "
-                "of a set of shards. Fix: check that it exists and that you have permission.",
-            ) from error
+            if is_machines(error):
+                raise
+            raise self._fault(name, error) from error
+
+    def _fault(self, name: str, error: Exception) -> DataError:
+        return DataError(
+            Fault.PATH,
+            f"{self.where(name)}: it can't be read or written ({type(error).__name__}: {error}); expected a file of a "
+            "set of shards. Fix: check that it exists and that you have permission.",
+        )
 
     def _open(self) -> tuple[AbstractFileSystem, str]:
         # Connections don't survive a fork: each worker process opens its own.
