@@ -23,6 +23,7 @@ from isthmus.data.conversations.schema import Conversation, MediumItem
 from isthmus.data.conversations.sources import ConversationSource, JsonLines
 from isthmus.data.errors import DataError, Fault
 from isthmus.data.lint import Linter
+from isthmus.data.sampling.grouping import Grouping
 from isthmus.data.sampling.mixture import Mixture
 from isthmus.data.sampling.schedule import InOrder
 from isthmus.types import Media, Modality
@@ -136,6 +137,15 @@ def test_what_does_not_fit_itself_is_left_out(planner: Planner) -> None:
     collator = make_collator(planner, preprocess={Modality.IMAGE: pixels}, prepare={})
     made = loader(Uneven("a", 3), collator)
     assert indices(made) == [0, 2, 2] and made.skipped == {"shape": 1}
+
+
+def test_a_group_whose_items_are_all_bad_is_replaced_from_its_whole_source(collator: Collator) -> None:
+    source = Numbers("a", 6, bad=(1, 4, 5))
+    grouping = Grouping("homogeneous", {"a": ["image", "audio", "image", "image", "audio", "image"]})
+    schedule = Mixture("stage", {"a": 6}, {"a": 1.0}, 1, steps=6, grouping=grouping)
+    made = ConversationLoader(schedule, {"a": source}, collator, 0, on_error="skip")
+    found = indices(made)
+    assert len(found) == 6 and set(found) == {0, 2, 3}
 
 
 def test_a_source_of_which_none_fits_ends_the_run(planner: Planner) -> None:

@@ -57,7 +57,7 @@ def test_modalities_are_known_without_their_files(manifest: Path) -> None:
     assert list(ManifestSource(manifest).labels()) == ["image", "points", "video"]
     assert list(ManifestSource(manifest, splits=["test"]).labels()) == ["points"]
     rewrite(manifest.parent, [*RECORDS, {"modality": "smell", "path": "0.png"}])
-    assert list(ManifestSource(manifest).labels())[3] == "text"  # its fault is told when it is read
+    assert list(ManifestSource(manifest).labels())[3] == "image"  # its fault is told when it is read
 
 
 def test_filters_details_and_answers(manifest: Path) -> None:

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Literal
 
 from torch.utils.data import Dataset
@@ -111,19 +112,18 @@ class Steps(Dataset[Fetched]):
                     chosen[at] = next(places[at])
 
     def _candidates(self, reference: Reference, skipped: list[DataError]) -> Iterator[Candidate]:
-        """Candidates for a position: the reference's own sample, then the next ones of its source."""
+        """Candidates for a position: the reference's own sample, then the next ones of its group and of its source."""
         source = self.sources[reference.source]
         items = range(len(source)) if reference.among is None else reference.among
-        place = bisect_left(items, reference.index)
-        attempts = min(_ATTEMPTS, len(items))
-        for attempt in range(attempts):
-            index = items[(place + attempt) % len(items)]
+        attempts = 0
+        for index in islice(_from(reference.index, items, len(source)), _ATTEMPTS):
+            attempts += 1
             name = f"{reference.source}/{index}"
             try:
                 with data_faults(name):
                     conversation = source[index]
                     details = {"id": name, "seed": reference.seed, **conversation.details, "source": reference.source}
-                    if reference.repeated or attempt:
+                    if reference.repeated or attempts > 1:
                         details["repeated"] = True
                     sample = self.collator.sample(replace(conversation, details=details))
             except DataError as error:
@@ -144,6 +144,15 @@ class Steps(Dataset[Fetched]):
         if self.on_error == "raise":
             raise fault from error.__cause__ or error
         skipped.append(fault)
+
+
+def _from(index: int, items: Sequence[int], size: int) -> Iterator[int]:
+    """These items of a source, from ``index`` on and round, and then its others, which a small group is short of."""
+    place = bisect_left(items, index)
+    yield from (items[(place + step) % len(items)] for step in range(len(items)))
+    if len(items) < size:
+        known = set(items)
+        yield from (other for other in chain(range(index, size), range(index)) if other not in known)
 
 
 @dataclass

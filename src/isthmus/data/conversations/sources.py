@@ -10,7 +10,7 @@ from typing import Any
 from isthmus.data.conversations.marks import told
 from isthmus.data.conversations.records import JsonRecords
 from isthmus.data.conversations.schema import Conversation, MediumItem, parse_conversation
-from isthmus.data.errors import DataError, Fault, data_faults
+from isthmus.data.errors import DataError, Fault, data_faults, fault
 from isthmus.data.sampling.dealing import Load, load_of
 from isthmus.data.sampling.orders import Chunks
 from isthmus.modalities import is_medium, known_media
@@ -58,9 +58,12 @@ class ConversationSource:
         """What media each conversation holds, as :func:`media_label` says it.
 
         Goes through the whole source, at some tens of microseconds a record where :meth:`media_in` reads no medium. A
-        conversation that can't be read is said to hold text: its fault is told when its turn in training comes.
+        conversation that can't be read gets the commonest label of the others, so that it forms no group by itself: its
+        fault is told when its turn in training comes.
         """
-        return [self._label(index) for index in range(len(self))]
+        found = [self._label(index) for index in range(len(self))]
+        known = Counter(label for label in found if label is not None).most_common(1)
+        return [label or (known[0][0] if known else TEXT) for label in found]
 
     def media_in(self, index: int) -> Collection[Modality]:
         """Of what modalities the ``index``-th conversation holds media, given or made.
@@ -83,12 +86,12 @@ class ConversationSource:
         """
         return {f"of {self.name}": 1.0}
 
-    def _label(self, index: int) -> str:
+    def _label(self, index: int) -> str | None:
         try:
             with data_faults(self.name):
                 return media_label(self.media_in(index))
         except DataError:
-            return TEXT
+            return None
 
 
 def media_label(modalities: Collection[str]) -> str:
@@ -168,8 +171,11 @@ class JsonLines(ConversationSource):
         return told(parse_conversation(_with_listed(raw, where), where, self.root), where)
 
     def media_in(self, index: int) -> Collection[Modality]:
-        raw, _ = self.raw(index)
-        return media_named(raw.get("messages")) if isinstance(raw, Mapping) else ()
+        raw, where = self.raw(index)
+        turns = raw.get("messages") if isinstance(raw, Mapping) else None
+        if not isinstance(turns, list):
+            raise fault(where, "found no list of turns under 'messages'", "a conversation", "correct the line")
+        return media_named(turns)
 
     def load(self, index: int) -> Load:
         raw, _ = self.raw(index)
