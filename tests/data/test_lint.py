@@ -15,8 +15,12 @@ import soundfile
 from PIL import Image
 
 from isthmus.data.conversations.preferences import PreferenceLines
+from isthmus.data.conversations.schema import Conversation, MediumItem
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.lint import Linter, Severity, lint_all
+from isthmus.data.media.files import read_media
+from isthmus.data.media.remarks import Remark, remark
+from isthmus.modalities import Modality
 
 
 def asked(*content: dict[str, Any] | str, answer: Any = "yes") -> dict[str, Any]:
@@ -176,6 +180,21 @@ def test_pairs_are_looked_at_on_both_sides(tmp_path: Path) -> None:
     assert told["equal pair"][0].startswith(f"{path}:4: chosen and rejected: found the same answer twice")
     assert told["schema"][0].startswith(f"{path}:5: rejected: found neither text nor media")
     assert told["duplicate conversation"] == [f"{path}:6: the same as at {path}:1"]
+
+
+def test_remarks_of_what_prepares_are_told_once(tmp_path: Path) -> None:
+    def prepare(conversation: Conversation) -> None:
+        remark(Remark.TOOLS, "conversation", "found tools that the chat template leaves out")
+        (media,) = [item.media for item in conversation.messages[0].content if isinstance(item, MediumItem)]
+        read_media(media, Modality.AUDIO)
+
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 3.0, np.float32), 16_000, subtype="FLOAT")
+    asked = {"role": "user", "content": [{"type": "audio", "audio": "a.wav"}]}
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": [asked, {"role": "assistant", "content": "a cloud"}]}))
+    found = Linter(prepare=prepare).lint(JsonLines(tmp_path / "a.jsonl")).findings
+    (tools,) = found["tools left out"].examples
+    assert tools == f"{tmp_path / 'a.jsonl'}:1: conversation: found tools that the chat template leaves out"
+    assert found["loud audio"].count == 1
 
 
 def test_marks_without_media_and_greetings_are_told(tmp_path: Path) -> None:

@@ -196,25 +196,30 @@ class Linter:
         """
         report.read += 1
         where = source.where(index)
+        told: list[tuple[Remark, str]] = []
         try:
             with data_faults(where):
-                conversation = self._conversation(source, index, report)
-                self.prepare(conversation)
+                with remarks() as told:
+                    conversation = self._conversation(source, index, report)
+                with remarks() as again:
+                    self.prepare(conversation)
+                read = {kind for kind, _ in told}  # what prepares may read the media once more
+                told += [own for own in again if own[0] not in read]
                 use(conversation)
         except DataError as error:
             said = str(error)
             report.add(error.fault, said if said.startswith(where) else f"{where}: {said}")
             return False
+        finally:
+            for kind, said in told:
+                if kind is not Remark.MARK:  # looked for in texts, in sets of every kind
+                    report.add(kind, said if said.startswith(where) else f"{where}: {said}")
         report.usable += 1
         return True
 
     def _conversation(self, source: ConversationSource, index: int, report: SourceReport) -> Conversation:
         where = source.where(index)
-        with remarks() as told:
-            conversation = source[index]
-        for kind, said in told:
-            if kind is not Remark.MARK:  # looked for below, in sets of every kind
-                report.add(kind, said)
+        conversation = source[index]
         if all(message.role != "assistant" for message in conversation.messages):
             # What a test asks, or a training by rewards; a stage on answers has nothing to learn from it.
             report.add("only a prompt", f"{where}: found no assistant's turn, which training on answers would skip")
@@ -245,10 +250,7 @@ class Linter:
                 kinds[f"{item.modality} {side}"] += 1
                 whole.update(f"\0{item.modality}{item.caption}".encode("utf-8", "surrogatepass"))
                 if item.media is not None:
-                    with remarks() as found:
-                        whole.update(str(self._medium(item, kinds, lengths, words, where, report)).encode())
-                    for remark, said in found:
-                        report.add(remark, f"{where}: {said}")
+                    whole.update(str(self._medium(item, kinds, lengths, words, where, report)).encode())
         report.kinds += kinds
         for name, value in lengths:
             report.measure(name, value)
