@@ -171,8 +171,9 @@ def test_text_alone_is_mixed_in_and_none_twice(source: ManifestSource, tmp_path:
     built = BuiltDialogues({"own": source}, size=200, text={"alpaca": alpaca}, text_share=0.15)
     own = [text(built[index], 0) for index in range(200) if built.kind(index) == "text"]
     assert 15 <= len(own) <= 45 and not any(media(built[i]) for i in range(200) if built.kind(i) == "text")
-    walked = [text(built[index], 0) for index in range(40)]
-    assert len({text(built._text(index), 0) for index in range(40)}) == 40 and walked
+    built = BuiltDialogues({"own": source}, size=160, text={"alpaca": alpaca}, text_share=0.6)
+    own = [text(built[index], 0) for index in range(160) if built.kind(index) == "text"]
+    assert len(own) > 80 and len(set(own[:40])) == len(set(own[40:80])) == 40
 
 
 def test_without_partners_there_is_nothing_to_convert(manifest: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -81,6 +82,8 @@ class BuiltDialogues(ConversationSource):
         self._alike = [alike for alike in self.pool.shared if not alike.keys().isdisjoint(self.outputs)]
         self.text, self.text_share = dict(text or {}), text_share
         self.kinds = self._kinds(_checked(shares or {}))
+        # How many come before one says which text it takes.
+        self._texts = [index for index in range(size if self.text else 0) if self.kind(index) == TEXT]
 
     def __len__(self) -> int:
         return self.size
@@ -117,7 +120,8 @@ class BuiltDialogues(ConversationSource):
     def _text(self, index: int) -> Conversation:
         """A text conversation, in random order without replacement until all have been used."""
         total = sum(map(len, self.text.values()))
-        place = permuted(index % total, total, derive_seed("building", self.seed, "text"))
+        before = bisect_left(self._texts, index)
+        place = permuted(before % total, total, derive_seed("building", self.seed, "text"))
         for source in self.text.values():
             if place < len(source):
                 own = source[place]
