@@ -119,16 +119,19 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The supervised loss on validation data.
 
-        Every process logs its part of the global batch's means, with the weight of the global batch. One that has only
-        the conversation that pads its batch takes part, and adds nothing.
+        Every process logs its part of the global batch's means, with the weight of the conversations that count in the
+        global batch. One that has only repeated conversations, which pad its batch or stand for bad ones, takes part
+        and adds nothing; where no process has others, nothing is logged.
         """
         learner = self.learner(divided=False)
-        learner.counts = not (batch.details and all(own.get("repeated") for own in batch.details))
+        counting = sum(not own.get("repeated") for own in batch.details) if batch.details else len(batch)
+        learner.counts = counting > 0
         outcome = Supervised().step(learner, batch)
         if not learner.counts:
             outcome = Outcome(outcome.loss * 0, {name: value * 0 for name, value in outcome.shared.items()})
-        size = len(batch) if learner.world == 1 else int(learner.over_processes([len(batch)])())
-        self._log(outcome, "validation", size)
+        size = counting if learner.world == 1 else int(learner.over_processes([counting])())
+        if size:
+            self._log(outcome, "validation", size)
         return outcome.loss
 
     def on_validation_end(self) -> None:
