@@ -65,7 +65,7 @@ def _picture(path: Path, limits: MediaLimits, as_shades: bool) -> Array:
 
     from isthmus.data.media.images.files import image_array, open_image
 
-    with open_image(path) as image:
+    with open_image(path, limits.pixels) as image:
         limits.check(path, pixels=image.width * image.height, bytes=4 * image.width * image.height)
         if as_shades:
             return np.asarray(Image.fromarray(image_array(image, path)).convert("L"), np.float32) / np.float32(255)

@@ -213,6 +213,18 @@ def test_metadata_of_two_megabytes_are_skipped(tmp_path: Path, place: str) -> No
         read_media(tmp_path / "a.png", Modality.IMAGE, MediaLimits(pixels=10))
 
 
+@pytest.mark.parametrize(("name", "modality"), [("a.png", "image"), ("a.webp", "video"), ("a.tiff", "depth")])
+def test_a_limit_above_pillows_own_counts(
+    name: str, modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = Image.new("I;16" if modality == "depth" else "RGB", (20, 20))
+    picture.save(tmp_path / name, **({"save_all": True, "append_images": [picture]} if modality == "video" else {}))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_media(tmp_path / name, Modality(modality), MediaLimits(pixels=400)).array.size >= 400
+    with pytest.raises(DataError, match="found 400 pixels; expected at most 399"):
+        read_media(tmp_path / name, Modality(modality), MediaLimits(pixels=399))
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "LAB", "YCbCr"])
 def test_other_colours_become_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(smooth())

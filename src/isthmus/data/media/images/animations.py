@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageSequence
 
+from isthmus.data.media.images.files import let_through
 from isthmus.data.media.images.transparency import on_white
 from isthmus.data.media.limits import MediaLimits
 from isthmus.data.media.videos.decoding import chosen_frames
@@ -30,6 +31,7 @@ def read_animation(path: Path, limits: MediaLimits, request: Request) -> Media:
         DataError: it exceeds a limit.
         Exception: Pillow's errors for a broken file, which the caller converts.
     """
+    let_through(limits.pixels)
     with warnings.catch_warnings():
         # Pillow warns by its own limit; ours is checked below, from the same header.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)

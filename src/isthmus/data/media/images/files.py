@@ -73,7 +73,7 @@ def _decoded(source: Path | BytesIO, path: Path, limits: MediaLimits, request: R
         # Pillow warns of metadata that nobody reads.
         warnings.simplefilter("ignore")
         try:
-            image = open_image(source)
+            image = open_image(source, limits.pixels)
         except Image.DecompressionBombError as error:
             limits.check(path, pixels=float("inf"))
             raise AssertionError from error
@@ -88,8 +88,21 @@ def _decoded(source: Path | BytesIO, path: Path, limits: MediaLimits, request: R
             return image_array(image, path)
 
 
-def open_image(source: Path | BytesIO) -> Image.Image:
+def let_through(pixels: int) -> None:
+    """Raises Pillow's own cap on pixels to the reader's where that is higher, or it would have no effect.
+
+    It is never lowered again: other threads may be reading. The reader's own is checked from each header.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > 2 * Image.MAX_IMAGE_PIXELS:  # twice its cap is refused
+        Image.MAX_IMAGE_PIXELS = pixels
+
+
+def open_image(source: Path | BytesIO, pixels: int = 0) -> Image.Image:
     """A file or its bytes -> a Pillow image whose header is read. HEIC's decoder loads once a file needs it.
+
+    Args:
+        source: the file.
+        pixels: the reader's cap, which it checks.
 
     Raises:
         DataError: HEIC, and its decoder isn't installed.
@@ -110,6 +123,7 @@ def open_image(source: Path | BytesIO) -> Image.Image:
             raise corrupt(name, "image", "it is HEIC, whose decoder isn't installed", fix) from error
         register_heif_opener()
         formats.append("HEIF")
+    let_through(pixels)
     with warnings.catch_warnings():
         # Pillow warns of large pictures by a limit of its own; the reader's comes right after, from the same header.
         warnings.simplefilter("ignore")
