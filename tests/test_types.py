@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import pickle
 import weakref
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 
 from isthmus.frozen import FrozenExpert
 from isthmus.modalities import known_media
-from isthmus.types import IGNORED, MEDIA, Batch, Media, MediaBatch, Modality, SignalBatch
+from isthmus.types import IGNORED, MEDIA, Batch, Encoded, Media, MediaBatch, Modality, SignalBatch
 
 GOOD: dict[Modality, tuple[tuple[int, ...], Any, float | None]] = {
     Modality.IMAGE: ((4, 5, 3), np.uint8, None),
@@ -25,6 +27,35 @@ GOOD: dict[Modality, tuple[tuple[int, ...], Any, float | None]] = {
 def test_modalities_are_the_type_words_of_the_chat_content_convention() -> None:
     assert MEDIA == ("image", "video", "audio", "points") and known_media()[: len(MEDIA)] == MEDIA
     assert {"image": 1}[Modality.IMAGE] == 1 and f"{Modality.AUDIO}" == "audio", "a modality is its word"
+
+
+class Counting(pickle.Pickler):
+    """Counts the tensors that it meets, each of which takes an open file on its way from a data worker."""
+
+    tensors = 0
+
+    def reducer_override(self, own: Any) -> Any:
+        self.tensors += isinstance(own, torch.Tensor)
+        return NotImplemented
+
+
+def test_what_a_cache_holds_travels_in_a_few_tensors() -> None:
+    held = [Encoded(f"{n}", n, torch.randn(n, 4).to(torch.float16 if n % 2 else torch.float32)) for n in range(40)]
+    for known in held[1:]:
+        known.mask = torch.arange(known.count) < 3
+    none, places = Encoded("new", 3, seconds=0.5), torch.zeros(41, dtype=torch.int64)
+    for cached in ([*held, none], [none], [], None):
+        file = io.BytesIO()
+        counting = Counting(file)
+        counting.dump(MediaBatch({}, places, places, places, cached))
+        assert counting.tensors <= 6
+        found = pickle.loads(file.getvalue())
+        assert torch.equal(found.rows, places) and (found.cached is None) == (cached is None)
+        for known, own in zip(found.cached or [], cached or [], strict=True):
+            assert (known.key, known.count, known.seconds) == (own.key, own.count, own.seconds)
+            for one, other in ((known.tokens, own.tokens), (known.mask, own.mask)):
+                assert (one is None) == (other is None)
+                assert one is None or (one.dtype == other.dtype and torch.equal(one, other))
 
 
 @pytest.mark.parametrize("modality", MEDIA)

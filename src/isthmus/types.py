@@ -162,6 +162,41 @@ class MediaBatch:
     cached: list[Encoded] | None = None
     index: Tensor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels from a data worker: of the media that a cache holds, one tensor for each type of number.
+
+        Each tensor that travels takes an open file, of which a process may have no more than a thousand or so.
+        """
+        flat: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+
+        def packed(own: Tensor | None) -> Any:
+            if own is None:
+                return None
+            kind = own.dtype, own.device
+            flat.setdefault(kind, []).append(own.flatten().view(torch.uint8))
+            return kind, own.shape
+
+        bare = self.cached and [
+            (replace(own, tokens=None, mask=None), packed(own.tokens), packed(own.mask)) for own in self.cached
+        ]
+        return {**vars(self), "cached": (bare, {kind: torch.cat(parts) for kind, parts in flat.items()})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """As :meth:`__getstate__` packed it: what a cache holds are parts of these tensors."""
+        bare, flat = state["cached"]
+        left = dict(flat)
+
+        def unpacked(own: Any) -> Tensor | None:
+            if own is None:
+                return None
+            kind, shape = own
+            size = shape.numel() * kind[0].itemsize
+            first, left[kind] = left[kind][:size], left[kind][size:]
+            return first.view(kind[0]).view(shape)
+
+        cached = bare and [replace(own, tokens=unpacked(tokens), mask=unpacked(mask)) for own, tokens, mask in bare]
+        self.__dict__.update(state, cached=cached)
+
 
 @dataclass
 class SignalBatch:
