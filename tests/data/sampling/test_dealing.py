@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -77,6 +80,39 @@ def test_work_is_within_five_percent_over_a_window(world: int, each: int) -> Non
     dealer = Dealer(batches, load, world)
     assert max(apart(dealer.share, batches, world)) <= 0.05
     assert max(apart(lambda step, rank: batches.batch(step)[rank::world], batches, world)) > 0.08
+
+
+DEALS = """
+from random import Random
+from isthmus.data.sampling.dealing import Dealer, load_of
+
+class Batches:
+    def batch(self, step):
+        return [(step, place) for place in range(64)]
+
+def load(reference):
+    own = Random(str(reference))
+    kind = own.random()
+    if kind < 0.3:
+        return load_of(own.choice([40, 80, 120, 333]), {}, {})
+    if kind < 0.6:
+        return load_of(own.choice([40, 80]), {"image": own.choice([1, 1, 2])}, {})
+    return load_of(40, {"audio": 1}, {"image": 1}) if kind < 0.8 else load_of(77, {"video": 1}, {"audio": 1})
+
+dealer = Dealer(Batches(), load, 16)
+print([dealer._ranks(step) for step in range(256, 260)])
+"""
+
+
+def test_unlike_machines_deal_alike() -> None:
+    """Kernels for unlike processors add floats up in unlike orders, and a tie is enough to deal otherwise."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", DEALS], env=os.environ | kernels, capture_output=True, text=True, check=True
+        ).stdout
+        for kernels in ({}, {"OPENBLAS_CORETYPE": "Prescott"})
+    ]
+    assert found[0] and found[0] == found[1]
 
 
 def test_what_costs_the_same_is_dealt_in_turn() -> None:

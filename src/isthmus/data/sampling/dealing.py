@@ -1,6 +1,8 @@
 """Deals a global batch's conversations to processes, so that each has the same work: a pure function of the step.
 
 What stands in a global batch doesn't depend on it, and losses are means over global batches, so neither do they.
+Processes deal each for itself, so that all must come to the same on whatever machine they run: sums and products are of
+whole numbers, whose order doesn't matter, and not of floats, which libraries add up in orders of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ WEIGHT = 4.0
 """How much more than a kind of media positions count for: every conversation has some."""
 WINDOW = 32
 """Steps over which loads are added up. A run that goes on within a window looks at it from its beginning."""
+
+PARTS = 256
+"""Of a unit of load, which are whole numbers."""
 
 CHARACTERS_A_POSITION = 4.0
 POSITIONS_A_MEDIUM = 32
@@ -63,7 +68,7 @@ class Dealer:
         self._window = window
         self._dealt: list[list[int]] = []
         self._kinds: dict[str, int] = {}
-        self._sums = np.zeros((self.world, 0))
+        self._sums = np.zeros((self.world, 0), np.int64)
 
     def share(self, step: int, rank: int) -> list[Reference]:
         """A process's references of a step, in the schedule's order."""
@@ -82,23 +87,24 @@ class Dealer:
     def _deal(self, loads: Sequence[Load]) -> list[int]:
         for kind in sorted({kind for load in loads for kind in load} - set(self._kinds)):
             self._kinds[kind] = len(self._kinds)
-        costs = np.zeros((len(loads), len(self._kinds)))
+        costs = np.zeros((len(loads), len(self._kinds)), np.int64)
         for row, load in enumerate(loads):
             for kind, cost in load.items():
-                costs[row, self._kinds[kind]] = cost
+                costs[row, self._kinds[kind]] = round(cost * PARTS)
         sums = np.pad(self._sums, ((0, 0), (0, costs.shape[1] - self._sums.shape[1])))
-        # As shares of what a process has by the step's end on the average.
-        unit = (sums.sum(0) + costs.sum(0)) / self.world
+        # As shares of what a process has by the step's end on the average. Their products stay below 2 ** 63.
+        unit = (sums.sum(0) + costs.sum(0)) / (self.world * 2.0 ** (27 - self.world.bit_length()))
         unit[unit == 0] = 1
         if POSITIONS in self._kinds:
             unit[self._kinds[POSITIONS]] /= WEIGHT
-        shares, held = costs / unit, sums / unit
+        shares, held = np.rint(costs / unit).astype(np.int64), np.rint(sums / unit).astype(np.int64)
         left = np.array([len(range(rank, len(loads), self.world)) for rank in range(self.world)])
         ranks = [0] * len(loads)
         for row in np.argsort(-np.square(shares).sum(1), kind="stable").tolist():
-            rank = int(np.where(left > 0, held @ shares[row], np.inf).argmin())
+            rank = int(np.where(left > 0, held @ shares[row], np.iinfo(np.int64).max).argmin())
             ranks[row] = rank
             left[rank] -= 1
             held[rank] += shares[row]
-        self._sums = held * unit
+            sums[rank] += costs[row]
+        self._sums = sums
         return ranks
