@@ -176,15 +176,15 @@ class MediaBatch:
             flat.setdefault(kind, []).append(own.flatten().view(torch.uint8))
             return kind, own.shape
 
-        bare = self.cached and [
-            (replace(own, tokens=None, mask=None), packed(own.tokens), packed(own.mask)) for own in self.cached
-        ]
+        bare = None
+        if self.cached is not None:
+            bare = [(replace(own, tokens=None, mask=None), packed(own.tokens), packed(own.mask)) for own in self.cached]
         return {**vars(self), "cached": (bare, {kind: torch.cat(parts) for kind, parts in flat.items()})}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As :meth:`__getstate__` packed it: what a cache holds are parts of these tensors."""
         bare, flat = state["cached"]
-        left = dict(flat)
+        left: dict[Any, Tensor] = dict(flat)
 
         def unpacked(own: Any) -> Tensor | None:
             if own is None:
@@ -194,8 +194,9 @@ class MediaBatch:
             first, left[kind] = left[kind][:size], left[kind][size:]
             return first.view(kind[0]).view(shape)
 
-        cached = bare and [replace(own, tokens=unpacked(tokens), mask=unpacked(mask)) for own, tokens, mask in bare]
-        self.__dict__.update(state, cached=cached)
+        self.__dict__.update(state, cached=None)
+        if bare is not None:
+            self.cached = [replace(own, tokens=unpacked(tokens), mask=unpacked(mask)) for own, tokens, mask in bare]
 
 
 @dataclass
