@@ -56,7 +56,9 @@ class SlowRanks(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """The step's work begins."""
+        """The step's work begins. Nothing is measured where no others are, or where the Trainer never logs."""
+        if _group(trainer) is None or not trainer.log_every_n_steps:
+            return
         training_module(pl_module).before_waiting = lambda: self._stop(pl_module.device)
         self._begun = self._mark(pl_module.device)
 
@@ -68,8 +70,7 @@ class SlowRanks(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Exchanges, and judges what was exchanged before, where the Trainer logs."""
-        groups = [each.breaking_off.signals.group for each in callbacks_of(trainer, StageSwitch)]
-        group = groups[0] if groups else None
+        group = _group(trainer)
         if not trainer._logger_connector.should_update_logs or group is None:  # alike in all processes
             return
         if not self._hosts:
@@ -122,6 +123,11 @@ class SlowRanks(pl.Callback):
                     "Fix: look at that machine's load, clocks and temperature, or leave it out.",
                     stage, rank, self._hosts[rank], work / usual, work, usual, waited, waiting,
                 )  # fmt: skip
+
+
+def _group(trainer: pl.Trainer) -> Any:
+    """The processes' own group on the CPU; None where there is one process."""
+    return next((each.breaking_off.signals.group for each in callbacks_of(trainer, StageSwitch)), None)
 
 
 def _seconds(begin: Mark, end: Mark) -> float | None:
