@@ -1,13 +1,15 @@
-"""Validation's figures are means over the conversations that count."""
+"""A model in training: what its figures are means of, and what it adds up over processes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from tiny_world import tiny_model
 from torch.utils.data import DataLoader
 
 from isthmus.training.module import TrainingModule
@@ -47,3 +49,12 @@ def test_repeated_conversations_neither_count_nor_weigh(monkeypatch: pytest.Monk
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     (found,) = trainer.validate(Validated(), loader, verbose=False)
     assert found["validation/loss"] == pytest.approx((2 * 1.0 + 4.0) / 3)
+
+
+def test_a_model_of_words_alone_is_validated_by_several_processes(experts: dict[str, Path]) -> None:
+    """It counts nothing, so that there is nothing to add up."""
+    module = TrainingModule(tiny_model({"llama": experts["llama"]}, (), (), max_tokens=256))
+    trainer: Any = SimpleNamespace(world_size=2)
+    module._trainer = trainer
+    module.on_validation_epoch_start()
+    module.on_validation_epoch_end()

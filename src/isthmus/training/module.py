@@ -279,6 +279,8 @@ class TrainingModule(pl.LightningModule):
         """
         if self.trainer.world_size == 1:
             return counted
+        if not names:  # a model of words alone counts nothing
+            return {}
         pairs = [own for name in names for own in counted.get(name, (0, 0))]
         numbers = on_device([own for own in pairs if isinstance(own, int)], self.device, torch.float32)
         moved = iter(numbers.unbind())  # in one copy
