@@ -17,6 +17,7 @@ from torch import nn
 from training.faults.poison import Poison
 
 from isthmus.training import SkipNonFinite
+from isthmus.training.faults import non_finite
 from isthmus.training.faults.non_finite import RECORD
 from isthmus.training.stage import OptimizerCallable
 from isthmus.training.touching import touched
@@ -112,6 +113,43 @@ def test_a_loss_that_isnt_finite_makes_every_gradient_so() -> None:
     touched(reached.sum(), [reached, other]).backward()
     assert reached.grad is not None and other.grad is not None
     assert bool(reached.grad.isnan().all()) and bool(other.grad.isnan().all())
+
+
+def test_a_fused_optimizer_under_a_scaler_skips(experts: dict[str, Path], tmp_path: Path) -> None:
+    states, skips = States(), SkipNonFinite()
+    plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=16.0))]
+    options: dict[str, Any] = {"gradient_clip_val": None, "optimizer": OPTIMIZERS["fused"], "plugins": plugins}
+    fit(experts, tmp_path, FIRST, denoising=0.0, extra=[Poison({3}), skips, states], saves=False, **options)
+    assert [same(*pair) for pair in zip(states.kept, states.kept[1:], strict=False)] == [False, True, False, False]
+    assert skips.skipped == 1
+
+
+class _Spoilt(pl.Callback):
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for own in pl_module.parameters():
+            if own.grad is not None:
+                own.grad.fill_(math.nan)
+
+
+def test_a_loss_is_told_without_its_scale(experts: dict[str, Path], tmp_path: Path) -> None:
+    states = States()
+    plugins = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=0.5, backoff_factor=0.5))]
+    extra = [_Spoilt(), SkipNonFinite(), states]
+    fit(experts, tmp_path, FIRST, denoising=0.0, extra=extra, plugins=plugins, saves=False)
+    told = [json.loads(line)["processes"][0]["loss"] for line in (tmp_path / RECORD).read_text().splitlines()]
+    assert told == pytest.approx(states.losses)
+
+
+def test_a_run_that_logs_nothing_is_ended_too(
+    experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(non_finite, "MOST", 2)
+    states = States()
+    extra = [states, Poison({1, 2}), SkipNonFinite(in_a_row=2)]
+    options: dict[str, Any] = {"optimizer": OPTIMIZERS["fused"], "log_every_n_steps": 0}
+    with pytest.raises(ValueError, match="found 2 such steps in a row"):
+        fit(experts, tmp_path, FIRST, extra=extra, saves=False, **options)
+    assert len(states.losses) == 2
 
 
 def test_a_count_below_one_is_refused() -> None:

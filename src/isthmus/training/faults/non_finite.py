@@ -29,6 +29,8 @@ RECORD = "skipped_steps.jsonl"
 """In the run's folder: a line for each skipped step, with all of its conversations."""
 SHOWN = 8
 """So many conversations of a process are named in a message; the record names all."""
+MOST = 50
+"""So many steps at most wait for their verdict to be read, however seldom the Trainer logs."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class SkipNonFinite(pl.Callback):
     a loss that isn't finite makes the gradient of its process so (:mod:`isthmus.training.touching`), and the strategy's
     own reduction carries that to all of them.
 
-    A fused optimizer skips on the device, and what it skipped is read where the Trainer logs, so that no step waits for
-    the device. For others one number is read in each step. Under a loss scaler, a gradient that overflows while the
+    A fused optimizer skips on the device, and what it skipped is read where the Trainer logs, and every
+    :data:`MOST` steps at least, so that no step waits for the device. For others one number is read in each step. Under a loss scaler, a gradient that overflows while the
     loss is finite is the scaler's own search for a scale, until that scale is 1: the scaler skips it, and it isn't
     counted. DeepSpeed holds gradients by itself, and its steps aren't looked at.
 
@@ -127,7 +129,8 @@ class SkipNonFinite(pl.Callback):
         step = Pending(trainer.fit_loop.epoch_loop.batch_idx + 1, is_bad, self._loss, _ids(self._batch))
         self._batch = None
         scaler = _scaler(trainer)
-        if scaler is None and _skips_by_itself(optimizer, gradients):
+        skips_by_itself = _skips_by_itself(optimizer, gradients)
+        if scaler is None and skips_by_itself:
             optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # as a GradScaler says it
             self._pending.append(step)
             return
@@ -137,7 +140,10 @@ class SkipNonFinite(pl.Callback):
         if scaler is not None and bool(step.loss.isfinite()) and scaler.get_scale() > 1:
             return
         parts = _bad_parts(training_module(pl_module))
-        for group in optimizer.param_groups:
+        if scaler is not None:
+            step.loss = step.loss / scaler.get_scale()  # Lightning scales it before it shows it
+        # A scaler looks at a fused optimizer's gradients itself, finds them so, and skips; it has to find some.
+        for group in [] if skips_by_itself else optimizer.param_groups:
             for own in group["params"]:
                 own.grad = None  # an optimizer changes neither weights nor state where there is no gradient
         self._skip(trainer, training_module(pl_module), step, parts)
@@ -146,8 +152,12 @@ class SkipNonFinite(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Reads what the device has skipped, and logs, where the Trainer logs."""
-        if trainer._logger_connector.should_update_logs:  # as Lightning's own monitors ask it, alike in all processes
+        logs = (
+            trainer._logger_connector.should_update_logs
+        )  # as Lightning's own monitors ask it, alike in all processes
+        if logs or len(self._pending) >= MOST:
             self._read(trainer, pl_module)
+        if logs:
             for logger in trainer.loggers if self.skipped else ():
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped
                 logger.log_metrics({NAME: float(self.skipped)}, step=step)
