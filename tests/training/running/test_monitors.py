@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from runs import fit
 
-from isthmus.training.running.monitors import GradientNorms, MemoryUse
+from isthmus.training.running import monitors
+from isthmus.training.running.monitors import GradientNorms, MemoryUse, gpu
+
+KEPT = [("allocated", "peak"), ("allocated", "current"), ("reserved", "current")]
 
 
 class Norms(pl.Callback):
@@ -49,3 +53,24 @@ def test_norms_and_memory_are_logged(experts: dict[str, Path], tmp_path: Path) -
         logged = {name.removeprefix("gradient_norm/"): value for name, value in row.items() if "gradient" in name}
         assert {name: float(value) for name, value in logged.items()} == pytest.approx(expected, rel=1e-5)
     assert "output_projectors.image" in by_hand.found[0] and "lora" not in by_hand.found[0]
+
+
+def test_a_figure_that_the_driver_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refused(device: torch.device) -> int:
+        asked.append("load")
+        raise RuntimeError("Not Supported")
+
+    monkeypatch.setattr(monitors, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "utilization", refused)
+    monkeypatch.setattr(torch.cuda, "temperature", lambda device: 40)
+    monkeypatch.setattr(torch.cuda, "power_draw", lambda device: 90_000)
+    stats = dict.fromkeys([f"{kind}_bytes.all.{when}" for kind, when in KEPT], 0)
+    trainer: Any = SimpleNamespace(accelerator=SimpleNamespace(get_device_stats=lambda device: stats))
+    without: set[str] = set()
+    for _ in range(2):
+        figures = gpu(trainer, torch.device("cuda"), without)
+        assert figures["gpu/degrees_celsius"] == 40 and figures["gpu/watts"] == 90
+        assert "gpu/load_percent" not in figures
+    assert len(asked) == 1

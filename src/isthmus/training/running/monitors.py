@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from isthmus.training.module import training_module
+
+log = logging.getLogger(__name__)
 
 GIB = 2**30
 
@@ -41,8 +45,12 @@ class GradientNorms(pl.Callback):
 class MemoryUse(pl.Callback):
     """Logs the memory of the first process in GiB where the Trainer logs, and how busy its GPU is, where there is one.
 
-    Load, temperature and power come from NVIDIA's library, if ``nvidia-ml-py`` is installed.
+    Load, temperature and power come from NVIDIA's library, if ``nvidia-ml-py`` is installed. A figure that the driver
+    doesn't give, as a share of a GPU has no load of its own, is left out from then on.
     """
+
+    def __init__(self) -> None:
+        self._refused: set[str] = set()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -52,13 +60,19 @@ class MemoryUse(pl.Callback):
             return
         figures = {"memory/process": psutil.Process().memory_info().rss / GIB}
         if pl_module.device.type == "cuda":
-            figures |= gpu(trainer, pl_module.device)
+            figures |= gpu(trainer, pl_module.device, self._refused)
         for logger in trainer.loggers:
             logger.log_metrics(figures, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
-def gpu(trainer: pl.Trainer, device: torch.device) -> dict[str, float]:
-    """Memory by torch's own count, and what the driver says of the device."""
+def gpu(trainer: pl.Trainer, device: torch.device, refused: set[str]) -> dict[str, float]:
+    """Memory by torch's own count, and what the driver says of the device.
+
+    Args:
+        trainer: of the run.
+        device: a GPU.
+        refused: figures that the driver doesn't give; those that it refuses now are added.
+    """
     stats = trainer.accelerator.get_device_stats(device)
     figures = {
         "memory/gpu_peak": stats["allocated_bytes.all.peak"] / GIB,
@@ -66,7 +80,17 @@ def gpu(trainer: pl.Trainer, device: torch.device) -> dict[str, float]:
         "memory/gpu_reserved": stats["reserved_bytes.all.current"] / GIB,
     }
     if find_spec("pynvml") is not None:
-        figures["gpu/load_percent"] = float(torch.cuda.utilization(device))
-        figures["gpu/degrees_celsius"] = float(torch.cuda.temperature(device))
-        figures["gpu/watts"] = torch.cuda.power_draw(device) / 1000
+        asked: dict[str, Callable[[], float]] = {
+            "gpu/load_percent": lambda: float(torch.cuda.utilization(device)),
+            "gpu/degrees_celsius": lambda: float(torch.cuda.temperature(device)),
+            "gpu/watts": lambda: torch.cuda.power_draw(device) / 1000,
+        }
+        for name, ask in asked.items():
+            if name in refused:
+                continue
+            try:
+                figures[name] = ask()
+            except Exception as error:  # the library has an error of its own for each reason; none of them ends a run
+                refused.add(name)
+                log.info("%s: the driver doesn't give it (%s); it isn't logged", name, error)
     return figures
