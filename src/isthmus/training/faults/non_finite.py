@@ -69,10 +69,11 @@ class SkipNonFinite(pl.Callback):
     a loss that isn't finite makes the gradient of its process so (:mod:`isthmus.training.touching`), and the strategy's
     own reduction carries that to all of them.
 
-    A fused optimizer skips on the device, and what it skipped is read where the Trainer logs, and every
-    :data:`MOST` steps at least, so that no step waits for the device. For others one number is read in each step. Under a loss scaler, a gradient that overflows while the
-    loss is finite is the scaler's own search for a scale, until that scale is 1: the scaler skips it, and it isn't
-    counted. DeepSpeed holds gradients by itself, and its steps aren't looked at.
+    A fused optimizer skips on the device, and what it skipped is read where the Trainer logs, and every :data:`MOST`
+    steps at least, so that no step waits for the device. For others one number is read in each step. Under a loss
+    scaler, a gradient that overflows while the loss is finite is the scaler's own search for a scale, until that
+    scale is 1: the scaler skips it, and it isn't counted. DeepSpeed holds gradients by itself, and its steps aren't
+    looked at.
 
     Args:
         in_a_row: so many skipped steps one after another end the run.
