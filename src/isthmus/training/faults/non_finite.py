@@ -153,9 +153,8 @@ class SkipNonFinite(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Reads what the device has skipped, and logs, where the Trainer logs."""
-        logs = (
-            trainer._logger_connector.should_update_logs
-        )  # as Lightning's own monitors ask it, alike in all processes
+        # As Lightning's own monitors ask it, alike in all processes.
+        logs = trainer._logger_connector.should_update_logs
         if logs or len(self._pending) >= MOST:
             self._read(trainer, pl_module)
         if logs:
