@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from runs import fit
 
 from isthmus.training import RunRecord, SkipNonFinite
@@ -55,6 +58,20 @@ def test_every_start_is_told_with_its_end(experts: dict[str, Path], tmp_path: Pa
     assert record["versions"]["torch"] == torch.__version__ and record["engine"] == "SingleDeviceStrategy"
     assert record["stages"] == FIRST and record["seeds"]["data"] == 5 and record["skipped_steps"] == 0
     assert record["data"] == {"describe": {"class": "isthmus.pocket.tasks.Describe", "conversations": 40}}
+
+
+class Late(pl.Callback):
+    """SIGTERM in the very last batch."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_that_comes_too_late_is_no_failure(experts: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(SIGTERMException):
+        fit(experts, tmp_path, FIRST, extra=[RunRecord(), Late()])
+    assert read(tmp_path)["starts"][0]["outcome"] == "over" and (tmp_path / FIRST[0] / "manifest.json").is_file()
 
 
 def test_a_trial_and_a_record_that_cant_be_read(

@@ -228,6 +228,7 @@ class Command(LightningCLI):
         (switch,) = callbacks_of(self.trainer, StageSwitch)
         if kwargs.get("ckpt_path") is None and is_restarted():
             kwargs["ckpt_path"] = AUTO
+        goes_on = str(kwargs.get("ckpt_path")) == AUTO
         kwargs["ckpt_path"] = self._found(kwargs.get("ckpt_path"))
         switch.has_own_lora = any(names_key(each, "lora") for each in self.given)
         try:
@@ -235,13 +236,16 @@ class Command(LightningCLI):
                 if self.trainer.is_global_zero:
                     switch.lock.acquire()
                 if kwargs.get("ckpt_path") is None and not _is_requeued(self.trainer):
-                    begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero)
+                    begin(switch, bool(self.config.fit.overwrite), self.trainer.is_global_zero, goes_on)
             self.trainer.fit(weights_only=True, **self._given(kwargs))
-        except (SIGTERMException, RuntimeError):
+        except (SIGTERMException, RuntimeError) as error:
             number = switch.breaking_off.signals.number or (signal.SIGTERM if self.trainer.received_sigterm else None)
             if number is None:  # with a signal, a data worker that had it too may be missed
                 raise
-            raise SystemExit(SIGNALLED + number) from None
+            if switch.unfinished:
+                raise SystemExit(SIGNALLED + number) from None
+            if not isinstance(error, SIGTERMException):
+                raise
         except SystemExit as end:
             if isinstance(end.__context__, KeyboardInterrupt):  # Lightning makes an exit code 1 of it
                 raise SystemExit(SIGNALLED + signal.SIGINT) from None

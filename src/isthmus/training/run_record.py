@@ -18,6 +18,7 @@ import psutil
 import pytorch_lightning as pl
 import torch
 import torch.distributed as distributed
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from isthmus.data.module import ConversationDataModule
 from isthmus.training.faults.non_finite import SkipNonFinite
@@ -109,7 +110,8 @@ class RunRecord(pl.Callback):
         """A run that a signal or an error has ended."""
         for switch in callbacks_of(trainer, StageSwitch):
             said = f"{type(exception).__name__}: {exception}".splitlines()[0]
-            self._end(trainer, switch.breaking_off.signals.name or said)
+            is_over = not switch.unfinished and isinstance(exception, SIGTERMException)  # it came too late
+            self._end(trainer, OVER if is_over else switch.breaking_off.signals.name or said)
 
     def _end(self, trainer: pl.Trainer, outcome: str) -> None:
         if not self._record:

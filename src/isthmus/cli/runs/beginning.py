@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from isthmus.training import StageSwitch
-from isthmus.training.running.run_folder import refuse_work, set_aside
+from isthmus.training.running.run_folder import has_stages_alone, refuse_work, set_aside
 
 RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 """Where torchrun and SLURM say how often they have started a run's processes again."""
@@ -31,19 +31,21 @@ def meet_anew() -> None:
         os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + restarts)
 
 
-def begin(switch: StageSwitch, overwrites: bool, is_first: bool) -> None:
+def begin(switch: StageSwitch, overwrites: bool, is_first: bool, goes_on: bool = False) -> None:
     """Sees to it that a new run's folder holds no earlier one's work.
 
     Args:
         switch: the run's.
         overwrites: whether an earlier run is set aside.
         is_first: whether this is the process that does it.
+        goes_on: whether the run is to go on where it can. If some of its stages are over and it has no checkpoint yet,
+            it can't, and their weights are set aside.
 
     Raises:
         ValueError: the folder holds some, or the weights to start from would be set aside.
     """
     folder, source = switch.folder, switch.init_from
-    if not overwrites:
+    if not overwrites and not (goes_on and has_stages_alone(folder, switch.names)):
         refuse_work(folder)
         return
     if source is not None and source.resolve().is_relative_to(folder.resolve()):

@@ -125,7 +125,8 @@ class BreakingOff:
         name = "Ctrl-C" if isinstance(exception, KeyboardInterrupt) else type(exception).__name__
         self.why = self.signals.name or name
         self.tell(trainer, left, at)
-        self.signals.requeue()
+        if left:
+            self.signals.requeue()
         self.signals.leave()
 
     def tell(self, trainer: pl.Trainer, left: list[str], at: str | None) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -134,6 +135,12 @@ def work_in(folder: Path) -> list[Path]:
     """What a run has left in its folder that took work: checkpoints, and stages' weights."""
     bundles = [path.parent for path in sorted(folder.glob(f"*/{MANIFEST}")) if path.parent.suffix != PREVIOUS]
     return [*checkpoints(folder / CHECKPOINTS), *bundles]
+
+
+def has_stages_alone(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a run's folder holds the weights of some of its stages, not of all, and no checkpoint to go on from."""
+    over = [(folder / name / MANIFEST).is_file() for name in names]
+    return any(over) and not all(over) and not checkpoints(folder / CHECKPOINTS)
 
 
 def refuse_work(folder: Path) -> None:
