@@ -37,6 +37,7 @@ class Average:
     def update(self, module: pl.LightningModule) -> None:
         """Takes the weights after an optimizer step."""
         assert not self._is_in, "the average is in the model's place"
+        reshard(module, experts=False)  # a look without a backward pass, as of a watch, may have left it gathered
         with torch.no_grad():
             self._model(module).update_parameters(_shares(_trained(module)))
 

@@ -8,6 +8,7 @@ import torch
 from isthmus.data.conversations.schema import MediumItem
 from isthmus.data.conversations.sources import ConversationSource
 from isthmus.data.module import ConversationDataModule
+from isthmus.training.engines.units import reshard
 from isthmus.training.module import TrainingModule
 from isthmus.training.objectives.reference import eval_mode
 from isthmus.training.objectives.supervised import terms_of
@@ -53,6 +54,13 @@ class PlainText:
         """The present loss, in nats a token. Training goes on as if nothing had been asked."""
         if self._batch is None:
             self._batch = module.model.collator()(self.conversations).to(module.device)
+        try:
+            return self._compared(trainer, module)
+        finally:
+            reshard(module, experts=False)
+
+    def _compared(self, trainer: pl.Trainer, module: TrainingModule) -> float:
+        assert self._batch is not None
         devices = [module.device] if module.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices), eval_mode(module.model):
             with trainer.precision_plugin.forward_context():
