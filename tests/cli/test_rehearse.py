@@ -9,6 +9,9 @@ import pytest
 from tiny_world import tiny_clone
 
 from isthmus.cli import main
+from isthmus.cli.rehearse import Rehearsal
+from isthmus.training import StageSwitch
+from isthmus.training.running.callbacks import callbacks_of
 
 SMALL = ["--data.batch_size", "5", "--words", "4"]
 
@@ -43,3 +46,15 @@ def test_a_missing_checkpoint_is_named(clone: Path, capsys: pytest.CaptureFixtur
         main(["rehearse", "-c", "stage2.yaml", *llm])
     said = capsys.readouterr().err
     assert "checkpoints/mine" in said and "vicuna-7b-v1.5" in said and "Fix: fetch" in said
+
+
+def test_an_unknown_stage_is_told_with_those_that_are_known(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["rehearse", "-c", "stage1.yaml", "--training.run", "[encodr_alignment]"])
+    assert "unknown stage 'encodr_alignment'; known: encoder_alignment" in capsys.readouterr().err
+
+
+def test_all_stages_are_meant_where_none_is_named(clone: Path) -> None:
+    command = Rehearsal(["fit", "-c", "stage1.yaml", "--training.run", "null"], clone / "published")
+    (switch,) = callbacks_of(command.trainer, StageSwitch)
+    assert "encoder_alignment" in switch.names and len(switch.names) > 1

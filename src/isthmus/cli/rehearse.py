@@ -53,8 +53,9 @@ class Rehearsal(Command):
         config.data.sources, config.data.validation, config.data.test, config.data.num_workers = {}, {}, {}, 0
         config.training.init_from = config.ckpt_path = config.model.cache = None
         # Other stages may name rewards whose files aren't here.
-        run = set(config.training.run or [])
-        config.training.stages = {name: own for name, own in config.training.stages.items() if name in run}
+        run, stages = set(config.training.run or []), config.training.stages
+        if run and run <= set(stages):  # the switch refuses an unknown name, and lists those that are known
+            config.training.stages = {name: own for name, own in stages.items() if name in run}
         trainer = config.trainer
         trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy = "cpu", 1, 1, "auto"
         trainer.callbacks, trainer.logger, trainer.profiler, trainer.plugins = [], False, None, None
