@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from tiny_world import tiny_experts, tiny_model
+from pytorch_lightning.strategies import SingleDeviceStrategy
+from tiny_world import tiny_clone, tiny_experts, tiny_model
 
 from isthmus.cache.frozen import CacheSettings
-from isthmus.cli.cache import fill_stages
+from isthmus.cli.cache import Fill, fill_stages
 from isthmus.data.module import ConversationDataModule
 from isthmus.pocket.tasks import Describe, Draw
 from isthmus.training import LossWeights, Stage, StageSwitch, TrainingModule
@@ -53,3 +54,11 @@ def test_fills_what_the_stages_need_and_goes_on(tmp_path: Path, capsys: pytest.C
 def test_asks_for_a_cache(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.cache: found none"):
         filled(tiny_experts(tmp_path / "experts"), None, tmp_path)
+
+
+def test_one_process_fills_it_whatever_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Path(__file__).resolve().parents[2] / "configs/engines/fsdp2.yaml"
+    monkeypatch.chdir(tiny_clone(tmp_path))
+    monkeypatch.setattr(Fill, "fit", lambda self, **kwargs: None)
+    command = Fill(["fit", "-c", "stage1.yaml", "-c", str(engine), "--trainer.accelerator", "cpu"])
+    assert isinstance(command.trainer.strategy, SingleDeviceStrategy) and command.trainer.world_size == 1

@@ -19,6 +19,14 @@ class Fill(Command):
 
     typed = "isthmus cache", "Computes what the stages of a config need of frozen parts, ahead of fit."
 
+    def before_instantiate_classes(self) -> None:
+        """One process on one device computes all: engines of several have nothing to divide."""
+        super().before_instantiate_classes()
+        trainer = self.config[self.subcommand].trainer
+        devices = trainer.devices
+        trainer.devices, trainer.num_nodes = devices[:1] if isinstance(devices, list) else 1, 1
+        trainer.strategy = "auto"
+
     def fit(self, **kwargs: Any) -> None:
         """Fills the cache. Broken off and started again, it computes what isn't there yet.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from runs import NAMES, fit
 from tiny_world import tiny_model
 
@@ -35,6 +36,17 @@ def test_a_checkpoints_bundle_is_its_stages(
         saving.save_checkpoint(saving.load_checkpoint(checkpoint), tmp_path / "last.ckpt")
         checkpoint = tmp_path / "last.ckpt"
     made = bundle(checkpoint, tmp_path / "made", model=model(experts))
+    assert weights(made) == weights(whole[0] / NAMES[-1])
+
+
+def test_an_earlier_versions_names_are_known(experts: dict[str, Path], whole: Whole, tmp_path: Path) -> None:
+    kept = torch.load(whole[0] / "checkpoints" / "step=15.ckpt", weights_only=True)
+    built = model(experts)
+    built.configure_model()
+    earlier = {f"model.{path}": f"{part}:{name}" for part, own in built.owned().items() for name, path in own.items()}
+    kept["state_dict"] = {earlier[name]: tensor for name, tensor in kept["state_dict"].items()}
+    torch.save(kept, tmp_path / "last.ckpt")
+    made = bundle(tmp_path / "last.ckpt", tmp_path / "made", model=model(experts))
     assert weights(made) == weights(whole[0] / NAMES[-1])
 
 

@@ -50,11 +50,16 @@ def bundle(checkpoint: Path, out: Path, allow: Sequence[str] = (), model: AnyToA
     with shapes_only():
         model = configured(checkpoint, allow) if model is None else model
         model.configure_model()
+    owned = model.owned().items()
+    for part, names in owned:
+        for name, path in names.items():
+            for earlier in (f"{part}:{name}", f"{PREFIX}{part}:{name}"):  # as earlier versions named them
+                if earlier in weights:
+                    weights[PREFIX + path] = weights.pop(earlier)
     try:
         model.check_loaded(weights, prefix=PREFIX)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from error
-    owned = model.owned().items()
     trained = {part: {name: weights[PREFIX + path] for name, path in names.items()} for part, names in owned}
     return model.save(out, state["names"][state["index"]], state=trained)
 
