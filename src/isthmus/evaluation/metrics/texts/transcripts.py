@@ -9,6 +9,7 @@ from typing import Literal
 from isthmus.evaluation.captions.metrics import split_words
 from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.scores import by_id, ratio_figure, require_answers
+from isthmus.evaluation.metrics.texts.matches import letter_edits
 from isthmus.evaluation.metrics.texts.references import references_of
 from isthmus.evaluation.predictions.answered import Answered
 
@@ -77,14 +78,14 @@ class WordErrors(Metric):
 
 def _edits(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """The word edits and the character edits of each pair of a reply and its reference."""
-    from torchmetrics.functional.text import edit_distance, word_error_rate
+    from torchmetrics.functional.text import word_error_rate
 
     counted = []
     for said, expected in pairs:
         words = len(expected.split())
         # A rate over no words isn't a number: each word of the reply is then an edit.
         edits = round(float(word_error_rate(said, expected)) * words) if words else len(said.split())
-        counted.append((edits, int(edit_distance(said, expected, reduction="sum"))))
+        counted.append((edits, letter_edits(said, expected)))
     return counted
 
 
