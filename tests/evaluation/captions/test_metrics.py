@@ -100,3 +100,9 @@ def test_one_wrong_character_leaves_figures_above_zero(captions: tuple[str, str]
     report = caption_report([said, "x"], [[expected], ["x"]])
     assert all(0 < float(str(report[name])) < 1 for name in ("bleu_1", "bleu_4", "rouge_l"))
     assert report["exact"] == 0.5 and caption_report([f"{said}。"], [[said]])["exact"] == 1
+
+
+def test_bleu_measures_brevity_by_the_shorter_of_equally_near_references() -> None:
+    said, shorter, longer = ("one two three four five", "one two three four", "one two three four five six")
+    found = [bleu([said.split()], [[one.split() for one in own]]) for own in ((longer, shorter), (shorter, longer))]
+    assert found[0] == found[1] == pytest.approx([1.0] * 4)

@@ -55,7 +55,8 @@ def bleu(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> li
     from torchmetrics.functional.text import bleu_score
 
     found = [" ".join(caption) for caption in captions]
-    expected = [[" ".join(one) for one in each] for each in references]
+    # Of references whose lengths are equally near, torchmetrics takes the first, and COCO the shorter.
+    expected = [[" ".join(one) for one in sorted(each, key=len)] for each in references]
     return [float(bleu_score(found, expected, n_gram=order)) for order in range(1, ORDER + 1)]
 
 
