@@ -12,6 +12,7 @@ from answered_digits import Length, Overlap
 from torch import multiprocessing
 
 from isthmus.data.conversations.sources import JsonLines
+from isthmus.evaluation.comparing.stored import read_scores
 from isthmus.evaluation.metrics.base import Metric
 from isthmus.evaluation.predictions.answers import read_answers
 from isthmus.evaluation.predictions.evaluation import Evaluation
@@ -158,3 +159,16 @@ def test_conversations_of_one_id_have_scores_of_their_own(tmp_path: Path, asked:
     assert figures["twice/text/overlap"].scores == {"n0#0": 0.0, "n0#1": 1 / 1.1}
     lines = (tmp_path / "evaluation" / "scores.jsonl").read_text().splitlines()
     assert [json.loads(line)["scores"]["twice/text/overlap"] for line in lines] == [0.0, 1 / 1.1]
+
+
+def test_ids_may_hold_any_sign(tmp_path: Path) -> None:
+    own = "caf\u2028e\u0085"
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a"}]
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"id": own, "messages": messages}) + "\n")
+    (tmp_path / "answers").mkdir()
+    (tmp_path / "answers/asked.jsonl").write_text('{"index": 0, "text": "a"}\n')
+    asked = {"asked": JsonLines(tmp_path / "asked.jsonl")}
+    for _ in range(2):  # the second reads the file of the first
+        measure_stored([Evaluation(METRICS)], asked, tmp_path / "answers", tmp_path / "out")
+    scores = read_scores(tmp_path / "out/evaluation/scores.jsonl")
+    assert list(scores["asked/text/overlap"]) == [own]

@@ -107,7 +107,9 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     if not path.is_file():
         return found
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line:  # after the last; other signs at which Python would part lines, as U+2028, may be in an id
+            continue
         try:
             record = json.loads(line)
             scores = {str(name): float(score) for name, score in record["scores"].items()}

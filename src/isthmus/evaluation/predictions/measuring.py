@@ -145,5 +145,6 @@ def _comparable(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _read_scores(path: Path) -> Iterable[Any]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    # Ids may hold other signs at which Python would part lines, as U+2028.
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return [json.loads(line) for line in lines if line]

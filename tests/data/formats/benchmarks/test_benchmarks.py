@@ -253,6 +253,13 @@ def test_samples_of_a_prompt_have_other_noise_each(data: Path) -> None:
     assert GenEval(source.files[0], seed=1)[0].details["seed"] != told[0]["seed"]
 
 
+def test_prompts_may_hold_any_sign_and_begin_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "color_val.txt").write_text("\ufeffa red\u2028 cup\na blue bowl\n", encoding="utf-8")
+    source = T2ICompBench(tmp_path / "color_val.txt", samples=1)
+    told = str([one.content for one in source[0].messages])
+    assert len(source) == 2 and "a red" in told and " cup" in told and "ufeff" not in told
+
+
 def test_media_may_be_made_instead_of_described(data: Path) -> None:
     source = Clotho(
         data / "clotho/clotho_captions_evaluation.csv",

@@ -150,7 +150,7 @@ def _lines(path: Path) -> list[str]:
             f"{path}: found no file; expected one line a class or cloud, as in modelnet40_normal_resampled. Fix: give "
             "that folder."
         )
-    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
 
 
 def _named(path: Path) -> Iterator[tuple[str, str | int]]:

@@ -136,7 +136,7 @@ def _words(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[tuple[str, str]]:
-    return [(f"line {n}", line.strip()) for n, line in enumerate(_words(path).splitlines(), 1) if line.strip()]
+    return [(f"line {n}", line.strip()) for n, line in enumerate(_words(path).split("\n"), 1) if line.strip()]
 
 
 def _of(record: Mapping[str, Any]) -> list[str]:
