@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -18,7 +19,7 @@ from isthmus.data.formats.manifest import ManifestSource
 from isthmus.data.module import ConversationDataModule
 from isthmus.evaluation import RetrievalEvaluation
 from isthmus.evaluation.retrieval.ranks import retrieval_report
-from isthmus.evaluation.retrieval.similarities import joint_similarity, likelihood_similarity
+from isthmus.evaluation.retrieval.similarities import ROWS, joint_similarity, likelihood_similarity
 from isthmus.model import AnyToAny
 from isthmus.training import TrainingModule
 from isthmus.types import Modality
@@ -79,6 +80,24 @@ def test_joint_similarity_is_the_cosine_of_the_towers(embedded: AnyToAny, manife
     tokens = encoder(modality, batch.media[modality].inputs).tokens[:, 0]
     texts = encoder.encode_text(encoder.tokenize(captions))  # type: ignore[operator]
     assert torch.allclose(found, F.cosine_similarity(tokens[:, None], texts[None], dim=-1), atol=1e-5)
+
+
+def test_captions_are_encoded_in_batches(embedded: AnyToAny, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversations, captions = of(manifest, Modality.IMAGE), [f"a red {number}" for number in range(ROWS + 3)]
+    assert embedded.input_side is not None
+    encoder: Any = embedded.input_side.encoder(Modality.IMAGE)
+    encode, sizes = encoder.encode_text, []
+
+    def counted(tokens: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(tokens))
+        found: torch.Tensor = encode(tokens)
+        return found
+
+    monkeypatch.setattr(encoder, "encode_text", counted)
+    found = joint_similarity(embedded, Modality.IMAGE, conversations, captions)
+    assert found.shape == (len(conversations), ROWS + 3) and sizes == [ROWS, 3]
+    last = joint_similarity(embedded, Modality.IMAGE, conversations, captions[-1:])
+    assert torch.allclose(found[:, -1:], last, atol=1e-5)
 
 
 def test_a_test_run_reports_both_judges(

@@ -61,8 +61,11 @@ def joint_similarity(
     for start in range(0, len(conversations), ROWS):
         batch = collator(conversations[start : start + ROWS]).to(model.device)
         rows.append(side.features(modality, batch.media[modality]).tokens[:, 0].float())
-    texts = encoder.encode_text(encoder.tokenize(captions).to(model.device)).float()
-    return F.normalize(torch.cat(rows), dim=-1) @ texts.T
+    texts = [
+        encoder.encode_text(encoder.tokenize(captions[start : start + ROWS]).to(model.device)).float()
+        for start in range(0, len(captions), ROWS)
+    ]
+    return F.normalize(torch.cat(rows), dim=-1) @ torch.cat(texts).T
 
 
 @torch.no_grad()
