@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,10 @@ Array = np.ndarray[Any, Any]
 
 
 def side(values: Array, logits: Array | None = None, owners: list[str] | None = None) -> Features:
-    names = [str(row) for row in range(len(values))] if owners is None else owners
-    return Features(values.astype(np.float64), logits, names, names)
+    rows = [str(row) for row in range(len(values))]
+    names = rows if owners is None else owners
+    places = [names[:row].count(name) for row, name in enumerate(names)]
+    return Features(values.astype(np.float64), logits, names, names, places, rows)
 
 
 def gaussian(n: int, width: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Array:
@@ -192,7 +195,8 @@ def test_collapse_is_told_from_quality() -> None:
 
 def test_diversity_within_a_prompt() -> None:
     values = np.concatenate([REAL[:4], np.repeat(REAL[4:5], 2, axis=0)])
-    made = Features(values, None, list("abcdef"), ["first", "first", "second", "third", "fourth", "fourth"])
+    prompts = ["first", "first", "second", "third", "fourth", "fourth"]
+    made = replace(side(values), prompts=prompts)
     figure = Diversity().measure(made, side(REAL))["diversity_in_prompt"]
     between = cdist(REAL, REAL)[np.triu_indices(len(REAL), 1)].mean()
     assert figure.value == pytest.approx((np.linalg.norm(REAL[0] - REAL[1]) + 0.0) / 2 / between)
@@ -236,3 +240,9 @@ def test_references_that_are_all_alike_are_told() -> None:
         Diversity().measure(side(MADE), alike)
     with pytest.raises(ValueError, match="no answer whose own conversation has a reference"):
         ClassDivergence().measure(side(MADE, MADE), side(REAL, REAL, ["other"] * len(REAL)))
+
+
+def test_class_divergence_knows_which_reference_is_absent() -> None:
+    made = side(MADE[:2], gaussian(2, 4, 8), ["a", "a"])
+    second = replace(side(REAL[:1], made.logits[1:] if made.logits is not None else None, ["a"]), places=[1])
+    assert ClassDivergence().measure(made, second)["kl"].value == pytest.approx(0.0, abs=1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch.distributed as distributed
 from stored_answers import Shown, answer, clip, picture, sound
 from torch import multiprocessing
 
+from isthmus.data.conversations.schema import MediumItem
 from isthmus.encoders import ImageBind
 from isthmus.evaluation.metrics.base import Figure, Processes
 from isthmus.evaluation.metrics.distances import (
@@ -26,6 +27,7 @@ from isthmus.evaluation.metrics.distances import (
     PrecisionRecall,
 )
 from isthmus.evaluation.metrics.distances.frechet import frechet_distance
+from isthmus.evaluation.metrics.distances.media import pairs_of
 from isthmus.evaluation.metrics.extractors import EncoderFeatures
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.types import Media, Modality
@@ -236,3 +238,15 @@ def test_names_are_those_that_were_given(extractor: EncoderFeatures, answers: li
         Distances("image", extractor, [ClassDivergence()], Shown([picture(0)]))
     with pytest.raises(ValueError, match="kl: found an extractor without class logits"):
         Distances("image", extractor, [ClassDivergence()]).measure(answers, ONE)
+
+
+def test_a_reference_without_a_file_keeps_its_place(tmp_path: Path) -> None:
+    whole = answer(tmp_path, 0, [picture(0), picture(1)], [picture(2), picture(3)])
+    assert whole.expected is not None
+    first, second = whole.expected.content
+    described = MediumItem(Modality.IMAGE, None, "a cat")
+    for content, places in (((described, second), [(1, 1)]), ((first, described), [(0, 0)])):
+        own = replace(whole, expected=replace(whole.expected, content=content))
+        pairs = pairs_of([own], Modality.IMAGE)
+        assert [(pair.made.place, pair.expected.place) for pair in pairs] == places
+        assert isinstance(kept := content[places[0][0]], MediumItem) and pairs[0].expected.medium is kept.media

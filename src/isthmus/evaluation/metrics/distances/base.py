@@ -22,15 +22,24 @@ class Features:
         logits: (n, k) float64, of k classes; None from an extractor without a classifier.
         owners: n; the id of the conversation that each belongs to. Paired distances compare those of one conversation.
         prompts: n; equal where the prompt is, so that several answers to one prompt are known.
+        places: n; which of its owner's media each is. Paired distances compare those of one place.
+        contents: n; a digest of each, so that a medium that occurs several times can be counted once.
     """
 
     values: Array
     logits: Array | None
     owners: Sequence[str]
     prompts: Sequence[str]
+    places: Sequence[int]
+    contents: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def distinct(self) -> Array:
+        """(m, d): the values of each content once, in order."""
+        first = {content: row for row, content in reversed(list(enumerate(self.contents)))}
+        return self.values[sorted(first.values())]
 
 
 class Distance(Protocol):

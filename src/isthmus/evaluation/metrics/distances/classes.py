@@ -100,13 +100,10 @@ class ClassDivergence(Distance):
 
 
 def pairs(made: Features, real: Features) -> list[tuple[str, int, int]]:
-    """A conversation's first made medium with its first real one, the second with the second; (owner, row, row)."""
-    own: dict[str, list[int]] = {}
-    for row, owner in enumerate(real.owners):
-        own.setdefault(owner, []).append(row)
-    found, seen = [], dict.fromkeys(own, 0)
-    for row, owner in enumerate(made.owners):
-        if owner in own and seen[owner] < len(own[owner]):
-            found.append((owner, row, own[owner][seen[owner]]))
-            seen[owner] += 1
+    """A conversation's made media beside its real ones of the same place; (owner, row, row)."""
+    rows = {own: row for row, own in enumerate(zip(real.owners, real.places, strict=True))}
+    found = []
+    for row, own in enumerate(zip(made.owners, made.places, strict=True)):
+        if own in rows:
+            found.append((own[0], row, rows[own]))
     return found

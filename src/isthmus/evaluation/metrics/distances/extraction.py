@@ -54,8 +54,9 @@ class Extraction:
         values = np.stack([row[0] for row in rows]).astype(np.float64)
         scores = [row[1] for row in rows if row[1] is not None]
         logits = np.stack(scores).astype(np.float64) if scores else None
-        found = Features(values, logits, [one.owner for one in held], [one.prompt for one in held])
-        return found, digest_of([row[2] for row in rows])
+        contents = [row[2] for row in rows]
+        owners, prompts, places = zip(*((one.owner, one.prompt, one.place) for one in held), strict=True)
+        return Features(values, logits, owners, prompts, places, contents), digest_of(contents)
 
     def _chunk(self, held: Sequence[Held]) -> list[tuple[Array, Array | None, str]]:
         contents = [one.content for one in held]

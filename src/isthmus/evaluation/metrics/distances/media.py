@@ -27,6 +27,7 @@ class Held:
         owner: the id of the conversation that it belongs to.
         prompt: a digest of what was asked; equal where the prompts are.
         rate: samples a second of a file that doesn't say it.
+        place: which of its owner's media of that modality it is, from 0.
     """
 
     medium: Media | Path | StoredFile
@@ -34,6 +35,7 @@ class Held:
     owner: str
     prompt: str = ""
     rate: float | None = None
+    place: int = 0
 
     @property
     def content(self) -> str:
@@ -69,31 +71,31 @@ class Pair:
 def made_media(answers: Sequence[Answered], modality: Modality) -> list[Held]:
     """The replies' media, in order."""
     return [
-        Held(path, modality, answer.id, prompt_key(answer.prompt))
+        Held(path, modality, answer.id, prompt_key(answer.prompt), place=place)
         for answer in answers
-        for own, path in answer.files
-        if own == modality
+        for place, path in enumerate(path for own, path in answer.files if own == modality)
     ]
 
 
 def expected_media(answers: Sequence[Answered], modality: Modality) -> list[Held]:
-    """The references' media, in order, whether or not there is a reply to them."""
+    """The references' media, in order, whether or not there is a reply to them; those without a file are left out."""
     return [
-        Held(item.media, modality, answer.id, rate=item.rate)
+        Held(item.media, modality, answer.id, rate=item.rate, place=place)
         for answer in answers
         if answer.expected is not None
-        for item in items_of([answer.expected], modality)
+        for place, item in enumerate(items_of([answer.expected], modality))
         if item.media is not None
     ]
 
 
 def pairs_of(answers: Sequence[Answered], modality: Modality) -> list[Pair]:
-    """Each reply's media beside its reference's, in order; what one side has more of has no pair."""
-    return [
-        Pair(answer.id, made, expected)
-        for answer in answers
-        for made, expected in zip(made_media([answer], modality), expected_media([answer], modality), strict=False)
-    ]
+    """Each reply's media beside its reference's of the same place; what the other side lacks has no pair."""
+    found = []
+    for answer in answers:
+        expected = {one.place: one for one in expected_media([answer], modality)}
+        made = made_media([answer], modality)
+        found += [Pair(answer.id, one, expected[one.place]) for one in made if one.place in expected]
+    return found
 
 
 def source_media(source: ConversationSource, modality: Modality) -> list[Held]:
@@ -101,9 +103,9 @@ def source_media(source: ConversationSource, modality: Modality) -> list[Held]:
     found = []
     for index in range(len(source)):
         one: Conversation = source[index]
-        for item in items_of(one.messages, modality):
+        for place, item in enumerate(items_of(one.messages, modality)):
             if item.media is not None:
-                found.append(Held(item.media, modality, f"{source.name}/{index}", rate=item.rate))
+                found.append(Held(item.media, modality, f"{source.name}/{index}", rate=item.rate, place=place))
     return found
 
 
