@@ -38,6 +38,12 @@ def side(values: Array, logits: Array | None = None, owners: list[str] | None = 
     return Features(values.astype(np.float64), logits, names, names, places, rows)
 
 
+def repeated(values: Array, times: int) -> Features:
+    """Each row several times, as the same medium."""
+    rows = np.repeat(np.arange(len(values)), times)
+    return replace(side(values[rows]), contents=[str(row) for row in rows])
+
+
 def gaussian(n: int, width: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Array:
     return np.random.default_rng(seed).normal(shift, scale, (n, width))
 
@@ -234,12 +240,24 @@ def test_settings_are_checked(made: Callable[[], Distance], message: str) -> Non
 
 def test_references_that_are_all_alike_are_told() -> None:
     alike = side(np.ones((20, 6)))
-    with pytest.raises(ValueError, match="most are alike"):
+    with pytest.raises(TooFewError, match="most are alike"):
         GaussianKernel().measure(side(MADE), alike)
-    with pytest.raises(ValueError, match="all alike"):
-        Diversity().measure(side(MADE), alike)
+    for own in (alike, repeated(np.ones((1, 6)), 8)):
+        with pytest.raises(TooFewError, match="all alike"):
+            Diversity().measure(side(MADE), own)
     with pytest.raises(ValueError, match="no answer whose own conversation has a reference"):
         ClassDivergence().measure(side(MADE, MADE), side(REAL, REAL, ["other"] * len(REAL)))
+
+
+@pytest.mark.parametrize("distance", [PrecisionRecall(), DensityCoverage(), Diversity()])
+def test_a_reference_of_several_answers_counts_once(distance: Distance) -> None:
+    assert distance.measure(side(MADE), repeated(REAL, 6)) == distance.measure(side(MADE), side(REAL))
+
+
+def test_halves_without_spread_are_skipped() -> None:
+    real = side(np.repeat(np.eye(6), (6, 1, 1, 1, 1, 1), axis=0)[:8])  # unlike media that look alike
+    figure = Diversity(draws=40).measure(side(MADE), real)["diversity"]
+    assert np.isfinite(figure.value) and (figure.interval is None or np.isfinite(figure.interval).all())
 
 
 def test_class_divergence_knows_which_reference_is_absent() -> None:

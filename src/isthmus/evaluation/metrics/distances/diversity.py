@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from isthmus.evaluation.intervals import bootstrap_interval
 from isthmus.evaluation.metrics.base import Figure
-from isthmus.evaluation.metrics.distances.base import Distance, Features, require
+from isthmus.evaluation.metrics.distances.base import Distance, Features, TooFewError, require
 from isthmus.evaluation.metrics.distances.halves import halves_interval
 
 Array = np.ndarray[Any, Any]
@@ -23,6 +24,7 @@ class Diversity(Distance):
     ``diversity`` is of all answers: near 1 they differ as real media do, near 0 they are all alike, whatever was asked.
     ``diversity_in_prompt`` is of several answers to one prompt (in one conversation, or in several of the same prompt),
     averaged over prompts: near 0 a prompt has always the same answer. It is left out where no prompt has two answers.
+    A real medium that occurs several times, as the reference of several answers, counts once.
 
     Args:
         draws: of halves behind the interval of ``diversity``; that of ``diversity_in_prompt`` is by bootstrap over
@@ -35,19 +37,21 @@ class Diversity(Distance):
         self.seed = seed
 
     def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
+        theirs_once = real.distinct()
         require(len(made), len(real), 2, "diversity")
-        among_real = mean_distance(real.values)
+        among_real = mean_distance(theirs_once) if len(theirs_once) > 1 else 0.0
         if not among_real > 0:
-            raise ValueError(
+            raise TooFewError(
                 "diversity: found real media that are all alike; expected some that differ. Fix: give `reference` a "
                 "source of several media."
             )
 
         def statistic(ours: Array, theirs: Array) -> float:
-            return mean_distance(made.values[ours]) / mean_distance(real.values[theirs])
+            spread = mean_distance(theirs_once[theirs])
+            return mean_distance(made.values[ours]) / spread if spread > 0 else math.nan
 
         value = mean_distance(made.values) / among_real
-        interval = halves_interval(value, statistic, len(made), len(real), self.draws, self.seed)
+        interval = halves_interval(value, statistic, len(made), len(theirs_once), self.draws, self.seed)
         own = {"distance": "Euclidean", "draws": self.draws, "seed": self.seed}
         found = {"diversity": Figure(value, len(made), "higher", interval, protocol=own)}
         by_prompt = _in_prompt(made.values, made.prompts)

@@ -26,7 +26,7 @@ def halves_interval(
 
     Args:
         value: on the whole sets.
-        statistic: row numbers of made and of real media -> the value on these alone.
+        statistic: row numbers of made and of real media -> the value on these alone; a half where it is NaN is skipped.
         made: how many there are.
         real: likewise.
         draws: how many halves are drawn.
@@ -37,7 +37,8 @@ def halves_interval(
     random = np.random.default_rng(seed)
     ours, theirs = (min(n // 2, LARGEST) for n in (made, real))
     found = [statistic(random.permutation(made)[:ours], random.permutation(real)[:theirs]) for _ in range(draws)]
-    return around(value, found)
+    told = [one for one in found if not np.isnan(one)]
+    return around(value, told) if len(told) > 1 else None
 
 
 def around(value: float, found: list[float]) -> tuple[float, float]:

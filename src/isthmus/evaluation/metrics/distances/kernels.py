@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from isthmus.evaluation.metrics.base import Figure
-from isthmus.evaluation.metrics.distances.base import Distance, Features, require
+from isthmus.evaluation.metrics.distances.base import Distance, Features, TooFewError, require
 from isthmus.evaluation.metrics.distances.halves import around, halves_interval
 
 Array = np.ndarray[Any, Any]
@@ -120,7 +120,7 @@ class GaussianKernel(Distance):
         require(len(made), len(real), 2, self.name)
         bandwidth = median_distance(real.values) if self.bandwidth is None else self.bandwidth
         if not bandwidth > 0:
-            raise ValueError(
+            raise TooFewError(
                 f"{self.name}: bandwidth: found {bandwidth}, the median distance of the real media: most are alike; "
                 "expected a number above 0. Fix: give `bandwidth`, or references that differ."
             )

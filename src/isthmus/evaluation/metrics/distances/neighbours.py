@@ -21,8 +21,9 @@ BLOCK = 1024
 class PrecisionRecall(Distance):
     """The share of made media within the real ones' neighbourhoods (precision), and the reverse (recall).
 
-    A neighbourhood is a ball around a medium, up to its ``neighbours``-th nearest of its own side. The intervals are
-    Wilson's of a share, for these neighbourhoods.
+    A neighbourhood is a ball around a medium, up to its ``neighbours``-th nearest of its own side. A real medium that
+    occurs several times counts once: balls around its copies would hold nothing else. The intervals are Wilson's of a
+    share, for these neighbourhoods.
     Source: Kynkäänniemi et al., arXiv 1904.06991.
 
     Args:
@@ -33,8 +34,8 @@ class PrecisionRecall(Distance):
         self.neighbours = at_least_one(neighbours)
 
     def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
-        require(len(made), len(real), self.neighbours + 1, "precision and recall")
-        ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.values)
+        ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.distinct())
+        require(len(ours), len(theirs), self.neighbours + 1, "precision and recall")
         own = {"neighbours": self.neighbours}
         return {
             "precision": _share(inside(ours, theirs, radii(theirs, self.neighbours)) > 0, own),
@@ -45,7 +46,8 @@ class PrecisionRecall(Distance):
 class DensityCoverage(Distance):
     """Density, how many real balls a made medium lies in, and coverage, the share of real balls that hold a made one.
 
-    Density is counted in ``neighbours``. Unlike precision and recall, neither is swayed by single outliers.
+    Density is counted in ``neighbours``. Unlike precision and recall, neither is swayed by single outliers. A real
+    medium that occurs several times counts once.
     Source: Naeem et al., arXiv 2002.09797.
 
     Args:
@@ -56,8 +58,8 @@ class DensityCoverage(Distance):
         self.neighbours = at_least_one(neighbours)
 
     def measure(self, made: Features, real: Features) -> Mapping[str, Figure]:
-        require(len(made), len(real), self.neighbours + 1, "density and coverage")
-        ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.values)
+        ours, theirs = torch.from_numpy(made.values), torch.from_numpy(real.distinct())
+        require(len(ours), len(theirs), self.neighbours + 1, "density and coverage")
         own = {"neighbours": self.neighbours}
         reach = radii(theirs, self.neighbours)
         density = [count / self.neighbours for count in inside(ours, theirs, reach).tolist()]
