@@ -98,7 +98,7 @@ def embedded(medium: Media, largest: int = LARGEST) -> dict[str, str]:
         return {"kind": "image", "name": name, "uri": data_uri("image/png", image_png(array, largest))}
     if shown.modality.kind is CLIP:
         assert rate is not None, "a clip has a rate"
-        return {"kind": "video", "name": name, "uri": data_uri("image/webp", video_webp(array, rate, largest))}
+        return {"kind": "video", "name": name, "uri": data_uri("image/webp", video_webp(array, shown.pace, largest))}
     if shown.modality.kind is SIGNAL:
         assert rate is not None, "a signal has a rate"
         spectrum = data_uri("image/png", spectrogram_png(array))

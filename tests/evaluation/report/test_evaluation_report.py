@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluations import RUN, write_evaluation
+from PIL import Image
 
 from isthmus.data.conversations.schema import MediumItem, Message, TextItem
+from isthmus.data.media.files import save_media
 from isthmus.evaluation.comparing.stored import read_result
 from isthmus.evaluation.predictions.answered import Answered
 from isthmus.evaluation.report.chosen import SourceAnswers, chosen
 from isthmus.evaluation.report.evaluation_report import write_evaluation_report
+from isthmus.evaluation.report.pages import FRAMES, piece
 from isthmus.types import Media, Modality
 
 EVIL = "<script>alert('x')</script> `|` [a](b) *c*"
@@ -75,3 +80,23 @@ def test_markdown_names_media_by_their_files(folder: Path) -> None:
     assert "[image](predictions/made%20here.png)" in written and (folder / "predictions/made here.png").is_file()
     assert "<script" not in written and "&lt;script&gt;" in written and "\\`\\|\\` \\[a\\](b) \\*c\\*" in written
     assert "- weights: w0" in written and "- answer: (nothing)" in written
+
+
+def test_a_long_film_is_shown_by_frames_spread_over_it(tmp_path: Path) -> None:
+    """The film has more frames than the limits allow to be decoded."""
+    frames = (np.arange(4800) // 20).astype(np.uint8).repeat(16 * 16 * 3).reshape(-1, 16, 16, 3)
+    path = save_media(Media(Modality.VIDEO, frames, 50.0), tmp_path / "film.mkv")
+    shown = Image.open(BytesIO(b64decode(piece(MediumItem(Modality.VIDEO, path))["uri"].partition(",")[2])))
+    lasts = []
+    for frame in range(shown.n_frames):
+        shown.seek(frame)
+        shown.load()
+        lasts.append(shown.info["duration"])
+    assert shown.n_frames == FRAMES and sum(lasts) == pytest.approx(96_000, rel=0.02)
+
+
+def test_a_medium_that_cant_be_read_is_a_text(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    for path in (tmp_path / "film.mp4", tmp_path / "absent.mp4"):
+        shown = piece(MediumItem(Modality.VIDEO, path))
+        assert shown["kind"] == "text" and "video: it can't be shown" in shown["text"] and path.name in shown["text"]

@@ -7,13 +7,20 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from isthmus.data.conversations.schema import ContentItem, MediumItem, TextItem
+from isthmus.data.errors import DataError
 from isthmus.data.media.files import read_media
-from isthmus.display.embedding import embedded
+from isthmus.display.embedding import LARGEST, embedded
 from isthmus.display.pages import script as clouds_script
 from isthmus.display.pages import shown_text, templates
 from isthmus.display.pages import style as media_style
+from isthmus.request import MARGIN, Request
 from isthmus.types import Media
+
+FRAMES, SECONDS = 48, 60.0
+"""What a page shows of a film, in frames spread evenly over it, and of a recording, from its beginning."""
 
 
 def rendered(template: str, css: str, values: dict[str, Any]) -> bytes:
@@ -41,7 +48,7 @@ def own_file(name: str) -> str:
 
 
 def piece(item: ContentItem) -> dict[str, str]:
-    """A part of a message as the templates take it."""
+    """A part of a message as the templates take it; a medium that can't be read is a text that says so."""
     match item:
         case TextItem(text):
             return shown_text(text)
@@ -49,7 +56,18 @@ def piece(item: ContentItem) -> dict[str, str]:
             return shown_text(f"({modality}: {caption or 'not kept'})")
         case MediumItem(modality, media, _, rate):
             assert media is not None
-            return embedded(media if isinstance(media, Media) else read_media(media, modality, rate=rate))
+            if isinstance(media, Media):
+                return embedded(media)
+            # A film as large as a camera makes it wouldn't fit the limits as a whole, and isn't shown so either.
+            request = Request(_spread, LARGEST // MARGIN, SECONDS)
+            try:
+                return embedded(read_media(media, modality, request=request, rate=rate))
+            except DataError as error:  # the figures are there, and a page of them is worth more than none
+                return shown_text(f"({modality}: it can't be shown: {error.message})")
+
+
+def _spread(total: int, rate: float) -> list[int]:
+    return [round(frame) for frame in np.linspace(0, total - 1, min(total, FRAMES)).tolist()]
 
 
 def _digest(content: str) -> str:

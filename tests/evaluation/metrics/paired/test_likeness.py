@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from stored_answers import answer, clip, picture, sound
 
+from isthmus.data.conversations.schema import MediumItem, Message
+from isthmus.data.media.files import save_media
 from isthmus.evaluation.metrics.base import Processes
 from isthmus.evaluation.metrics.paired import PictureLikeness, SoundLikeness
+from isthmus.evaluation.metrics.paired.pictures import MOST
 from isthmus.types import Media, Modality
 
 ONE = Processes()
@@ -90,3 +93,13 @@ def test_faults_are_named(tmp_path: Path) -> None:
         PictureLikeness("audio")
     with pytest.raises(ValueError, match="set/0: found a picture of 4 x 4; expected at least 6"):
         PictureLikeness().measure([answer(tmp_path, 0, [picture(0, 4)], [picture(1, 4)])], ONE)
+
+
+def test_a_long_reference_is_read_where_it_is_compared(tmp_path: Path) -> None:
+    """The reference has more frames than the limits allow to be decoded."""
+    film = (np.arange(4801) // 20).astype(np.uint8).repeat(16 * 16 * 3).reshape(-1, 16, 16, 3)
+    made = Media(Modality.VIDEO, film[[0, 1200, 2400, 3600, 4800]], 5.0)
+    own = answer(tmp_path, 0, [made], [made])
+    path = save_media(Media(Modality.VIDEO, film, 50.0), tmp_path / "film.mkv")
+    own = replace(own, expected=Message("assistant", (MediumItem(Modality.VIDEO, path),)))
+    assert PictureLikeness("video").measure([own], ONE)["video/psnr"].value == MOST

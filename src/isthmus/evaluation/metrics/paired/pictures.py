@@ -15,6 +15,7 @@ from isthmus.evaluation.metrics.base import Figure, Metric, Processes
 from isthmus.evaluation.metrics.distances.media import Pair, pairs_of
 from isthmus.evaluation.metrics.scores import owners_figure
 from isthmus.evaluation.predictions.answered import Answered
+from isthmus.request import Request
 from isthmus.types import Media, Modality
 
 CHUNK = 16
@@ -94,10 +95,18 @@ def both(pair: Pair) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: a file is absent or damaged.
     """
-    made, expected = _frames(pair.made.read()), _frames(pair.expected.read())
-    rows = np.linspace(0, len(expected) - 1, len(made)).round().astype(int)
+    made = _frames(pair.made.read())
+
+    def wanted(total: int, rate: float) -> list[int]:
+        return [round(row) for row in np.linspace(0, total - 1, len(made)).tolist()]
+
+    # Only what is compared is decoded: a reference may be a long film.
+    whole = pair.expected.read(Request(wanted))
+    expected = _frames(whole)
+    if whole.modality == Modality.VIDEO:
+        expected = expected[whole.rows(wanted(whole.frame_count, 0.0))]
     height, width = made.shape[1:3]
-    chosen = [expected[row] for row in rows]
+    chosen = list(expected)
     if expected.shape[1:3] != (height, width):
         size = (width, height)
         chosen = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BICUBIC)) for one in chosen]
