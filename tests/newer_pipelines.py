@@ -176,7 +176,7 @@ def wan_parts() -> dict[str, Any]:
     transformer = WanTransformer3DModel(
         num_attention_heads=2,
         attention_head_dim=12,
-        text_dim=32,
+        text_dim=24,
         freq_dim=16,
         ffn_dim=32,
         num_layers=2,
@@ -185,7 +185,7 @@ def wan_parts() -> dict[str, Any]:
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     return {
         "tokenizer": t5_tokenizer(32),
-        "text_encoder": t5_encoder(32, "UMT5"),
+        "text_encoder": t5_encoder(24, "UMT5"),
         "vae": vae,
         "transformer": transformer,
         "scheduler": scheduler,

@@ -18,7 +18,7 @@ SHAPES: dict[str, tuple[tuple[int, int], int | None]] = {
     "xl": ((8, 16 + 12), 10),
     "audioldm2": ((3 + 12, 24), 12),
     "sd3": ((8 + 6, 32), 10 + 6),
-    "wan": ((10, 32), None),
+    "wan": ((10, 24), None),
     "stable_audio": ((10, 16), None),
 }
 

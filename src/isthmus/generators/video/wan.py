@@ -97,18 +97,18 @@ class Wan(DiffusionGenerator):
                     f"{name}: found {pixels}; {self.pipeline_name} of {self.checkpoint} draws multiples of "
                     f"{max(16, grain * cells)} pixels"
                 )
-        width = int(self.folder.value("text_encoder/config.json", "d_model"))
+        text_width = int(self.folder.value("text_encoder/config.json", "d_model"))
         expected = self.folder.value("transformer/config.json", "text_dim")
-        if width != expected:
+        if text_width != expected:
             raise ValueError(
-                f"checkpoint {self.checkpoint}: text_encoder/config.json has d_model {width}, and "
+                f"checkpoint {self.checkpoint}: text_encoder/config.json has d_model {text_width}, and "
                 f"transformer/config.json has text_dim {expected}; expected them equal. "
                 f"The parts are of different checkpoints."
             )
         if caption_tokens < 1:
             raise ValueError(f"caption_tokens: found {caption_tokens}; expected at least 1")
         self.num_frames, self.fps, self.height, self.width = num_frames, fps, height, width
-        self._condition_shape = caption_tokens, width
+        self._condition_shape = caption_tokens, text_width
 
     def _materialize_conditioner(self) -> None:
         from transformers import T5Tokenizer, UMT5EncoderModel
