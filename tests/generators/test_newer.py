@@ -118,6 +118,18 @@ def test_the_halves_load_apart(kind: str, build_newer: Any) -> None:
     assert set(generator._modules) == set(generator.conditioner_parts)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stays_is_not_released(kind: str, build_newer: Any) -> None:
+    generator = build_newer(kind)
+    generator.load()
+    before = set(generator._modules)
+    generator.stays = True
+    generator.release_denoiser()
+    generator.release()
+    assert generator.is_loaded and set(generator._modules) == before
+    assert generator.condition(["cat"]).tokens.shape == (1, *generator.condition_shape)
+
+
 def asked(kind: str, condition: Condition, unsaid: Condition) -> dict[str, Any]:
     """A condition, and what stands against it, as the pipeline's arguments."""
     match kind:

@@ -166,11 +166,13 @@ class PipelineExpert(Generator):
                 self.requires_grad_(False)
                 self.eval()
                 self.is_loaded = self.conditioner_is_loaded and self.denoiser_is_loaded
-            if device is not None or not is_present:
+            if (device is not None or not is_present) and not self.stays:
                 self.to(self.device if device is None else device)
 
     def release(self) -> None:
-        """Drops the conditioner, the denoiser, the pipeline and cached conditions."""
+        """Drops the conditioner, the denoiser, the pipeline and cached conditions, where it doesn't stay."""
+        if self.stays:
+            return
         super().release()
         for tokenizer in self.tokenizers:
             setattr(self, tokenizer, None)
@@ -178,7 +180,9 @@ class PipelineExpert(Generator):
         self._pipeline = None
 
     def release_denoiser(self) -> None:
-        """Drops all but the text conditioner and cached conditions."""
+        """Drops all but the text conditioner and cached conditions, where it doesn't stay."""
+        if self.stays:
+            return
         for name in list(self._modules):
             if name not in self.conditioner_parts:
                 delattr(self, name)

@@ -95,6 +95,10 @@ def test_t5_over_the_frames_tokens(clip: Path, t5: Path) -> None:
         torch.testing.assert_close(features.tokens[row][features.mask[row]], expected, atol=1e-4, rtol=1e-4)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not any(key.startswith("model.decoder") for key in encoder.state_dict())
+    encoder.stays = True
+    encoder.release()
+    assert encoder.is_loaded and list(encoder.parameters()), "shards stay"
+    encoder.stays = False
     encoder.release()
     assert not list(encoder.parameters()) and not encoder.is_loaded
     again = encoder(VIDEO, stacked(encoder, VIDEOS))

@@ -92,6 +92,10 @@ def test_tiles_of_a_videos_frames(clip: Path) -> None:
 def test_release_keeps_the_settings(clip: Path) -> None:
     encoder = TilesEncoder(TransformersVision(clip), SIDE)
     before = encoder(IMAGE, stacked(encoder, IMAGES)).tokens
+    encoder.stays = True
+    encoder.release()
+    assert encoder.is_loaded and list(encoder.parameters()), "shards stay"
+    encoder.stays = False
     encoder.release()
     assert not list(encoder.parameters())
     torch.testing.assert_close(encoder(IMAGE, stacked(encoder, IMAGES)).tokens, before)

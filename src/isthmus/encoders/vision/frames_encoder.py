@@ -125,7 +125,9 @@ class FramesEncoder(Encoder):
             self.model = read_model(self.t5, self.t5_class, unused=("decoder.", "lm_head."), dtype=self.dtype)
 
     def release(self) -> None:
-        """Drops both experts' weights and keeps the image encoder's settings."""
+        """Drops both experts' weights and keeps the image encoder's settings, where it doesn't stay."""
+        if self.stays:
+            return
         self.image_encoder.release()
         if "model" in self._modules:
             del self.model

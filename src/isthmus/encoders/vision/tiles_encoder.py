@@ -93,7 +93,9 @@ class TilesEncoder(Encoder):
         self.image_encoder.load()
 
     def release(self) -> None:
-        """Drops the image encoder's weights and keeps its settings."""
+        """Drops the image encoder's weights and keeps its settings, where it doesn't stay."""
+        if self.stays:
+            return
         self.image_encoder.release()
         self.is_loaded = False
 
