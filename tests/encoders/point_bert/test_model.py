@@ -36,6 +36,14 @@ def sorted_rows(neighbourhoods: Tensor) -> Tensor:
     return torch.stack(ordered).view_as(neighbourhoods)
 
 
+def test_autocast_leaves_neighbours_alone() -> None:
+    cloud = torch.rand(1, 400, 3, generator=torch.Generator().manual_seed(0))
+    expected, _ = group_points(cloud, 16, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = group_points(cloud, 16, 8)
+    assert torch.equal(sorted_rows(found), sorted_rows(expected))
+
+
 @torch.no_grad()
 def test_every_stored_intermediate(
     golden: Any, model: PointBertModel, assert_close: Callable[[Tensor, Tensor, str], None]

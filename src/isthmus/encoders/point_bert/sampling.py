@@ -35,7 +35,9 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
 
 def nearest_points(xyz: Tensor, centres: Tensor, count: int) -> Tensor:
     """Indices (B, G, count) of the points of (B, P, 3) nearest to each centre (B, G, 3), in no particular order."""
-    squares = xyz.square().sum(dim=-1).unsqueeze(1) - 2 * centres @ xyz.transpose(1, 2)
+    # Autocast would multiply in half precision, which takes near neighbours for one another.
+    with torch.autocast(xyz.device.type, enabled=False):
+        squares = xyz.square().sum(dim=-1).unsqueeze(1) - 2 * centres @ xyz.transpose(1, 2)
     return squares.topk(count, dim=-1, largest=False, sorted=False).indices
 
 
