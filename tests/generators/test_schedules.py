@@ -32,6 +32,18 @@ def test_a_sampler_keeps_the_checkpoints_schedule(name: str, kind: type) -> None
         assert found.config.algorithm_type == "dpmsolver++"
 
 
+def test_ddim_cuts_off_only_what_the_checkpoint_does() -> None:
+    """Its own default is for pixels; latents of a published autoencoder go beyond [-1, 1]."""
+    assert not sampling_scheduler(diffusers.PNDMScheduler(), "ddim").config.clip_sample
+    assert sampling_scheduler(diffusers.DDPMScheduler(clip_sample=True), "ddim").config.clip_sample
+    assert not sampling_scheduler(diffusers.DDPMScheduler(clip_sample=False), "ddim").config.clip_sample
+
+
+def test_dpmsolver_is_deterministic_where_the_checkpoints_is_not() -> None:
+    shipped = diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++")
+    assert is_deterministic(sampling_scheduler(shipped, "dpmsolver++"))
+
+
 @pytest.mark.parametrize("name", ["PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
 def test_any_sampler_hides_one_training_schedule(name: str) -> None:
     shipped = getattr(diffusers, name)(beta_schedule="scaled_linear", beta_start=0.001, prediction_type="v_prediction")

@@ -96,10 +96,15 @@ def sampling_scheduler(shipped: Any, sampler: str | None) -> Any:
     if sampler is None:
         return shipped
     kind: Any = getattr(diffusers, _SAMPLER_CLASSES[sampler])
+    fixed: dict[str, Any] = {}
+    if sampler == "ddim" and "clip_sample" not in shipped.config:
+        fixed["clip_sample"] = False  # DDIM's own default is for pixels in [-1, 1], and cuts latents off
+    if sampler == "dpmsolver++":
+        fixed["algorithm_type"] = sampler  # the shipped one may be its stochastic variant
     if shipped.config.beta_schedule not in _KNOWN_BETAS:
         # Other samplers don't know Shap-E's "exp" by name, but accept its values.
-        return kind.from_config(shipped.config, trained_betas=shipped.betas.tolist())
-    return kind.from_config(shipped.config)
+        return kind.from_config(shipped.config, trained_betas=shipped.betas.tolist(), **fixed)
+    return kind.from_config(shipped.config, **fixed)
 
 
 def is_deterministic(scheduler: Any) -> bool:
