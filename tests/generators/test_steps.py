@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,15 @@ def test_rows_are_called_by_their_names(build: Any) -> None:
     assert list(named) == ["b", "c"]
     assert np.array_equal(named["c"].array, rows[2].array)
     assert np.abs(named["b"].array.astype(int) - rows[1].array).max() <= 1, "decoded in another company"
+
+
+def test_a_copy_steps_a_scheduler_of_its_own(build: Any) -> None:
+    generator = build("image")
+    condition = generator.condition(["cat"])
+    [expected] = generator.generate(condition, [1], 3)
+    copied = copy.deepcopy(generator)
+    generator.generate(condition, [1], 5)  # leaves the original's scheduler at other timesteps
+    totals: list[int] = []
+    with watched(lambda done, total, estimates: totals.append(total)):
+        [found] = copied.generate(condition, [1], 3)
+    assert totals == [3, 3, 3] and np.array_equal(found.array, expected.array)

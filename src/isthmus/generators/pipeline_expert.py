@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -95,6 +95,12 @@ class PipelineExpert(Generator):
         self._pipeline: Any = None
         # A buffer moves with the module, so that parts are later loaded on the module's device.
         self.register_buffer("anchor", torch.empty(0), persistent=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = super().__deepcopy__(memo)
+        # Its scheduler would step the original's; the copy makes a pipeline of its own from its parts.
+        copied._pipeline = None
+        return copied
 
     @abstractmethod
     def _materialize_conditioner(self) -> None:
