@@ -48,6 +48,11 @@ def test_training_goes_on_as_if_nothing_had_been_asked(experts: dict[str, Path],
     assert diary.losses == whole.losses
     found = model.state_dict()
     assert all(torch.equal(own, found[name]) for name, own in expected.state_dict().items())
+    assert {name: set(own._modules) for name, own in model.experts().items()} == {
+        name: set(own._modules) for name, own in expected.experts().items()
+    }
+    assert not any(own.is_loaded for own in model.output_side.generators)
+    assert any(own.conditioner_is_loaded for own in model.output_side.generators)
     folders = sorted(path.name for path in (tmp_path / "with" / "samples").iterdir())
     assert folders == [f"{STAGES[1]}-2", f"{STAGES[1]}-4", *[f"{STAGES[0]}-{step}" for step in (2, 4, 5)]]
     for folder in folders:

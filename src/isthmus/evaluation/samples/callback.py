@@ -15,6 +15,7 @@ import torch
 from isthmus.data.conversations.schema import Conversation, parse_conversation
 from isthmus.evaluation.samples.loggers import Sample, show
 from isthmus.frozen import FrozenExpert
+from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.modalities import is_medium, known_media
 from isthmus.model import AnyToAny, Reply
 from isthmus.paths import user_path
@@ -121,8 +122,12 @@ def aside(model: AnyToAny) -> Iterator[None]:
     """Whatever is done inside leaves no trace: modes, random numbers and loaded experts are as they were."""
     experts = {id(each): each for each in model.experts().values() if isinstance(each, FrozenExpert)}.values()
     absent = [each for each in experts if not each.is_loaded]
+    halved = [each for each in absent if isinstance(each, PipelineExpert) and each.conditioner_is_loaded]
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), eval_mode(model):
         yield
+    for generator in halved:  # alignment needs the conditioner, which would be read anew after each time
+        generator.release_denoiser()
     for expert in absent:
-        expert.release()
+        if expert not in halved:
+            expert.release()
