@@ -55,6 +55,16 @@ def lifted(values: Tensor) -> Tensor:
 
 
 @contextmanager
+def unmixed() -> Iterator[None]:
+    """Switches autocast off for the block's length, on each device where it is on: for what has to be exact."""
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
 def own_precision(dtype: torch.dtype, holds_float32: bool = False) -> Iterator[None]:
     """Switches autocast off for the block's length where the weights are of half precision.
 

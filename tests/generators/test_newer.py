@@ -328,3 +328,30 @@ def test_the_vae_of_xl_is_lifted_where_it_would_overflow(build_newer: Any) -> No
     assert seen == [torch.float32] and halved.vae.dtype is torch.float16
     torch.testing.assert_close(found_mean, mean, rtol=0.01, atol=0.01)
     torch.testing.assert_close(found_deviation, deviation, rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["xl", "wan"])
+def test_autocast_leaves_a_vae_exact_that_has_to_be(kind: str, build_newer: Any) -> None:
+    generator = build_newer(kind, num_inference_steps=1)
+    generator.load()
+    seen: list[torch.dtype] = []
+    for half in (generator.vae.encoder, generator.vae.decoder):
+        half.register_forward_hook(lambda _, inputs, output: seen.append(output.dtype))
+    condition, content = generator.condition(["cat"]), stacked(generator, random_media(kind, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        generator.denoising_loss(content, condition, torch.tensor([1]))
+        generator.generate(condition, [1])
+    assert len(seen) >= 2 and set(seen) == {torch.float32}
+
+
+def test_the_vae_of_xl_is_halved_again_where_decoding_fails(build_newer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = build_newer("xl", dtype="float16", num_inference_steps=1)
+    generator.load()
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(generator.vae, "decode", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        generator.generate(generator.condition(["cat"]), [1])
+    assert {weight.dtype for weight in generator.vae.parameters()} == {torch.float16}

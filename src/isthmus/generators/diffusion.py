@@ -6,7 +6,8 @@ A subclass names its pipeline's classes, and converts its media to tensors and b
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from isthmus.generators.pipeline_expert import PipelineExpert
 from isthmus.generators.schedules import Sampler, is_deterministic
 from isthmus.generators.seeded_noise import seeded_generators, seeded_normal
 from isthmus.generators.steps import named_rows
-from isthmus.precision import Dtype, in_own_precision
+from isthmus.precision import Dtype, in_own_precision, unmixed
 from isthmus.types import Condition, Media
 
 
@@ -114,11 +115,43 @@ class DiffusionGenerator(PipelineExpert):
     def _encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (n, channels, H, W) -> mean and standard deviation (n, c, h, w) float32 of the VAE's posterior."""
         means, deviations = [], []
-        for piece in torch.split(images, self.batch_size):
-            posterior = self.vae.encode(piece.to(self.device, self.vae.dtype)).latent_dist
-            means.append(posterior.mean.float())
-            deviations.append(posterior.std.float())
+        with self._exact_vae():
+            for piece in torch.split(images, self.batch_size):
+                posterior = self.vae.encode(piece.to(self.device, self.vae.dtype)).latent_dist
+                means.append(posterior.mean.float())
+                deviations.append(posterior.std.float())
         return torch.cat(means), torch.cat(deviations)
+
+    @torch.no_grad()
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """The denoiser's latents (n, ...) -> the VAE's output."""
+        with self._exact_vae():
+            pixels: Tensor = self.vae.decode(self._unscaled(latents.to(self.vae.dtype)), return_dict=False)[0]
+        return pixels
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """The inverse of :meth:`_scaled`."""
+        return latents / float(self.vae.config.scaling_factor)
+
+    def _needs_exact_vae(self) -> bool:
+        """Whether the VAE computes in float32 where it is half precision or would be by autocast."""
+        return False
+
+    @contextmanager
+    def _exact_vae(self) -> Iterator[None]:
+        """Within the block the VAE overflows neither in float16 nor in autocast, if :meth:`_needs_exact_vae`."""
+        if not self._needs_exact_vae():
+            yield
+            return
+        is_lifted = self.vae.dtype is torch.float16
+        try:
+            if is_lifted:
+                self.vae.to(torch.float32)
+            with unmixed():
+                yield
+        finally:  # also where there is no memory to decode in
+            if is_lifted:
+                self.vae.to(torch.float16)
 
     @takes_present_names
     @in_own_precision

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from isthmus.precision import unmixed
+
 ORIGIN_RADIUS_SQUARED = 1e-3
 """Points this near to the origin are never chosen: the published models were trained with a kernel that skips them."""
 
@@ -36,7 +38,7 @@ def farthest_points(xyz: Tensor, count: int) -> Tensor:
 def nearest_points(xyz: Tensor, centres: Tensor, count: int) -> Tensor:
     """Indices (B, G, count) of the points of (B, P, 3) nearest to each centre (B, G, 3), in no particular order."""
     # Autocast would multiply in half precision, which takes near neighbours for one another.
-    with torch.autocast(xyz.device.type, enabled=False):
+    with unmixed():
         squares = xyz.square().sum(dim=-1).unsqueeze(1) - 2 * centres @ xyz.transpose(1, 2)
     return squares.topk(count, dim=-1, largest=False, sorted=False).indices
 

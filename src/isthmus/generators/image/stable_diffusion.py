@@ -59,8 +59,11 @@ class StableDiffusion(ClipConditioned):
         return {**super()._pipeline_parts(), **self.absent_parts}
 
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-        images = pipeline(height=self.height, width=self.width, output_type="pt", **request).images
-        return list(pictures_of(images))
+        latents = pipeline(height=self.height, width=self.width, output_type="latent", **request).images
+        return self._pictures(pipeline, self._decoded(latents))
+
+    def _pictures(self, pipeline: Any, pixels: Tensor) -> list[np.ndarray[Any, Any]]:
+        return list(pictures_of(pipeline.image_processor.postprocess(pixels, output_type="pt")))
 
     def _estimate(
         self, scheduler: Any, prediction: Tensor, timestep: Any, latents: Tensor, rows: Collection[int]
@@ -69,18 +72,8 @@ class StableDiffusion(ClipConditioned):
         if not chosen:
             return {}
         clean = self._noising.clean(scheduler, prediction[chosen], float(timestep), latents[chosen])
-        pixels = self._decode(self._unscaled(clean))
-        pictures = pictures_of(self._pipeline.image_processor.postprocess(pixels, output_type="pt"))
+        pictures = self._pictures(self._pipeline, self._decoded(clean))
         return {row: self._as_media(picture, {}) for row, picture in zip(chosen, pictures, strict=True)}
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        """The VAE's latents (n, c, h, w) -> pixels (n, 3, H, W) in [-1, 1]."""
-        pixels: Tensor = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
-        return pixels
-
-    def _unscaled(self, latents: Tensor) -> Tensor:
-        """The inverse of :meth:`_scaled`."""
-        return latents / float(self.vae.config.scaling_factor)
 
     def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
         return Media(self.modality, array, source=self.checkpoint.name, details=details)

@@ -5,8 +5,6 @@ Source: Podell et al., arXiv 2307.01952; diffusers' ``StableDiffusionXLPipeline`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -104,25 +102,9 @@ class StableDiffusionXL(StableDiffusion):
         )[0]
         return prediction
 
-    def _posterior(self, content: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        with self._lifted_vae():
-            return super()._posterior(content)
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        with self._lifted_vae():
-            return super()._decode(latents)
-
-    @contextmanager
-    def _lifted_vae(self) -> Iterator[None]:
-        """The published VAE overflows in float16; the pipeline also converts it to float32 to decode."""
-        is_lifted = self.dtype is torch.float16 and bool(self.vae.config.force_upcast)
-        if is_lifted:
-            self.vae.to(torch.float32)
-        try:
-            yield
-        finally:
-            if is_lifted:
-                self.vae.to(torch.float16)
+    def _needs_exact_vae(self) -> bool:
+        """The published VAE overflows in float16."""
+        return bool(self.vae.config.force_upcast)
 
     def _scaled(self, latents: Tensor) -> Tensor:
         mean, deviation = self._moments(latents)

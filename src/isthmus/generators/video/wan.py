@@ -155,11 +155,22 @@ class Wan(DiffusionGenerator):
         )
         return (latents - mean) / deviation
 
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        shape = (1, -1, 1, 1, 1)
+        config = self.vae.config
+        # In the pipeline's own order of operations, to the last bit.
+        return latents / (1.0 / latents.new_tensor(config.latents_std).view(shape)) + latents.new_tensor(
+            config.latents_mean
+        ).view(shape)
+
+    def _needs_exact_vae(self) -> bool:
+        return True
+
     def _sample(self, pipeline: Any, request: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
-        clips = pipeline(
-            num_frames=self.num_frames, height=self.height, width=self.width, output_type="pt", **request
+        latents = pipeline(
+            num_frames=self.num_frames, height=self.height, width=self.width, output_type="latent", **request
         ).frames
-        return list(pictures_of(clips))
+        return list(pictures_of(pipeline.video_processor.postprocess_video(self._decoded(latents), output_type="pt")))
 
     def _as_media(self, array: np.ndarray[Any, Any], details: dict[str, Any]) -> Media:
         return Media(self.modality, array, rate=self.fps, source=self.checkpoint.name, details=details)
