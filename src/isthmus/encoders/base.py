@@ -33,6 +33,15 @@ class Encoder(FrozenExpert):
         with own_precision(self.dtype):
             return super().__call__(*args, **kwargs)
 
+    @property
+    def passes_vary(self) -> bool:
+        """Whether the media of a batch decide how often the layers run, as where they are grouped by length.
+
+        Such an encoder's layers can't be in shards of their own, which all processes gather together. No attribute, as
+        those are a part of what cached features are told apart by.
+        """
+        return False
+
     def width(self, modality: Modality) -> int:
         """D, the width of this modality's tokens."""
         raise NotImplementedError

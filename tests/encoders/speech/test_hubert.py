@@ -91,6 +91,12 @@ def test_equals_the_librarys_model_on_each_recording_alone(checkpoint: Path, tok
     assert not any(parameter.requires_grad for parameter in encoder.parameters()) and not encoder.model.training
 
 
+def test_whether_recordings_are_grouped_by_length_is_known(tmp_path: Path) -> None:
+    for norm, sizes in (("group", BASE), ("layer", LARGE)):
+        save(tmp_path / norm, HubertModel, Wav2Vec2FeatureExtractor(), **sizes)
+        assert Hubert(tmp_path / norm).passes_vary == (norm == "group")
+
+
 @torch.no_grad()
 def test_equals_the_librarys_padded_batch(tmp_path: Path) -> None:
     save(tmp_path, HubertModel, Wav2Vec2FeatureExtractor(return_attention_mask=True), **LARGE)

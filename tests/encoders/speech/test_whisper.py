@@ -264,6 +264,7 @@ def test_fewer_seconds_are_the_same_encoder_with_fewer_positions(
 
 def test_of_several_lengths_each_recording_is_read_at_the_shortest_that_holds_it(checkpoint: Path) -> None:
     encoder = Whisper(checkpoint, seconds=[1, 0.2, 0.5])
+    assert encoder.passes_vary and not Whisper(checkpoint, seconds=1).passes_vary
     media = [recording(length, seed=at) for at, length in enumerate((0.5, 0.19, 0.9, 0.51, 0.2, 0.05))]
     features = encoder(Modality.AUDIO, stacked(encoder, media))
     for row, (medium, length) in enumerate(zip(media, (0.5, 0.2, 1.0, 1.0, 0.2, 0.2), strict=True)):

@@ -125,6 +125,18 @@ def test_frozen_experts_rest_in_shards(frozen: FrozenSharding, experts: dict[str
         shard_experts(model, {}, True, (0, 1))
 
 
+def test_an_encoder_that_runs_once_a_length_is_not_sharded_by_layer(
+    experts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = plain(experts)
+    assert model.input_side is not None
+    encoder = next(iter(model.input_side.encoders))
+    monkeypatch.setattr(type(encoder), "passes_vary", True)
+    with pytest.raises(ValueError, match=rf"found per_layer and {type(encoder).__name__} of .*Fix: "):
+        shard_experts(model, {}, True, (0, 1))
+    assert not encoder.is_loaded
+
+
 def test_batches_of_words_alone_take_the_same_passes(experts: dict[str, Path]) -> None:
     """Each layer is in each forward and backward pass once, whatever trains, and what trains has a gradient."""
     model = sharded(experts, Sharding(activation_checkpointing=True))

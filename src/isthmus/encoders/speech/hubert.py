@@ -72,6 +72,11 @@ class Hubert(AudioFrameEncoder):
             dtype=self.dtype,
         )
 
+    @property
+    def passes_vary(self) -> bool:
+        """Whether recordings are grouped by length, for the group norm of HuBERT base."""
+        return bool(self.config.feat_extract_norm == "group")
+
     def width(self, modality: Modality) -> int:
         """D, the width of the transformer."""
         self._check(modality)

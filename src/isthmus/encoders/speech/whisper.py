@@ -123,6 +123,11 @@ class Whisper(AudioFrameEncoder):
         self.model = shorter.pop()
         self.shorter = nn.ModuleList(shorter)
 
+    @property
+    def passes_vary(self) -> bool:
+        """Whether recordings are read at one of several lengths."""
+        return len(self.places) > 1
+
     def width(self, modality: Modality) -> int:
         """D, the width of the encoder."""
         self._check(modality)

@@ -133,6 +133,11 @@ class FramesEncoder(Encoder):
             del self.model
         self.is_loaded = False
 
+    @property
+    def passes_vary(self) -> bool:
+        """The image encoder's."""
+        return self.image_encoder.passes_vary
+
     def width(self, modality: Modality) -> int:
         """D, the width of the image encoder."""
         self._check(modality)

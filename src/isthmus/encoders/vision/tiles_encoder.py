@@ -99,6 +99,11 @@ class TilesEncoder(Encoder):
         self.image_encoder.release()
         self.is_loaded = False
 
+    @property
+    def passes_vary(self) -> bool:
+        """The image encoder's."""
+        return self.image_encoder.passes_vary
+
     def width(self, modality: Modality) -> int:
         """D, the width of the image encoder."""
         return self.image_encoder.width(modality)

@@ -34,7 +34,8 @@ def shard_experts(model: AnyToAny, arguments: Mapping[str, Any], per_layer: bool
             holds an expert whole once, beside the shards.
 
     Raises:
-        ValueError: with ``per_layer``, the model keeps features in a cache, so that processes run unlike encoders.
+        ValueError: with ``per_layer``, the model keeps features in a cache, so that processes run unlike encoders, or
+            has an encoder that runs more often in one process than in another.
     """
     if per_layer and model.cache_settings is not None:
         raise ValueError(
@@ -42,6 +43,14 @@ def shard_experts(model: AnyToAny, arguments: Mapping[str, Any], per_layer: bool
             "features, so that they'd run unlike encoders; expected root or replicate. Fix: set one of them, or take "
             "the cache out."
         )
+    for expert in frozen_experts(model) if per_layer else []:
+        if isinstance(expert, Encoder) and expert.passes_vary:
+            raise ValueError(
+                f"trainer.strategy.frozen_sharding: found per_layer and {type(expert).__name__} of "
+                f"{expert.checkpoint}, which runs once for each length of recordings in a batch, so that processes "
+                "would wait for each other in vain; expected root or replicate. Fix: set one of them, or take an "
+                "encoder that pads (Whisper with one length of seconds, HuBERT with layer norm)."
+            )
     for expert in frozen_experts(model):
         for turn in range(place[1]):
             if turn == place[0]:
