@@ -57,7 +57,8 @@ class SlowRanks(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """The step's work begins. Nothing is measured where no others are, or where the Trainer never logs."""
-        if _group(trainer) is None or not trainer.log_every_n_steps:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it from elsewhere
+        if _group(trainer) is None or not every:
             return
         training_module(pl_module).before_waiting = lambda: self._stop(pl_module.device)
         self._begun = self._mark(pl_module.device)
