@@ -51,6 +51,32 @@ def test_any_figure_ends_a_stage_and_chooses_a_checkpoint(tiny_experts_paths: di
     assert not (tmp_path / "evaluation/training").exists()
 
 
+class Once:
+    """A figure that the first validation's answers give, and no later ones."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def measure(self, answers: Sequence[Answered], processes: Processes) -> Mapping[str, Figure]:
+        self.left -= 1
+        return {"image/fid": Figure(3.0, len(answers), "lower")} if self.left >= 0 else {}
+
+
+def test_a_monitored_figure_that_answers_lack_counts_as_the_worst(
+    tiny_experts_paths: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = "evaluation/draw/image/fid"
+    measured = PeriodicEvaluation("draw", {"once": Once()}, size=1, num_inference_steps=1)
+    stops = EarlyStopping(name, mode="min", patience=1, check_on_train_epoch_end=False)
+    best = ModelCheckpoint(tmp_path / "best", monitor=name, mode="min", save_on_train_epoch_end=False)
+    options = {"validates": True, "val_check_interval": 1, "num_sanity_val_steps": 0, "saves": False}
+    _, diary = fit(
+        tiny_experts_paths, tmp_path, STAGES[:1], extra=[measured, stops, best], enable_checkpointing=True, **options
+    )
+    assert diary.stages == [STAGES[0]] * 2 and best.best_model_score == 3.0 and name not in measured.figures
+    assert [f"found no {name}" in own.getMessage() for own in caplog.records if own.name.endswith("periodic")] == [True]
+
+
 def test_training_goes_on_as_if_nothing_had_been_measured(tiny_experts_paths: dict[str, Path], tmp_path: Path) -> None:
     options = {"validates": True, "val_check_interval": 2, "num_sanity_val_steps": 0, "saves": False, "ema": 0.9}
     expected, plain = fit(tiny_experts_paths, tmp_path / "plain", STAGES[:1], **options)

@@ -33,6 +33,9 @@ from isthmus.types import Modality
 log = logging.getLogger(__name__)
 
 FOLDER = "evaluation/training"
+WORST = 1e30
+"""What a monitored figure counts as, up or down, that the answers don't give: finite, and so for a sum over processes.
+"""
 Kept = tuple[int, str, list[tuple[str, str]]]
 """An answer as processes hand it on: its place, its words, and its media's modalities and files."""
 
@@ -41,7 +44,8 @@ class PeriodicEvaluation(pl.Callback):
     """Answers a few conversations at each validation and logs what metrics say, as ``evaluation/SOURCE/...``.
 
     Validation comes every ``trainer.val_check_interval`` steps. The figures are there before ``EarlyStopping`` and
-    ``ModelCheckpoint`` look, so that these may monitor any of them: ``evaluation/SOURCE/text/exact_match``. Of each
+    ``ModelCheckpoint`` look, so that these may monitor any of them: ``evaluation/SOURCE/text/exact_match``; one that a
+    validation's answers don't give, as they hold no such media, counts as the worst there. Of each
     medium that references hold, ``evaluation/SOURCE/MEDIUM/made`` is the share of the answers that hold it too. With
     ``judges``, ``evaluation/SOURCE/matrix/ATTRIBUTE`` is the mean over the matrix's cells, and each cell has its own.
     Training goes on as if nothing had been asked; a stage's averaged weights are measured where it has some.
@@ -57,6 +61,7 @@ class PeriodicEvaluation(pl.Callback):
 
     Attributes:
         figures: of the latest validation, by the names that are logged.
+        told: monitored figures that answers lacked, which was said once.
 
     Raises:
         ValueError: a size below 1, or nothing of the judges' attributes is known.
@@ -84,6 +89,7 @@ class PeriodicEvaluation(pl.Callback):
         self.size, self.batch_size = size, batch_size
         self.num_inference_steps = num_inference_steps
         self.figures: dict[str, float] = {}
+        self.told: set[str] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Looks whether it will be asked.
@@ -121,7 +127,26 @@ class PeriodicEvaluation(pl.Callback):
             kept = sorted(each for part in from_all(own) for each in part)
             answers = [self._read(source, indices[place], text, files, folder) for place, text, files in kept]
             self.figures = self._measured(answers, measurement)
-        pl_module.log_dict(self.figures, sync_dist=trainer.world_size > 1, batch_size=count)
+        logged = self.figures | self._absent(trainer)
+        pl_module.log_dict(logged, sync_dist=trainer.world_size > 1, batch_size=count)
+
+    def _absent(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Figures that callbacks monitor and these answers lack, as bad as can be: they end training without one."""
+        found: dict[str, float] = {}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            name, mode = str(getattr(callback, "monitor", None)), getattr(callback, "mode", "")
+            is_own = name.startswith(f"evaluation/{self.source}/")
+            if is_own and name not in self.figures and mode in ("min", "max") and getattr(callback, "strict", True):
+                found[name] = WORST if mode == "min" else -WORST
+        if new := found.keys() - self.told:
+            self.told |= new
+            log.warning(
+                "PeriodicEvaluation: found no %s in a validation's answers, which is monitored; it counts as the "
+                "worst. Where that isn't for lack of media in the answers: found figures are %s",
+                " and no ".join(sorted(new)),
+                ", ".join(sorted(self.figures)) or "none",
+            )
+        return found
 
     def _answered(
         self,
