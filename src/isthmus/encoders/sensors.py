@@ -17,12 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from isthmus.encoders.image_transform import square
+from isthmus.encoders.image_transform import middle, square
 
 Array = np.ndarray[Any, Any]
 Unit = Literal["metres", "disparity"]
-LONGEST = 64
-"""How many times as long as wide a map may be and still be resized whole before its middle is cropped."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,10 @@ class DepthSettings:
 
 def depth_view(depth: Array, settings: DepthSettings, size: int) -> Tensor:
     """(H, W) -> (1, size, size) float32: normalised disparities, the shorter side resized bilinearly, the middle."""
+    depth = middle(depth[..., None])[..., 0]
     if settings.unit == "metres":
         depth = settings.baseline * settings.focal / depth.clip(settings.nearest, settings.farthest)
     shares = torch.from_numpy(np.ascontiguousarray(depth, np.float32)).clamp(max=settings.largest) / settings.largest
-    height, width = shares.shape
-    longest = LONGEST * min(height, width)
-    top, left = (max(side - longest, 0) // 2 for side in (height, width))
-    shares = shares[top : height - top, left : width - left]
     height, width = shares.shape
     shape = [size * side // min(height, width) for side in (height, width)]
     resized = F.interpolate(shares[None, None], size=shape, mode="bilinear", align_corners=False, antialias=True)[0]
