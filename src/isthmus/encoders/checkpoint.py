@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -159,15 +159,18 @@ def load_weights(
         for key, tensor in expected.items()
         if key in weights and weights[key].shape != tensor.shape
     ]
-    faults = [(missing, "missing"), (unexpected, "unexpected"), (differing, "differing")]
-    if any(keys for keys, _ in faults):
-        listed = "; ".join(f"{len(keys)} {kind}: {', '.join(keys[:SHOWN])}" for keys, kind in faults if keys)
+    if listed := faults_listed(missing=missing, unexpected=unexpected, differing=differing):
         same_keys = not missing and not unexpected
         fix = "correct the sizes in config.json" if same_keys else "this looks like a checkpoint of another model"
         raise ValueError(f"{file}: {len(weights)} tensors found, {len(expected)} expected; {listed}. {fix}")
     plain = {key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}
     model.load_state_dict(plain, assign=True, strict=True)
     model.to(dtype)  # for computed buffers, which aren't in the file
+
+
+def faults_listed(**faults: Sequence[str]) -> str:
+    """The number of keys with each fault, and the first few of them; nothing where there are none."""
+    return "; ".join(f"{len(keys)} {fault}: {', '.join(keys[:SHOWN])}" for fault, keys in faults.items() if keys)
 
 
 def save_checkpoint(folder: Path, section: str, config: Any, weights: Mapping[str, Tensor]) -> None:

@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 
+from isthmus.encoders.checkpoint import faults_listed
 from isthmus.frozen import is_shapes_only
 from isthmus.published import on_meta, read_published
 
 _NUMBER = re.compile(r"\d+")
-SHOWN = 3
-"""How many keys of a kind an error lists."""
 
 
 def read_settings(folder: Path, config: Any, extractor: Any, example: str) -> tuple[Any, Any]:
@@ -110,9 +109,7 @@ def read_model(
         unexpected = [key for key in leftover if _NUMBER.sub("#", key.removeprefix(prefix)) in forms]
     else:
         unexpected = [key for key in leftover if not key.startswith(tuple(unused))]
-    if missing or unexpected:
-        faults = [(missing, "missing"), (unexpected, "unexpected")]
-        listed = "; ".join(f"{len(keys)} {name}: {', '.join(keys[:SHOWN])}" for keys, name in faults if keys)
+    if listed := faults_listed(missing=missing, unexpected=unexpected):
         raise ValueError(
             f"{folder}: its weights aren't those that its config.json speaks of; {listed}. Download the folder again, "
             "or correct config.json"
