@@ -35,6 +35,9 @@ def nested(value: Any) -> dict[str, Any]:
         "[torch.hub.load]",
         "' {class_path: evil.Encoder}'",
         {"name": {"torch.hub.load": None, "x": "os.system"}},
+        {"class_path": "isthmus.importing.published.subprocess.Popen"},  # what a module of this package imported
+        {"checkpoint": {"class_path": "subprocess.Popen"}},
+        {"checkpoint": "{class_path: subprocess.Popen}"},
     ],
 )
 def test_a_class_of_another_package_is_refused_before_anything_is_imported(value: Any) -> None:
@@ -82,3 +85,11 @@ def test_every_shipped_configuration_names_this_package_alone(repository: Path) 
     assert sum(model is not None for model in models) > 5
     for path, model in zip(configs, models, strict=True):
         require_allowed(model, (), path)
+
+
+def test_aliases_of_a_string_are_read_once_each() -> None:
+    """Without that, as many places as two to the power of the levels would be read."""
+    levels = "".join(f", &l{level} [*l{level - 1}, *l{level - 1}]" for level in range(1, 60))
+    require_allowed(nested(f"[&l0 [x]{levels}]"), (), MANIFEST)
+    with pytest.raises(ValueError, match=r"found 'torch\.hub\.load'"):
+        require_allowed(nested(f"[&l0 [torch.hub.load]{levels}]"), (), MANIFEST)

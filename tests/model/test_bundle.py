@@ -286,6 +286,29 @@ def test_a_class_of_another_package_is_imported_only_where_it_is_allowed(
 
 
 @pytest.mark.parametrize(
+    ("key", "class_path"),
+    [("own", "isthmus.importing.published.subprocess.Popen"), ("checkpoint", "subprocess.Popen")],
+)
+def test_free_options_run_nothing(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, class_path: str
+) -> None:
+    """Neither by what this package's modules imported, nor under a key that is a path elsewhere."""
+    monkeypatch.chdir(clone)
+    started: list[Any] = []
+    monkeypatch.setattr("subprocess.Popen.__init__", lambda *args, **options: started.append(args))
+    configuration = json.loads(json.dumps(CONFIGURATION))
+    options = {key: {"class_path": class_path, "init_args": {"args": ["true"]}}}
+    configuration["input_side"]["init_args"]["encoders"][0] = {
+        "class_path": "isthmus.encoders.TimmVision",
+        "init_args": {"model_name": "resnet18", "checkpoint": str(tmp_path), "options": options},
+    }
+    rewrite(clone / "runs" / "stage", configuration=configuration)
+    with pytest.raises(ValueError, match="expected a class of isthmus"):
+        AnyToAny.from_checkpoint(clone / "runs" / "stage")
+    assert not started
+
+
+@pytest.mark.parametrize(
     "class_path",
     ["isthmus.model.any_to_any.nn.Linear", "isthmus.cli.configs.NamedConfigFile", "isthmus.cli.main", "isthmus.MLP"],
 )
@@ -297,7 +320,7 @@ def test_a_path_through_this_package_gives_no_class_of_another_kind(
     configuration = json.loads(json.dumps(CONFIGURATION))
     configuration["input_side"]["init_args"]["encoders"][0] = {"class_path": class_path}
     rewrite(clone / "runs" / "stage", configuration=configuration)
-    with pytest.raises(ValueError, match="its configuration can't be composed"):
+    with pytest.raises(ValueError, match=r"its configuration can't be composed|expected a class of isthmus"):
         AnyToAny.from_checkpoint(clone / "runs" / "stage")
 
 

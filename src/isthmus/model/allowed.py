@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -32,29 +34,57 @@ def require_allowed(configuration: Any, allow: Sequence[str], file: Path) -> Non
     """
     if isinstance(allow, str):
         raise ValueError(f"allow: found the string {allow!r}; expected a list of packages. Fix: give [{allow!r}].")
-    for where, named in _named(configuration, "configuration"):
-        if not any(named == package or named.startswith(f"{package}.") for package in (OWN, *allow)):
-            package = named.partition(".")[0]
-            raise ValueError(
-                f"{file}: {where}: found {named!r}; expected a class of {', '.join((OWN, *allow))}, since opening the "
-                f"folder would run that code. Fix: if you trust it, allow its package: --allow {package} on the "
-                f"command line, allow=[{package!r}] in Python."
-            )
+    packages = (OWN, *allow)
+    found = list(_named(configuration, "configuration", {}))
+    # An allowed module may hold what it imported itself, so the objects are looked at once all names are allowed.
+    for origin in (str, _origin):
+        for where, named in found:
+            if not _within(source := origin(named), packages) and (origin is str or named not in allow):
+                package = source.partition(".")[0]
+                raise ValueError(
+                    f"{file}: {where}: found {named!r}; expected a class of {', '.join(packages)}, since opening the "
+                    f"folder would run that code. Fix: if you trust it, allow its package: --allow {package} on the "
+                    f"command line, allow=[{package!r}] in Python."
+                )
 
 
-def _named(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """(place, import path) of all that jsonargparse may import."""
+def _within(named: str, packages: Sequence[str]) -> bool:
+    return any(named == package or named.startswith(f"{package}.") for package in packages)
+
+
+def _origin(named: str) -> str:
+    """Where an object was defined, which is its own path where nothing runs by it or it can't be imported."""
+    try:
+        found = resolve_name(named)
+    except (ImportError, AttributeError, ValueError):
+        return named  # composing says so
+    if isinstance(found, ModuleType):
+        return found.__name__
+    if not callable(found):
+        return named
+    return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', type(found).__qualname__)}"
+
+
+def _named(value: Any, where: str, seen: dict[int, Any]) -> Iterator[tuple[str, str]]:
+    """(place, import path) of all that jsonargparse may import.
+
+    Containers in ``seen`` are passed over, since YAML's aliases can nest one in itself, or in others without end.
+    """
+    if isinstance(value, dict | list):
+        if id(value) in seen:
+            return
+        seen[id(value)] = value  # it is held, so that no other object gets its id
     match value:
         case dict():
             for key, each in value.items():
                 if key == "class_path" and isinstance(each, str) and "." in each:
                     yield f"{where}.{key}", each
                 # Checkpoints are paths, which are never imported, and a folder may be called a.b.
-                elif key != "checkpoint":
-                    yield from _named(each, f"{where}.{key}")
+                elif not (key == "checkpoint" and isinstance(each, str) and _DOTTED.fullmatch(each)):
+                    yield from _named(each, f"{where}.{key}", seen)
         case list():
             for place, each in enumerate(value):
-                yield from _named(each, f"{where}[{place}]")
+                yield from _named(each, f"{where}[{place}]", seen)
         case str() if _DOTTED.fullmatch(value):
             # In the place of a class its bare path would do. Most dotted words are layers or names of models instead.
             root = value.partition(".")[0]
@@ -67,4 +97,4 @@ def _named(value: Any, where: str) -> Iterator[tuple[str, str]]:
             except yaml.YAMLError:
                 return
             if inner != value:
-                yield from _named(inner, where)
+                yield from _named(inner, where, seen)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -291,8 +292,13 @@ def compose(cls: type[M], configuration: Any, where: Path) -> M:
     Raises:
         ValueError: a part refuses its settings.
     """
+    import jsonargparse
     from jsonargparse import ArgumentError, ArgumentParser
 
+    # Free options are data: what looks like a class in them is not to be called. Older versions lack the setting.
+    settings = getattr(jsonargparse, "set_parsing_settings", None)
+    if settings is not None and "instantiate_subclass_spec_in_any" in signature(settings).parameters:
+        settings(instantiate_subclass_spec_in_any=False)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
     try:
