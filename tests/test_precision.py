@@ -64,3 +64,12 @@ def test_mixed_precision_is_for_gpus() -> None:
         assert not torch.is_autocast_enabled("cpu")
     found = mixed_on(torch.device("cuda"))
     assert isinstance(found, torch.autocast) and found.device == "cuda" and found.fast_dtype in HALF
+
+
+def test_emulated_bfloat16_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def emulated(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", emulated)
+    found = mixed_on(torch.device("cuda"))
+    assert isinstance(found, torch.autocast) and found.fast_dtype is torch.float16

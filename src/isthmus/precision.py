@@ -84,10 +84,14 @@ def own_precision(dtype: torch.dtype, holds_float32: bool = False) -> Iterator[N
 
 
 def mixed_on(device: torch.device) -> AbstractContextManager[Any]:
-    """Mixed precision where it is faster: autocast on a GPU, to bfloat16 where it has that; nothing elsewhere."""
+    """Mixed precision where it is faster: autocast on a GPU, to bfloat16 where it has that; nothing elsewhere.
+
+    Older GPUs emulate bfloat16, which is slower than float16.
+    """
     if device.type != "cuda":
         return nullcontext()
-    return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast("cuda", torch.bfloat16 if has_bfloat16 else torch.float16)
 
 
 def in_own_precision(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[T, P], R]:
