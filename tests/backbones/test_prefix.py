@@ -110,3 +110,18 @@ def test_evaluation_runs_in_one_pass(build: Build, kit: Any, monkeypatch: pytest
         backbone(batch, media)
     # The rows begin to learn at 20 and at 21; what follows is brought to begin together.
     assert lengths == [21, batch.ids.shape[1] - 20, batch.ids.shape[1]]
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["shared", "by layer type"])
+@pytest.mark.parametrize("rope_type", ["dynamic", "longrope"])
+def test_rotary_positions_that_depend_on_the_length_keep_the_prefix_with_the_rest(
+    nested: bool, rope_type: str, build: Build, kit: Any
+) -> None:
+    """A prefix that ran apart would be rotated as a short sequence is."""
+    rope = {"rope_type": rope_type, "factor": 2.0, "rope_theta": 1e4}
+    kept = []
+    for skips in (True, False):
+        backbone = build("llama", skip_prefix_gradients=skips)
+        backbone.config.rope_parameters = {"full_attention": rope} if nested else rope
+        kept.append(run(backbone, *kit["conversation_batch"](backbone, text=20), ["projector"])[2])
+    assert kept[0] == kept[1]

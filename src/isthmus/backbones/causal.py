@@ -148,7 +148,7 @@ class CausalBackbone(CausalDecoder):
         if self.uniform_passes:
             embeddings = learning(embeddings)
         learns = torch.is_grad_enabled() and not self.uniform_passes
-        skips = self.skip_prefix_gradients and learns and not adapts
+        skips = self.skip_prefix_gradients and learns and not adapts and self._positions_hold()
         firsts = first_trained(layout, media, self.rows) if skips else [0] * len(batch)
         hidden = self._states(embeddings, batch.mask, layout, firsts, fused_media).flatten(0, 1)
         embeddings = embeddings.flatten(0, 1)

@@ -222,10 +222,16 @@ class CausalDecoder(ContinuousDecoder):
     def _can_resume(self) -> bool:
         """Whether the keys and values of a prompt hold in a longer one, and depend on its embeddings alone.
 
-        Fused media aren't part of the embeddings, and some rotary positions are rescaled as the sequence grows.
+        Fused media aren't part of the embeddings.
         """
+        return self.fusion is None and self._positions_hold()
+
+    def _positions_hold(self) -> bool:
+        """Whether a prefix may run apart: some rotary positions are rescaled as the sequence grows."""
         rope = getattr(self.config, "rope_parameters", None) or {}
-        return self.fusion is None and rope.get("rope_type") not in ("dynamic", "longrope")
+        # Some LLMs have settings for each type of layer.
+        each = [rope, *(own for own in rope.values() if isinstance(own, Mapping))]
+        return not any(own.get("rope_type") in ("dynamic", "longrope") for own in each)
 
     def _transform(self, embeddings: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """The LLM without its head: (B, L, E) -> final, normalised states (B, L, E)."""
