@@ -8,7 +8,7 @@ another module, for DDP, for sharded modules and for ``torch.distributed.checkpo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,6 @@ State = Mapping[str, Mapping[str, Tensor]]
 
 Owned = Mapping[str, Mapping[str, str]]
 """By component and name in its file: the path of a tensor in the module that owns it."""
-
-
-class Owner(Protocol):
-    """A module that lists its trained tensors."""
-
-    def owned(self) -> Owned:
-        """See :data:`Owned`."""
-        ...
 
 
 def owned_by(module: nn.Module, places: Mapping[str, str]) -> dict[str, dict[str, str]]:
