@@ -72,8 +72,8 @@ def open_export(
     _check_components(source, manifest, files)
     configuration = manifest["configuration"]
     if configuration is not None:
-        require_allowed(configuration, allow, source / MANIFEST)
         manifest["configuration"] = configuration = renamed(configuration)
+        require_allowed(configuration, allow, source / MANIFEST)
         for role in place(configuration, experts, experts_root):
             _settle(source, role, manifest)
         files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
