@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from isthmus import cli
+from isthmus.cli.parsing.model import model_parser, open_pipeline
 from isthmus.data.media.files import read_media
 from isthmus.inference.chat import Chat, typed_lines
 from isthmus.inference.pipeline import Pipeline
@@ -132,6 +134,29 @@ def test_chat_commands(opened: Pipeline, files: dict[str, Path], tmp_path: Path)
     assert [path.suffix for path in tmp_path.glob("001_*")] == [".png"]
     chat.run(["/reset", "/quit", "not reached"])
     assert not chat.session.messages
+
+
+def test_a_chat_goes_on_where_nothing_can_be_saved(opened: Pipeline, tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "notes.txt").write_text("mine")
+    chat = Chat(opened.session(), tmp_path, said.append)
+    chat.run(["hi", f"/save {tmp_path / 'notes.txt'}", "still here?"])
+    assert any(line.startswith("error: ") and "notes.txt" in line and "can't be written" in line for line in said)
+    assert len(chat.session.messages) == 4 and (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_answers_are_drawn_as_the_model_has_it(bundle: Path) -> None:
+    own = bundle.with_name("drawn")  # beside it, from where its experts' paths lead
+    shutil.copytree(bundle, own)
+    manifest = json.loads((own / "manifest.json").read_text())
+    manifest["configuration"]["sampling"] = {"max_new_tokens": 7, "temperature": 0.5, "context": 300}
+    (own / "manifest.json").write_text(json.dumps(manifest))
+    parser = model_parser("Answers.")
+    said = ["--model", str(own), "--device", "cpu"]
+    drawn = open_pipeline(parser.parse_args(said)).sampling
+    assert (drawn.max_new_tokens, drawn.temperature, drawn.context, drawn.top_p) == (7, 0.5, 300, 1.0)
+    drawn = open_pipeline(parser.parse_args([*said, "--temperature", "0", "--seed", "3"])).sampling
+    assert (drawn.max_new_tokens, drawn.temperature, drawn.context, drawn.seed) == (7, 0.0, 300, 3)
 
 
 def test_a_chat_overwrites_no_picture(opened: Pipeline, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,15 @@ from jsonargparse import Namespace
 from isthmus.cli.parsing.experts import add_experts, expert_paths
 from isthmus.cli.parsing.parser import Parser
 from isthmus.paths import user_path
+
+SAMPLING: dict[str, tuple[type, str]] = {
+    "seed": (int, "of sampled text and of media"),
+    "temperature": (float, "of sampled text, 0 takes the likeliest word"),
+    "top_p": (float, "share of the likeliest words that is sampled from"),
+    "max_new_tokens": (int, "of an answer"),
+    "context": (int, "tokens of a conversation and its answer together"),
+}
+"""The options of :class:`~isthmus.backbones.base.Sampling`: the type and the help of each."""
 
 
 def model_parser(says: str, several: bool = False) -> Parser:
@@ -22,15 +32,8 @@ def model_parser(says: str, several: bool = False) -> Parser:
         parser.add_argument("--model", type=str, action="append", required=True, help=more)
     else:
         parser.add_argument("--model", type=user_path, required=True, help=folder)
-    parser.add_argument("--seed", type=int, default=0, help="of sampled text and of media")
-    parser.add_argument("--temperature", type=float, default=0.0, help="of sampled text; 0 takes the likeliest word")
-    parser.add_argument("--top_p", type=float, default=1.0, help="share of the likeliest words that is sampled from")
-    parser.add_argument("--max_new_tokens", type=int, default=64, help="of an answer")
-    parser.add_argument(
-        "--context",
-        type=int,
-        help="tokens of a conversation and its answer together; as many as the LLM has if not given",
-    )
+    for name, (kind, of) in SAMPLING.items():
+        parser.add_argument(f"--{name}", type=kind, help=f"{of}; as the model has it where not given")
     parser.add_argument("--num_inference_steps", type=int, help="of the generators; each one's own where not given")
     parser.add_argument("--guidance_scale", type=float, help="of the generators; each one's own where not given")
     parser.add_argument(
@@ -54,25 +57,28 @@ def open_pipelines(options: Namespace, folders: Mapping[str, Path]) -> dict[str,
     Raises:
         ValueError: a model can't be opened, or generators can't be moved off this device.
     """
-    from isthmus.backbones.base import Sampling
     from isthmus.cli.quiet import hush
     from isthmus.inference.pipeline import Pipeline
 
     hush()
     residency = _residency(options)
-    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed, options.context)
+    given = {name: value for name in SAMPLING if (value := getattr(options, name)) is not None}
     pipelines = {}
     for name, folder in folders.items():
         pipelines[name] = opened = Pipeline.open(
             folder,
             options.device,
-            sampling,
+            None,
             options.num_inference_steps,
             options.guidance_scale,
             options.allow,
             expert_paths(options.experts),
             options.experts_root,
         )
+        if given:
+            sampling = replace(opened.sampling, **given)
+            opened = Pipeline(opened.model, sampling, options.num_inference_steps, options.guidance_scale)
+            pipelines[name] = opened
         if opened.model.output_side is not None:
             opened.model.output_side.residency = residency
     return pipelines
