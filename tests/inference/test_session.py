@@ -171,3 +171,8 @@ def test_saving_replaces_its_own_conversation_alone(opened: Pipeline, files: dic
 
 def test_what_a_terminal_is_given() -> None:
     assert printable(" a\x1b[31m red\x07 séven\n\x00") == "a[31m red séven"
+    assert printable("10\u00a0km\u3000long\u2028and \u202eturned") == "10 km long\nand turned"
+    assert (
+        printable("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645")
+        == "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    ), "a joiner is spelling"

@@ -86,8 +86,9 @@ def test_a_slow_body_is_given_up(hasty: str) -> None:
 
 def test_keys_and_hosts(serving: Any, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"second").hexdigest()
-    (tmp_path / "keys").write_text(f"# of the lab\nfirst\na#b\nsha256:{digest.upper()}\n")
-    with serving(keys=Keys.read(tmp_path / "keys"), hosts=("127.0.0.1",)) as address:
+    (tmp_path / "keys").write_text(f"\ufefffirst\n# of the lab\na#b\nsha256:{digest.upper()}\n")
+    with serving(keys=Keys.read(tmp_path / "keys"), hosts=("127.0.0.1", "Demo.Example.org")) as address:
+        assert httpx.get(f"{address}/health", headers={"host": "demo.example.org"}).status_code == 200
         for key in ("Bearer first", "bearer second", "Bearer a#b"):
             assert httpx.get(f"{address}/v1/models", headers={"authorization": key}).status_code == 200
         for key in (

@@ -166,7 +166,8 @@ class Door:
         hosts: Sequence[str] | None = None,
         leave: Callable[[], None] | None = None,
     ) -> None:
-        self.app, self.keys, self.metrics, self.hosts = app, keys, metrics, hosts
+        self.app, self.keys, self.metrics = app, keys, metrics
+        self.hosts = None if hosts is None else tuple(host.lower() for host in hosts)
         self._leave = leave
 
     def leave(self) -> None:
@@ -204,7 +205,7 @@ class Door:
 
     def _refusal(self, request: Request) -> ApiError | None:
         host = HOST.fullmatch(request.headers.get("host", ""))
-        if self.hosts is not None and (host is None or (host[1] or host[2]) not in self.hosts):
+        if self.hosts is not None and (host is None or (host[1] or host[2]).lower() not in self.hosts):
             found = f"host: expected one of {', '.join(self.hosts)}. Fix: use that name, or serve with --hosts."
             return ApiError(421, found, code="invalid_host")
         if needs_key(request.scope["path"]) and not self.keys.admits(request.headers.get("authorization")):

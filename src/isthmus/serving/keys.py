@@ -31,7 +31,7 @@ class Keys:
             ValueError: the file can't be read, holds no key, or a line isn't the digest that it says to be.
         """
         try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"api_keys {path}: can't be read ({error}). Fix: give a file with a key a line."

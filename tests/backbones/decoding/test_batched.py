@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from isthmus.backbones import CausalBackbone
 from isthmus.backbones.base import Answer, Sampling, SignalRun
+from isthmus.backbones.decoding.answer_writer import AnswerWriter
 from isthmus.backbones.decoding.sampling import Sampler
 from isthmus.types import Batch, Modality
 
@@ -210,6 +211,19 @@ def test_a_stop_text_ends_an_answer_and_is_no_part_of_its_words(build: Build, ki
             assert answer.ended == "end" and text[0] == wanted.partition(stop)[0]
             assert build().tokenizer.decode(answer.ids).endswith(stop), "what was sampled is learnt from"
     assert flat(answers[0])[0].split() == words[:3] and len(answers[0].ids) == 5 and flat(answers[1])[-1] == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"), [(["Hi ", "####"], "Hi "), (["a END b"], "a "), (["one ", "two\n\n\n"], "one two")]
+)
+def test_an_answer_ends_where_its_earliest_stop_begins(pieces: list[str], expected: str, build: Build) -> None:
+    """A token may hold a stop twice, overlapping, or several stops."""
+    written = AnswerWriter(
+        build().vocabulary, (), 9, (), lambda ids: "".join(pieces[at] for at in ids), ("b", "END", "###", "\n\n")
+    )
+    for column in range(len(pieces)):
+        written.take(column)
+    assert written.is_finished and flat(written.answer) == [expected]
 
 
 def test_the_first_releases_tokens_are_all_predicted_and_runs_alone_are_chosen(build: Build, kit: Any) -> None:

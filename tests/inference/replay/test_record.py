@@ -15,6 +15,7 @@ from isthmus.cli import main
 from isthmus.data.conversations.sources import JsonLines
 from isthmus.data.plain import PlainPrompt
 from isthmus.inference.replay import ReplayReport, ReplaySettings, record_replay
+from isthmus.inference.replay.answers import AnswersFile
 
 QUESTIONS = ("what is two plus three?", "what comes after six?", "count from two to five", "five minus four")
 PROMPTS = [PlainPrompt(f"{manner} {question}", manner) for manner in ("please", "now") for question in QUESTIONS]
@@ -68,6 +69,20 @@ def test_a_broken_off_run_goes_on_to_the_same_answers(
     report = record_replay(llm, PROMPTS, out, SETTINGS)
     assert report.answered == len(PROMPTS) - 3
     assert out.read_bytes() == whole[0].read_bytes() and not so_far.exists()
+
+
+def test_answers_end_at_newlines_alone_and_may_be_cut_amid_a_character(tmp_path: Path) -> None:
+    out, answers = tmp_path / "replay.jsonl", [("one\u2028two\u0085", False, 3), ("drei für vier", True, 2)]
+    file = AnswersFile(out, {"seed": 1})
+    file.begin(0)
+    file.append(answers)
+    assert list(AnswersFile(out, {"seed": 1}).all()) == answers
+    whole = file.path.read_bytes()
+    file.path.write_bytes(whole[: whole.index("ü".encode()) + 1])
+    begun = AnswersFile(out, {"seed": 1})
+    assert list(begun.all()) == answers[:1]
+    begun.begin(1)
+    assert list(AnswersFile(out, {"seed": 1}).all()) == answers[:1]
 
 
 def test_answers_of_another_run_are_not_mixed_in(llm: CausalBackbone, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class AnswerWriter:
         else:
             self._text.append(column)
             block.append(column)
-            self.is_finished = self._stop() is not None
+            self.is_finished = self._stop()
         if not self.is_finished and self.answer.tokens + len(block) >= self.limit:
             self.is_finished, self.answer.ended = True, "length"
         if self.is_finished:
@@ -109,19 +109,16 @@ class AnswerWriter:
         """The new token of a column of the logits."""
         return self.vocabulary.predicted[column - self.vocabulary.base_size]
 
-    def _stop(self) -> str | None:
-        """The stop at the text's end, if any. A token may also hold text before or after it."""
-        for stop in self.stops:
-            # A character takes at most four tokens, each of a byte.
-            if stop in self.decode(self._text[-4 * len(stop) :]):
-                return stop
-        return None
+    def _stop(self) -> bool:
+        """Whether a stop is at the text's end. A token may also hold text before or after it."""
+        # A character takes at most four tokens, each of a byte.
+        return any(stop in self.decode(self._text[-4 * len(stop) :]) for stop in self.stops)
 
     def _flush(self) -> None:
         """Ends the text piece before a run or the end of the answer; an empty piece is dropped."""
         text = self.decode(self._text) if self._text else ""
-        if stop := self._stop():
-            text = text[: text.rfind(stop)]
+        if self._stop():  # the earliest one counts, whichever of several it is, and "####" holds "###" twice
+            text = text[: min(text.find(stop) for stop in self.stops if stop in text)]
         if text:
             self.answer.pieces.append(text)
         self._text = []

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from isthmus.data.media.files import save_media
 from isthmus.paths import user_path
 from isthmus.types import Media
-from isthmus.writing import write_file
+from isthmus.writing import worded, write_file
 
 Content = list[dict[str, Any]]
 """A message's content in the chat-content convention."""
@@ -82,15 +82,19 @@ def claim(path: Path) -> Path:
     """The path, or the first unused of ``name-002.png``, ``name-003.png``, ...; an empty file is created there.
 
     So nothing is overwritten, not even files of another process that runs at the same time.
+
+    Raises:
+        ValueError: no file can be made there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    own = path
-    for number in count(2):
-        try:
-            own.touch(exist_ok=False)
-            break
-        except FileExistsError:
-            own = path.with_stem(f"{path.stem}-{number:03}")
+    with worded(path, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = path
+        for number in count(2):
+            try:
+                own.touch(exist_ok=False)
+                break
+            except FileExistsError:
+                own = path.with_stem(f"{path.stem}-{number:03}")
     return own
 
 
@@ -107,11 +111,12 @@ def save_pieces(pieces: Sequence[str | Media], facts: Mapping[str, Any], folder:
     keep their names. Media of the second reply begin with ``002_``.
     """
     newest = folder / "reply.json"
+    with worded(folder, 0):
+        folder.mkdir(parents=True, exist_ok=True)
     number = 1 + highest(folder, r"reply-(\d+)\.json")
     if newest.is_file():
         newest.replace(claim(folder / f"reply-{number:03}.json"))
         number += 1
-    folder.mkdir(parents=True, exist_ok=True)
     content = MediaFolder(folder).save(as_content(pieces), f"{number:03}_" if number > 1 else "")
     write_record({"content": content, **facts}, newest)
     return [folder / item[item["type"]] for item in content if item["type"] != "text"]

@@ -31,14 +31,16 @@ class AnswersFile:
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
         self.path = out.with_name(out.name + SO_FAR)
         head = json.dumps(dict(settings), sort_keys=True) + "\n"
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.is_file() else []
+        # A line that its writer didn't end is no answer; it may end within a character. Answers may hold U+2028, which
+        # Python's splitlines() takes for a line's end.
+        whole, end, _ = (self.path.read_bytes() if self.path.is_file() else b"").rpartition(b"\n")
+        lines = [f"{line}\n" for line in whole.decode().split("\n")] if end else []
         if lines and lines[0] != head:
             raise ValueError(
                 f"{self.path}: found answers of a run with other prompts, another LLM or other settings; expected "
                 "those of this run, to go on from them. Fix: run it as before, or delete this file."
             )
-        # A line that its writer didn't end is no answer.
-        self._lines = [line for line in lines if line.endswith("\n")] or [head]
+        self._lines = lines or [head]
 
     def __len__(self) -> int:
         """How many answers there are."""

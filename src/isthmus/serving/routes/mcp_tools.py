@@ -61,7 +61,7 @@ class Tool:
                 names[f"messages[0].content[{len(content)}].{kind}"] = f"{field}[{place}]"
                 content.append({"type": kind, kind: {"url": url}})
                 given.append(modality)
-        modalities = [str(made) for made in self.makes] or getattr(asked, "modalities", None)
+        modalities = [str(made) for made in self.makes] or getattr(asked, "modalities", None) or None
         own: dict[str, Any] = {"modalities": modalities, "seed": asked.seed, "max_tokens": asked.max_tokens}
         turns = [Message(role="user", content=content)]
         chat = ChatRequest(model=getattr(asked, "model", None) or name, messages=turns, **own)
