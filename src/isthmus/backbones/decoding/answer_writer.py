@@ -118,7 +118,7 @@ class AnswerWriter:
         """Ends the text piece before a run or the end of the answer; an empty piece is dropped."""
         text = self.decode(self._text) if self._text else ""
         if self._stop():  # the earliest one counts, whichever of several it is, and "####" holds "###" twice
-            text = text[: min(text.find(stop) for stop in self.stops if stop in text)]
+            text = text[: min((text.find(stop) for stop in self.stops if stop in text), default=len(text))]
         if text:
             self.answer.pieces.append(text)
         self._text = []
