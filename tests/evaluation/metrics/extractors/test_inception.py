@@ -85,7 +85,10 @@ def test_figures_are_the_library_s_on_the_same_features() -> None:
 
     random = np.random.default_rng(0)
     ours, theirs, logits = random.normal(0.2, 1.2, (150, 8)), random.normal(size=(130, 8)), random.normal(size=(150, 5))
-    made, real = (Features(one, logits, ["own"] * len(one), ["own"] * len(one)) for one in (ours, theirs))
+    made, real = (
+        Features(one, logits, ["own"] * len(one), ["own"] * len(one), range(len(one)), [str(row) for row in one])
+        for one in (ours, theirs)
+    )
     statistics = [fid_features_to_statistics(torch.from_numpy(one)) for one in (ours, theirs)]
     fid = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert Frechet("fid").measure(made, real)["fid"].value == pytest.approx(fid, rel=1e-6)
