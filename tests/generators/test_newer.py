@@ -301,7 +301,7 @@ def test_the_pooled_part_is_heard_and_must_fit(kind: str, build_newer: Any) -> N
 def test_one_tensor_takes_no_pooled_part(build_newer: Any) -> None:
     generator = build_newer("wan")
     with pytest.raises(ValueError, match=r"found a pooled part \(1, 4\); .* expects None"):
-        generator.generate(Condition(torch.zeros(1, 10, 32), pooled=torch.zeros(1, 4)), [0])
+        generator.generate(Condition(torch.zeros(1, *generator.condition_shape), pooled=torch.zeros(1, 4)), [0])
 
 
 @pytest.mark.parametrize("kind", ["xl", "sd3"])

@@ -144,7 +144,7 @@ MISFITS: list[tuple[str, dict[str, dict[str, Any]], str]] = [
     ("audioldm2", {"text_encoder_2": {"model_type": "vits"}}, "model_type 'vits'; expected t5"),
     ("sd3", {"transformer": {"pooled_projection_dim": 4}}, "16 pooled; .* pooled_projection_dim 4"),
     ("sd3", {"scheduler": {"_class_name": "DDIMScheduler"}}, "found DDIMScheduler .* expected a flow-matching"),
-    ("wan", {"transformer": {"text_dim": 16}}, "d_model 32, and transformer/config.json has text_dim 16"),
+    ("wan", {"transformer": {"text_dim": 16}}, "d_model 24, and transformer/config.json has text_dim 16"),
     ("wan", {"index": {"boundary_ratio": 0.9}}, "boundary_ratio 0.9, so it is Wan 2.2"),
     ("wan", {"index": {"expand_timesteps": True}}, "expand_timesteps True, so it is Wan 2.2"),
     ("stable_audio", {"projection_model": {"conditioning_dim": 8}}, "d_model 16, and .* goes from 16 to 8"),
