@@ -6,6 +6,7 @@ import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,8 @@ def contenders(
     samples of stage 3 are those of v1's own sets, one a batch; contenders are ``v1``, ``ours`` and its first epoch.
     """
     paths = write_experts(folder, size)
-    drawn = (SIDE, size.words)
-    samples: Mapping[Any, list[Conversation]]
-    if sets:
-        samples = instructions(each or SAMPLES[stage], *drawn)
-    else:
-        samples = conversations(stage, each or SAMPLES[stage], *drawn)
+    draw: Callable[..., Mapping[Any, list[Conversation]]] = instructions if sets else partial(conversations, stage)
+    samples = draw(each or SAMPLES[stage], SIDE, size.words)
     rows_a_batch = BATCH[stage]
 
     def ours(savings: Savings, micro_batches: int = 1, **backbone: Any) -> Contender:

@@ -64,10 +64,9 @@ def test_cached_features_spare_the_encoder(found: dict[str, Any]) -> None:
     assert spared == pytest.approx(encoder, rel=0.02)
 
 
+@pytest.mark.parametrize("found", [3], indirect=True)
 def test_v1s_own_sets_and_a_first_epoch(found: dict[str, Any], tmp_path: Path) -> None:
     """Of v1's five sets one has pictures to encode, and three ask for a medium of a kind of their own."""
-    if found["stage"] != 3:
-        pytest.skip("the sets are those of stage 3")
     rows = stages.measure(3, tmp_path, repetitions=0, each=4, size=NARROW, sets=True)
     own = {row["against ours"]: row for row in rows}
     assert list(own) == ["v1", "ours", "without cached_features"]

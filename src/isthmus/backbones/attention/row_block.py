@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+
 
 class RowBlock:
     """Positions ``starts[r]`` to ``ends[r]`` of R rows, N distinct ones in all.
@@ -46,33 +48,28 @@ class RowBlock:
     ) -> None:
         self.before, self.keeps = before, keeps
         self.kept: dict[tuple[int, int], Tensor] = {}
-        owned = [
-            min(max(start, alike), end)
-            for start, end, alike in zip(starts, ends, common or [0] * len(ends), strict=True)
-        ]
-        counts = [end - own for own, end in zip(owned, ends, strict=True)]
-        self.is_causal = not any(starts)
+        begin, end = np.asarray(starts), np.asarray(ends)
+        owned = np.minimum(np.maximum(begin, 0 if common is None else common), end)
+        self.is_causal = not begin.any()
         # Where attention is plainly causal, kernels without a mask are faster, though copies are queries then, too.
-        firsts = starts if self.is_causal else owned
-        self.size, self.count, self.slots = len(counts), sum(counts), max(ends)
-        self.queries = max(end - first for first, end in zip(firsts, ends, strict=True))
+        firsts = begin if self.is_causal else owned
+        rows, positions = _spans(owned, end)
+        self.size, self.count, self.slots = len(end), len(rows), int(end.max())
+        self.queries = int((end - firsts).max())
         self.is_full = self.count == self.size * self.queries
         # Which of the earlier pass's packed positions, followed by this one's, stands in each row's slot.
         earlier = 0 if before is None else before.count
         self.slot_sources = np.zeros((self.size, self.slots), dtype=np.int64)
         if before is not None:
             self.slot_sources[:, : before.slots] = before.slot_sources
-        own, copies, packed = [], [], earlier
-        for row, (start, first, end) in enumerate(zip(starts, owned, ends, strict=True)):
-            sources = self.slot_sources[row]
-            sources[start:first] = self.slot_sources[row - 1, start:first]
-            sources[first:end] = np.arange(packed, packed + end - first)
-            packed += end - first
-            own += [(row, position, position - firsts[row]) for position in range(first, end)]
-            copies += [(row, position, sources[position] - earlier) for position in range(start, first)]
-        self.rows, self.positions, self._offsets = _on(device, np.array(own, dtype=np.int64).reshape(-1, 3).T)
-        self.copies = _on(device, np.array(copies, dtype=np.int64).reshape(-1, 3).T)
-        self._firsts = _on(device, np.array(firsts))
+        self.slot_sources[rows, positions] = earlier + np.arange(self.count)
+        for row in np.flatnonzero(owned > begin):  # in order: what a row shares may be shared by the one before it
+            shared = slice(begin[row], owned[row])
+            self.slot_sources[row, shared] = self.slot_sources[row - 1, shared]
+        others, places = _spans(begin, owned)
+        self.rows, self.positions, self._offsets = _on(device, np.stack([rows, positions, positions - firsts[rows]]))
+        self.copies = _on(device, np.stack([others, places, self.slot_sources[others, places] - earlier]))
+        self._firsts = _on(device, firsts)
         self._masks: dict[int | None, Tensor] = {}
 
     def mask(self, window: int | None) -> Tensor | None:
@@ -169,7 +166,14 @@ class _PadRows(torch.autograd.Function):
         return found, *[None] * (3 + len(copies))
 
 
-def _on(device: torch.device, indices: np.ndarray[Any, Any]) -> Tensor:
+def _spans(starts: Integers, ends: Integers) -> tuple[Integers, Integers]:
+    """Positions ``starts[r]`` to ``ends[r]`` of each row, one after another: the row of each, and where it is there."""
+    counts = ends - starts
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return rows, np.arange(len(rows)) + (starts - counts.cumsum() + counts)[rows]
+
+
+def _on(device: torch.device, indices: Integers) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(indices)).to(device, non_blocking=True)
 
 
