@@ -133,7 +133,7 @@ class PeriodicEvaluation(pl.Callback):
     def _absent(self, trainer: pl.Trainer) -> dict[str, float]:
         """Figures that callbacks monitor and these answers lack, as bad as can be: they end training without one."""
         found: dict[str, float] = {}
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector
             name, mode = str(getattr(callback, "monitor", None)), getattr(callback, "mode", "")
             is_own = name.startswith(f"evaluation/{self.source}/")
             if is_own and name not in self.figures and mode in ("min", "max") and getattr(callback, "strict", True):

@@ -61,7 +61,7 @@ class Composed(pl.LightningModule):
         self.configuration: dict[str, Any] | None = None
         self._is_built = False
         backbone.language_model.serve([*self.inputs, *self.outputs])
-        self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
+        self.register_load_state_dict_pre_hook(with_present_names)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def configure_model(self, later: bool = False) -> None:
         """Builds all that is trained, and the LLM; frozen experts load on first use.
@@ -251,7 +251,7 @@ class Composed(pl.LightningModule):
         check_state(self.owned_state(), found, strict)
 
 
-def _renamed(model: Composed, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def with_present_names(model: Composed, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Gives a state's tensors the names that they have now: earlier versions had ``part:name``."""
     for part, names in model.owned().items():
         for name, path in names.items():

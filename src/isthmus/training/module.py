@@ -69,7 +69,7 @@ class TrainingModule(pl.LightningModule):
         self._counted: dict[str, Counted] = {}
         self._tested = ExitStack()
         self.strict_loading = False  # frozen tensors are in no checkpoint, and of what is, load_state_dict misses none
-        self.register_load_state_dict_pre_hook(_renamed)  # type: ignore[no-untyped-call]  # torch has no types for it
+        self.register_load_state_dict_pre_hook(with_model_prefix)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def enter(self, stage: Stage, name: str, length: int) -> None:
         """The module at another stage. What trains is :func:`~isthmus.training.trainable.set_trainable`'s."""
@@ -303,7 +303,7 @@ def training_module(module: nn.Module) -> TrainingModule:
     return module
 
 
-def _renamed(module: TrainingModule, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def with_model_prefix(_module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """A checkpoint of an earlier version held the model's own state, under ``part:name``."""
     for key in [key for key in state if ":" in key and not key.startswith(f"{prefix}model.")]:
         state[f"{prefix}model.{key.removeprefix(prefix)}"] = state.pop(key)

@@ -14,10 +14,12 @@ from isthmus.frozen import shapes_only
 from isthmus.model import AnyToAny
 from isthmus.model.allowed import require_allowed
 from isthmus.model.bundle import compose
+from isthmus.model.composed import with_present_names
 from isthmus.model.relocation import relocated, require_there
 from isthmus.training.averaging import KEY as AVERAGE
 from isthmus.training.checkpoints.found import SUFFIX, fault_of
 from isthmus.training.checkpoints.shard_reader import fill, read_structure
+from isthmus.training.module import with_model_prefix
 
 PREFIX = "model."
 """Under which a module in training holds its model."""
@@ -50,16 +52,14 @@ def bundle(checkpoint: Path, out: Path, allow: Sequence[str] = (), model: AnyToA
     with shapes_only():
         model = configured(checkpoint, allow) if model is None else model
         model.configure_model()
-    owned = model.owned().items()
-    for part, names in owned:
-        for name, path in names.items():
-            for earlier in (f"{part}:{name}", f"{PREFIX}{part}:{name}"):  # as earlier versions named them
-                if earlier in weights:
-                    weights[PREFIX + path] = weights.pop(earlier)
+    # As a run that goes on from an earlier version's checkpoint has them renamed.
+    with_model_prefix(None, weights, "")
+    with_present_names(model, weights, PREFIX)
     try:
         model.check_loaded(weights, prefix=PREFIX)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from error
+    owned = model.owned().items()
     trained = {part: {name: weights[PREFIX + path] for name, path in names.items()} for part, names in owned}
     return model.save(out, state["names"][state["index"]], state=trained)
 
